@@ -1,0 +1,95 @@
+/**
+ * The typed contract of the native addon (native/node). Handles are small integers; memory never belongs to V8.
+ * Failures throw an Error with `code` set to one of {@link NativeErrorCode}.
+ */
+export type NativeErrorCode =
+  | 'MB_ARGUMENT'
+  | 'MB_MEMORY'
+  | 'MB_DEVICE'
+  | 'MB_LIBRARY'
+  | 'MB_PEER'
+  | 'MB_TIMEOUT'
+  | 'MB_UNSUPPORTED';
+
+export interface NativeDeviceInfo {
+  name: string;
+  totalBytes: number;
+  freeBytes: number;
+  /** Dense bf16 peak in TFLOP/s; 0 where unknown. */
+  peakTflops: number;
+  index: number;
+  capability: number;
+  threads: number;
+  driver: number;
+}
+
+/**
+ * Tensors and scalars of a call are written to `args` first: 4 numbers a tensor (arena or -1 for absent, byte offset,
+ * bytes, dtype number), then the scalars. `nt` and `ns` are their counts.
+ */
+export interface NativeBinding {
+  readonly abi: number;
+  readonly args: Float64Array;
+  /** Loads libmbridge_cuda.so from `path`; throws with the reason. The CPU backend is always there. */
+  loadCuda(path: string): void;
+  /** JSON text of mb_backend::describe. */
+  describe(backend: string): string;
+  deviceCount(backend: string): number;
+  open(backend: string, index: number, threads: number): number;
+  close(device: number): void;
+  info(device: number): NativeDeviceInfo;
+  /** kind 0 device memory, 1 pinned host memory. Fresh memory is not zeroed on a GPU. */
+  arenaCreate(device: number, bytes: number, kind: number): number;
+  arenaFree(arena: number): void;
+  run(device: number, stream: number, op: number, nt: number, ns: number): void;
+  /** args holds the one tensor. */
+  write(device: number, stream: number, src: Uint8Array): void;
+  read(device: number, stream: number, dst: Uint8Array): void;
+  fetchBegin(device: number, stream: number): number;
+  fetchWait(device: number, ticket: number, bytes: number): Promise<Uint8Array>;
+  /** args holds source and destination. */
+  copy(device: number, stream: number): void;
+  record(device: number, stream: number, event: number): void;
+  wait(device: number, stream: number, event: number): void;
+  synchronize(device: number): void;
+  elapsedMs(device: number, event0: number, event1: number): number;
+  attentionWorkspace(
+    device: number,
+    dtype: number,
+    b: number,
+    s: number,
+    hq: number,
+    hkv: number,
+    d: number,
+    deterministic: boolean,
+  ): { bytes: number; kernel: string };
+
+  commMakeId(device: number): Uint8Array;
+  /** Resolves once every member has joined; runs off the main thread. */
+  commCreate(
+    device: number,
+    id: Uint8Array,
+    name: string,
+    rank: number,
+    ranks: Int32Array,
+    timeoutSeconds: number,
+  ): Promise<number>;
+  commDestroy(comm: number): void;
+  commAbort(comm: number): void;
+  /** Throws the communicator's asynchronous failure, if any. */
+  commCheck(comm: number): void;
+  /** args: in, out. `reduce` 0 sum, 1 max. `n` elements a rank (whole buffer for all-reduce). */
+  allReduce(comm: number, stream: number, n: number, reduce: number): void;
+  reduceScatter(comm: number, stream: number, n: number, reduce: number): void;
+  allGather(comm: number, stream: number, n: number): void;
+  /** args: the buffer. */
+  broadcast(comm: number, stream: number, n: number, root: number): void;
+  /** args: nt tensors, then nt pairs (peer, 1 for send or 0 for receive). */
+  p2p(comm: number, stream: number, nt: number): void;
+  barrier(comm: number, stream: number): void;
+
+  /** prctl(PR_SET_PDEATHSIG, SIGKILL), and exits at once if the parent is no longer `parentPid`. */
+  dieWithParent(parentPid: number): void;
+  /** Cores this process may use (sched_getaffinity and the cgroup quota). */
+  cpuCount(): number;
+}
