@@ -1,0 +1,136 @@
+import { z } from 'zod';
+import { modelSchema } from './schema-model.js';
+
+/**
+ * The configuration of a run: the single source of types, defaults, help texts and configs/schema.json. Keys are the
+ * snake_case ones of the YAML, in Megatron-Bridge's sections. A value that may be unset is null, never absent.
+ *
+ * Values that depend on others (sizes from a Hugging Face folder, `sequence_parallel`, `lr_decay_iters`, ...) are filled
+ * in by resolve.ts before this schema is applied.
+ */
+const count = z.int().min(1);
+const optionalCount = count.nullable().default(null);
+const optionalPath = z.string().min(1).nullable().default(null);
+const notNegative = z.number().min(0);
+
+const trainSchema = z.strictObject({
+  train_iters: count.describe('number of optimizer updates'),
+  global_batch_size: count.default(32).describe('samples an update, over all replicas'),
+  micro_batch_size: count.default(1).describe('samples a forward pass of one replica'),
+  exit_interval: optionalCount.describe('save and end when the update number is a multiple of this'),
+  exit_duration_in_mins: z.number().positive().nullable().default(null).describe('save and end after this many minutes'),
+  max_skipped_in_a_row: count.default(3).describe('end the run after this many updates in a row with a non-finite norm'),
+});
+
+const optimizerSchema = z.strictObject({
+  lr: z.number().positive().default(3e-4).describe('peak learning rate'),
+  min_lr: notNegative.default(0).describe('learning rate that holds after the decay'),
+  adam_beta1: notNegative.lt(1).default(0.9).describe('decay of the first moment'),
+  adam_beta2: notNegative.lt(1).default(0.95).describe('decay of the second moment'),
+  adam_eps: z.number().positive().default(1e-8).describe('added outside the square root'),
+  weight_decay: notNegative.default(0.1).describe('decoupled; on parameters of two or more dimensions'),
+  clip_grad: notNegative.default(1).describe('largest global gradient norm; 0 does not clip'),
+  use_distributed_optimizer: z.boolean().default(true).describe('shard optimizer state over the replicas'),
+});
+
+const schedulerSchema = z.strictObject({
+  lr_decay_style: z.enum(['constant', 'linear', 'cosine', 'WSD']).default('cosine').describe('shape after warm-up'),
+  lr_warmup_iters: z.int().min(0).default(0).describe('updates of linear warm-up'),
+  lr_decay_iters: count.describe('update at which min_lr is reached; default train.train_iters'),
+  lr_wsd_decay_iters: optionalCount.describe('length of the final decay of WSD'),
+});
+
+const ddpSchema = z.strictObject({
+  overlap_grad_reduce: z.boolean().default(true).describe('reduce gradient buckets while backward runs'),
+  overlap_param_gather: z.boolean().default(true).describe('gather parameter buckets while forward runs'),
+  grad_reduce_in_fp32: z.boolean().default(true).describe('reduce gradients in float32'),
+  bucket_size: optionalCount.describe('elements of a gradient bucket; null leaves it to the planner'),
+  data_parallel_sharding_strategy: z
+    .enum(['no_shard', 'optim', 'optim_grads'])
+    .default('optim')
+    .describe('what is sharded over the replicas: nothing, optimizer state, or gradients too'),
+});
+
+const seed = z.int().min(0).max(2 ** 32 - 1);
+const shuffle = z.boolean().default(true).describe('false reads the samples in file order');
+const dataSeed = seed.default(1234).describe('seed of the sample order, or of the mock tokens');
+
+const datasetSchema = z.discriminatedUnion('type', [
+  z.strictObject({ type: z.literal('mock'), seed: dataSeed }),
+  z.strictObject({
+    type: z.literal('jsonl'),
+    path: z.string().min(1).describe('file of {"input_ids": [seq_length + 1 tokens]} or {"text": ...} lines'),
+    shuffle,
+    seed: dataSeed,
+  }),
+  z.strictObject({
+    type: z.literal('text'),
+    path: z.string().min(1).describe('text file, or builtin:moby-dick (a public-domain novel that is installed with us)'),
+    shuffle,
+    seed: dataSeed,
+  }),
+]);
+
+const tokenizerSchema = z.discriminatedUnion('type', [
+  z.strictObject({ type: z.literal('byte').describe('one token a byte; vocabulary of 256') }),
+  z.strictObject({
+    type: z.literal('huggingface'),
+    path: z.string().min(1).describe('folder with tokenizer.json'),
+  }),
+]);
+
+const checkpointSchema = z.strictObject({
+  save: optionalPath.describe('folder to save checkpoints in'),
+  save_interval: optionalCount.describe('updates between saves; null saves at the end only'),
+  load: optionalPath.describe('folder to resume from; an empty or absent one starts fresh'),
+  keep_last: optionalCount.describe('how many newest checkpoints to keep; null keeps all'),
+  keep_every: optionalCount.describe('also keep checkpoints whose update number is a multiple of this'),
+  async_save: z.boolean().default(true).describe('write while training goes on'),
+  pretrained_checkpoint: optionalPath.describe('Hugging Face folder (safetensors) or checkpoint to take weights from'),
+});
+
+const loggerSchema = z.strictObject({
+  log_interval: count.default(1).describe('updates between step lines'),
+  log_dir: optionalPath.describe('run folder; default runs/<recipe>-<time>'),
+});
+
+const distSchema = z.strictObject({
+  device: z.enum(['auto', 'cuda', 'cpu']).default('auto').describe('auto takes the GPUs where there are any'),
+  use_decentralized_pg: z.literal(true).default(true).describe('always true: process groups are always explicit'),
+  use_gloo_process_groups: z.literal(false).default(false).describe('always false: NCCL, or shared memory on the CPU'),
+  timeout_s: z.number().positive().default(600).describe('seconds after which a collective counts as hung'),
+  check_placement: z.boolean().default(false).describe('compare hashes of replicated tensors over their groups'),
+});
+
+const rngSchema = z.strictObject({
+  seed: seed.default(1234).describe('seed of the weights; the same weights on every layout'),
+});
+
+export const runConfigSchema = z.strictObject({
+  model: modelSchema.describe('shape of the model and of its parallelism'),
+  train: trainSchema.describe('length and batch'),
+  optimizer: optimizerSchema.prefault({}).describe('AdamW'),
+  scheduler: schedulerSchema.describe('learning rate over the updates'),
+  ddp: ddpSchema.prefault({}).describe('data parallelism'),
+  mixed_precision: z
+    .enum(['auto', 'bf16_mixed', 'fp32'])
+    .default('auto')
+    .describe('auto is bf16_mixed on GPUs and fp32 on the CPU'),
+  dataset: datasetSchema.prefault({ type: 'mock' }).describe('where samples come from'),
+  tokenizer: tokenizerSchema.prefault({ type: 'byte' }).describe('text to tokens'),
+  checkpoint: checkpointSchema.prefault({}).describe('saving and loading'),
+  logger: loggerSchema.prefault({}).describe('output'),
+  dist: distSchema.prefault({}).describe('processes, devices and groups'),
+  rng: rngSchema.prefault({}).describe('randomness'),
+});
+
+/** A resolved configuration: every key present. */
+export type RunConfig = z.output<typeof runConfigSchema>;
+export type ModelConfig = RunConfig['model'];
+export type DatasetConfig = RunConfig['dataset'];
+export type TokenizerConfig = RunConfig['tokenizer'];
+
+type Loose<T> = T extends object ? { [K in keyof T]?: T[K] } : T;
+
+/** What a recipe or a caller writes: any part of a configuration. */
+export type ConfigInput = { [K in keyof RunConfig]?: Loose<z.input<typeof runConfigSchema>[K]> };
