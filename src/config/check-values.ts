@@ -1,0 +1,40 @@
+import type { Problem } from './problem.js';
+import type { RunConfig } from './schema.js';
+
+/** Rules between keys that hold whatever the number of processes. */
+export function checkValues(cfg: RunConfig, placeOf: (path: string) => string | undefined): Problem[] {
+  const problems: Problem[] = [];
+  const bad = (path: string, message: string): void => {
+    problems.push({ code: 'MB_CONFIG_VALUE', place: placeOf(path), path, message });
+  };
+  const { model, optimizer, scheduler, ddp } = cfg;
+
+  if (scheduler.lr_decay_style !== 'constant' && scheduler.lr_warmup_iters >= scheduler.lr_decay_iters) {
+    const found = `${scheduler.lr_warmup_iters} updates of warm-up do not end before scheduler.lr_decay_iters ${scheduler.lr_decay_iters}`;
+    bad('scheduler.lr_warmup_iters', `${found}; lower it (0 is allowed) or raise lr_decay_iters (default: train_iters)`);
+  }
+  if (optimizer.min_lr > optimizer.lr) {
+    bad('optimizer.min_lr', `${optimizer.min_lr} is above optimizer.lr ${optimizer.lr}; set both`);
+  }
+  const wsd = scheduler.lr_wsd_decay_iters;
+  if (scheduler.lr_decay_style === 'WSD') {
+    const room = scheduler.lr_decay_iters - scheduler.lr_warmup_iters;
+    if (wsd === null) bad('scheduler.lr_wsd_decay_iters', 'missing; WSD needs the length of its final decay');
+    else if (wsd > room) bad('scheduler.lr_wsd_decay_iters', `${wsd} updates do not fit between warm-up and decay end (${room})`);
+  } else if (wsd !== null) {
+    bad('scheduler.lr_wsd_decay_iters', `is for lr_decay_style WSD, not ${scheduler.lr_decay_style}; leave it unset`);
+  }
+  if (optimizer.use_distributed_optimizer !== (ddp.data_parallel_sharding_strategy !== 'no_shard')) {
+    const found = `${ddp.data_parallel_sharding_strategy} contradicts optimizer.use_distributed_optimizer`;
+    bad('ddp.data_parallel_sharding_strategy', `${found} ${optimizer.use_distributed_optimizer}; change one of them`);
+  }
+  if (model.num_attention_heads % model.num_key_value_heads !== 0) {
+    const found = `${model.num_key_value_heads} does not divide model.num_attention_heads ${model.num_attention_heads}`;
+    bad('model.num_key_value_heads', found);
+  }
+  if (model.seq_length > model.max_position_embeddings) {
+    const found = `${model.seq_length} is above model.max_position_embeddings ${model.max_position_embeddings}`;
+    bad('model.seq_length', `${found}; raise that if the model is meant for longer sequences`);
+  }
+  return problems;
+}

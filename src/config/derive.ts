@@ -1,0 +1,61 @@
+import type { Merged } from './merge.js';
+import { isPlainObject } from './setting.js';
+
+interface Rule {
+  readonly section: string;
+  readonly key: string;
+  /** The rule in words, for `show-config --explain`. */
+  readonly words: string;
+  readonly value: (get: (section: string, key: string) => unknown) => unknown;
+}
+
+const RULES: readonly Rule[] = [
+  {
+    section: 'model',
+    key: 'num_key_value_heads',
+    words: 'model.num_attention_heads',
+    value: (get) => get('model', 'num_attention_heads'),
+  },
+  {
+    section: 'model',
+    key: 'head_dim',
+    words: 'model.hidden_size / model.num_attention_heads',
+    value: (get) => Number(get('model', 'hidden_size')) / Number(get('model', 'num_attention_heads')),
+  },
+  {
+    section: 'model',
+    key: 'sequence_parallel',
+    words: 'model.tensor_model_parallel_size > 1',
+    value: (get) => Number(get('model', 'tensor_model_parallel_size') ?? 1) > 1,
+  },
+  {
+    section: 'scheduler',
+    key: 'lr_decay_iters',
+    words: 'train.train_iters',
+    value: (get) => get('train', 'train_iters'),
+  },
+  {
+    section: 'ddp',
+    key: 'data_parallel_sharding_strategy',
+    words: 'optimizer.use_distributed_optimizer',
+    value: (get) => (get('optimizer', 'use_distributed_optimizer') === false ? 'no_shard' : 'optim'),
+  },
+];
+
+/** Fills in keys whose default follows from other keys, as long as those are there and make sense. */
+export function deriveDefaults({ values, sources }: Merged): void {
+  const get = (section: string, key: string): unknown => {
+    const content = values[section];
+    return isPlainObject(content) ? content[key] : undefined;
+  };
+  for (const { section, key, words, value } of RULES) {
+    if (get(section, key) !== undefined) continue;
+    const result = value(get);
+    if (result === undefined || (typeof result === 'number' && !Number.isFinite(result))) continue;
+    values[section] ??= {};
+    const content = values[section];
+    if (!isPlainObject(content)) continue;
+    content[key] = result;
+    sources.set(`${section}.${key}`, { path: [section, key], value: result, origin: 'derived', place: words });
+  }
+}

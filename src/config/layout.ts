@@ -1,0 +1,129 @@
+import { throwProblems, type Problem } from './problem.js';
+import type { RunConfig } from './schema.js';
+
+export type DeviceKind = 'cpu' | 'cuda';
+
+/** How a configuration spreads over a number of processes. */
+export interface RunLayout {
+  readonly worldSize: number;
+  readonly tp: number;
+  readonly cp: number;
+  /** Derived: worldSize / (tp * cp * pp). */
+  readonly dp: number;
+  readonly pp: number;
+  /** Chunks a stage; 1 where the schedule is not interleaved. */
+  readonly vpp: number;
+  readonly ep: number;
+  /** Micro-batches of one replica in an update. */
+  readonly microBatches: number;
+}
+
+/** What `mixed_precision` means on a device. */
+export function resolvePrecision(cfg: Pick<RunConfig, 'mixed_precision'>, device: DeviceKind): 'bf16_mixed' | 'fp32' {
+  if (cfg.mixed_precision !== 'auto') return cfg.mixed_precision;
+  return device === 'cuda' ? 'bf16_mixed' : 'fp32';
+}
+
+/**
+ * Checks that `cfg` can run on `worldSize` processes and derives the layout. Throws one MbridgeError (exit code 3) with
+ * everything that does not fit. `device` is that of the run where it is known (`dist.device` otherwise).
+ */
+export function validateLayout(cfg: RunConfig, worldSize: number, device?: DeviceKind): RunLayout {
+  const { model, train } = cfg;
+  const tp = model.tensor_model_parallel_size;
+  const cp = model.context_parallel_size;
+  const pp = model.pipeline_model_parallel_size;
+  const ranksOfModel = tp * cp * pp;
+  const dp = worldSize / ranksOfModel;
+  const vpp = model.virtual_pipeline_model_parallel_size ?? 1;
+  const samples = train.micro_batch_size * dp;
+  const microBatches = train.global_batch_size / samples;
+
+  const problems = [
+    ...tensorParallelProblems(cfg),
+    ...pipelineProblems(cfg),
+    ...deviceProblems(cfg, device ?? (cfg.dist.device === 'auto' ? undefined : cfg.dist.device)),
+  ];
+  const bad = badOf(problems);
+  if (!Number.isInteger(dp)) {
+    const product = `tp ${tp} x ${cp > 1 ? `cp ${cp} x ` : ''}pp ${pp} = ${ranksOfModel}`;
+    const advice = worldSize < ranksOfModel ? `start ${ranksOfModel} or a multiple of it` : 'change one of them';
+    bad('', `${product} does not divide the ${worldSize} processes; ${advice} (--nproc, --tp-size, --pp-size)`);
+  } else if (!Number.isInteger(microBatches)) {
+    const found = `${train.global_batch_size} is not a multiple of micro_batch_size ${train.micro_batch_size} x dp ${dp}`;
+    bad('train.global_batch_size', `${found}; use a multiple of ${samples}`);
+  } else if (vpp > 1 && microBatches % pp !== 0) {
+    const found = `gives ${microBatches} micro-batches a replica; interleaved stages need a multiple of pp ${pp}`;
+    bad('train.global_batch_size', `${found}: use a multiple of ${samples * pp}`);
+  }
+  throwProblems(problems);
+  return { worldSize, tp, cp, dp, pp, vpp, ep: model.expert_model_parallel_size, microBatches };
+}
+
+function badOf(problems: Problem[]): (path: string, message: string) => void {
+  return (path, message) => problems.push({ code: 'MB_CONFIG_LAYOUT', place: undefined, path, message });
+}
+
+function tensorParallelProblems({ model, train }: RunConfig): Problem[] {
+  const problems: Problem[] = [];
+  const bad = badOf(problems);
+  const tp = model.tensor_model_parallel_size;
+  const divided = ['num_attention_heads', 'num_key_value_heads', 'intermediate_size', 'vocab_size'] as const;
+  for (const key of divided) {
+    if (model[key] % tp === 0) continue;
+    const allowed = divisors(divided.map((name) => model[name])).join(', ');
+    bad('model.tensor_model_parallel_size', `${tp} does not divide model.${key} ${model[key]}; this model takes ${allowed}`);
+  }
+  const tokens = model.seq_length * train.micro_batch_size;
+  if (model.sequence_parallel && tokens % tp !== 0) {
+    const found = `${tokens} tokens a micro-batch (seq_length ${model.seq_length} x micro_batch_size ${train.micro_batch_size})`;
+    bad('model.sequence_parallel', `tp ${tp} does not divide ${found}; change seq_length or set this to false`);
+  }
+  return problems;
+}
+
+/** The common divisors of `sizes`. */
+function divisors(sizes: number[]): number[] {
+  const least = Math.min(...sizes);
+  return Array.from({ length: least }, (_, i) => i + 1).filter((d) => sizes.every((size) => size % d === 0));
+}
+
+function pipelineProblems({ model }: RunConfig): Problem[] {
+  const problems: Problem[] = [];
+  const bad = badOf(problems);
+  const layers = model.num_hidden_layers;
+  const pp = model.pipeline_model_parallel_size;
+  const vpp = model.virtual_pipeline_model_parallel_size ?? 1;
+  const first = model.num_layers_in_first_pipeline_stage;
+  const last = model.num_layers_in_last_pipeline_stage;
+  if (pp > layers) {
+    bad('model.pipeline_model_parallel_size', `${pp} stages are more than the ${layers} layers; use at most ${layers}`);
+  } else if (vpp > 1 && pp === 1) {
+    bad('model.virtual_pipeline_model_parallel_size', `${vpp} chunks a stage need pp of at least 2; leave it unset`);
+  } else if (vpp > 1 && layers % (pp * vpp) !== 0) {
+    const found = `pp ${pp} x ${vpp} chunks = ${pp * vpp} does not divide the ${layers} layers`;
+    bad('model.virtual_pipeline_model_parallel_size', `${found}; interleaved stages need equal chunks`);
+  }
+  if (first === null && last === null) return problems;
+  const path = `model.num_layers_in_${first === null ? 'last' : 'first'}_pipeline_stage`;
+  const middle = layers - (first ?? 0) - (last ?? 0);
+  const open = pp - (first === null ? 0 : 1) - (last === null ? 0 : 1);
+  if (pp === 1) bad(path, 'is for pp of at least 2; leave it unset');
+  else if (vpp > 1) bad(path, 'cannot be combined with interleaved stages, whose chunks are equal; leave one unset');
+  else if (open === 0 ? middle !== 0 : middle < open) {
+    bad(path, `leaves ${middle} of ${layers} layers to ${open} other stages; each needs at least one and none may be left`);
+  }
+  return problems;
+}
+
+function deviceProblems(cfg: RunConfig, device: DeviceKind | undefined): Problem[] {
+  const problems: Problem[] = [];
+  const bad = badOf(problems);
+  if (device === 'cpu' && cfg.mixed_precision === 'bf16_mixed') {
+    bad('mixed_precision', 'bf16_mixed runs on GPUs only; use auto or fp32 on the CPU');
+  }
+  if (device === 'cuda' && cfg.model.head_dim % 8 !== 0) {
+    bad('model.head_dim', `${cfg.model.head_dim} is not a multiple of 8, which the GPU's attention needs`);
+  }
+  return problems;
+}

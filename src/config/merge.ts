@@ -1,0 +1,80 @@
+import { readHfConfig } from './hf-config.js';
+import type { Problem } from './problem.js';
+import { ALIASES, isPlainObject, type Setting } from './setting.js';
+
+/** Settings laid over each other: values by section and key, and the setting that each came from. */
+export interface Merged {
+  readonly values: Record<string, unknown>;
+  /** By `section` and `section.key`. */
+  readonly sources: Map<string, Setting>;
+}
+
+/** Lays `layers` over each other, the last one winning. A section that a layer gives another `type` starts afresh. */
+export function mergeLayers(layers: readonly (readonly Setting[])[], problems: Problem[]): Merged {
+  const merged: Merged = { values: {}, sources: new Map() };
+  for (const layer of layers) {
+    const settings = withHfSizes(layer.flatMap(leaves).map(canonical), problems);
+    for (const setting of settings) if (setting.path[1] === 'type') restart(merged, setting);
+    const written = new Map<string, Setting>();
+    for (const setting of settings) {
+      const key = setting.path.join('.');
+      const before = written.get(key);
+      if (before && setting.path.length === 2 && setting.origin === 'file' && before.origin === 'file') {
+        const message = `set twice; also at ${before.place}`;
+        problems.push({ code: 'MB_CONFIG_VALUE', place: setting.place, path: key, message });
+      }
+      written.set(key, setting);
+      apply(merged, setting);
+    }
+  }
+  return merged;
+}
+
+/** A section written as an object, taken apart into its keys; a section without content is none. */
+function leaves(setting: Setting): Setting[] {
+  const [section = ''] = setting.path;
+  if (setting.path.length === 2) return [setting];
+  if (setting.value === null) return [];
+  if (!isPlainObject(setting.value)) return [setting];
+  const keys = Object.entries(setting.value).filter(([, value]) => value !== undefined);
+  return [
+    { ...setting, value: {} },
+    ...keys.map(([key, value]) => ({ ...setting, path: [section, key], value })),
+  ];
+}
+
+function canonical(setting: Setting): Setting {
+  const name = ALIASES[setting.path.join('.')];
+  return name === undefined ? setting : { ...setting, path: name.split('.') };
+}
+
+/** Where a layer names a Hugging Face folder, its sizes come just before the layer's own. */
+function withHfSizes(layer: Setting[], problems: Problem[]): Setting[] {
+  const hf = layer.findLast((s) => s.path.join('.') === 'model.hf_path');
+  if (typeof hf?.value !== 'string') return layer;
+  const found = readHfConfig(hf.value);
+  if ('problem' in found) {
+    problems.push({ code: 'MB_CONFIG_HF', place: hf.place, path: 'model.hf_path', message: found.problem });
+    return layer;
+  }
+  const sizes = Object.entries(found.sizes).map(
+    ([key, value]): Setting => ({ path: ['model', key], value, origin: 'hf', place: `${hf.value as string}/config.json` }),
+  );
+  return [...sizes, ...layer];
+}
+
+function restart({ values, sources }: Merged, setting: Setting): void {
+  const [section = ''] = setting.path;
+  const current = values[section];
+  if (!isPlainObject(current) || current['type'] === setting.value) return;
+  for (const key of Object.keys(current)) sources.delete(`${section}.${key}`);
+  values[section] = {};
+}
+
+function apply({ values, sources }: Merged, setting: Setting): void {
+  const [section = '', key] = setting.path;
+  sources.set(setting.path.join('.'), setting);
+  if (key === undefined && !isPlainObject(setting.value)) values[section] = setting.value;
+  else if (!isPlainObject(values[section])) values[section] = {};
+  if (key !== undefined) (values[section] as Record<string, unknown>)[key] = setting.value;
+}

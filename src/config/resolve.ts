@@ -1,0 +1,75 @@
+import { checkValues } from './check-values.js';
+import { deriveDefaults } from './derive.js';
+import { describeIssues } from './describe-issues.js';
+import { loadConfigFile } from './load.js';
+import { mergeLayers } from './merge.js';
+import { notBuilt } from './not-built.js';
+import { parseOverride } from './overrides.js';
+import { throwProblems, type Problem } from './problem.js';
+import { runConfigSchema, type ConfigInput, type RunConfig } from './schema.js';
+import { isPlainObject, settingsOf, type Setting } from './setting.js';
+
+/** What a configuration is put together from, weakest first: defaults < recipe < file < flags < overrides. */
+export interface ConfigSources {
+  readonly recipe?: { readonly name: string; readonly config: ConfigInput };
+  /** A YAML file. */
+  readonly file?: string;
+  /** Values of command-line flags, `place` the flag's name. */
+  readonly flags?: readonly { readonly path: string; readonly value: unknown; readonly place: string }[];
+  /** `section.key=value` texts. */
+  readonly overrides?: readonly { readonly text: string; readonly place: string }[];
+}
+
+export interface Resolution {
+  readonly config: RunConfig;
+  /** By `section.key`: where its value came from, in words. A key that is not there has the schema's default. */
+  readonly origins: ReadonlyMap<string, string>;
+}
+
+/**
+ * Puts a configuration together and checks everything that does not depend on the number of processes. Throws one
+ * MbridgeError (exit code 3) with all problems found, each with its place.
+ */
+export function resolve(sources: ConfigSources): Resolution {
+  const problems: Problem[] = [];
+  const merged = mergeLayers(layersOf(sources, problems), problems);
+  deriveDefaults(merged);
+  merged.values['model'] ??= {};
+  merged.values['scheduler'] ??= {};
+  const parsed = runConfigSchema.safeParse(merged.values);
+  const placeOf = (path: string): string | undefined => {
+    const source = merged.sources.get(path);
+    return source?.origin === 'derived' ? undefined : source?.place;
+  };
+  if (!parsed.success) throwProblems([...problems, ...describeIssues(parsed.error.issues, merged)]);
+  const config = parsed.data as RunConfig;
+  throwProblems([...problems, ...checkValues(config, placeOf), ...notBuilt(config, placeOf)]);
+  const leaves = [...merged.sources].filter(([, source]) => !isPlainObject(source.value));
+  return { config, origins: new Map(leaves.map(([path, source]) => [path, describeOrigin(source)])) };
+}
+
+/** {@link resolve} without the origins. */
+export function resolveConfig(sources: ConfigSources): RunConfig {
+  return resolve(sources).config;
+}
+
+function layersOf(sources: ConfigSources, problems: Problem[]): Setting[][] {
+  const { recipe, file, flags = [], overrides = [] } = sources;
+  return [
+    recipe === undefined ? [] : settingsOf(recipe.config, 'recipe', recipe.name),
+    file === undefined ? [] : loadConfigFile(file, problems),
+    flags.map(({ path, value, place }): Setting => ({ path: path.split('.'), value, origin: 'flag', place })),
+    overrides.flatMap(({ text, place }) => parseOverride(text, place, problems) ?? []),
+  ];
+}
+
+function describeOrigin({ origin, place }: Setting): string {
+  switch (origin) {
+    case 'recipe':
+      return `recipe ${place}`;
+    case 'derived':
+      return `from ${place}`;
+    default:
+      return place;
+  }
+}
