@@ -1,0 +1,70 @@
+import { badData } from './data-error.js';
+import type { JsonlFile } from './jsonl-file.js';
+import type { TokenSource } from './token-blocks.js';
+import type { Tokenizer } from './tokenizer.js';
+
+/**
+ * The texts of `{"text": ...}` lines, tokenised one by one and put end to end. Opening parses the whole file once to
+ * count tokens (one number a line is kept); reading tokenises a line again when its tokens are needed.
+ */
+export class JsonlText implements TokenSource {
+  readonly name: string;
+  readonly length: number;
+  readonly #file: JsonlFile;
+  readonly #tokenizer: Tokenizer;
+  /** Entry i: tokens before line i. */
+  readonly #before: Float64Array;
+  #current: { line: number; tokens: Uint8Array | Int32Array } = { line: -1, tokens: new Uint8Array(0) };
+
+  constructor(file: JsonlFile, tokenizer: Tokenizer) {
+    this.name = file.path;
+    this.#file = file;
+    this.#tokenizer = tokenizer;
+    this.#before = new Float64Array(file.length + 1);
+    let total = 0;
+    for (let line = 0; line < file.length; line++) {
+      this.#before[line] = total;
+      total += tokenizer.count(this.#text(line));
+    }
+    this.#before[file.length] = total;
+    this.length = total;
+  }
+
+  read(start: number, dst: Int32Array): void {
+    for (let line = this.#lineOf(start), done = 0; done < dst.length; line++) {
+      const tokens = this.#tokens(line);
+      const from = start + done - (this.#before[line] as number);
+      const part = tokens.subarray(from, from + dst.length - done);
+      dst.set(part, done);
+      done += part.length;
+    }
+  }
+
+  /** The last line that starts at or before token `position`. */
+  #lineOf(position: number): number {
+    let low = 0;
+    let high = this.#before.length - 1;
+    while (high - low > 1) {
+      const middle = (low + high) >>> 1;
+      if ((this.#before[middle] as number) <= position) low = middle;
+      else high = middle;
+    }
+    return low;
+  }
+
+  #tokens(line: number): Uint8Array | Int32Array {
+    if (this.#current.line !== line) this.#current = { line, tokens: this.#tokenizer.encode(this.#text(line)) };
+    return this.#current.tokens;
+  }
+
+  #text(line: number): string {
+    const { text } = this.#file.object(line);
+    if (typeof text === 'string') return text;
+    const found = text === undefined ? 'no "text"' : '"text" is not a string';
+    throw badData('MB_DATA_SAMPLE', this.#file.where(line), found, 'every line of this file must hold {"text": "..."}');
+  }
+
+  close(): void {
+    this.#file.close();
+  }
+}

@@ -1,0 +1,59 @@
+import type { DatasetConfig, TokenizerConfig } from '../config/schema.js';
+import { MbridgeError } from '../errors.js';
+import { resolveTextPath } from './builtin-text.js';
+import { ByteFile } from './byte-file.js';
+import { badData } from './data-error.js';
+import { closingOnError } from './data-file.js';
+import type { Dataset } from './dataset.js';
+import { JsonlFile } from './jsonl-file.js';
+import { JsonlSamples } from './jsonl-samples.js';
+import { JsonlText } from './jsonl-text.js';
+import { MockDataset } from './mock-dataset.js';
+import { TokenBlocks } from './token-blocks.js';
+import { createTokenizer } from './tokenizer.js';
+
+export interface DatasetOptions {
+  dataset: DatasetConfig;
+  tokenizer: TokenizerConfig;
+  vocabSize: number;
+  seqLength: number;
+}
+
+/** Opens the dataset of a configuration. Throws an MbridgeError: exit 3 for settings, exit 7 for files. */
+export function openDataset(options: DatasetOptions): Dataset {
+  const { dataset, vocabSize, seqLength } = options;
+  switch (dataset.type) {
+    case 'mock':
+      return new MockDataset({ seed: dataset.seed, vocabSize, seqLength });
+    case 'text':
+      return openText(dataset.path, options);
+    case 'jsonl':
+      return openJsonl(dataset.path, options);
+    default:
+      throw new MbridgeError('config', 'MB_DATA_TYPE', `dataset.type: unknown type ${JSON.stringify(dataset)}`);
+  }
+}
+
+/** Only the byte tokenizer passes createTokenizer, and its tokens are the file's bytes. */
+function openText(path: string, options: DatasetOptions): Dataset {
+  createTokenizer(options.tokenizer, options.vocabSize);
+  const file = new ByteFile(resolveTextPath(path), path);
+  return closingOnError(file, () => new TokenBlocks(file, options.seqLength));
+}
+
+/** The first line decides whether a file holds tokens or text. */
+function openJsonl(path: string, options: DatasetOptions): Dataset {
+  const file = JsonlFile.open(path);
+  return closingOnError(file, () => {
+    if (file.length === 0)
+      throw badData('MB_DATA_EMPTY', path, 'holds no samples', 'give a file with at least one line');
+    const first = file.object(0);
+    if ('input_ids' in first) return new JsonlSamples(file, options);
+    if (!('text' in first)) {
+      const found = `neither "input_ids" nor "text"; keys: ${Object.keys(first).slice(0, 8).join(', ') || 'none'}`;
+      throw badData('MB_DATA_SAMPLE', file.where(0), found, 'write {"input_ids": [...]} or {"text": "..."} a line');
+    }
+    const tokenizer = createTokenizer(options.tokenizer, options.vocabSize);
+    return new TokenBlocks(new JsonlText(file, tokenizer), options.seqLength);
+  });
+}

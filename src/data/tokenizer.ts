@@ -1,0 +1,43 @@
+import type { TokenizerConfig } from '../config/schema.js';
+import { MbridgeError } from '../errors.js';
+
+/** Text to tokens and back. */
+export interface Tokenizer {
+  readonly name: string;
+  /** Every token is in [0, vocabSize). */
+  readonly vocabSize: number;
+  encode(text: string): Uint8Array | Int32Array;
+  /** Number of tokens of `encode(text)`. */
+  count(text: string): number;
+  decode(tokens: ArrayLike<number>): string;
+}
+
+/** One token per UTF-8 byte; a vocabulary of 256. */
+export function byteTokenizer(): Tokenizer {
+  return {
+    name: 'byte',
+    vocabSize: 256,
+    encode: (text) => Buffer.from(text, 'utf8'),
+    count: (text) => Buffer.byteLength(text, 'utf8'),
+    decode: (tokens) => Buffer.from(Uint8Array.from(tokens)).toString('utf8'),
+  };
+}
+
+/** The tokenizer of a configuration, checked against the model's vocabulary (config error, exit 3). */
+export function createTokenizer(cfg: TokenizerConfig, vocabSize: number): Tokenizer {
+  if (cfg.type !== 'byte') {
+    throw new MbridgeError('config', 'MB_TOKENIZER_UNSUPPORTED', `tokenizer.type: ${cfg.type} is not built yet`, {
+      hint: 'use tokenizer.type: byte, or dataset.type: jsonl with "input_ids" that are tokenised already',
+    });
+  }
+  const tokenizer = byteTokenizer();
+  if (tokenizer.vocabSize > vocabSize) {
+    throw new MbridgeError(
+      'config',
+      'MB_TOKENIZER_VOCAB',
+      `the ${tokenizer.name} tokenizer has ${tokenizer.vocabSize} tokens, the model's vocabulary only ${vocabSize}`,
+      { hint: `set model.vocab_size to at least ${tokenizer.vocabSize}`, details: { vocabSize } },
+    );
+  }
+  return tokenizer;
+}
