@@ -27,7 +27,6 @@ export interface StepEvent {
   type: 'step';
   /** From 1. */
   step: number;
-  train_iters?: number;
   loss: number;
   grad_norm: number;
   lr: number;
@@ -60,6 +59,8 @@ export type WorkerMessage =
   /** One pino line, for the console. */
   | { kind: 'log'; line: string }
   | { kind: 'progress'; step: number }
+  /** error.json is written and the process is about to exit. Its exit may hang in a library's clean-up. */
+  | { kind: 'failed' }
   /** runWorker has returned: exit code 0 without this message is a failure. */
   | { kind: 'done' };
 
