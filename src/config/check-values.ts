@@ -11,7 +11,10 @@ export function checkValues(cfg: RunConfig, placeOf: (path: string) => string | 
 
   if (scheduler.lr_decay_style !== 'constant' && scheduler.lr_warmup_iters >= scheduler.lr_decay_iters) {
     const found = `${scheduler.lr_warmup_iters} updates of warm-up do not end before scheduler.lr_decay_iters ${scheduler.lr_decay_iters}`;
-    bad('scheduler.lr_warmup_iters', `${found}; lower it (0 is allowed) or raise lr_decay_iters (default: train_iters)`);
+    bad(
+      'scheduler.lr_warmup_iters',
+      `${found}; lower it (0 is allowed) or raise lr_decay_iters (default: train_iters)`,
+    );
   }
   if (optimizer.min_lr > optimizer.lr) {
     bad('optimizer.min_lr', `${optimizer.min_lr} is above optimizer.lr ${optimizer.lr}; set both`);
@@ -20,7 +23,8 @@ export function checkValues(cfg: RunConfig, placeOf: (path: string) => string | 
   if (scheduler.lr_decay_style === 'WSD') {
     const room = scheduler.lr_decay_iters - scheduler.lr_warmup_iters;
     if (wsd === null) bad('scheduler.lr_wsd_decay_iters', 'missing; WSD needs the length of its final decay');
-    else if (wsd > room) bad('scheduler.lr_wsd_decay_iters', `${wsd} updates do not fit between warm-up and decay end (${room})`);
+    else if (wsd > room)
+      bad('scheduler.lr_wsd_decay_iters', `${wsd} updates do not fit between warm-up and decay end (${room})`);
   } else if (wsd !== null) {
     bad('scheduler.lr_wsd_decay_iters', `is for lr_decay_style WSD, not ${scheduler.lr_decay_style}; leave it unset`);
   }

@@ -35,6 +35,17 @@ const RULES: readonly Rule[] = [
     value: (get) => get('train', 'train_iters'),
   },
   {
+    section: 'scheduler',
+    key: 'lr_warmup_iters',
+    words: 'scheduler.lr_warmup_fraction',
+    value: (get) => {
+      const fraction = get('scheduler', 'lr_warmup_fraction') ?? undefined;
+      return fraction === undefined
+        ? undefined
+        : Math.floor(Number(fraction) * Number(get('scheduler', 'lr_decay_iters')));
+    },
+  },
+  {
     section: 'ddp',
     key: 'data_parallel_sharding_strategy',
     words: 'optimizer.use_distributed_optimizer',

@@ -1,7 +1,7 @@
 import type { z } from 'zod';
 import { configJsonSchema, expectation, sectionKeys, type JsonSchema } from './json-schema.js';
 import type { Merged } from './merge.js';
-import { didYouMean } from './nearest.js';
+import { didYouMean, nearest } from './nearest.js';
 import { NOT_BUILT_KEYS } from './not-built.js';
 import type { Problem } from './problem.js';
 import { ALIASES, isPlainObject } from './setting.js';
@@ -10,7 +10,8 @@ import { ALIASES, isPlainObject } from './setting.js';
 const REFUSALS: Readonly<Record<string, string>> = {
   'dist.use_gloo_process_groups':
     'must be false: Gloo groups are not supported (groups run over NCCL on GPUs and shared memory on the CPU)',
-  'dist.use_decentralized_pg': 'must be true: there is no global parallel state to fall back to; groups are always explicit',
+  'dist.use_decentralized_pg':
+    'must be true: there is no global parallel state to fall back to; groups are always explicit',
 };
 
 const MISSING: Readonly<Record<string, string>> = {
@@ -44,18 +45,28 @@ function unknownKey(root: JsonSchema, merged: Merged, section: string | undefine
   if (planned !== undefined) {
     return { code: 'MB_CONFIG_NOT_BUILT', place, path, message: `not built yet; ${planned}` };
   }
-  return { code: 'MB_CONFIG_UNKNOWN_KEY', place, path, message: `unknown key${suggestion(root, merged, section, key)}` };
+  return {
+    code: 'MB_CONFIG_UNKNOWN_KEY',
+    place,
+    path,
+    message: `unknown key${suggestion(root, merged, section, key)}`,
+  };
 }
 
-/** The nearest key of the same section, else another section that has this very key. */
+/** The nearest key of the same section, else of any section. */
 function suggestion(root: JsonSchema, merged: Merged, section: string | undefined, key: string): string {
   const sections = Object.keys(root.properties ?? {});
-  const aliases = Object.keys(ALIASES).filter((a) => a.startsWith(`${section}.`)).map((a) => a.slice(a.indexOf('.') + 1));
-  const here = section === undefined ? sections : [...Object.keys(sectionSchema(root, merged, section)), ...aliases];
-  const near = didYouMean(key, here);
+  const keysOf = (name: string): string[] => [
+    ...Object.keys(sectionSchema(root, merged, name)),
+    ...Object.keys(ALIASES)
+      .filter((alias) => alias.startsWith(`${name}.`))
+      .map((alias) => alias.slice(name.length + 1)),
+  ];
+  const near = didYouMean(key, section === undefined ? sections : keysOf(section));
   if (near !== '') return near;
-  const home = sections.find((s) => key in sectionSchema(root, merged, s) || `${s}.${key}` in ALIASES);
-  return home === undefined ? '' : ` (did you mean ${home}.${key}?)`;
+  const homes = new Map(sections.flatMap((name) => keysOf(name).map((k) => [k, name] as const)));
+  const elsewhere = nearest(key, homes.keys());
+  return elsewhere === undefined ? '' : ` (did you mean ${homes.get(elsewhere) ?? ''}.${elsewhere}?)`;
 }
 
 function badValue(root: JsonSchema, merged: Merged, section: string, key: string | undefined): Problem {

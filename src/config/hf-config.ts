@@ -43,7 +43,8 @@ function refuse(config: Record<string, unknown>): string | undefined {
   }
   if (config['attention_bias'] === true) return 'attention_bias is true; Qwen3 has no biases and none are built';
   if ((config['attention_dropout'] ?? 0) !== 0) return 'attention_dropout is not 0; dropout is not built';
-  if ((config['hidden_act'] ?? 'silu') !== 'silu') return `hidden_act is ${String(config['hidden_act'])}; only silu is built`;
+  if ((config['hidden_act'] ?? 'silu') !== 'silu')
+    return `hidden_act is ${String(config['hidden_act'])}; only silu is built`;
   const layerTypes = Array.isArray(config['layer_types']) ? config['layer_types'] : [];
   if (config['use_sliding_window'] === true || layerTypes.some((t) => t !== 'full_attention')) {
     return 'uses sliding-window attention; only full attention is built';
@@ -64,7 +65,10 @@ function ropeOf(config: Record<string, unknown>): Record<string, unknown> {
 }
 
 function sizesOf(config: Record<string, unknown>): Record<string, unknown> {
-  const copied = COPIED.filter((key) => config[key] !== undefined && config[key] !== null).map((key) => [key, config[key]]);
+  const copied = COPIED.filter((key) => config[key] !== undefined && config[key] !== null).map((key) => [
+    key,
+    config[key],
+  ]);
   const ropeTheta = config['rope_theta'] ?? ropeOf(config)['rope_theta'];
   return {
     ...(Object.fromEntries(copied) as Record<string, unknown>),

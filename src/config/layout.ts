@@ -26,9 +26,14 @@ export function resolvePrecision(cfg: Pick<RunConfig, 'mixed_precision'>, device
 
 /**
  * Checks that `cfg` can run on `worldSize` processes and derives the layout. Throws one MbridgeError (exit code 3) with
- * everything that does not fit. `device` is that of the run where it is known (`dist.device` otherwise).
+ * everything that does not fit. `device` is that of the run where it is known (`dist.device` otherwise); `origins` (of
+ * resolve) lets the messages name the places.
  */
-export function validateLayout(cfg: RunConfig, worldSize: number, device?: DeviceKind): RunLayout {
+export function validateLayout(
+  cfg: RunConfig,
+  worldSize: number,
+  { device, origins }: { device?: DeviceKind; origins?: ReadonlyMap<string, string> } = {},
+): RunLayout {
   const { model, train } = cfg;
   const tp = model.tensor_model_parallel_size;
   const cp = model.context_parallel_size;
@@ -56,7 +61,7 @@ export function validateLayout(cfg: RunConfig, worldSize: number, device?: Devic
     const found = `gives ${microBatches} micro-batches a replica; interleaved stages need a multiple of pp ${pp}`;
     bad('train.global_batch_size', `${found}: use a multiple of ${samples * pp}`);
   }
-  throwProblems(problems);
+  throwProblems(problems.map((problem) => ({ ...problem, place: origins?.get(problem.path) })));
   return { worldSize, tp, cp, dp, pp, vpp, ep: model.expert_model_parallel_size, microBatches };
 }
 
@@ -72,7 +77,10 @@ function tensorParallelProblems({ model, train }: RunConfig): Problem[] {
   for (const key of divided) {
     if (model[key] % tp === 0) continue;
     const allowed = divisors(divided.map((name) => model[name])).join(', ');
-    bad('model.tensor_model_parallel_size', `${tp} does not divide model.${key} ${model[key]}; this model takes ${allowed}`);
+    bad(
+      'model.tensor_model_parallel_size',
+      `${tp} does not divide model.${key} ${model[key]}; this model takes ${allowed}`,
+    );
   }
   const tokens = model.seq_length * train.micro_batch_size;
   if (model.sequence_parallel && tokens % tp !== 0) {
@@ -111,7 +119,10 @@ function pipelineProblems({ model }: RunConfig): Problem[] {
   if (pp === 1) bad(path, 'is for pp of at least 2; leave it unset');
   else if (vpp > 1) bad(path, 'cannot be combined with interleaved stages, whose chunks are equal; leave one unset');
   else if (open === 0 ? middle !== 0 : middle < open) {
-    bad(path, `leaves ${middle} of ${layers} layers to ${open} other stages; each needs at least one and none may be left`);
+    bad(
+      path,
+      `leaves ${middle} of ${layers} layers to ${open} other stages; each needs at least one and none may be left`,
+    );
   }
   return problems;
 }

@@ -37,10 +37,7 @@ function leaves(setting: Setting): Setting[] {
   if (setting.value === null) return [];
   if (!isPlainObject(setting.value)) return [setting];
   const keys = Object.entries(setting.value).filter(([, value]) => value !== undefined);
-  return [
-    { ...setting, value: {} },
-    ...keys.map(([key, value]) => ({ ...setting, path: [section, key], value })),
-  ];
+  return [{ ...setting, value: {} }, ...keys.map(([key, value]) => ({ ...setting, path: [section, key], value }))];
 }
 
 function canonical(setting: Setting): Setting {
@@ -57,9 +54,12 @@ function withHfSizes(layer: Setting[], problems: Problem[]): Setting[] {
     problems.push({ code: 'MB_CONFIG_HF', place: hf.place, path: 'model.hf_path', message: found.problem });
     return layer;
   }
-  const sizes = Object.entries(found.sizes).map(
-    ([key, value]): Setting => ({ path: ['model', key], value, origin: 'hf', place: `${hf.value as string}/config.json` }),
-  );
+  const sizes = Object.entries(found.sizes).map(([key, value]): Setting => ({
+    path: ['model', key],
+    value,
+    origin: 'hf',
+    place: `${hf.value as string}/config.json`,
+  }));
   return [...sizes, ...layer];
 }
 

@@ -16,7 +16,6 @@ export const NOT_BUILT_KEYS: Readonly<Record<string, string>> = {
   'train.eval_interval': 'there is no evaluation during training',
   'model.recompute_method': 'model.recompute_granularity applies to every layer',
   'model.recompute_num_layers': 'model.recompute_granularity applies to every layer',
-  'scheduler.lr_warmup_fraction': 'set scheduler.lr_warmup_iters',
   'scheduler.lr_wsd_decay_style': 'the final decay of WSD is linear',
   'dataset.seq_length': 'the length is set on the model only (model.seq_length)',
   'dataset.sequence_length': 'the length is set on the model only (model.seq_length)',
@@ -31,6 +30,11 @@ interface Gap {
 }
 
 const GAPS: readonly Gap[] = [
+  {
+    path: 'tokenizer.type',
+    asked: (cfg) => cfg.tokenizer.type !== 'byte',
+    message: 'only the byte tokenizer is built yet; or use dataset.type jsonl with tokenised "input_ids"',
+  },
   {
     path: 'model.context_parallel_size',
     asked: (cfg) => cfg.model.context_parallel_size > 1,

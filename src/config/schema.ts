@@ -18,8 +18,15 @@ const trainSchema = z.strictObject({
   global_batch_size: count.default(32).describe('samples an update, over all replicas'),
   micro_batch_size: count.default(1).describe('samples a forward pass of one replica'),
   exit_interval: optionalCount.describe('save and end when the update number is a multiple of this'),
-  exit_duration_in_mins: z.number().positive().nullable().default(null).describe('save and end after this many minutes'),
-  max_skipped_in_a_row: count.default(3).describe('end the run after this many updates in a row with a non-finite norm'),
+  exit_duration_in_mins: z
+    .number()
+    .positive()
+    .nullable()
+    .default(null)
+    .describe('save and end after this many minutes'),
+  max_skipped_in_a_row: count
+    .default(3)
+    .describe('end the run after this many updates in a row with a non-finite norm'),
 });
 
 const optimizerSchema = z.strictObject({
@@ -35,7 +42,12 @@ const optimizerSchema = z.strictObject({
 
 const schedulerSchema = z.strictObject({
   lr_decay_style: z.enum(['constant', 'linear', 'cosine', 'WSD']).default('cosine').describe('shape after warm-up'),
-  lr_warmup_iters: z.int().min(0).default(0).describe('updates of linear warm-up'),
+  lr_warmup_iters: z.int().min(0).default(0).describe('updates of linear warm-up; default 0, or by lr_warmup_fraction'),
+  lr_warmup_fraction: notNegative
+    .lt(1)
+    .nullable()
+    .default(null)
+    .describe('warm-up as a part of lr_decay_iters; lr_warmup_iters wins where it is set too'),
   lr_decay_iters: count.describe('update at which min_lr is reached; default train.train_iters'),
   lr_wsd_decay_iters: optionalCount.describe('length of the final decay of WSD'),
 });
@@ -51,7 +63,10 @@ const ddpSchema = z.strictObject({
     .describe('what is sharded over the replicas: nothing, optimizer state, or gradients too'),
 });
 
-const seed = z.int().min(0).max(2 ** 32 - 1);
+const seed = z
+  .int()
+  .min(0)
+  .max(2 ** 32 - 1);
 const shuffle = z.boolean().default(true).describe('false reads the samples in file order');
 const dataSeed = seed.default(1234).describe('seed of the sample order, or of the mock tokens');
 
@@ -65,7 +80,10 @@ const datasetSchema = z.discriminatedUnion('type', [
   }),
   z.strictObject({
     type: z.literal('text'),
-    path: z.string().min(1).describe('text file, or builtin:moby-dick (a public-domain novel that is installed with us)'),
+    path: z
+      .string()
+      .min(1)
+      .describe('text file, or builtin:moby-dick (a public-domain novel that is installed with us)'),
     shuffle,
     seed: dataSeed,
   }),

@@ -1,0 +1,18 @@
+import { didYouMean } from '../src/config/nearest.js';
+import { MbridgeError } from '../src/errors.js';
+import { QWEN3_RECIPES } from './qwen3.js';
+import type { Recipe } from './recipe.js';
+
+/** Every recipe, in the order that `mbridge recipes` lists them. */
+export const RECIPES: readonly Recipe[] = [...QWEN3_RECIPES];
+
+/** The recipe of that name; an unknown one is a config error (exit code 3). */
+export function findRecipe(name: string): Recipe {
+  const recipe = RECIPES.find((r) => r.name === name);
+  if (recipe) return recipe;
+  const names = RECIPES.map((r) => r.name);
+  throw new MbridgeError('config', 'MB_CONFIG_UNKNOWN_RECIPE', `unknown recipe ${name}${didYouMean(name, names)}`, {
+    hint: `recipes: ${names.join(', ')}; or give a .yaml file`,
+    details: { name, recipes: names },
+  });
+}
