@@ -61,7 +61,7 @@ export type WorkerMessage =
   | { kind: 'progress'; step: number }
   /** error.json is written and the process is about to exit. Its exit may hang in a library's clean-up. */
   | { kind: 'failed' }
-  /** runWorker has returned: exit code 0 without this message is a failure. */
-  | { kind: 'done' };
+  /** runWorker has returned, early if a signal asked for it. Exit code 0 without this message is a failure. */
+  | { kind: 'done'; stopped: 'no' | StopSignal };
 
 export type LauncherMessage = { kind: 'stop'; signal: StopSignal };
