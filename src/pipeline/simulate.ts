@@ -12,13 +12,26 @@ export interface SimulationResult {
   readonly bubble: number;
 }
 
+export interface SimulationOptions {
+  /** Time of the forward and the backward of one chunk. */
+  readonly forward?: number;
+  readonly backward?: number;
+  /**
+   * Exchanges run on a stream of their own: an exchange waits for the computes before it, a compute for the exchange
+   * that brought its input. Otherwise a rank does one thing at a time.
+   */
+  readonly overlap?: boolean;
+}
+
 interface RankState {
   next: number;
+  /** When the last compute, and the last exchange, ended. */
   time: number;
+  comm: number;
   /** Actions done, by key. */
   readonly done: Set<string>;
-  /** Inputs that have arrived, by the key of the action that consumes them. */
-  readonly arrived: Set<string>;
+  /** When inputs arrived, by the key of the action that consumes them. */
+  readonly arrived: Map<string, number>;
   /** When each transfer of the current exchange is done. */
   ends: (number | undefined)[];
 }
@@ -27,21 +40,22 @@ interface RankState {
  * Runs every rank's list with rendezvous semantics: a transfer happens when both ends stand at an exchange that holds
  * it, an exchange ends with its last transfer. The k-th send between two ranks meets the k-th receive, as libraries
  * without message tags do. Transfers take no time.
- * @param costs time of one forward and one backward of one chunk
  * @throws MbridgeError (internal) MB_SCHEDULE_DEADLOCK when ranks wait for ever (naming them and what for),
  *   MB_SCHEDULE_MISMATCH when a send meets a receive of something else, MB_SCHEDULE_INPUT when an action or a send
  *   lacks its input, MB_SCHEDULE_ORDER when a chunk's micro-batches are out of order, MB_SCHEDULE_INCOMPLETE when a
  *   forward or backward is missing
  */
-export function simulate(schedule: Schedule, costs = { forward: 1, backward: 2 }): SimulationResult {
+export function simulate(schedule: Schedule, options: SimulationOptions = {}): SimulationResult {
+  const costs = { forward: options.forward ?? 1, backward: options.backward ?? 2, overlap: options.overlap ?? false };
   const states = schedule.ranks.map((): RankState => ({
     next: 0,
     time: 0,
+    comm: 0,
     done: new Set(),
-    arrived: new Set(),
+    arrived: new Map(),
     ends: [],
   }));
-  while (schedule.ranks.some((_, rank) => advance(schedule, states, rank, costs)));
+  while (schedule.ranks.map((_, rank) => advance(schedule, states, rank, costs)).includes(true));
   checkFinished(schedule, states);
   const finish = states.map((state) => state.time);
   const makespan = Math.max(...finish);
@@ -54,7 +68,7 @@ function advance(
   schedule: Schedule,
   states: readonly RankState[],
   rank: number,
-  costs: { forward: number; backward: number },
+  costs: Required<SimulationOptions>,
 ): boolean {
   const state = states[rank]!;
   let moved = false;
@@ -63,13 +77,14 @@ function advance(
     if (action === undefined) return moved;
     if (action.kind !== 'exchange') {
       checkRunnable(schedule, rank, state, action);
+      state.time = Math.max(state.time, state.arrived.get(actionKey(action)) ?? 0) + costs[action.kind];
       state.done.add(actionKey(action));
-      state.time += costs[action.kind];
     } else {
       moved = meet(schedule, states, rank, action) || moved;
       const ends = action.transfers.map((_, index) => state.ends[index]);
       if (ends.includes(undefined)) return moved;
-      state.time = Math.max(state.time, ...(ends as number[]));
+      state.comm = Math.max(...(ends as number[]));
+      if (!costs.overlap) state.time = Math.max(state.time, state.comm);
       state.ends = [];
     }
     state.next++;
@@ -98,8 +113,9 @@ function meet(schedule: Schedule, states: readonly RankState[], rank: number, ex
     if (counterpart === undefined) return;
     const [sender, send, receive] =
       transfer.direction === 'send' ? [rank, transfer, counterpart] : [transfer.peer, counterpart, transfer];
-    deliver(schedule, states, sender, send, receive);
-    state.ends[index] = peer.ends[match] = Math.max(state.time, peer.time);
+    const end = Math.max(state.time, state.comm, peer.time, peer.comm);
+    deliver(schedule, states, sender, send, receive, end);
+    state.ends[index] = peer.ends[match] = end;
     met = true;
   });
   return met;
@@ -111,6 +127,7 @@ function deliver(
   sender: number,
   send: Transfer,
   receive: Transfer,
+  time: number,
 ): void {
   const target = outputOf(schedule, sender, producerOf(send));
   const matches =
@@ -128,7 +145,7 @@ function deliver(
   const { arrived } = states[send.peer]!;
   const key = actionKey(target.action);
   if (arrived.has(key)) throw broken('MISMATCH', `pipeline rank ${send.peer} receives the input of ${key} twice`);
-  arrived.add(key);
+  arrived.set(key, time);
 }
 
 function checkSend(rank: number, state: RankState, send: Transfer): void {
