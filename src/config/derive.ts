@@ -53,6 +53,11 @@ const RULES: readonly Rule[] = [
   },
 ];
 
+/** Whether a key gets its value from other keys where nobody sets it. */
+export function isDerived(path: string): boolean {
+  return RULES.some(({ section, key }) => `${section}.${key}` === path);
+}
+
 /** Fills in keys whose default follows from other keys, as long as those are there and make sense. */
 export function deriveDefaults({ values, sources }: Merged): void {
   const get = (section: string, key: string): unknown => {
@@ -63,8 +68,7 @@ export function deriveDefaults({ values, sources }: Merged): void {
     if (get(section, key) !== undefined) continue;
     const result = value(get);
     if (result === undefined || (typeof result === 'number' && !Number.isFinite(result))) continue;
-    values[section] ??= {};
-    const content = values[section];
+    const content = (values[section] ??= {});
     if (!isPlainObject(content)) continue;
     content[key] = result;
     sources.set(`${section}.${key}`, { path: [section, key], value: result, origin: 'derived', place: words });

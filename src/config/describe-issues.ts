@@ -1,6 +1,7 @@
 import type { z } from 'zod';
 import { configJsonSchema, expectation, sectionKeys, type JsonSchema } from './json-schema.js';
-import type { Merged } from './merge.js';
+import { isDerived } from './derive.js';
+import { placeIn, type Merged } from './merge.js';
 import { didYouMean, nearest } from './nearest.js';
 import { NOT_BUILT_KEYS } from './not-built.js';
 import type { Problem } from './problem.js';
@@ -14,22 +15,54 @@ const REFUSALS: Readonly<Record<string, string>> = {
     'must be true: there is no global parallel state to fall back to; groups are always explicit',
 };
 
-const MISSING: Readonly<Record<string, string>> = {
-  model: 'missing; name a recipe (mbridge recipes), a model.hf_path, or explicit sizes',
-  train: 'missing; set train.train_iters',
-  'dataset.type': 'missing; one of mock, jsonl, text',
+/** What to do about missing keys of a section. */
+const REMEDIES: Readonly<Record<string, string>> = {
+  model: 'name a recipe (mbridge recipes), a model.hf_path, or the sizes',
+  train: 'set train.train_iters',
 };
 
-/** zod's findings in our words, each with its place. */
+/**
+ * zod's findings in our words, each with its place. What only follows from another value waits until there is nothing
+ * else to put right.
+ */
 export function describeIssues(issues: readonly z.core.$ZodIssue[], merged: Merged): Problem[] {
   const root = configJsonSchema();
-  return issues.flatMap((issue) => {
-    const [section, key] = issue.path.map(String);
+  const written = issues.filter(({ path }) => !follows(merged, path.map(String)));
+  const missing = new Map<string, string[]>();
+  const problems = (written.length > 0 ? written : issues).flatMap((issue) => {
+    const [section = '', key] = issue.path.map(String);
     if (issue.code === 'unrecognized_keys') {
-      return issue.keys.map((unknown) => unknownKey(root, merged, section, unknown));
+      return issue.keys.map((unknown) =>
+        unknownKey(root, merged, issue.path.length === 0 ? undefined : section, unknown),
+      );
     }
-    return [badValue(root, merged, section ?? '', key)];
+    if (valueAt(merged, section, key) !== undefined) return [badValue(root, merged, section, key)];
+    missing.set(section, [...(missing.get(section) ?? []), ...(key === undefined ? [] : [key])]);
+    return [];
   });
+  return [...problems, ...[...missing].map(([section, keys]) => missingKeys(root, merged, section, keys))];
+}
+
+function follows({ values, sources }: Merged, path: string[]): boolean {
+  const key = path.join('.');
+  if (sources.get(key)?.origin === 'derived') return true;
+  return (
+    sources.get(key) === undefined && (isDerived(key) || (key === 'scheduler' && values['scheduler'] === undefined))
+  );
+}
+
+function valueAt({ values }: Merged, section: string, key: string | undefined): unknown {
+  const content = values[section];
+  return key === undefined ? content : isPlainObject(content) ? content[key] : undefined;
+}
+
+function missingKeys(root: JsonSchema, merged: Merged, section: string, keys: string[]): Problem {
+  const [key] = keys;
+  const place = placeIn(merged, section);
+  const schema = key === undefined ? undefined : sectionSchema(root, merged, section)[key];
+  const remedy = REMEDIES[section] ?? (key === 'type' ? typesOf(root, section) : schema?.description);
+  const message = `missing${keys.length > 1 ? ` ${keys.join(', ')}` : ''}${remedy === undefined ? '' : `; ${remedy}`}`;
+  return { code: 'MB_CONFIG_MISSING', place, path: keys.length === 1 ? `${section}.${key ?? ''}` : section, message };
 }
 
 function sectionSchema(root: JsonSchema, merged: Merged, section: string): Record<string, JsonSchema> {
@@ -40,7 +73,7 @@ function sectionSchema(root: JsonSchema, merged: Merged, section: string): Recor
 
 function unknownKey(root: JsonSchema, merged: Merged, section: string | undefined, key: string): Problem {
   const path = section === undefined ? key : `${section}.${key}`;
-  const place = merged.sources.get(path)?.place;
+  const place = placeIn(merged, path);
   const planned = NOT_BUILT_KEYS[path];
   if (planned !== undefined) {
     return { code: 'MB_CONFIG_NOT_BUILT', place, path, message: `not built yet; ${planned}` };
@@ -71,15 +104,10 @@ function suggestion(root: JsonSchema, merged: Merged, section: string | undefine
 
 function badValue(root: JsonSchema, merged: Merged, section: string, key: string | undefined): Problem {
   const path = key === undefined ? section : `${section}.${key}`;
-  const content = merged.values[section];
-  const value = key === undefined ? content : isPlainObject(content) ? content[key] : undefined;
-  const place = merged.sources.get(path)?.place ?? merged.sources.get(section)?.place;
+  const value = valueAt(merged, section, key);
+  const place = placeIn(merged, path);
   const schema = key === undefined ? root.properties?.[section] : sectionSchema(root, merged, section)[key];
   const code = 'MB_CONFIG_VALUE';
-  if (value === undefined) {
-    const what = schema?.description === undefined ? '' : ` (${schema.description})`;
-    return { code, place, path, message: MISSING[path] ?? `missing${what}` };
-  }
   const refusal = REFUSALS[path];
   if (refusal !== undefined) return { code, place, path, message: refusal };
   const expected = key === 'type' && section !== 'model' ? typesOf(root, section) : expectation(schema ?? {});

@@ -74,13 +74,10 @@ function tensorParallelProblems({ model, train }: RunConfig): Problem[] {
   const bad = badOf(problems);
   const tp = model.tensor_model_parallel_size;
   const divided = ['num_attention_heads', 'num_key_value_heads', 'intermediate_size', 'vocab_size'] as const;
-  for (const key of divided) {
-    if (model[key] % tp === 0) continue;
-    const allowed = divisors(divided.map((name) => model[name])).join(', ');
-    bad(
-      'model.tensor_model_parallel_size',
-      `${tp} does not divide model.${key} ${model[key]}; this model takes ${allowed}`,
-    );
+  const odd = divided.filter((key) => model[key] % tp !== 0).map((key) => `model.${key} ${model[key]}`);
+  if (odd.length > 0) {
+    const allowed = divisors(divided.map((key) => model[key])).join(', ');
+    bad('model.tensor_model_parallel_size', `${tp} does not divide ${odd.join(', ')}; this model takes ${allowed}`);
   }
   const tokens = model.seq_length * train.micro_batch_size;
   if (model.sequence_parallel && tokens % tp !== 0) {

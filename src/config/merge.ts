@@ -9,6 +9,12 @@ export interface Merged {
   readonly sources: Map<string, Setting>;
 }
 
+/** Where a key or section was written: undefined for one that follows from others or has its default. */
+export function placeIn({ sources }: Merged, path: string): string | undefined {
+  const source = sources.get(path) ?? [...sources].find(([key]) => key.startsWith(`${path}.`))?.[1];
+  return source?.origin === 'derived' ? undefined : source?.place;
+}
+
 /** Lays `layers` over each other, the last one winning. A section that a layer gives another `type` starts afresh. */
 export function mergeLayers(layers: readonly (readonly Setting[])[], problems: Problem[]): Merged {
   const merged: Merged = { values: {}, sources: new Map() };

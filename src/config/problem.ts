@@ -12,7 +12,8 @@ export interface Problem {
 }
 
 function line({ place, path, message }: Problem): string {
-  return `${[place, path].filter((part) => part !== undefined && part !== '').join(' ')}: ${message}`;
+  const where = [place, path].filter((part) => part !== undefined && part !== '').join(' ');
+  return where === '' ? message : `${where}: ${message}`;
 }
 
 /** All problems in one error, a line each; nothing happens where there are none. */

@@ -2,7 +2,7 @@ import { checkValues } from './check-values.js';
 import { deriveDefaults } from './derive.js';
 import { describeIssues } from './describe-issues.js';
 import { loadConfigFile } from './load.js';
-import { mergeLayers } from './merge.js';
+import { mergeLayers, placeIn } from './merge.js';
 import { notBuilt } from './not-built.js';
 import { parseOverride } from './overrides.js';
 import { throwProblems, type Problem } from './problem.js';
@@ -32,20 +32,21 @@ export interface Resolution {
  */
 export function resolve(sources: ConfigSources): Resolution {
   const problems: Problem[] = [];
-  const merged = mergeLayers(layersOf(sources, problems), problems);
+  const layers = layersOf(sources, problems);
+  // What cannot be read makes everything after it a guess.
+  throwProblems(problems);
+  const merged = mergeLayers(layers, problems);
   deriveDefaults(merged);
-  merged.values['model'] ??= {};
-  merged.values['scheduler'] ??= {};
   const parsed = runConfigSchema.safeParse(merged.values);
-  const placeOf = (path: string): string | undefined => {
-    const source = merged.sources.get(path);
-    return source?.origin === 'derived' ? undefined : source?.place;
-  };
+  const placeOf = (path: string): string | undefined => placeIn(merged, path);
   if (!parsed.success) throwProblems([...problems, ...describeIssues(parsed.error.issues, merged)]);
   const config = parsed.data as RunConfig;
   throwProblems([...problems, ...checkValues(config, placeOf), ...notBuilt(config, placeOf)]);
   const leaves = [...merged.sources].filter(([, source]) => !isPlainObject(source.value));
-  return { config, origins: new Map(leaves.map(([path, source]) => [path, describeOrigin(source)])) };
+  return {
+    config,
+    origins: new Map(leaves.map(([path, { origin, place }]) => [path, origin === 'derived' ? `from ${place}` : place])),
+  };
 }
 
 /** {@link resolve} without the origins. */
@@ -56,20 +57,9 @@ export function resolveConfig(sources: ConfigSources): RunConfig {
 function layersOf(sources: ConfigSources, problems: Problem[]): Setting[][] {
   const { recipe, file, flags = [], overrides = [] } = sources;
   return [
-    recipe === undefined ? [] : settingsOf(recipe.config, 'recipe', recipe.name),
+    recipe === undefined ? [] : settingsOf(recipe.config, 'recipe', `recipe ${recipe.name}`),
     file === undefined ? [] : loadConfigFile(file, problems),
     flags.map(({ path, value, place }): Setting => ({ path: path.split('.'), value, origin: 'flag', place })),
     overrides.flatMap(({ text, place }) => parseOverride(text, place, problems) ?? []),
   ];
-}
-
-function describeOrigin({ origin, place }: Setting): string {
-  switch (origin) {
-    case 'recipe':
-      return `recipe ${place}`;
-    case 'derived':
-      return `from ${place}`;
-    default:
-      return place;
-  }
 }
