@@ -155,7 +155,9 @@ class StoreClient implements Store {
     }
     this.#greeted = true;
     const { token, rank, worldSize } = this.#options;
-    this.#socket.write(`${JSON.stringify({ rank, worldSize, proof: proofOf(token, greeting.nonce, rank, worldSize) })}\n`);
+    this.#socket.write(
+      `${JSON.stringify({ rank, worldSize, proof: proofOf(token, greeting.nonce, rank, worldSize) })}\n`,
+    );
   }
 
   /** Why the connection ended, by how far it had come; not an MbridgeError if it is worth another try. */
@@ -193,7 +195,9 @@ function toError(failure: StoreFailure, rank: number): MbridgeError {
         hint: 'see the log of the missing rank; a slow start may need a larger dist.timeout_s',
       });
     case 'MB_STORE_REFUSED':
-      return new MbridgeError('environment', failure.code, message, { hint: 'check RANK and WORLD_SIZE of every worker' });
+      return new MbridgeError('environment', failure.code, message, {
+        hint: 'check RANK and WORLD_SIZE of every worker',
+      });
     case 'MB_STORE_CONFLICT':
       return new MbridgeError('internal', failure.code, message);
   }

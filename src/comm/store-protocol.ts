@@ -40,14 +40,16 @@ export interface StoreReply {
 }
 
 export function proofOf(token: string, nonce: string, rank: number, worldSize: number): string {
-  return createHmac('sha256', token).update(`${nonce} ${String(rank)} ${String(worldSize)}`).digest('hex');
+  return createHmac('sha256', token)
+    .update(`${nonce} ${String(rank)} ${String(worldSize)}`)
+    .digest('hex');
 }
 
 /** `3`, `0-3`, `0-3, 6`: ranks for a message. */
 export function formatRanks(ranks: readonly number[]): string {
   const sorted = [...ranks].sort((a, b) => a - b);
   const parts: string[] = [];
-  for (let i = 0; i < sorted.length; ) {
+  for (let i = 0; i < sorted.length;) {
     let j = i;
     while (sorted[j + 1] === (sorted[j] ?? 0) + 1) j++;
     parts.push(i === j ? String(sorted[i]) : `${String(sorted[i])}-${String(sorted[j])}`);

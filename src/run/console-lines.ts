@@ -45,7 +45,9 @@ function formatStep(event: StepEvent, { totalSteps, device }: EventStyle): strin
 }
 
 function formatShort(value: number): string {
-  return value !== 0 && (Math.abs(value) < 0.01 || Math.abs(value) >= 10_000) ? value.toExponential(2) : value.toFixed(2);
+  return value !== 0 && (Math.abs(value) < 0.01 || Math.abs(value) >= 10_000)
+    ? value.toExponential(2)
+    : value.toFixed(2);
 }
 
 function formatOther(event: OtherEvent): string {

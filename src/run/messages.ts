@@ -11,7 +11,6 @@ export const ENV = {
   /** Port of the store that rank 0 starts; MASTER_PORT + 1 without it. */
   storePort: 'MBRIDGE_STORE_PORT',
   threads: 'MBRIDGE_THREADS',
-  device: 'MBRIDGE_DEVICE',
   /** Lowest pino level that this rank shows on the console. */
   consoleLevel: 'MBRIDGE_CONSOLE_LEVEL',
   /** Process id of the launcher: the worker dies with it. */

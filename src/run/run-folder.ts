@@ -65,7 +65,11 @@ export async function writeRunRecord(runDir: string, record: Omit<RunRecord, 've
   const full: RunRecord = {
     name: record.name,
     started: new Date().toISOString(),
-    versions: { mbridge: packageVersion(), node: process.versions.node, platform: `${process.platform}-${process.arch}` },
+    versions: {
+      mbridge: packageVersion(),
+      node: process.versions.node,
+      platform: `${process.platform}-${process.arch}`,
+    },
     argv: record.argv,
     device: record.device,
     nproc: record.nproc,

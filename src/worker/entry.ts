@@ -107,7 +107,8 @@ async function enterRun(
   listenForStop(state, channel, external !== undefined);
   const timeoutMs = config.dist.timeout_s * 1000;
   const store = await openStore(environment, timeoutMs);
-  const runDir = external === undefined ? (state.runDir ?? '') : await agreeOnFolder(external, environment, store, timeoutMs);
+  const runDir =
+    external === undefined ? (state.runDir ?? '') : await agreeOnFolder(external, environment, store, timeoutMs);
   state.runDir = runDir;
   const consoleLevel = Number(process.env[ENV.consoleLevel] ?? (environment.rank === 0 ? INFO_LEVEL : WARN_LEVEL));
   const log = makeLogger(runDir, environment.rank, consoleLevel, (line) => {

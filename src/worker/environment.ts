@@ -91,7 +91,12 @@ export function parseEnvironment(env: Env, parentPid: number): WorkerEnvironment
   return { starter, rank, localRank, worldSize, localWorldSize, store: where, token };
 }
 
-function storeAddress(env: Env, starter: Starter, oneNode: boolean, problems: string[]): { host: string; port: number } {
+function storeAddress(
+  env: Env,
+  starter: Starter,
+  oneNode: boolean,
+  problems: string[],
+): { host: string; port: number } {
   const fallbackPort = starter === 'slurm' ? slurmPort(env) : DEFAULT_MASTER_PORT;
   const masterPort = readInteger(env, 'MASTER_PORT', 1, 65_534, problems, fallbackPort);
   // torchrun's own store listens on MASTER_PORT, so ours takes the next one.

@@ -24,9 +24,13 @@ export function toMbridgeError(error: unknown): MbridgeError | undefined {
   const native = NATIVE[code];
   if (native !== undefined) {
     const { kind, hint } = native;
-    return new MbridgeError(kind, native.code, error.message, { cause: error, ...(hint === undefined ? {} : { hint }) });
+    return new MbridgeError(kind, native.code, error.message, {
+      cause: error,
+      ...(hint === undefined ? {} : { hint }),
+    });
   }
-  if (syscall !== undefined && path !== undefined) return new MbridgeError('io', 'MB_IO', error.message, { cause: error });
+  if (syscall !== undefined && path !== undefined)
+    return new MbridgeError('io', 'MB_IO', error.message, { cause: error });
   return undefined;
 }
 

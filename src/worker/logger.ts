@@ -2,6 +2,7 @@ import { join } from 'node:path';
 import { destination, multistream, pino, stdTimeFunctions, type Logger } from 'pino';
 import { LOG_FILE, rankFolder } from '../run/run-folder.js';
 
+const DEBUG_LEVEL = 20;
 /** How pino begins a fatal line. The only one is the failure itself, which is reported elsewhere, once for all ranks. */
 const FATAL_START = '{"level":60,';
 
@@ -17,7 +18,7 @@ export function makeLogger(runDir: string, rank: number, consoleLevel: number, s
     },
   };
   const streams = multistream([
-    { level: 'debug', stream: file },
+    { level: DEBUG_LEVEL, stream: file },
     { level: consoleLevel, stream: console },
   ]);
   return pino({ level: 'debug', base: { rank }, timestamp: stdTimeFunctions.isoTime }, streams);
