@@ -21,7 +21,7 @@ export interface HyperCommGridOptions {
   /** Which communicators it is meant for, such as 'nccl' or 'shm'. */
   readonly backend: string;
   /** Tells grids over the same ranks apart (policy, value, ...): the prefix of its groups' names. */
-  readonly name?: string;
+  readonly name?: string | undefined;
 }
 
 export interface ViewOptions {
@@ -122,6 +122,10 @@ export class HyperCommGrid {
       );
     }
     this.#views.set(name, view);
+  }
+
+  hasView(name: string): boolean {
+    return this.#views.has(name);
   }
 
   /**
