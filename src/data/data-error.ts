@@ -8,7 +8,9 @@ export function badData(
   hint: string,
   details: Record<string, unknown> = {},
 ): MbridgeError {
-  return new MbridgeError('io', code, `${where}: ${found}`, { hint, details: { where, ...details } });
+  // What was found may quote the file: no control characters for a terminal, no endless line.
+  const shown = found.replace(/\p{Cc}+/gu, '?').slice(0, 400);
+  return new MbridgeError('io', code, `${where}: ${shown}`, { hint, details: { where, ...details } });
 }
 
 /** A data file that the system would not open or read (exit 7). */

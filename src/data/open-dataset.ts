@@ -48,7 +48,12 @@ function openJsonl(path: string, options: DatasetOptions): Dataset {
     if (file.length === 0)
       throw badData('MB_DATA_EMPTY', path, 'holds no samples', 'give a file with at least one line');
     const first = file.object(0);
-    if ('input_ids' in first) return new JsonlSamples(file, options);
+    if ('input_ids' in first) {
+      const samples = new JsonlSamples(file, options);
+      // Data of another length or tokenizer shows in the first sample: every rank refuses it before anything is set up.
+      samples.sample(0);
+      return samples;
+    }
     if (!('text' in first)) {
       const found = `neither "input_ids" nor "text"; keys: ${Object.keys(first).slice(0, 8).join(', ') || 'none'}`;
       throw badData('MB_DATA_SAMPLE', file.where(0), found, 'write {"input_ids": [...]} or {"text": "..."} a line');

@@ -1,0 +1,112 @@
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { SafetensorsFile } from '../../src/checkpoint/safetensors.js';
+import { readSliceInto, sliceSize } from '../../src/checkpoint/safetensors-slice.js';
+import type { ModelShape } from '../../src/config/model-shape.js';
+
+/** The oracle fixtures: what torch computed from small Qwen3 models (test/fixtures/README.md). */
+export const FIXTURES = ['qwen3-tied', 'qwen3-untied', 'qwen3-masked'] as const;
+export type FixtureName = (typeof FIXTURES)[number];
+
+export interface Trajectory {
+  readonly optimizer: {
+    readonly lr: number;
+    readonly min_lr: number;
+    readonly warmup_steps: number;
+    readonly decay: string;
+    readonly decay_steps: number;
+    readonly beta1: number;
+    readonly beta2: number;
+    readonly eps: number;
+    readonly weight_decay: number;
+    readonly clip_grad_norm: number;
+  };
+  readonly batch: number;
+  readonly seq: number;
+  /** grad_norm is before clipping. */
+  readonly steps: readonly {
+    readonly step: number;
+    readonly loss: number;
+    readonly grad_norm: number;
+    readonly lr: number;
+  }[];
+}
+
+export interface Expected {
+  /** Of the first batch. */
+  readonly loss: number;
+  /** [batch * seq, vocab] */
+  readonly logits: Float32Array;
+  /** Gradient of the loss by parameter name, row-major in the parameter's global shape. */
+  readonly grads: ReadonlyMap<string, Float32Array>;
+}
+
+export interface Fixture {
+  readonly name: FixtureName;
+  /** Holds config.json and model.safetensors. */
+  readonly folder: string;
+  readonly tokens: string;
+  readonly shape: ModelShape;
+  readonly trajectory: Trajectory;
+  expected(): Promise<Expected>;
+}
+
+export function loadFixture(name: FixtureName): Fixture {
+  const folder = join(import.meta.dirname, '../fixtures', name);
+  const json = (file: string): unknown => JSON.parse(readFileSync(join(folder, file), 'utf8'));
+  const config = json('config.json') as Record<string, number> & { tie_word_embeddings: boolean };
+  const size = (key: string): number => {
+    const value = config[key];
+    if (typeof value !== 'number') throw new Error(`${folder}/config.json has no ${key}`);
+    return value;
+  };
+  return {
+    name,
+    folder,
+    tokens: join(folder, 'tokens.jsonl'),
+    shape: {
+      vocabSize: size('vocab_size'),
+      hiddenSize: size('hidden_size'),
+      intermediateSize: size('intermediate_size'),
+      numLayers: size('num_hidden_layers'),
+      numHeads: size('num_attention_heads'),
+      numKvHeads: size('num_key_value_heads'),
+      headDim: size('head_dim'),
+      rmsNormEps: size('rms_norm_eps'),
+      ropeTheta: size('rope_theta'),
+      tieWordEmbeddings: config.tie_word_embeddings,
+      initializerRange: size('initializer_range'),
+      maxPositionEmbeddings: size('max_position_embeddings'),
+    },
+    trajectory: json('trajectory.json') as Trajectory,
+    expected: () => readExpected(join(folder, 'expected.safetensors')),
+  };
+}
+
+async function readExpected(path: string): Promise<Expected> {
+  const file = await SafetensorsFile.open(path);
+  const floats = async (name: string): Promise<Float32Array> => {
+    const dst = new Float32Array(sliceSize(file.tensor(name), {}));
+    await readSliceInto(file, name, {}, dst);
+    return dst;
+  };
+  const grads = new Map<string, Float32Array>();
+  for (const name of file.tensors.keys()) {
+    if (name.startsWith('grad.')) grads.set(name.slice('grad.'.length), await floats(name));
+  }
+  const expected = { loss: (await floats('loss'))[0] as number, logits: await floats('logits'), grads };
+  await file.close();
+  return expected;
+}
+
+/** ‖x - reference‖ / ‖reference‖, in float64. */
+export function relativeError(x: ArrayLike<number>, reference: ArrayLike<number>): number {
+  if (x.length !== reference.length) throw new Error(`${x.length} elements, the reference has ${reference.length}`);
+  let [difference, norm] = [0, 0];
+  for (let i = 0; i < reference.length; i++) {
+    const r = reference[i] as number;
+    difference += ((x[i] as number) - r) ** 2;
+    norm += r ** 2;
+  }
+  return Math.sqrt(difference / norm);
+}
