@@ -1,0 +1,61 @@
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { Command, CommanderError } from 'commander';
+import { EXIT, type ExitKind } from '../errors.js';
+import { packageRoot } from '../run/package-root.js';
+import { exitOnClosedPipe } from './closed-pipe.js';
+import { addGrid } from './commands/grid.js';
+import { addPretrain } from './commands/pretrain.js';
+import { addRecipes } from './commands/recipes.js';
+import { addShowConfig } from './commands/show-config.js';
+import { reportError, usageError } from './report-error.js';
+
+const EXIT_WORDS: Record<keyof typeof EXIT, string> = {
+  ok: 'done',
+  internal: 'internal error',
+  usage: 'usage: unknown command or flag',
+  config: 'configuration: unknown recipe, key or value, impossible layout',
+  environment: 'environment: memory, devices, libraries',
+  worker: 'a worker failed',
+  hang: 'a collective hung',
+  io: 'data or checkpoint could not be read or written',
+} satisfies Record<ExitKind | 'ok', string>;
+
+function version(): string {
+  const text = readFileSync(join(packageRoot(), 'package.json'), 'utf8');
+  return (JSON.parse(text) as { version: string }).version;
+}
+
+function exitCodes(): string {
+  const lines = Object.entries(EXIT).map(([kind, code]) => `  ${code}      ${EXIT_WORDS[kind as keyof typeof EXIT]}`);
+  return ['', 'Exit codes:', ...lines, '  128+n  ended by signal n'].join('\n');
+}
+
+/** Commands load what they need when they run, so that help is quick. */
+function makeProgram(): Command {
+  const program = new Command('mbridge')
+    .description('Train Qwen3-class language models across many GPUs from one command')
+    .version(version())
+    .showSuggestionAfterError()
+    .addHelpText('after', exitCodes())
+    // What commander would print is in the error it throws; report-error prints that.
+    .configureOutput({ outputError: () => undefined })
+    .exitOverride();
+  for (const add of [addPretrain, addRecipes, addGrid, addShowConfig]) add(program);
+  for (const command of program.commands) command.copyInheritedSettings(program).helpOption('-h, --help', 'show this');
+  return program;
+}
+
+async function main(argv: readonly string[]): Promise<number> {
+  process.stdout.on('error', exitOnClosedPipe);
+  const program = makeProgram();
+  try {
+    await program.parseAsync(argv);
+    return Number(process.exitCode ?? EXIT.ok);
+  } catch (error) {
+    if (error instanceof CommanderError && error.exitCode === 0) return EXIT.ok;
+    return reportError(error instanceof CommanderError ? usageError(error) : error, argv.includes('--json'));
+  }
+}
+
+process.exitCode = await main(process.argv);
