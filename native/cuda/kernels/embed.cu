@@ -1,0 +1,184 @@
+// Embedding of one vocabulary shard, and its gradient summed in a fixed order.
+#include "common.cuh"
+
+namespace mbk {
+namespace {
+
+// One token a block. Tokens of other shards give zeros.
+template <class T, int N>
+__global__ void embed_fwd_kernel(const int32_t* ids, const T* w, T* out, int64_t h, int64_t vstart, int64_t vrows) {
+  const int64_t id = int64_t(ids[blockIdx.x]) - vstart;
+  const bool here = id >= 0 && id < vrows;
+  const T* from = w + (here ? id * h : 0);
+  T* to = out + int64_t(blockIdx.x) * h;
+  for (int64_t c = int64_t(threadIdx.x) * N; c < h; c += int64_t(blockDim.x) * N) {
+    if constexpr (N == 1) {
+      to[c] = here ? from[c] : from_float<T>(0.0f);
+    } else {
+      store16(to + c, here ? load16(from + c) : make_uint4(0, 0, 0, 0));
+    }
+  }
+}
+
+constexpr int kThreads = 128;  // of the backward
+constexpr int kAhead = 8;      // rows in flight
+
+// Block (p, y): if the run of equal ids in `order` starts at p, adds its rows to dw, for the columns of chunk y. The
+// length is known before the sum starts, so that several rows are loaded at once; they are added in the order of `order`.
+template <class T, int N>
+__global__ void __launch_bounds__(kThreads) embed_bwd_kernel(const int32_t* ids, const int32_t* order, const T* dout,
+                                                             float* dw, int64_t tokens, int64_t h, int64_t vstart,
+                                                             int64_t vrows) {
+  __shared__ int32_t rows[kThreads];
+  const int64_t p = blockIdx.x;
+  const int32_t id = ids[order[p]];
+  if (p > 0 && ids[order[p - 1]] == id) return;
+  const int64_t row = int64_t(id) - vstart;
+  if (row < 0 || row >= vrows) return;
+  // Equal ids are neighbours in `order`: find the first position behind them by doubling, then by halving.
+  int64_t low = p, step = 1;
+  while (low + step < tokens && ids[order[low + step]] == id) {
+    low += step;
+    step *= 2;
+  }
+  int64_t end = low + step < tokens ? low + step : tokens;  // ids[order[low]] == id, and end is behind the run
+  while (end - low > 1) {
+    const int64_t middle = low + (end - low) / 2;
+    if (ids[order[middle]] == id) {
+      low = middle;
+    } else {
+      end = middle;
+    }
+  }
+  const int64_t c = (int64_t(blockIdx.y) * kThreads + threadIdx.x) * N;
+  const bool active = c < h;
+  float sum[N];
+#pragma unroll
+  for (int e = 0; e < N; ++e) sum[e] = 0;
+  for (int64_t first = p; first < end; first += kThreads) {
+    const int count = int(end - first < kThreads ? end - first : kThreads);
+    __syncthreads();
+    if (int(threadIdx.x) < count) rows[threadIdx.x] = order[first + threadIdx.x];
+    __syncthreads();
+    for (int k = 0; k < count && active; k += kAhead) {
+      uint4 raw[kAhead];
+      float single[kAhead];
+#pragma unroll
+      for (int j = 0; j < kAhead; ++j) {
+        const T* from = dout + int64_t(k + j < count ? rows[k + j] : 0) * h + c;
+        if constexpr (N == 1) {
+          single[j] = k + j < count ? to_float(*from) : 0.0f;
+        } else {
+          raw[j] = k + j < count ? load16(from) : make_uint4(0, 0, 0, 0);
+        }
+      }
+#pragma unroll
+      for (int j = 0; j < kAhead; ++j) {
+        if constexpr (N == 1) {
+          sum[0] += single[j];
+        } else {
+          float f[N];
+          unpack<T>(raw[j], f);
+#pragma unroll
+          for (int e = 0; e < N; ++e) sum[e] += f[e];
+        }
+      }
+    }
+  }
+  if (!active) return;
+  float* to = dw + row * h + c;
+  if constexpr (N == 1) {
+    *to += sum[0];
+  } else {
+#pragma unroll
+    for (int e = 0; e < N; e += 4) {
+      float4 v = *reinterpret_cast<float4*>(to + e);
+      v.x += sum[e];
+      v.y += sum[e + 1];
+      v.z += sum[e + 2];
+      v.w += sum[e + 3];
+      *reinterpret_cast<float4*>(to + e) = v;
+    }
+  }
+}
+
+struct Sizes {
+  int64_t tokens, h, vstart, vrows;
+};
+
+Sizes read_sizes(Args& a) {
+  return {a.size(0, "T", 0, 0x7fffffff), a.size(1, "h", 1, int64_t(1) << 22), a.size(2, "vstart", 0, 0x7fffffff),
+          a.size(3, "vrows", 1, 0x7fffffff)};
+}
+
+template <class T>
+void forward(cudaStream_t stream, const int32_t* ids, const void* w, void* out, const Sizes& z) {
+  const bool vector = z.h % kVec<T> == 0 && aligned16(w) && aligned16(out);
+  const int64_t work = vector ? z.h / kVec<T> : z.h;
+  const int threads = work >= 256 ? 256 : int(ceil_div(work, 32)) * 32;
+  const auto run = [&](auto kernel) {
+    kernel<<<unsigned(z.tokens), threads, 0, stream>>>(ids, static_cast<const T*>(w), static_cast<T*>(out), z.h,
+                                                       z.vstart, z.vrows);
+  };
+  if (vector) {
+    run(embed_fwd_kernel<T, kVec<T>>);
+  } else {
+    run(embed_fwd_kernel<T, 1>);
+  }
+}
+
+template <class T>
+void backward(cudaStream_t stream, const int32_t* ids, const int32_t* order, const void* dout, float* dw,
+              const Sizes& z) {
+  const bool vector = z.h % kVec<T> == 0 && aligned16(dout) && aligned16(dw);
+  const dim3 grid(unsigned(z.tokens), unsigned(ceil_div(vector ? z.h / kVec<T> : z.h, kThreads)));
+  const auto run = [&](auto kernel) {
+    kernel<<<grid, kThreads, 0, stream>>>(ids, order, static_cast<const T*>(dout), dw, z.tokens, z.h, z.vstart,
+                                          z.vrows);
+  };
+  if (vector) {
+    run(embed_bwd_kernel<T, kVec<T>>);
+  } else {
+    run(embed_bwd_kernel<T, 1>);
+  }
+}
+
+}  // namespace
+}  // namespace mbk
+
+using namespace mbk;
+
+int mbk_embed_fwd(cudaStream_t stream, const mb_buf* t, int nt, const double* s, int ns) {
+  Args a("embed_fwd", t, nt, 3, s, ns, 4);
+  const Sizes z = read_sizes(a);
+  const int dtype = a.act(1, "w");
+  const int32_t* ids = a.i32(0, "ids", z.tokens);
+  const void* w = a.tensor(1, "w", dtype, times(z.vrows, z.h));
+  void* out = a.tensor(2, "out", dtype, times(z.tokens, z.h));
+  a.distinct(1, "w", 2, "out");
+  if (a.status != MB_OK || z.tokens == 0) return a.status;
+  if (dtype == MB_F32) {
+    forward<float>(stream, ids, w, out, z);
+  } else {
+    forward<bf16>(stream, ids, w, out, z);
+  }
+  return launched("embed_fwd");
+}
+
+int mbk_embed_bwd(cudaStream_t stream, const mb_buf* t, int nt, const double* s, int ns) {
+  Args a("embed_bwd", t, nt, 4, s, ns, 4);
+  const Sizes z = read_sizes(a);
+  const int dtype = a.act(2, "dout");
+  const int32_t* ids = a.i32(0, "ids", z.tokens);
+  const int32_t* order = a.i32(1, "order", z.tokens);
+  const void* dout = a.tensor(2, "dout", dtype, times(z.tokens, z.h));
+  float* dw = a.f32(3, "dw", times(z.vrows, z.h));
+  a.distinct(2, "dout", 3, "dw");
+  if (a.status != MB_OK || z.tokens == 0) return a.status;
+  if (dtype == MB_F32) {
+    backward<float>(stream, ids, order, dout, dw, z);
+  } else {
+    backward<bf16>(stream, ids, order, dout, dw, z);
+  }
+  return launched("embed_bwd");
+}

@@ -1,0 +1,264 @@
+// Vocabulary-parallel cross entropy: statistics of one shard, rescaling, and the gradient in place.
+#include "common.cuh"
+
+namespace mbk {
+namespace {
+
+constexpr int kThreads = 512;
+constexpr int kLoads = 4;  // 16-byte loads in flight a thread
+
+// Below every finite logit's use and finite itself, so that differences of two maxima are never NaN.
+constexpr float kLowest = -FLT_MAX;
+
+template <class T>
+__device__ __forceinline__ float exponential(float x) {
+  if constexpr (sizeof(T) == 4) {
+    return expf(x);
+  } else {
+    return __expf(x);
+  }
+}
+
+// Running maximum and sum of exp(x - max).
+struct Softmax {
+  float max = kLowest, sum = 0;
+};
+
+__device__ __forceinline__ Softmax merge(Softmax a, Softmax b) {
+  const float max = fmaxf(a.max, b.max);
+  return {max, a.sum * expf(a.max - max) + b.sum * expf(b.max - max)};
+}
+
+// One row a block, read once.
+template <class T, bool VECTOR>
+__global__ void __launch_bounds__(kThreads) ce_stats_kernel(const T* logits, const int32_t* targets, float* stats,
+                                                            int64_t rows, int64_t v, int64_t vstart) {
+  constexpr int N = VECTOR ? kVec<T> : 1;
+  __shared__ Softmax shared[kThreads / 32];
+  const T* row = logits + int64_t(blockIdx.x) * v;
+  const int groups = int(v / N);
+  Softmax mine;
+  for (int first = threadIdx.x; first < groups; first += kThreads * kLoads) {
+    float f[kLoads][N];
+    float top = mine.max;
+    if constexpr (VECTOR) {
+      uint4 raw[kLoads];
+#pragma unroll
+      for (int k = 0; k < kLoads; ++k) {
+        const int i = first + k * kThreads;
+        if (i < groups) raw[k] = load16(row + int64_t(i) * N);
+      }
+#pragma unroll
+      for (int k = 0; k < kLoads; ++k) {
+        if (first + k * kThreads < groups) {
+          unpack<T>(raw[k], f[k]);
+        } else {
+#pragma unroll
+          for (int e = 0; e < N; ++e) f[k][e] = -INFINITY;
+        }
+      }
+    } else {
+#pragma unroll
+      for (int k = 0; k < kLoads; ++k) {
+        const int i = first + k * kThreads;
+        f[k][0] = i < groups ? to_float(row[i]) : -INFINITY;
+      }
+    }
+#pragma unroll
+    for (int k = 0; k < kLoads; ++k) {
+#pragma unroll
+      for (int e = 0; e < N; ++e) top = fmaxf(top, f[k][e]);
+    }
+    float sum = mine.sum * exponential<T>(mine.max - top);
+#pragma unroll
+    for (int k = 0; k < kLoads; ++k) {
+#pragma unroll
+      for (int e = 0; e < N; ++e) sum += exponential<T>(f[k][e] - top);
+    }
+    mine.max = top;
+    mine.sum = sum;
+  }
+#pragma unroll
+  for (int k = 16; k > 0; k /= 2) {
+    const Softmax other = {__shfl_xor_sync(0xffffffffu, mine.max, k), __shfl_xor_sync(0xffffffffu, mine.sum, k)};
+    mine = merge(mine, other);
+  }
+  if (threadIdx.x % 32 == 0) shared[threadIdx.x / 32] = mine;
+  __syncthreads();
+  if (threadIdx.x != 0) return;
+  for (int i = 1; i < kThreads / 32; ++i) mine = merge(mine, shared[i]);
+  const int64_t target = int64_t(targets[blockIdx.x]) - vstart;
+  stats[blockIdx.x] = mine.max;
+  stats[rows + blockIdx.x] = mine.sum;
+  stats[2 * rows + blockIdx.x] = target >= 0 && target < v ? to_float(row[target]) : 0.0f;
+}
+
+__global__ void ce_rescale_kernel(float* stats, const float* gmax, int64_t rows) {
+  const int64_t i = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
+  if (i < rows) stats[rows + i] *= expf(stats[i] - gmax[i]);
+}
+
+// One row a block, in place. Rows run backwards: the end of the logits is what the L2 cache still holds. The row's loss
+// comes from sums alone, so it does not race with the overwriting.
+template <class T, bool VECTOR>
+__global__ void __launch_bounds__(kThreads) ce_grad_kernel(T* logits, const int32_t* targets, const float* mask,
+                                                           const float* gmax, const float* sums, float* rowloss,
+                                                           int64_t rows, int64_t v, int64_t vstart) {
+  constexpr int N = VECTOR ? kVec<T> : 1;
+  const int64_t r = rows - 1 - int64_t(blockIdx.x);
+  T* row = logits + r * v;
+  const int groups = int(v / N);
+  const float weight = mask[r], max = gmax[r], total = sums[r];
+  const int64_t local = int64_t(targets[r]) - vstart;
+  const int target = local >= 0 && local < v ? int(local) : -1;
+  if (threadIdx.x == 0) rowloss[r] = weight == 0 ? 0.0f : (logf(total) + max - sums[rows + r]) * weight;
+  if (weight == 0) {  // ignored rows are zero whatever their logits hold
+    for (int i = threadIdx.x; i < groups; i += kThreads) {
+      if constexpr (VECTOR) {
+        store16(row + int64_t(i) * N, make_uint4(0, 0, 0, 0));
+      } else {
+        row[i] = from_float<T>(0.0f);
+      }
+    }
+    return;
+  }
+  const float factor = weight / total;
+  for (int first = threadIdx.x; first < groups; first += kThreads * kLoads) {
+    uint4 raw[kLoads];
+    float single[kLoads];
+#pragma unroll
+    for (int k = 0; k < kLoads; ++k) {
+      const int i = first + k * kThreads;
+      if (i >= groups) continue;
+      if constexpr (VECTOR) {
+        raw[k] = load16(row + int64_t(i) * N);
+      } else {
+        single[k] = to_float(row[i]);
+      }
+    }
+#pragma unroll
+    for (int k = 0; k < kLoads; ++k) {
+      const int i = first + k * kThreads;
+      if (i >= groups) continue;
+      float f[N];
+      if constexpr (VECTOR) {
+        unpack<T>(raw[k], f);
+      } else {
+        f[0] = single[k];
+      }
+#pragma unroll
+      for (int e = 0; e < N; ++e) {
+        f[e] = exponential<T>(f[e] - max) * factor;
+        if (i * N + e == target) f[e] -= weight;
+      }
+      if constexpr (VECTOR) {
+        store16(row + int64_t(i) * N, pack<T>(f));
+      } else {
+        row[i] = from_float<T>(f[0]);
+      }
+    }
+  }
+}
+
+constexpr int kSumThreads = 1024;
+
+// One block, so that the order of the sum is fixed.
+__global__ void __launch_bounds__(kSumThreads) ce_sum_kernel(const float* rowloss, const float* mask, float* acc,
+                                                             int64_t rows) {
+  __shared__ double shared[2][32];
+  double loss = 0, count = 0;
+#pragma unroll 4
+  for (int64_t i = threadIdx.x; i < rows; i += kSumThreads) {
+    loss += double(rowloss[i]);
+    count += double(mask[i]);
+  }
+  loss = block_sum(loss, shared[0]);
+  count = block_sum(count, shared[1]);
+  if (threadIdx.x == 0) {
+    acc[0] = float(double(acc[0]) + loss);
+    acc[1] = float(double(acc[1]) + count);
+  }
+}
+
+template <class T>
+void stats(cudaStream_t stream, const void* logits_, const int32_t* targets, float* out, int64_t rows, int64_t v,
+           int64_t vstart) {
+  const T* logits = static_cast<const T*>(logits_);
+  if (v % kVec<T> == 0 && aligned16(logits)) {
+    ce_stats_kernel<T, true><<<unsigned(rows), kThreads, 0, stream>>>(logits, targets, out, rows, v, vstart);
+  } else {
+    ce_stats_kernel<T, false><<<unsigned(rows), kThreads, 0, stream>>>(logits, targets, out, rows, v, vstart);
+  }
+}
+
+template <class T>
+void gradient(cudaStream_t stream, void* logits_, const int32_t* targets, const float* mask, const float* gmax,
+              const float* sums, float* rowloss, int64_t rows, int64_t v, int64_t vstart) {
+  T* logits = static_cast<T*>(logits_);
+  const auto run = [&](auto kernel) {
+    kernel<<<unsigned(rows), kThreads, 0, stream>>>(logits, targets, mask, gmax, sums, rowloss, rows, v, vstart);
+  };
+  if (v % kVec<T> == 0 && aligned16(logits)) {
+    run(ce_grad_kernel<T, true>);
+  } else {
+    run(ce_grad_kernel<T, false>);
+  }
+}
+
+constexpr int64_t kMaxRows = 0x7fffffff;            // blocks of a grid
+constexpr int64_t kMaxVocab = int64_t(1) << 30;     // columns are counted in 32 bits
+constexpr int64_t kMaxStart = int64_t(0x7fffffff);  // targets are i32
+
+}  // namespace
+}  // namespace mbk
+
+using namespace mbk;
+
+int mbk_ce_stats(cudaStream_t stream, const mb_buf* t, int nt, const double* s, int ns) {
+  Args a("ce_stats", t, nt, 3, s, ns, 3);
+  const int64_t rows = a.size(0, "T", 0, kMaxRows), v = a.size(1, "V", 1, kMaxVocab);
+  const int64_t vstart = a.size(2, "vstart", 0, kMaxStart);
+  const int dtype = a.act(0, "logits");
+  const void* logits = a.tensor(0, "logits", dtype, times(rows, v));
+  const int32_t* targets = a.i32(1, "targets", rows);
+  float* out = a.f32(2, "stats", times(rows, 3));
+  if (a.status != MB_OK || rows == 0) return a.status;
+  if (dtype == MB_F32) {
+    stats<float>(stream, logits, targets, out, rows, v, vstart);
+  } else {
+    stats<bf16>(stream, logits, targets, out, rows, v, vstart);
+  }
+  return launched("ce_stats");
+}
+
+int mbk_ce_rescale(cudaStream_t stream, const mb_buf* t, int nt, const double* s, int ns) {
+  Args a("ce_rescale", t, nt, 2, s, ns, 1);
+  const int64_t rows = a.size(0, "T", 0, kMaxRows);
+  float* stats = a.f32(0, "stats", times(rows, 3));
+  const float* gmax = a.f32(1, "gmax", rows);
+  if (a.status != MB_OK || rows == 0) return a.status;
+  ce_rescale_kernel<<<unsigned(ceil_div(rows, 256)), 256, 0, stream>>>(stats, gmax, rows);
+  return launched("ce_rescale");
+}
+
+int mbk_ce_grad(cudaStream_t stream, const mb_buf* t, int nt, const double* s, int ns) {
+  Args a("ce_grad", t, nt, 7, s, ns, 3);
+  const int64_t rows = a.size(0, "T", 0, kMaxRows), v = a.size(1, "V", 1, kMaxVocab);
+  const int64_t vstart = a.size(2, "vstart", 0, kMaxStart);
+  const int dtype = a.act(0, "logits");
+  void* logits = a.tensor(0, "logits", dtype, times(rows, v));
+  const int32_t* targets = a.i32(1, "targets", rows);
+  const float* mask = a.f32(2, "mask", rows);
+  const float* gmax = a.f32(3, "gmax", rows);
+  const float* sums = a.f32(4, "sums", times(rows, 2));
+  float* acc = a.f32(5, "acc", 2);
+  float* rowloss = a.f32(6, "rowloss", rows);
+  if (a.status != MB_OK || rows == 0) return a.status;
+  if (dtype == MB_F32) {
+    gradient<float>(stream, logits, targets, mask, gmax, sums, rowloss, rows, v, vstart);
+  } else {
+    gradient<bf16>(stream, logits, targets, mask, gmax, sums, rowloss, rows, v, vstart);
+  }
+  ce_sum_kernel<<<1, kSumThreads, 0, stream>>>(rowloss, mask, acc, rows);
+  return launched("ce_grad");
+}

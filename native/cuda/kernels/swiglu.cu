@@ -1,0 +1,163 @@
+// SwiGLU over gu = gate | up, forward and backward, one pass each.
+#include "common.cuh"
+
+namespace mbk {
+namespace {
+
+constexpr int kThreads = 256;
+
+// Sigmoid: as exact as float32 allows where the result stays float32, the fast exponential where it is rounded to bf16.
+template <class T>
+__device__ __forceinline__ float sigmoid(float x) {
+  if constexpr (sizeof(T) == 4) {
+    return 1.0f / (1.0f + expf(-x));
+  } else {
+    return __fdividef(1.0f, 1.0f + __expf(-x));
+  }
+}
+
+template <class T>
+__device__ __forceinline__ float forward_one(float gate, float up) {
+  return gate * sigmoid<T>(gate) * up;
+}
+
+template <class T>
+__device__ __forceinline__ void backward_one(float dout, float& gate, float& up) {
+  const float sig = sigmoid<T>(gate), silu = gate * sig;
+  const float dgate = dout * up * (sig + silu * (1.0f - sig));
+  up = dout * silu;
+  gate = dgate;
+}
+
+// One group of kVec<T> columns a thread; `groups` of them make a row of f columns.
+template <class T>
+__global__ void __launch_bounds__(kThreads) swiglu_fwd_kernel(const T* gu, T* out, uint32_t items, uint32_t groups) {
+  constexpr int N = kVec<T>;
+  const uint32_t item = blockIdx.x * uint32_t(kThreads) + threadIdx.x;
+  if (item >= items) return;
+  const uint32_t row = item / groups;
+  const T* gate = gu + (int64_t(row) * groups + item) * N;  // row * 2f + column
+  float g[N], u[N];
+  unpack<T>(load16(gate), g);
+  unpack<T>(load16(gate + int64_t(groups) * N), u);
+#pragma unroll
+  for (int e = 0; e < N; ++e) g[e] = forward_one<T>(g[e], u[e]);
+  store16(out + int64_t(item) * N, pack<T>(g));
+}
+
+template <class T>
+__global__ void __launch_bounds__(kThreads) swiglu_bwd_kernel(const T* dout, const T* gu, T* dgu, uint32_t items,
+                                                              uint32_t groups) {
+  constexpr int N = kVec<T>;
+  const uint32_t item = blockIdx.x * uint32_t(kThreads) + threadIdx.x;
+  if (item >= items) return;
+  const uint32_t row = item / groups;
+  const int64_t at = (int64_t(row) * groups + item) * N, up = at + int64_t(groups) * N;
+  float d[N], g[N], u[N];
+  unpack<T>(load16(dout + int64_t(item) * N), d);
+  unpack<T>(load16(gu + at), g);
+  unpack<T>(load16(gu + up), u);
+#pragma unroll
+  for (int e = 0; e < N; ++e) backward_one<T>(d[e], g[e], u[e]);
+  store16(dgu + at, pack<T>(g));
+  store16(dgu + up, pack<T>(u));
+}
+
+// Any f, alignment and size.
+template <class T>
+__global__ void __launch_bounds__(kThreads) swiglu_fwd_any_kernel(const T* gu, T* out, int64_t rows, int64_t f) {
+  for (int64_t k = int64_t(blockIdx.x) * kThreads + threadIdx.x; k < rows * f; k += int64_t(gridDim.x) * kThreads) {
+    const int64_t at = k / f * f + k;
+    out[k] = from_float<T>(forward_one<T>(to_float(gu[at]), to_float(gu[at + f])));
+  }
+}
+
+template <class T>
+__global__ void __launch_bounds__(kThreads) swiglu_bwd_any_kernel(const T* dout, const T* gu, T* dgu, int64_t rows,
+                                                                  int64_t f) {
+  for (int64_t k = int64_t(blockIdx.x) * kThreads + threadIdx.x; k < rows * f; k += int64_t(gridDim.x) * kThreads) {
+    const int64_t at = k / f * f + k;
+    float gate = to_float(gu[at]), up = to_float(gu[at + f]);
+    backward_one<T>(to_float(dout[k]), gate, up);
+    dgu[at] = from_float<T>(gate);
+    dgu[at + f] = from_float<T>(up);
+  }
+}
+
+struct Shape {
+  int64_t rows, f;
+  // Whether 16-byte accesses, counted in 32 bits, cover it.
+  template <class T>
+  bool vector() const {
+    return f % kVec<T> == 0 && rows * (f / kVec<T>) < (int64_t(1) << 32) - kThreads;
+  }
+  unsigned any_grid() const {
+    const int64_t blocks = ceil_div(rows * f, kThreads);
+    return unsigned(blocks < (1 << 20) ? blocks : 1 << 20);
+  }
+};
+
+template <class T>
+void forward(cudaStream_t stream, const void* gu_, void* out_, const Shape& z) {
+  const T* gu = static_cast<const T*>(gu_);
+  T* out = static_cast<T*>(out_);
+  if (z.vector<T>() && aligned16(gu) && aligned16(out)) {
+    const uint32_t groups = uint32_t(z.f / kVec<T>), items = uint32_t(z.rows * groups);
+    swiglu_fwd_kernel<T><<<unsigned(ceil_div(items, kThreads)), kThreads, 0, stream>>>(gu, out, items, groups);
+  } else {
+    swiglu_fwd_any_kernel<T><<<z.any_grid(), kThreads, 0, stream>>>(gu, out, z.rows, z.f);
+  }
+}
+
+template <class T>
+void backward(cudaStream_t stream, const void* dout_, const void* gu_, void* dgu_, const Shape& z) {
+  const T* dout = static_cast<const T*>(dout_);
+  const T* gu = static_cast<const T*>(gu_);
+  T* dgu = static_cast<T*>(dgu_);
+  if (z.vector<T>() && aligned16(dout) && aligned16(gu) && aligned16(dgu)) {
+    const uint32_t groups = uint32_t(z.f / kVec<T>), items = uint32_t(z.rows * groups);
+    swiglu_bwd_kernel<T><<<unsigned(ceil_div(items, kThreads)), kThreads, 0, stream>>>(dout, gu, dgu, items, groups);
+  } else {
+    swiglu_bwd_any_kernel<T><<<z.any_grid(), kThreads, 0, stream>>>(dout, gu, dgu, z.rows, z.f);
+  }
+}
+
+}  // namespace
+}  // namespace mbk
+
+using namespace mbk;
+
+int mbk_swiglu_fwd(cudaStream_t stream, const mb_buf* t, int nt, const double* s, int ns) {
+  Args a("swiglu_fwd", t, nt, 2, s, ns, 2);
+  const Shape z = {a.size(0, "T"), a.size(1, "f", 1)};
+  const int dtype = a.act(0, "gu");
+  const void* gu = a.tensor(0, "gu", dtype, times(times(z.rows, z.f), 2));
+  void* out = a.tensor(1, "out", dtype, times(z.rows, z.f));
+  a.distinct(0, "gu", 1, "out");
+  if (a.status != MB_OK || z.rows == 0) return a.status;
+  if (dtype == MB_F32) {
+    forward<float>(stream, gu, out, z);
+  } else {
+    forward<bf16>(stream, gu, out, z);
+  }
+  return launched("swiglu_fwd");
+}
+
+int mbk_swiglu_bwd(cudaStream_t stream, const mb_buf* t, int nt, const double* s, int ns) {
+  Args a("swiglu_bwd", t, nt, 3, s, ns, 2);
+  const Shape z = {a.size(0, "T"), a.size(1, "f", 1)};
+  const int dtype = a.act(0, "dout");
+  const int64_t n = times(z.rows, z.f);
+  const void* dout = a.tensor(0, "dout", dtype, n);
+  const void* gu = a.tensor(1, "gu", dtype, times(n, 2));
+  void* dgu = a.tensor(2, "dgu", dtype, times(n, 2));
+  a.same_or_distinct(1, "gu", 2, "dgu");
+  a.distinct(0, "dout", 2, "dgu");
+  if (a.status != MB_OK || z.rows == 0) return a.status;
+  if (dtype == MB_F32) {
+    backward<float>(stream, dout, gu, dgu, z);
+  } else {
+    backward<bf16>(stream, dout, gu, dgu, z);
+  }
+  return launched("swiglu_bwd");
+}
