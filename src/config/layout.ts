@@ -1,4 +1,5 @@
 import { throwProblems, type Problem } from './problem.js';
+import type { Origin } from './resolve.js';
 import type { RunConfig } from './schema.js';
 
 export type DeviceKind = 'cpu' | 'cuda';
@@ -32,7 +33,7 @@ export function resolvePrecision(cfg: Pick<RunConfig, 'mixed_precision'>, device
 export function validateLayout(
   cfg: RunConfig,
   worldSize: number,
-  { device, origins }: { device?: DeviceKind; origins?: ReadonlyMap<string, string> } = {},
+  { device, origins }: { device?: DeviceKind; origins?: ReadonlyMap<string, Origin> } = {},
 ): RunLayout {
   const { model, train } = cfg;
   const tp = model.tensor_model_parallel_size;
@@ -61,7 +62,11 @@ export function validateLayout(
     const found = `gives ${microBatches} micro-batches a replica; interleaved stages need a multiple of pp ${pp}`;
     bad('train.global_batch_size', `${found}: use a multiple of ${samples * pp}`);
   }
-  throwProblems(problems.map((problem) => ({ ...problem, place: origins?.get(problem.path) })));
+  const placeOf = (path: string): string | undefined => {
+    const source = origins?.get(path);
+    return source?.origin === 'derived' ? undefined : source?.place;
+  };
+  throwProblems(problems.map((problem) => ({ ...problem, place: placeOf(problem.path) })));
   return { worldSize, tp, cp, dp, pp, vpp, ep: model.expert_model_parallel_size, microBatches };
 }
 

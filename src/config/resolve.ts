@@ -20,10 +20,12 @@ export interface ConfigSources {
   readonly overrides?: readonly { readonly text: string; readonly place: string }[];
 }
 
+export type Origin = Pick<Setting, 'origin' | 'place'>;
+
 export interface Resolution {
   readonly config: RunConfig;
-  /** By `section.key`: where its value came from, in words. A key that is not there has the schema's default. */
-  readonly origins: ReadonlyMap<string, string>;
+  /** By `section.key`: where its value came from. A key that is not there has the schema's default. */
+  readonly origins: ReadonlyMap<string, Origin>;
 }
 
 /**
@@ -45,7 +47,7 @@ export function resolve(sources: ConfigSources): Resolution {
   const leaves = [...merged.sources].filter(([, source]) => !isPlainObject(source.value));
   return {
     config,
-    origins: new Map(leaves.map(([path, { origin, place }]) => [path, origin === 'derived' ? `from ${place}` : place])),
+    origins: new Map(leaves.map(([path, { origin, place }]) => [path, { origin, place }])),
   };
 }
 

@@ -84,7 +84,7 @@ test.each<[RecipeOverrides, number, string]>([
 });
 
 test('a layout problem names the place that set the value', () => {
-  const origins = new Map([['model.pipeline_model_parallel_size', '--pp-size']]);
+  const origins = new Map([['model.pipeline_model_parallel_size', { origin: 'flag', place: '--pp-size' }]] as const);
   expect(() => validateLayout(qwen3TinyPretrainConfig(pp(5)), 5, { origins })).toThrow(
     /^--pp-size model.pipeline_model_parallel_size: 5 stages/,
   );

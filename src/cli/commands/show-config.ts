@@ -1,4 +1,5 @@
 import type { Command } from 'commander';
+import type { Origin } from '../../config/resolve.js';
 import { addRunOptions, resolveRequest, type RunOptions, type RunRequest } from '../run-options.js';
 
 /** `mbridge show-config`: the resolved configuration, as YAML that can be run or as JSON. */
@@ -21,6 +22,11 @@ function asJson({ config, origins }: RunRequest, explain: boolean): string {
   return `${JSON.stringify(explain ? { config, origins: Object.fromEntries(origins) } : config)}\n`;
 }
 
+function originText(source: Origin | undefined): string {
+  if (source === undefined) return 'default';
+  return source.origin === 'derived' ? `from ${source.place}` : source.place;
+}
+
 async function asYaml({ config, origins }: RunRequest, explain: boolean): Promise<string> {
   const { Document, isMap, isScalar, visit } = await import('yaml');
   const doc = new Document(config);
@@ -31,7 +37,7 @@ async function asYaml({ config, origins }: RunRequest, explain: boolean): Promis
         const keys = [...parents, pair].flatMap((node) =>
           'key' in node && isScalar(node.key) ? [node.key.value] : [],
         );
-        pair.value.comment = ` ${origins.get(keys.join('.')) ?? 'default'}`;
+        pair.value.comment = ` ${originText(origins.get(keys.join('.')))}`;
       },
       Map: (_, map) => (isMap(map) ? undefined : visit.SKIP),
     });

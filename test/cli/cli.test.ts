@@ -1,0 +1,201 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtempSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { describe, expect, test } from 'vitest';
+import { mbridge } from './mbridge.js';
+
+const folder = mkdtempSync(join(tmpdir(), 'mbridge-cli-'));
+const badFile = join(folder, 'bad.yaml');
+writeFileSync(badFile, 'model:\n  num_layer: 3\n');
+
+describe('errors: one clear line, the right exit code, no stack', () => {
+  test.each<[string, number, string]>([
+    ['pretran', 2, "MB_USAGE: unknown command 'pretran' (Did you mean pretrain?)"],
+    ['recipes --jsn', 2, "MB_USAGE: unknown option '--jsn' (Did you mean --json?)"],
+    ['', 2, 'MB_USAGE: no command given'],
+    ['pretrain', 2, 'MB_USAGE: nothing to run: no recipe and no configuration file'],
+    ['pretrain qwen3-tiny stray', 2, 'MB_USAGE: unexpected argument stray'],
+    ['pretrain a.yaml --config b.yaml', 2, 'MB_USAGE: two configuration files: a.yaml and --config b.yaml'],
+    ['pretrain qwen3-tiny --nproc 0', 2, "MB_USAGE: option '--nproc <n>' argument '0' is invalid."],
+    ['grid', 2, "MB_USAGE: required option '--nproc <n>' not specified"],
+    ['pretrain qwen3-tinny', 3, 'MB_CONFIG_UNKNOWN_RECIPE: unknown recipe qwen3-tinny (did you mean qwen3-tiny?)'],
+    ['pretrain none.yaml', 3, 'MB_CONFIG_FILE: none.yaml: cannot read the configuration: ENOENT'],
+    [
+      `pretrain qwen3-tiny --config ${badFile}`,
+      3,
+      `MB_CONFIG_UNKNOWN_KEY: ${badFile}:2:3 model.num_layer: unknown key`,
+    ],
+    [
+      'pretrain qwen3-tiny mdel.seq_length=3',
+      3,
+      'MB_CONFIG_UNKNOWN_KEY: argv[4] mdel: unknown key (did you mean model?)',
+    ],
+    ['pretrain qwen3-tiny --tp-size x', 3, 'MB_CONFIG_VALUE: --tp-size model.tensor_model_parallel_size: expected an'],
+    ['pretrain qwen3-tiny --device tpu', 3, 'MB_CONFIG_VALUE: --device dist.device: expected one of auto, cuda, cpu'],
+    [
+      'pretrain qwen3-tiny --nproc 5 --pp-size 5',
+      3,
+      'MB_CONFIG_LAYOUT: --pp-size model.pipeline_model_parallel_size: 5',
+    ],
+    [
+      'pretrain qwen3-tiny --nproc 3 --tp-size 2',
+      3,
+      'MB_CONFIG_LAYOUT: tp 2 x pp 1 = 2 does not divide the 3 processes',
+    ],
+    [
+      'pretrain qwen3-tiny dist.use_gloo_process_groups=true',
+      3,
+      'MB_CONFIG_VALUE: argv[4] dist.use_gloo_process_groups:',
+    ],
+    ['grid --nproc 8 --tp-size 3', 3, 'MB_CONFIG_LAYOUT: tp 3 x cp 1 x pp 1 = 3 does not divide the 8 ranks'],
+    ['grid --nproc 8 --rank-offset 1 --world-size 8', 3, 'MB_GRID_OVERSIZED: '],
+  ])('mbridge %s', async (line, exitCode, message) => {
+    const args = line.split(' ').filter((arg) => arg !== '');
+    const plain = await mbridge(args);
+    expect(plain.stderr.split('\n').find((text) => text.startsWith('error '))).toContain(`error ${message}`);
+    expect(plain).toMatchObject({ exitCode, stdout: '' });
+    expect(plain.stderr).not.toMatch(/^ +at /m);
+
+    const json = await mbridge([...args, '--json']);
+    const last = JSON.parse(json.stdout.split('\n').at(-1) ?? '') as { error: { code: string } };
+    expect(last).toMatchObject({ type: 'result', ok: false, exit_code: exitCode });
+    expect(message.startsWith(`${last.error.code}:`)).toBe(true);
+    expect(json.exitCode).toBe(exitCode);
+  });
+
+  test('a device that is not there', async () => {
+    const { exitCode, stderr } = await mbridge(['pretrain', 'qwen3-tiny', '--device', 'cuda'], {
+      CUDA_VISIBLE_DEVICES: '',
+    });
+    expect(exitCode).toBe(4);
+    expect(stderr).toContain('error MB_DEVICE: device cuda is asked for, but no NVIDIA GPU is visible here');
+  });
+});
+
+describe('help', () => {
+  test('names the commands and exit codes, quickly', async () => {
+    const times: number[] = [];
+    for (let i = 0; i < 5; i++) {
+      const start = performance.now();
+      const { exitCode, stdout } = await mbridge(['--help']);
+      times.push(performance.now() - start);
+      expect(exitCode).toBe(0);
+      for (const text of ['pretrain', 'recipes', 'grid', 'show-config', '128+n']) expect(stdout).toContain(text);
+    }
+    expect(Math.min(...times)).toBeLessThan(200);
+  });
+
+  test('the version is that of package.json', async () => {
+    const { stdout } = await mbridge(['--version']);
+    expect(stdout).toMatch(/^\d+\.\d+\.\d+$/);
+  });
+});
+
+test('recipes', async () => {
+  const { stdout } = await mbridge(['recipes', '--json']);
+  const { recipes } = JSON.parse(stdout) as { recipes: { name: string }[] };
+  expect(recipes.map(({ name }) => name)).toEqual(
+    ['tiny', '0.6b', '1.7b', '4b', '8b', '14b', '32b'].map((size) => `qwen3-${size}`),
+  );
+  expect((await mbridge(['recipes'])).stdout).toContain('qwen3-4b    Qwen3 4B: 36 layers');
+});
+
+describe('grid', () => {
+  test('the layout of the examples', async () => {
+    const { stdout } = await mbridge('grid --nproc 8 --tp-size 2 --pp-size 2 --json'.split(' '));
+    const { shape, groups } = JSON.parse(stdout) as { shape: object; groups: Record<string, number[][]> };
+    expect(shape).toEqual({ tp: 2, cp: 1, dp: 2, pp: 2 });
+    expect(groups).toMatchObject({
+      tp: [
+        [0, 1],
+        [2, 3],
+        [4, 5],
+        [6, 7],
+      ],
+      dp: [
+        [0, 2],
+        [1, 3],
+        [4, 6],
+        [5, 7],
+      ],
+      pp: [
+        [0, 4],
+        [1, 5],
+        [2, 6],
+        [3, 7],
+      ],
+      mp: [
+        [0, 1, 4, 5],
+        [2, 3, 6, 7],
+      ],
+      embd: [
+        [0, 4],
+        [1, 5],
+        [2, 6],
+        [3, 7],
+      ],
+      posEmbd: [[0], [1], [2], [3]],
+    });
+    expect(Object.keys(groups)).toHaveLength(19);
+  });
+
+  test('a grid over part of the world', async () => {
+    const line = 'grid --nproc 4 --tp-size 2 --rank-offset 4 --world-size 16 --json';
+    const { groups } = JSON.parse((await mbridge(line.split(' '))).stdout) as { groups: Record<string, number[][]> };
+    expect([groups['tp'], groups['dp']]).toEqual([
+      [
+        [4, 5],
+        [6, 7],
+      ],
+      [
+        [4, 6],
+        [5, 7],
+      ],
+    ]);
+  });
+});
+
+describe('show-config', () => {
+  const args = ['show-config', 'qwen3-tiny', '--tp-size', '2', 'train.train_iters=7'];
+
+  test('its YAML is a configuration that gives itself', async () => {
+    const first = await mbridge(args);
+    const file = join(folder, 'resolved.yaml');
+    writeFileSync(file, first.stdout);
+    const second = await mbridge(['show-config', file]);
+    expect(second.stdout).toBe(first.stdout);
+    expect(first.stdout).toContain('train_iters: 7\n');
+  });
+
+  test('--explain says where values come from', async () => {
+    const { stdout } = await mbridge([...args, '--explain']);
+    for (const line of [
+      '  tensor_model_parallel_size: 2 # --tp-size',
+      '  sequence_parallel: true # from model.tensor_model_parallel_size > 1',
+      '  train_iters: 7 # argv[6]',
+      '  hidden_size: 256 # recipe qwen3-tiny',
+      '  adam_beta1: 0.9 # default',
+      'mixed_precision: auto # default',
+    ]) {
+      expect(stdout.split('\n')).toContain(line);
+    }
+  });
+
+  test('--json', async () => {
+    const { stdout } = await mbridge([...args, '--json']);
+    expect(JSON.parse(stdout)).toMatchObject({ train: { train_iters: 7 }, scheduler: { lr_decay_iters: 7 } });
+  });
+});
+
+test('a closed stdout ends a command quietly', async () => {
+  const bin = fileURLToPath(new URL('../../bin/mbridge.js', import.meta.url));
+  const child = spawn(process.execPath, [bin, 'show-config', 'qwen3-tiny'], { stdio: ['ignore', 'pipe', 'pipe'] });
+  child.stdout.destroy();
+  let stderr = '';
+  child.stderr.on('data', (chunk: Buffer) => (stderr += chunk.toString()));
+  const [code] = (await once(child, 'close')) as [number | null];
+  expect([code, stderr]).toEqual([0, '']);
+});

@@ -1,0 +1,19 @@
+import { fileURLToPath } from 'node:url';
+import { execa } from 'execa';
+
+const BIN = fileURLToPath(new URL('../../bin/mbridge.js', import.meta.url));
+
+export interface Outcome {
+  readonly exitCode: number | undefined;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+/** Runs the real command line (compiled to dist/), as a user does. */
+export async function mbridge(args: readonly string[], env: Record<string, string> = {}): Promise<Outcome> {
+  const { exitCode, stdout, stderr } = await execa(process.execPath, [BIN, ...args], {
+    reject: false,
+    env: { NO_COLOR: '1', ...env },
+  });
+  return { exitCode, stdout, stderr };
+}
