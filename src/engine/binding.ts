@@ -3,13 +3,7 @@
  * Failures throw an Error with `code` set to one of {@link NativeErrorCode}.
  */
 export type NativeErrorCode =
-  | 'MB_ARGUMENT'
-  | 'MB_MEMORY'
-  | 'MB_DEVICE'
-  | 'MB_LIBRARY'
-  | 'MB_PEER'
-  | 'MB_TIMEOUT'
-  | 'MB_UNSUPPORTED';
+  'MB_ARGUMENT' | 'MB_MEMORY' | 'MB_DEVICE' | 'MB_LIBRARY' | 'MB_PEER' | 'MB_TIMEOUT' | 'MB_UNSUPPORTED';
 
 export interface NativeDeviceInfo {
   name: string;

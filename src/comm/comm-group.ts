@@ -1,0 +1,109 @@
+import { STREAM, type Device, type Stream } from '../engine/device.js';
+import type { Tensor } from '../engine/tensor.js';
+import type { ProcessGroup } from '../grid/process-group.js';
+
+export interface PointToPoint {
+  readonly kind: 'send' | 'receive';
+  /** Rank in the group. */
+  readonly peer: number;
+  readonly tensor: Tensor;
+}
+
+/**
+ * A process group that can communicate. A group of one has no communicator: its collectives are copies, or nothing
+ * where input and output are the same memory.
+ */
+export class CommGroup implements ProcessGroup {
+  readonly name: string;
+  readonly ranks: readonly number[];
+  readonly rank: number;
+  readonly device: Device;
+  private handle: number | null;
+
+  /** @param handle native communicator, or null for a group of one */
+  constructor(name: string, ranks: readonly number[], rank: number, device: Device, handle: number | null) {
+    this.name = name;
+    this.ranks = ranks;
+    this.rank = rank;
+    this.device = device;
+    this.handle = handle;
+  }
+
+  get size(): number {
+    return this.ranks.length;
+  }
+
+  private get comm(): number {
+    if (this.handle === null) throw new Error(`group ${this.name} was destroyed`);
+    return this.handle;
+  }
+
+  /** x = reduction of x over the group, in place. */
+  allReduce(x: Tensor, reduce: 'sum' | 'max' = 'sum', stream: Stream = STREAM.compute): void {
+    if (this.size === 1) return;
+    this.device.put(0, x);
+    this.device.put(4, x);
+    this.device.binding.allReduce(this.comm, stream, x.size, reduce === 'sum' ? 0 : 1);
+  }
+
+  /** out [n] = this rank's slice of the sum of `input` [size * n]; out may be that slice. */
+  reduceScatter(input: Tensor, out: Tensor, stream: Stream = STREAM.compute): void {
+    if (this.size === 1) return this.copyUnlessSame(input, out, stream);
+    this.device.put(0, input);
+    this.device.put(4, out);
+    this.device.binding.reduceScatter(this.comm, stream, out.size, 0);
+  }
+
+  /** out [size * n] = every rank's `input` [n]; input may be this rank's slice of out. */
+  allGather(input: Tensor, out: Tensor, stream: Stream = STREAM.compute): void {
+    if (this.size === 1) return this.copyUnlessSame(input, out, stream);
+    this.device.put(0, input);
+    this.device.put(4, out);
+    this.device.binding.allGather(this.comm, stream, input.size);
+  }
+
+  broadcast(x: Tensor, root: number, stream: Stream = STREAM.compute): void {
+    if (this.size === 1) return;
+    this.device.put(0, x);
+    this.device.binding.broadcast(this.comm, stream, x.size, root);
+  }
+
+  /** All transfers progress together; the order between two ranks is the order of the list. */
+  exchange(transfers: readonly PointToPoint[], stream: Stream = STREAM.pipeline): void {
+    const args = this.device.binding.args;
+    let at = 0;
+    for (const { tensor } of transfers) {
+      this.device.put(at, tensor);
+      at += 4;
+    }
+    for (const { peer, kind } of transfers) {
+      args[at++] = peer;
+      args[at++] = kind === 'send' ? 1 : 0;
+    }
+    this.device.binding.p2p(this.comm, stream, transfers.length);
+  }
+
+  barrier(stream: Stream = STREAM.compute): void {
+    if (this.size > 1) this.device.binding.barrier(this.comm, stream);
+  }
+
+  /** Throws the communicator's asynchronous failure, if there is one. */
+  check(): void {
+    if (this.size > 1 && this.handle !== null) this.device.binding.commCheck(this.handle);
+  }
+
+  /** Makes every pending and later call fail, here and at the peers. */
+  abort(): void {
+    if (this.size > 1 && this.handle !== null) this.device.binding.commAbort(this.handle);
+  }
+
+  destroy(): void {
+    if (this.size > 1 && this.handle !== null) this.device.binding.commDestroy(this.handle);
+    this.handle = null;
+  }
+
+  private copyUnlessSame(input: Tensor, out: Tensor, stream: Stream): void {
+    if (input.arena === out.arena && input.offset === out.offset) return;
+    this.device.copy(input, out, stream);
+  }
+}

@@ -1,0 +1,74 @@
+import type { Device } from '../engine/device.js';
+import { NON_MEMBER, type GroupRuntime, type NonMember } from '../grid/process-group.js';
+import { CommGroup } from './comm-group.js';
+import { communicatorKey, type Store } from './store.js';
+
+export interface CommRuntimeOptions {
+  /** This process's global rank. */
+  rank: number;
+  device: Device;
+  store: Store;
+  /** Seconds until a collective counts as hung, and until a rendezvous fails. */
+  timeoutSeconds: number;
+  /** Prefix of the store's keys, so that several jobs or several models of one job never meet; 'job' by default. */
+  scope?: string;
+}
+
+/**
+ * Makes communicators: ids go through the store under (key, member list), so that neither the order of creation nor
+ * another grid's groups can be mixed up.
+ */
+export class CommRuntime implements GroupRuntime<CommGroup> {
+  readonly rank: number;
+  readonly backend: string;
+  readonly device: Device;
+  private readonly options: CommRuntimeOptions;
+  private readonly groups: CommGroup[] = [];
+
+  constructor(options: CommRuntimeOptions) {
+    this.rank = options.rank;
+    this.device = options.device;
+    this.backend = 'nccl';
+    this.options = options;
+  }
+
+  async createGroups(key: string, groups: readonly (readonly number[])[]): Promise<CommGroup | NonMember> {
+    const ranks = groups.find((members) => members.includes(this.rank));
+    if (ranks === undefined) return NON_MEMBER;
+    const index = ranks.indexOf(this.rank);
+    const handle = ranks.length === 1 ? null : await this.connect(key, ranks, index);
+    const group = new CommGroup(key, ranks, index, this.device, handle);
+    this.groups.push(group);
+    return group;
+  }
+
+  /** Every group made by this runtime, for a watchdog. */
+  get created(): readonly CommGroup[] {
+    return this.groups;
+  }
+
+  /** Makes all pending calls fail, here and at the peers: for the way out after a failure. */
+  abortAll(): void {
+    for (const group of this.groups) group.abort();
+  }
+
+  destroyAll(): void {
+    for (const group of this.groups) group.destroy();
+    this.groups.length = 0;
+  }
+
+  private async connect(key: string, ranks: readonly number[], index: number): Promise<number> {
+    const { store, device, timeoutSeconds, scope = 'job' } = this.options;
+    const binding = device.binding;
+    const storeKey = communicatorKey(`${scope}/${key}`, ranks);
+    let id: Uint8Array;
+    if (index === 0) {
+      id = binding.commMakeId(device.handle);
+      await store.set(storeKey, id);
+    } else {
+      id = await store.get(storeKey, timeoutSeconds * 1000);
+    }
+    const members = Int32Array.from(ranks);
+    return binding.commCreate(device.handle, id, `${key} [${ranks.join(',')}]`, index, members, timeoutSeconds);
+  }
+}

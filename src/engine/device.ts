@@ -1,0 +1,143 @@
+import { MbridgeError } from '../errors.js';
+import type { NativeBinding, NativeDeviceInfo } from './binding.js';
+import { DTYPES } from './dtype.js';
+import type { Tensor } from './tensor.js';
+
+/** Streams of a device. On the CPU all of them are synchronous. */
+export const STREAM = { compute: 0, pipeline: 1, data: 2, tensor: 3, copy: 4 } as const;
+export type Stream = (typeof STREAM)[keyof typeof STREAM];
+
+const EVENT_COUNT = 256;
+
+/**
+ * One CPU or GPU, opened for this process. Calls enqueue work on a stream and return; nothing here keeps state
+ * outside the object.
+ */
+export class Device {
+  readonly binding: NativeBinding;
+  readonly kind: 'cpu' | 'cuda';
+  readonly handle: number;
+  readonly info: NativeDeviceInfo;
+  private nextEvent = 0;
+
+  private constructor(binding: NativeBinding, kind: 'cpu' | 'cuda', handle: number) {
+    this.binding = binding;
+    this.kind = kind;
+    this.handle = handle;
+    this.info = binding.info(handle);
+  }
+
+  /** @param threads CPU threads of this process; ignored on a GPU. */
+  static open(binding: NativeBinding, kind: 'cpu' | 'cuda', index: number, threads: number): Device {
+    return new Device(binding, kind, binding.open(kind, index, threads));
+  }
+
+  /** Total and free bytes as of now. */
+  memory(): { totalBytes: number; freeBytes: number } {
+    const { totalBytes, freeBytes } = this.binding.info(this.handle);
+    return { totalBytes, freeBytes };
+  }
+
+  createArena(bytes: number, pinned = false): number {
+    return this.binding.arenaCreate(this.handle, bytes, pinned ? 1 : 0);
+  }
+
+  freeArena(arena: number): void {
+    this.binding.arenaFree(arena);
+  }
+
+  /** A new event of this device; events are few (256) and made at start-up. */
+  event(): number {
+    if (this.nextEvent >= EVENT_COUNT) {
+      throw new MbridgeError('internal', 'MB_EVENTS', `more than ${EVENT_COUNT} events asked for on one device`);
+    }
+    return this.nextEvent++;
+  }
+
+  record(event: number, stream: Stream): void {
+    this.binding.record(this.handle, stream, event);
+  }
+
+  /** Work enqueued on `stream` from now on starts after `event`. */
+  wait(stream: Stream, event: number): void {
+    this.binding.wait(this.handle, stream, event);
+  }
+
+  /** Host to device, ordered on the stream; `src` may be reused on return. */
+  write(dst: Tensor, src: ArrayBufferView, stream: Stream = STREAM.compute): void {
+    this.put(0, dst);
+    this.binding.write(this.handle, stream, new Uint8Array(src.buffer, src.byteOffset, src.byteLength));
+  }
+
+  /** Device to host; blocks until filled. */
+  read(src: Tensor, dst: ArrayBufferView, stream: Stream = STREAM.compute): void {
+    this.put(0, src);
+    this.binding.read(this.handle, stream, new Uint8Array(dst.buffer, dst.byteOffset, dst.byteLength));
+  }
+
+  /** Reads up to 64 KiB without stopping the stream; resolves when the value is there. */
+  fetch(src: Tensor, stream: Stream = STREAM.compute): Promise<Uint8Array> {
+    this.put(0, src);
+    const ticket = this.binding.fetchBegin(this.handle, stream);
+    return this.binding.fetchWait(this.handle, ticket, src.bytes);
+  }
+
+  copy(src: Tensor, dst: Tensor, stream: Stream = STREAM.compute): void {
+    this.put(0, src);
+    this.put(4, dst);
+    this.binding.copy(this.handle, stream);
+  }
+
+  synchronize(): void {
+    this.binding.synchronize(this.handle);
+  }
+
+  /** Bytes of attention workspace for these sizes, and the kernel that will serve. */
+  attentionWorkspace(
+    dtype: 'f32' | 'bf16',
+    sizes: { batch: number; seq: number; heads: number; kvHeads: number; headDim: number },
+    deterministic: boolean,
+  ): { bytes: number; kernel: string } {
+    const { batch, seq, heads, kvHeads, headDim } = sizes;
+    return this.binding.attentionWorkspace(
+      this.handle,
+      DTYPES[dtype].code,
+      batch,
+      seq,
+      heads,
+      kvHeads,
+      headDim,
+      deterministic,
+    );
+  }
+
+  close(): void {
+    this.binding.close(this.handle);
+  }
+
+  /** Writes a tensor's four numbers to the argument buffer at `at`. */
+  put(at: number, tensor: Tensor | null): void {
+    const args = this.binding.args;
+    if (tensor === null) {
+      args[at] = -1;
+      args[at + 1] = args[at + 2] = args[at + 3] = 0;
+      return;
+    }
+    args[at] = tensor.arena;
+    args[at + 1] = tensor.offset;
+    args[at + 2] = tensor.bytes;
+    args[at + 3] = DTYPES[tensor.dtype].code;
+  }
+
+  /** Runs an op of abi.h. */
+  run(op: number, tensors: readonly (Tensor | null)[], scalars: readonly number[], stream: Stream): void {
+    const args = this.binding.args;
+    let at = 0;
+    for (const tensor of tensors) {
+      this.put(at, tensor);
+      at += 4;
+    }
+    for (const scalar of scalars) args[at++] = scalar;
+    this.binding.run(this.handle, stream, op, tensors.length, scalars.length);
+  }
+}

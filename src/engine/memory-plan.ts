@@ -1,0 +1,96 @@
+import { MbridgeError } from '../errors.js';
+import { DTYPES, elementCount, type DType } from './dtype.js';
+import { Tensor } from './tensor.js';
+import type { Device } from './device.js';
+
+/** What memory is for; the rows of `mbridge plan`. */
+export const REGIONS = [
+  'parameters',
+  'gradients',
+  'optimizer',
+  'activations',
+  'communication',
+  'staging',
+  'workspace',
+] as const;
+export type RegionName = (typeof REGIONS)[number];
+
+/** cuBLASLt and NCCL reach their full speed from this alignment on. */
+const ALIGNMENT = 256;
+
+function align(bytes: number): number {
+  return Math.ceil(bytes / ALIGNMENT) * ALIGNMENT;
+}
+
+/** A part of the arena. Its base is known once the plan is committed. */
+export class Region {
+  readonly name: RegionName;
+  bytes = 0;
+  base = 0;
+  arena = -1;
+
+  constructor(name: RegionName) {
+    this.name = name;
+  }
+}
+
+/**
+ * One allocation, planned first. Modules ask it for tensors while they are built, with or without a device; `commit`
+ * then takes the memory once. What `mbridge plan` prints is this object, so the plan is the allocation.
+ */
+export class MemoryPlan {
+  private readonly regions = new Map<RegionName, Region>(REGIONS.map((name) => [name, new Region(name)]));
+  private committed: Device | undefined;
+
+  /** Reserves a tensor. Its contents are undefined until something writes them. */
+  tensor(region: RegionName, shape: readonly number[], dtype: DType): Tensor {
+    if (this.committed !== undefined) {
+      throw new MbridgeError('internal', 'MB_PLAN_COMMITTED', 'memory was asked for after the plan was committed');
+    }
+    const r = this.region(region);
+    const tensor = new Tensor(r, r.bytes, shape, dtype);
+    r.bytes += align(elementCount(shape) * DTYPES[dtype].bytes);
+    return tensor;
+  }
+
+  region(name: RegionName): Region {
+    const region = this.regions.get(name);
+    if (region === undefined) throw new Error(`no region ${name}`);
+    return region;
+  }
+
+  get totalBytes(): number {
+    let total = 0;
+    for (const region of this.regions.values()) total += region.bytes;
+    return total;
+  }
+
+  /** Bytes by region, in the order of {@link REGIONS}. */
+  byRegion(): Record<RegionName, number> {
+    return Object.fromEntries([...this.regions].map(([name, region]) => [name, region.bytes])) as Record<
+      RegionName,
+      number
+    >;
+  }
+
+  /** Takes the memory on `device`, once. Throws MB_MEMORY with both sizes where it is refused. */
+  commit(device: Device): void {
+    let base = 0;
+    for (const region of this.regions.values()) {
+      region.base = base;
+      base += region.bytes;
+    }
+    const arena = device.createArena(base);
+    for (const region of this.regions.values()) region.arena = arena;
+    this.committed = device;
+  }
+
+  /** Gives the memory back; every tensor of the plan is then invalid. */
+  release(): void {
+    if (this.committed === undefined) return;
+    const arena = this.region('parameters').arena;
+    for (const region of this.regions.values()) region.arena = -1;
+    this.committed.freeArena(arena);
+    this.committed = undefined;
+  }
+}

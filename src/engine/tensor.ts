@@ -1,0 +1,51 @@
+import { DTYPES, elementCount, type DType } from './dtype.js';
+import type { Region } from './memory-plan.js';
+
+/** A typed view of planned memory: contiguous, row-major. It owns nothing. */
+export class Tensor {
+  readonly region: Region;
+  /** Bytes from the region's base. */
+  readonly localOffset: number;
+  readonly shape: readonly number[];
+  readonly dtype: DType;
+  readonly size: number;
+  readonly bytes: number;
+
+  constructor(region: Region, localOffset: number, shape: readonly number[], dtype: DType) {
+    this.region = region;
+    this.localOffset = localOffset;
+    this.shape = shape;
+    this.dtype = dtype;
+    this.size = elementCount(shape);
+    this.bytes = this.size * DTYPES[dtype].bytes;
+  }
+
+  /** Native arena handle; -1 before the plan is committed, which every native call refuses. */
+  get arena(): number {
+    return this.region.arena;
+  }
+
+  get offset(): number {
+    return this.region.base + this.localOffset;
+  }
+
+  /** The same memory with another shape of the same size. */
+  view(...shape: number[]): Tensor {
+    if (elementCount(shape) !== this.size) throw new RangeError(`view [${shape}] of a tensor of [${this.shape}]`);
+    return new Tensor(this.region, this.localOffset, shape, this.dtype);
+  }
+
+  /** `count` elements from `start`, flat or with `shape`. */
+  slice(start: number, count: number, shape: readonly number[] = [count]): Tensor {
+    if (start < 0 || count < 0 || start + count > this.size || elementCount(shape) !== count) {
+      throw new RangeError(`slice ${start}+${count} as [${shape}] of a tensor of [${this.shape}]`);
+    }
+    return new Tensor(this.region, this.localOffset + start * DTYPES[this.dtype].bytes, shape, this.dtype);
+  }
+
+  /** Rows [start, start + count) of the first dimension. */
+  rows(start: number, count: number): Tensor {
+    const stride = this.size / (this.shape[0] ?? 1);
+    return this.slice(start * stride, count * stride, [count, ...this.shape.slice(1)]);
+  }
+}

@@ -1,0 +1,25 @@
+import { MbridgeError } from '../errors.js';
+import type { Device } from '../engine/device.js';
+import type { MemoryPlan } from '../engine/memory-plan.js';
+
+export function gib(bytes: number): string {
+  return `${(bytes / 2 ** 30).toFixed(bytes < 2 ** 30 ? 3 : 1)} GiB`;
+}
+
+/** Refuses a plan that this device cannot hold, before anything is allocated. */
+export function refuseIfTooLarge(plan: MemoryPlan, device: Device): void {
+  const { freeBytes } = device.memory();
+  if (plan.totalBytes <= freeBytes) return;
+  const regions = Object.entries(plan.byRegion())
+    .filter(([, bytes]) => bytes > 0)
+    .map(([name, bytes]) => `${name} ${gib(bytes)}`);
+  throw new MbridgeError(
+    'environment',
+    'MB_MEMORY_PLAN',
+    `this rank needs ${gib(plan.totalBytes)} (${regions.join(', ')}), ${device.info.name} has ${gib(freeBytes)} free`,
+    {
+      hint: 'spread the model over more ranks (--tp-size, --pp-size), lower train.micro_batch_size or model.seq_length, or set model.recompute_granularity',
+      details: { needed: plan.totalBytes, free: freeBytes, regions: plan.byRegion() },
+    },
+  );
+}

@@ -1,0 +1,125 @@
+import type { RunConfig } from '../config/schema.js';
+import type { DataIterator } from '../data/data-iterator.js';
+import { MbridgeError } from '../errors.js';
+import { STREAM } from '../engine/device.js';
+import type { OptimizerHyper } from '../engine/ops.js';
+import type { DistributedModel } from '../model/distributed-model.js';
+import type { DistributedOptimizer } from '../optim/distributed-optimizer.js';
+import type { StepEvent } from '../run/messages.js';
+import { fetchStep, stepEvent, type StepResult } from './metrics.js';
+import type { Groups } from './setup.js';
+
+export interface TrainOptions {
+  cfg: RunConfig;
+  model: DistributedModel;
+  optimizer: DistributedOptimizer;
+  /** As given by setupOptimizer; the device follows it. */
+  scheduler: OptimizerHyper;
+  data: DataIterator;
+  pgCollection: Groups;
+  /** First update to run, from 1; after a resume, the one that follows the checkpoint's. */
+  startStep?: number;
+  /** Called on the model's first rank for each finished update, in order, one update late. */
+  onStep?: (event: StepEvent) => void;
+  /** Called on every rank as an update begins. */
+  onBegin?: (step: number) => void;
+  /** Whether this rank was asked to stop; the ranks agree, and all stop after the same update. */
+  wantsStop?: () => boolean;
+}
+
+export interface TrainResult {
+  /** The last update that was run. */
+  readonly step: number;
+  readonly last: StepResult | null;
+  readonly stopped: boolean;
+}
+
+/**
+ * The training loop. The host never waits for the update it has just started: it looks at the one before, so the
+ * device is kept busy and all ranks still see every result at the same point.
+ */
+export async function train(o: TrainOptions): Promise<TrainResult> {
+  const { cfg, model, optimizer, data } = o;
+  const { train_iters: iterations, max_skipped_in_a_row: maxSkipped } = cfg.train;
+  const clock = new StepClock(o);
+  let pending: Promise<StepResult> | null = null;
+  let last: StepResult | null = null;
+  let step = (o.startStep ?? 1) - 1;
+  let stopped = false;
+
+  const settle = async (result: Promise<StepResult>): Promise<void> => {
+    last = await result;
+    clock.report(last);
+    stopped ||= last.stopVotes > 0;
+    if (last.skippedInRow >= maxSkipped) throw divergence(last);
+  };
+
+  while (step < iterations && !stopped) {
+    step++;
+    o.onBegin?.(step);
+    model.forwardBackward(data.next(step));
+    optimizer.step(o.wantsStop?.() ?? false);
+    clock.mark(step);
+    const before: Promise<StepResult> | null = pending;
+    pending = fetchStep(model.device, optimizer.state, step);
+    if (before !== null) await settle(before);
+  }
+  if (pending !== null) await settle(pending);
+  return { step, last, stopped: stopped && step < iterations };
+}
+
+/** Times updates: by device events where work is asynchronous, else by the host's clock. */
+class StepClock {
+  private readonly o: TrainOptions;
+  private readonly events: readonly number[];
+  private readonly times = new Map<number, number>();
+  private readonly reports: boolean;
+
+  constructor(o: TrainOptions) {
+    this.o = o;
+    const { device } = o.model;
+    this.reports = o.pgCollection.intraDistOpt.rank === 0;
+    this.events = device.kind === 'cuda' ? [0, 1, 2, 3].map(() => device.event()) : [];
+    this.mark((o.startStep ?? 1) - 1);
+  }
+
+  mark(step: number): void {
+    const event = this.events[step % 4];
+    if (event === undefined) this.times.set(step, performance.now());
+    else this.o.model.device.record(event, STREAM.compute);
+  }
+
+  report(result: StepResult): void {
+    const { cfg, model, data, onStep, pgCollection } = this.o;
+    const milliseconds = this.between(result.step);
+    if (!this.reports || onStep === undefined) return;
+    const run = {
+      milliseconds,
+      ranks: pgCollection.intraDistOpt.size,
+      peakTflops: model.device.info.peakTflops,
+      epoch: data.epoch(result.step),
+    };
+    onStep(stepEvent(cfg, result, run));
+  }
+
+  private between(step: number): number {
+    const { device } = this.o.model;
+    const [a, b] = [this.events[(step - 1) % 4], this.events[step % 4]];
+    if (a !== undefined && b !== undefined) return device.binding.elapsedMs(device.handle, a, b);
+    const milliseconds = (this.times.get(step) ?? 0) - (this.times.get(step - 1) ?? 0);
+    this.times.delete(step - 1);
+    return milliseconds;
+  }
+}
+
+function divergence(result: StepResult): MbridgeError {
+  return new MbridgeError(
+    'internal',
+    'MB_DIVERGED',
+    `the gradient norm was not finite in ${result.skippedInRow} updates in a row, the last is ${result.step}`,
+    {
+      hint: 'lower optimizer.lr, lengthen scheduler.lr_warmup_iters, or look at the data of these updates; train.max_skipped_in_a_row allows more',
+      details: { step: result.step, skippedInRow: result.skippedInRow },
+    },
+  );
+}
