@@ -1,0 +1,82 @@
+// mb_comm_table over Comm: argument checks that need no communicator, and no exception crosses the boundary.
+#include <math.h>
+
+#include <new>
+
+#include "comm/shm/comm.h"
+#include "comm/shm/shm.h"
+#include "core/error.h"
+
+namespace mb::shm {
+namespace {
+
+Comm* of(mb_comm* comm) { return reinterpret_cast<Comm*>(comm); }
+
+template <typename Call>
+int guarded(Call call) {
+  try {
+    return call();
+  } catch (const std::bad_alloc&) {
+    return fail(MB_ERR_MEMORY, "out of memory in a communicator");
+  }
+}
+
+int make_group_id(mb_device*, uint8_t id[128]) { return make_id(id); }
+
+int create(mb_device*, const uint8_t id[128], const char* name, int rank, int size, const int32_t* ranks,
+           double timeout_s, mb_comm** out) {
+  if (!id || !name || !ranks || !out) return fail(MB_ERR_ARGUMENT, "comm create: a pointer is null");
+  if (size < 1 || rank < 0 || rank >= size) {
+    return fail(MB_ERR_ARGUMENT, "comm create of group %s: rank %d of %d", name, rank, size);
+  }
+  if (size > kMaxRanks) {
+    return fail(MB_ERR_UNSUPPORTED, "group %s has %d ranks; over shared memory it can have %d", name, size, kMaxRanks);
+  }
+  if (!(timeout_s > 0)) return fail(MB_ERR_ARGUMENT, "comm create of group %s: timeout_s is %g", name, timeout_s);
+  for (int i = 1; i < size; i++) {
+    if (ranks[i] <= ranks[i - 1]) return fail(MB_ERR_ARGUMENT, "comm create of group %s: ranks must ascend", name);
+  }
+  return guarded([&] {
+    const auto timeout_ns = static_cast<int64_t>(fmin(timeout_s, 1e9) * 1e9);
+    return Comm::create({id, name, rank, size, ranks, timeout_ns}, reinterpret_cast<Comm**>(out));
+  });
+}
+
+void destroy(mb_comm* comm) { delete of(comm); }
+void abort(mb_comm* comm) {
+  guarded([&] {
+    of(comm)->abort();
+    return MB_OK;
+  });
+}
+int all_reduce(mb_comm* comm, int, const mb_buf* in, const mb_buf* out, int64_t n, int op) {
+  return guarded([&] { return of(comm)->all_reduce(*in, *out, n, op); });
+}
+int reduce_scatter(mb_comm* comm, int, const mb_buf* in, const mb_buf* out, int64_t n, int op) {
+  return guarded([&] { return of(comm)->reduce_scatter(*in, *out, n, op); });
+}
+int all_gather(mb_comm* comm, int, const mb_buf* in, const mb_buf* out, int64_t n) {
+  return guarded([&] { return of(comm)->all_gather(*in, *out, n); });
+}
+int broadcast(mb_comm* comm, int, const mb_buf* buf, int64_t n, int root) {
+  return guarded([&] { return of(comm)->broadcast(*buf, n, root); });
+}
+int p2p(mb_comm* comm, int, const mb_p2p* ops, int count) {
+  return guarded([&] { return of(comm)->p2p(ops, count); });
+}
+int barrier(mb_comm* comm, int) {
+  return guarded([&] { return of(comm)->barrier(); });
+}
+int check(mb_comm* comm) {
+  return guarded([&] { return of(comm)->check(); });
+}
+
+}  // namespace
+}  // namespace mb::shm
+
+const mb_comm_table* mb_shm_comm_table() {
+  using namespace mb::shm;
+  static constexpr mb_comm_table kTable = {make_group_id, create,    destroy, abort,   all_reduce, reduce_scatter,
+                                           all_gather,    broadcast, p2p,     barrier, check};
+  return &kTable;
+}

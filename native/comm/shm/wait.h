@@ -1,0 +1,83 @@
+// Comm's waits. Included by the files that wait.
+#pragma once
+#include <stdio.h>
+
+#include <algorithm>
+
+#include "comm/shm/comm.h"
+
+namespace mb::shm {
+
+constexpr int kMinSpins = 32;
+constexpr int kMaxSpins = 4096;  // about 50 to 100 us
+// A sleeper looks for dead peers this often, so a death is known within about that.
+constexpr int64_t kPeerCheckNs = 10'000'000;
+
+template <typename Done, typename Needs>
+int Comm::wait(Signal& signal, Done done, Needs needs) {
+  for (int i = 0; i < spins_; i++) {
+    if (done()) {
+      if (i * 2 > spins_) spins_ = std::min(spins_ * 2, kMaxSpins);
+      return MB_OK;
+    }
+    cpu_pause();
+  }
+  // Spinning did not pay: either the peers are late or they need this core to arrive.
+  spins_ = std::max(spins_ / 2, kMinSpins);
+  const int64_t start = now_ns();
+  int64_t checked = start;
+  while (true) {
+    signal.sleepers.fetch_add(1);
+    const uint32_t seen = signal.word.load();
+    if (!done() && !broken()) futex_wait(&signal.word, seen, kPeerCheckNs);
+    signal.sleepers.fetch_sub(1);
+    if (done()) return MB_OK;
+    if (broken()) return broken_error();
+    const int64_t now = now_ns();
+    if (now - checked < kPeerCheckNs) continue;
+    bool held_up = false;
+    const int status = check_peers(needs, &held_up);
+    if (status != MB_OK) return status;
+    if (!held_up) return MB_OK;  // the last to arrive died between arriving and saying so
+    if (now - start > timeout_ns_) return time_out(now - start, needs);
+    checked = now;
+  }
+}
+
+template <typename Needs>
+int Comm::check_peers(Needs needs, bool* held_up) {
+  std::string dead, left;
+  for (int r = 0; r < size_; r++) {
+    if (r == rank_ || !needs(r)) continue;
+    const Member& peer = segment_.member(r);
+    const uint32_t state = peer.state.load(std::memory_order_acquire);
+    const bool died = state == kPresent && !process_alive(peer.process);
+    // Whatever it did before it went counts, so look at it again now that it can do no more.
+    if (!needs(r)) continue;
+    *held_up = true;
+    if (died)
+      dead += (dead.empty() ? "" : ", ") + rank_name(r) + " died (pid " + std::to_string(peer.process.pid) + ")";
+    if (state == kLeft) left += (left.empty() ? "" : ", ") + rank_name(r) + " destroyed its communicator";
+  }
+  if (!dead.empty()) return break_with(MB_ERR_PEER, dead + " (" + where() + ")");
+  if (!left.empty()) return break_with(MB_ERR_PEER, left + " (" + where() + ")");
+  return MB_OK;
+}
+
+template <typename Needs>
+int Comm::time_out(int64_t waited_ns, Needs needs) {
+  std::string missing;
+  for (int r = 0; r < size_; r++) {
+    if (r == rank_ || !needs(r)) continue;
+    const uint32_t op = segment_.member(r).current.load(std::memory_order_relaxed);
+    const bool absent = segment_.member(r).state.load(std::memory_order_relaxed) < kPresent;
+    if (!missing.empty()) missing += ", ";
+    missing += rank_name(r) + (absent ? "" : op == kNone ? " (in no call)" : std::string(" (in ") + op_name(op) + ")");
+  }
+  char seconds[32];
+  snprintf(seconds, sizeof seconds, "%.1f s", static_cast<double>(waited_ns) * 1e-9);
+  return break_with(MB_ERR_TIMEOUT, std::string(op_name(current_)) + " timed out: " + rank_name(rank_) +
+                                        " has waited " + seconds + " for " + missing + " (" + where() + ")");
+}
+
+}  // namespace mb::shm

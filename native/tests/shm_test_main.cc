@@ -1,0 +1,45 @@
+// mbridge_shm_tests [--bench | part of a test's name]: prints a line a test; exit status 1 if one failed.
+#include <dirent.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "tests/shm_harness.h"
+
+namespace {
+
+int files_in_dev_shm() {
+  DIR* dir = opendir("/dev/shm");
+  if (!dir) return 0;
+  int count = 0;
+  while (const dirent* entry = readdir(dir)) count += strstr(entry->d_name, "mbridge") != nullptr;
+  closedir(dir);
+  return count;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  if (argc > 1 && !strcmp(argv[1], "--bench")) return shm_test::bench();
+  int passed = 0, failed = 0, skipped = 0;
+  for (const auto& tests :
+       {shm_test::collective_tests(), shm_test::p2p_tests(), shm_test::failure_tests(), shm_test::memory_tests()}) {
+    for (const shm_test::Test& test : tests) {
+      if (argc > 1 && !strstr(test.name, argv[1])) continue;
+      const double start = shm_test::seconds();
+      const int result = test.run();
+      (result == 0 ? passed : result < 0 ? skipped : failed)++;
+      printf("%s %s (%.2f s)\n",
+             result == 0  ? "ok  "
+             : result < 0 ? "skip"
+                          : "FAIL",
+             test.name, shm_test::seconds() - start);
+      fflush(stdout);
+    }
+  }
+  if (const int left = files_in_dev_shm()) {
+    printf("FAIL %d files of ours in /dev/shm\n", left);
+    failed++;
+  }
+  printf("%d passed, %d failed, %d skipped\n", passed, failed, skipped);
+  return failed || !passed ? 1 : 0;
+}
