@@ -91,8 +91,8 @@ export class HyperCommGrid {
   }
 
   /**
-   * Registers a second arrangement of the same ranks. Its shared dimensions must enumerate as they do in the grid, alone
-   * and together; a group of shared dimensions only is the grid's own, any other group is the view's.
+   * Registers a second arrangement of the same ranks. Its shared dimensions must enumerate as they do in the grid;
+   * a group of shared dimensions only is the grid's own, any other group is the view's.
    * @throws MbridgeError MB_GRID_VIEW_EXISTS, _LENGTHS, _EMPTY, _REPEATED_DIM, _SIZE, _VIEW_SIZE, _UNKNOWN_DIM, _VIEW_SHARED
    */
   registerView(name: string, options: ViewOptions): void {
@@ -111,15 +111,12 @@ export class HyperCommGrid {
     const { sharedDims } = view;
     refuseRepeated(sharedDims, `the shared dimensions of ${what}`);
     const base = this.#view(BASE);
-    const enumeration = (f: Factorisation, dims: readonly string[], where: string): number[][] =>
-      enumerate(f, dimIndices(f, dims, where), this.rankOffset);
-    const subsets = [...sharedDims.map((dim) => [dim]), ...(sharedDims.length > 1 ? [sharedDims] : [])];
-    for (const dims of subsets) {
-      if (sameLists(enumeration(base, dims, 'the grid'), enumeration(view, dims, what))) continue;
-      throw gridError(
-        'VIEW_SHARED',
-        `the shared dimensions ${dims.join(', ')} give other groups in ${what} than in the grid`,
-      );
+    const enumeration = (f: Factorisation, dim: string, where: string): number[][] =>
+      enumerate(f, dimIndices(f, [dim], where), this.rankOffset);
+    // Together they then enumerate alike too: a group of two dimensions is what their own groups connect.
+    for (const dim of sharedDims) {
+      if (sameLists(enumeration(base, dim, 'the grid'), enumeration(view, dim, what))) continue;
+      throw gridError('VIEW_SHARED', `the shared dimension '${dim}' gives other groups in ${what} than in the grid`);
     }
     this.#views.set(name, view);
   }
