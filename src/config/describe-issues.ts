@@ -113,7 +113,12 @@ function badValue(root: JsonSchema, merged: Merged, section: string, key: string
   const expected = key === 'type' && section !== 'model' ? typesOf(root, section) : expectation(schema ?? {});
   const values = (schema?.enum ?? typeNames(root, section)).map(String);
   const near = typeof value === 'string' ? didYouMean(value, values) : '';
-  return { code, place, path, message: `expected ${expected}, got ${JSON.stringify(value)}${near}` };
+  return {
+    code,
+    place,
+    path,
+    message: `expected ${expected}, got ${typeof value === 'number' ? String(value) : JSON.stringify(value)}${near}`,
+  };
 }
 
 function typeNames(root: JsonSchema, section: string): string[] {

@@ -46,14 +46,24 @@ const GAPS: readonly Gap[] = [
     message: 'expert parallelism is not built yet; leave it at 1',
   },
   {
-    path: 'model.recompute_granularity',
-    asked: (cfg) => cfg.model.recompute_granularity !== 'none',
-    message: 'recomputation is not built yet; leave it at none',
-  },
-  {
     path: 'ddp.grad_reduce_in_fp32',
     asked: (cfg) => !cfg.ddp.grad_reduce_in_fp32,
     message: 'bf16 reduction of gradients is not built yet; leave it at true',
+  },
+  {
+    path: 'ddp.bucket_size',
+    asked: (cfg) => cfg.ddp.bucket_size !== null,
+    message: 'buckets are a layer each and other sizes are not built yet; leave it unset',
+  },
+  {
+    path: 'logger.log_interval',
+    asked: (cfg) => cfg.logger.log_interval !== 1,
+    message: 'every update is printed; other intervals are not built yet; leave it at 1',
+  },
+  {
+    path: 'dist.check_placement',
+    asked: (cfg) => cfg.dist.check_placement,
+    message: 'comparing replicated tensors is not built yet; leave it at false',
   },
   {
     path: 'ddp.data_parallel_sharding_strategy',

@@ -190,11 +190,30 @@ describe('problems', () => {
     expect(failure({ recipe: tiny, file: yaml(text) })).toBe(message);
   });
 
+  test.each([
+    'model.context_parallel_size=2',
+    'model.expert_model_parallel_size=2',
+    'ddp.grad_reduce_in_fp32=false',
+    'ddp.bucket_size=1000',
+    'ddp.data_parallel_sharding_strategy=optim_grads',
+    'dist.check_placement=true',
+    'logger.log_interval=10',
+    'checkpoint.save=out',
+    'checkpoint.load=out',
+    'train.exit_interval=5',
+    'tokenizer={type: huggingface, path: x}',
+    'logger.tensorboard_dir=x',
+    'peft={dim: 8}',
+  ])('%s is refused, not ignored', (text) => {
+    expect(failure(override(text))).toMatch(/^MB_CONFIG_NOT_BUILT argv\[4\] .*(not|is) built yet/);
+  });
+
   test.each<[string, string]>([
     ['modell.seq_length=1', 'MB_CONFIG_UNKNOWN_KEY argv[4] modell: unknown key (did you mean model?)'],
     ['seq_length=1', 'MB_CONFIG_UNKNOWN_KEY argv[4] seq_length: unknown key (did you mean model.seq_length?)'],
     ['model.a.b=1', 'MB_CONFIG_SYNTAX argv[4]: model.a.b=1: expected section.key=value'],
     ['train.train_iters=', 'MB_CONFIG_VALUE argv[4] train.train_iters: expected an integer of at least 1, got null'],
+    ['optimizer.lr=.inf', 'MB_CONFIG_VALUE argv[4] optimizer.lr: expected a number above 0, got Infinity'],
     ['model.deterministic=yes', 'MB_CONFIG_VALUE argv[4] model.deterministic: expected true or false, got "yes"'],
   ])('override %s', (text, message) => {
     expect(failure(override(text))).toBe(message);
