@@ -93,7 +93,7 @@ function describeOthers(exits: readonly WorkerExit[], cause: number): string {
 function fateOf(exit: WorkerExit): string {
   if (exit.report?.code === PEER_LOST) return 'lost a peer';
   if (exit.report !== undefined) return `failed as well (${exit.report.code})`;
-  if (isOrderly(exit)) return 'done';
   if (exit.ended) return 'stopped';
+  if (isOrderly(exit)) return 'done';
   return exit.signal === null ? `exit code ${String(exit.code)}` : `killed by ${exit.signal}`;
 }

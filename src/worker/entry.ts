@@ -52,7 +52,7 @@ const STOP_SIGNALS: readonly StopSignal[] = ['SIGINT', 'SIGTERM', 'SIGHUP'];
  */
 export async function runAsWorker(external?: ExternalRun): Promise<number> {
   const state: WorkerState = {
-    rank: Number(process.env['RANK'] ?? 0),
+    rank: Number(process.env['RANK']) || 0,
     step: 0,
     stop: 'no',
     runDir: external === undefined ? process.env[ENV.runDir] : undefined,

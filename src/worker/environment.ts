@@ -79,7 +79,7 @@ export function parseEnvironment(env: Env, parentPid: number): WorkerEnvironment
       ? slurmLocalSize(env, problems)
       : readInteger(env, names.localWorldSize, 1, worldSize, problems, alone ? 1 : undefined);
   const localRank = readInteger(env, names.localRank, 0, localWorldSize - 1, problems, alone ? 0 : undefined);
-  const oneNode = localWorldSize === worldSize;
+  const oneNode = !(localWorldSize < worldSize); // also where either is unknown: one problem is not reported twice
 
   const store = env[ENV.store];
   const where =
@@ -145,7 +145,7 @@ function slurmLocalSize(env: Env, problems: string[]): number {
   if (size === undefined) {
     problems.push(`SLURM_STEP_TASKS_PER_NODE (${text ?? 'not set'}) has no entry for SLURM_NODEID ${String(node)}`);
   }
-  return size ?? 1;
+  return size ?? NaN;
 }
 
 /** The same on every task of a job, and seldom that of another job. */
@@ -159,6 +159,7 @@ function firstHost(list: string): string {
   return match === null ? '' : `${match[1] ?? ''}${match[2] ?? ''}${match[3] ?? ''}`;
 }
 
+/** NaN, and a problem, where it is no integer from `least` to `most`; a `most` of NaN is no limit. */
 function readInteger(
   env: Env,
   name: string,
@@ -170,12 +171,13 @@ function readInteger(
   const text = env[name];
   if (text === undefined || text === '') {
     if (fallback === undefined) problems.push(`${name} is not set`);
-    return fallback ?? least;
+    return fallback ?? NaN;
   }
   const value = Number(text);
-  if (/^\d+$/.test(text) && value >= least && value <= most) return value;
-  problems.push(`${name} is '${text}', but must be an integer from ${String(least)} to ${String(most)}`);
-  return least;
+  if (/^\d+$/.test(text) && value >= least && !(value > most)) return value;
+  const range = Number.isNaN(most) ? `of at least ${String(least)}` : `from ${String(least)} to ${String(most)}`;
+  problems.push(`${name} is '${text}', but must be an integer ${range}`);
+  return NaN;
 }
 
 function environmentError(problems: string[]): MbridgeError {

@@ -1,0 +1,251 @@
+import { existsSync, readFileSync, readdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { describe, expect, it } from 'vitest';
+import { childrenOf, isAlive, startLaunch, temporaryFolder, waitFor } from './processes.js';
+
+function jsonLines(text: string): Record<string, unknown>[] {
+  return text
+    .split('\n')
+    .filter((line) => line !== '')
+    .map((line) => JSON.parse(line) as Record<string, unknown>);
+}
+
+function lastJson(text: string): Record<string, unknown> {
+  return jsonLines(text).at(-1) ?? {};
+}
+
+describe('a run that succeeds', () => {
+  it('prints readable steps on stdout and everything else on stderr', async () => {
+    const { code, stdout, stderr } = await startLaunch('steps', { nproc: 2, cores: 5 }).ended;
+    expect(stdout).toMatchInlineSnapshot(`
+      "step    1/3  loss 5.1234  grad_norm 1.23  lr 1.0e-3  812 ms  2,522 tokens/s/rank
+      step    2/3  loss 5.1234  grad_norm NaN  lr 1.0e-3  812 ms  2,522 tokens/s/rank
+      step    3/3  loss 5.1234  grad_norm 1.23  lr 1.0e-3  812 ms  2,522 tokens/s/rank
+      result  steps=3
+      "
+    `);
+    expect(stderr).toMatch(
+      /^\[r0\] ready with 2 threads\nfinished in [\d.]+ s; logs and configuration: .*\nexit code 0\n$/,
+    );
+    expect(code).toBe(0);
+  });
+
+  it('prints one JSON object a line with json, the result last', async () => {
+    const { stdout } = await startLaunch('steps', { nproc: 2, json: true }).ended;
+    const lines = jsonLines(stdout);
+    expect(lines.map(({ type, step }) => [type, step])).toEqual([
+      ['step', 1],
+      ['step', 2],
+      ['step', 3],
+      ['result', undefined],
+    ]);
+    expect(lines[1]).toMatchObject({ loss: 5.1234, grad_norm: null, tokens_per_s_per_gpu: 2522.2 });
+    expect(lines[3]).toMatchObject({ ok: true, exit_code: 0, steps: 3 });
+  });
+
+  it('leaves a run folder with its record, its configuration and the logs, and nothing else', async () => {
+    const runDir = join(temporaryFolder(), 'deep', 'run');
+    const job = { nproc: 2, runDir, layout: { tp: 2 } };
+    await startLaunch('steps', job).ended;
+    await startLaunch('steps', job).ended; // a folder that was asked for may be used again
+    const files = readdirSync(runDir, { recursive: true }).sort();
+    expect(files).toEqual(['rank-0', 'rank-0/log.ndjson', 'rank-1', 'rank-1/log.ndjson', 'resolved.yaml', 'run.json']);
+    const record = JSON.parse(readFileSync(join(runDir, 'run.json'), 'utf8')) as Record<string, unknown>;
+    expect(record).toMatchObject({ nproc: 2, device: 'cpu', layout: { tp: 2 }, config: { train: { train_iters: 3 } } });
+    expect(readFileSync(join(runDir, 'resolved.yaml'), 'utf8')).toContain('train_iters: 3');
+    const log = jsonLines(readFileSync(join(runDir, 'rank-1', 'log.ndjson'), 'utf8'));
+    expect(log.filter(({ msg }) => String(msg).startsWith('ready'))).toHaveLength(2);
+  });
+
+  it('starts 8 workers in seconds', async () => {
+    const { code, seconds } = await startLaunch('steps', { nproc: 8 }).ended;
+    expect(code).toBe(0);
+    expect(seconds).toBeLessThan(10);
+  });
+});
+
+describe('what workers write', () => {
+  it('is captured by whole lines, and shown for rank 0; warnings are shown for all', async () => {
+    const runDir = join(temporaryFolder(), 'run');
+    const { stdout, stderr } = await startLaunch('talk', { nproc: 2, runDir }).ended;
+    expect(stdout.trim().split('\n').sort()).toEqual(['note  rank=0', 'note  rank=1']);
+    const lines = stderr.split('\n').filter((line) => line.startsWith('[r'));
+    expect(lines.sort()).toEqual([
+      '[r0] an info size=3',
+      '[r0] err: €',
+      '[r0] no newline at the end',
+      '[r0] out 0: first half',
+      '[r0] out: grün',
+      '[r0] warning: a warning',
+      '[r1] warning: a warning',
+    ]);
+    expect(readFileSync(join(runDir, 'rank-1', 'stdout.log'), 'utf8')).toBe('out 1: first half\nout: grün\n');
+    expect(readFileSync(join(runDir, 'rank-1', 'stderr.log'), 'utf8')).toBe('err: €\nno newline at the end\n');
+    expect(readFileSync(join(runDir, 'rank-1', 'log.ndjson'), 'utf8')).toContain('only in the file');
+  });
+
+  it('has no prefix with one process, and no colour off a terminal', async () => {
+    const { stderr } = await startLaunch('talk', { nproc: 1 }).ended;
+    expect(stderr).toContain('\nwarning: a warning\n');
+  });
+});
+
+describe('a run that fails', () => {
+  const WAITING = { 0: 'wait', 2: 'wait' };
+  const CASES: [act: string, exitCode: number, errorCode: string, text: RegExp][] = [
+    [
+      'config error',
+      3,
+      'MB_TEST_CONFIG',
+      /^error: rank 1: tp 3 does not divide 8 heads \[MB_TEST_CONFIG\]\n {2}use 2 or 4\n/m,
+    ],
+    [
+      'bug',
+      1,
+      'MB_INTERNAL',
+      /^error: rank 1: x is not a function .*\n {4}TypeError: x is not a function\n {4} {4}at /m,
+    ],
+    ['late bug', 1, 'MB_INTERNAL', /thrown from a timer/],
+    ['rejection nobody awaits', 1, 'MB_INTERNAL', /floating/],
+    ['native time-out', 6, 'MB_COLLECTIVE_TIMEOUT', /rank 1 did not join within 5 s/],
+    ['native peer loss', 5, 'MB_PEER_LOST', /rank 1 died/],
+    ['native memory', 4, 'MB_MEMORY', /needs 80 GB \[MB_MEMORY\]\n {2}`mbridge plan`/],
+    ['missing file', 7, 'MB_IO', /ENOENT.*\/nowhere\/model\.safetensors/],
+    [
+      'abort',
+      5,
+      'MB_WORKER_KILLED',
+      /rank 1 was killed by SIGABRT at step 7 .*\n {2}last lines of its stderr:\n[^]* {4}line 30\n {4}terminate called/,
+    ],
+    ['exit 0', 5, 'MB_WORKER_CRASHED', /rank 1 left with exit code 0 before its work was done/],
+    ['exit 42', 5, 'MB_WORKER_CRASHED', /rank 1 crashed with exit code 42/],
+    ['kill itself', 5, 'MB_WORKER_KILLED', /rank 1 was killed by SIGKILL/],
+    ['fail and hang', 3, 'MB_TEST_CONFIG', /does not divide/],
+  ];
+  it.each(CASES)('names the rank and the reason: %s', async (act, exitCode, errorCode, text) => {
+    const job = { nproc: 3, json: true };
+    const { code, stdout, stderr, seconds } = await startLaunch('misbehave', job, { ...WAITING, 1: act }).ended;
+    expect(stderr).toMatch(text);
+    expect(stderr).toMatch(/rank 0, 2: (lost a peer|stopped)/);
+    expect(lastJson(stdout)).toMatchObject({
+      type: 'result',
+      ok: false,
+      exit_code: exitCode,
+      error: { rank: 1, code: errorCode },
+    });
+    expect(code).toBe(exitCode);
+    expect(seconds).toBeLessThan(8); // of which starting three workers, while other tests run, is most
+  });
+
+  it('ends ranks that are stuck in native code', async () => {
+    const run = startLaunch('misbehave', { nproc: 3 }, { 0: 'block', 1: 'exit 42', 2: 'block' });
+    const { code, stderr } = await run.ended;
+    expect(stderr).toContain('rank 0, 2: stopped');
+    expect(code).toBe(5);
+  });
+
+  it('ends within 5 s, with exit code 5 and the rank, when a worker is killed', async () => {
+    const run = startLaunch('steps', { nproc: 3, train_iters: 1000 }, { stepMs: 10 });
+    await run.says(/step +3\//);
+    const workers = childrenOf(run.pid);
+    expect(workers).toHaveLength(3);
+    const victim = workers.find((pid) => readFileSync(`/proc/${String(pid)}/environ`, 'utf8').includes('\0RANK=2\0'));
+    const killed = performance.now();
+    process.kill(victim ?? -1, 'SIGKILL');
+    const { code, stderr } = await run.ended;
+    expect(performance.now() - killed).toBeLessThan(5_000);
+    expect(stderr).toMatch(/error: rank 2 was killed by SIGKILL at step \d+ /);
+    expect(code).toBe(5);
+    expect(workers.filter(isAlive)).toEqual([]);
+  });
+
+  it('leaves a report of each rank that failed, and none of an earlier run', async () => {
+    const runDir = join(temporaryFolder(), 'run');
+    await startLaunch('misbehave', { nproc: 2, runDir }, { 0: 'wait', 1: 'config error' }).ended;
+    const report = JSON.parse(readFileSync(join(runDir, 'rank-1', 'error.json'), 'utf8')) as Record<string, unknown>;
+    expect(report).toMatchObject({ rank: 1, step: 0, code: 'MB_TEST_CONFIG', exit_code: 3, hint: 'use 2 or 4' });
+    expect(report).not.toHaveProperty('stack');
+    expect((await startLaunch('steps', { nproc: 1, runDir }).ended).code).toBe(0);
+    expect(existsSync(join(runDir, 'rank-1', 'error.json'))).toBe(false);
+  });
+
+  it('refuses a run folder that cannot be made', async () => {
+    const { code, stderr } = await startLaunch('steps', {
+      nproc: 1,
+      runDir: join(fileURLToPath(import.meta.url), 'run'),
+    }).ended;
+    expect(stderr).toContain('MB_RUN_FOLDER');
+    expect(code).not.toBe(0);
+  });
+});
+
+describe('signals', () => {
+  const SIGNALS: ['SIGINT' | 'SIGTERM' | 'SIGHUP', number][] = [
+    ['SIGINT', 130],
+    ['SIGTERM', 143],
+    ['SIGHUP', 129],
+  ];
+  it.each(SIGNALS)('the first %s lets workers finish their step and end in order', async (signal, exitCode) => {
+    const run = startLaunch('steps', { nproc: 2, json: true, train_iters: 100_000 }, { stepMs: 5 });
+    await run.says(/"step":2/);
+    process.kill(run.pid, signal);
+    const { code, stdout, stderr } = await run.ended;
+    expect(stderr).toContain(`${signal}: workers stop after their current step`);
+    const result = lastJson(stdout);
+    expect(result).toMatchObject({ type: 'result', ok: false, exit_code: exitCode, signal });
+    expect(result['steps']).toBeGreaterThan(1); // the worker's own result: it was not killed
+    expect(code).toBe(exitCode);
+  });
+
+  it('a signal to one worker stops the run in order too', async () => {
+    const run = startLaunch('steps', { nproc: 1, json: true, train_iters: 100_000 }, { stepMs: 5 });
+    await run.says(/"step":2/);
+    process.kill(childrenOf(run.pid)[0] ?? -1, 'SIGTERM');
+    expect(await run.ended).toMatchObject({ code: 143 });
+  });
+
+  it('the second kills stubborn workers and what they started', async () => {
+    const run = startLaunch('misbehave', { nproc: 1, json: true }, { 0: 'ignore everything' });
+    const [, worker, child] = await run.says(/"worker":(\d+),"child":(\d+)/);
+    process.kill(run.pid, 'SIGINT');
+    await waitFor('the first signal', () => (run.stderr.includes('again to kill') ? true : undefined));
+    expect(isAlive(Number(child))).toBe(true);
+    process.kill(run.pid, 'SIGINT');
+    expect(await run.ended).toMatchObject({ code: 130 });
+    expect([Number(worker), Number(child)].filter(isAlive)).toEqual([]);
+  });
+
+  it('the grace period ends them as well', async () => {
+    const run = startLaunch('misbehave', { nproc: 1, json: true, gracePeriodMs: 200 }, { 0: 'ignore everything' });
+    const [, worker, child] = await run.says(/"worker":(\d+),"child":(\d+)/);
+    process.kill(run.pid, 'SIGTERM');
+    const { code, stderr } = await run.ended;
+    expect(stderr).toContain('rank 0 did not stop in time');
+    expect(code).toBe(143);
+    expect([Number(worker), Number(child)].filter(isAlive)).toEqual([]);
+  });
+
+  it.each(['steps', 'misbehave'])('no worker outlives a launcher that is killed (%s)', async (worker) => {
+    const run = startLaunch(
+      worker,
+      { nproc: 3, train_iters: 100_000 },
+      { 0: 'block', 1: 'block', 2: 'block', stepMs: 5 },
+    );
+    const workers = await waitFor('three workers', () => {
+      const found = childrenOf(run.pid);
+      return found.length === 3 ? found : undefined;
+    });
+    if (worker === 'steps') await run.says(/step/);
+    else await new Promise((resolve) => setTimeout(resolve, 1_500)); // until they block
+    process.kill(run.pid, 'SIGKILL');
+    await waitFor('the workers to end', () => (workers.some(isAlive) ? undefined : true), 3_000);
+  });
+
+  it('stops in order when nobody reads the results any more', async () => {
+    const run = startLaunch('steps', { nproc: 1, train_iters: 100_000 }, { stepMs: 5 });
+    await run.says(/step/);
+    run.child.stdout?.destroy();
+    expect(await run.ended).toMatchObject({ code: 141 });
+  });
+});

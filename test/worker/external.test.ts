@@ -1,0 +1,132 @@
+import { existsSync, readFileSync, readdirSync } from 'node:fs';
+import { createServer, type AddressInfo } from 'node:net';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { expect, it, onTestFinished } from 'vitest';
+import { Running, temporaryFolder, workerModule, type Outcome } from '../launch/processes.js';
+
+const SCRIPT = fileURLToPath(new URL('run-external.mjs', import.meta.url));
+
+interface Given {
+  worker: string;
+  runDir?: string;
+  trainIters?: number;
+  test?: Record<string, unknown>;
+  env?: Record<string, string>;
+}
+
+/** A port that was free a moment ago, on which our store (at MASTER_PORT + 1) will listen. */
+async function freePort(): Promise<number> {
+  const server = createServer();
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const { port } = server.address() as AddressInfo;
+  await new Promise((resolve) => server.close(resolve));
+  return port;
+}
+
+/** Starts all ranks of one node, with torchrun's environment. */
+async function startRanks(worldSize: number, given: Given): Promise<Running[]> {
+  const { worker, runDir = join(temporaryFolder(), 'run'), trainIters = 2, test = {}, env = {} } = given;
+  const config = { train: { train_iters: trainIters }, dist: { timeout_s: 5 }, logger: { log_dir: null }, test };
+  const run = { workerModule: workerModule(worker), config, runDir, json: true };
+  const port = await freePort();
+  return Array.from({ length: worldSize }, (_, rank) => {
+    const ranks = { RANK: rank, LOCAL_RANK: rank, WORLD_SIZE: worldSize, LOCAL_WORLD_SIZE: worldSize };
+    const all = { ...ranks, MASTER_ADDR: 'localhost', MASTER_PORT: port - 1, TORCHELASTIC_RUN_ID: 'none', ...env };
+    const text = Object.fromEntries(Object.entries(all).map(([key, value]) => [key, String(value)]));
+    return new Running([process.execPath, SCRIPT, JSON.stringify(run)], text);
+  });
+}
+
+function endOf(runs: Running[]): Promise<Outcome[]> {
+  return Promise.all(runs.map((run) => run.ended));
+}
+
+it('workers find each other without our launcher; the reporting rank prints on its stdout', async () => {
+  const runDir = join(temporaryFolder(), 'run');
+  const [first, second] = await endOf(await startRanks(2, { worker: 'steps', runDir }));
+  const lines = (first?.stdout ?? '')
+    .trim()
+    .split('\n')
+    .map((line) => JSON.parse(line) as Record<string, unknown>);
+  expect(lines).toMatchObject([
+    { type: 'step', step: 1 },
+    { type: 'step', step: 2 },
+    { type: 'result', ok: true, steps: 2 },
+  ]);
+  expect(first?.stderr).toMatch(/^\[r0\] ready with 1 threads\n$/);
+  expect(second).toMatchObject({ code: 0, stdout: '', stderr: '' });
+  expect(first?.code).toBe(0);
+  const files = readdirSync(runDir, { recursive: true }).sort();
+  expect(files).toEqual(['rank-0', 'rank-0/log.ndjson', 'rank-1', 'rank-1/log.ndjson', 'resolved.yaml', 'run.json']);
+});
+
+it('a failing worker says why, leaves its report, and the others lose a peer', async () => {
+  const runDir = join(temporaryFolder(), 'run');
+  const test = { 0: 'wait', 1: 'config error', 2: 'wait' };
+  const [first, second, third] = await endOf(await startRanks(3, { worker: 'misbehave', runDir, test }));
+  expect(second).toMatchObject({
+    code: 3,
+    stderr: '[r1] error: MB_TEST_CONFIG: tp 3 does not divide 8 heads\n  use 2 or 4\n',
+  });
+  expect(first).toMatchObject({
+    code: 5,
+    stderr: expect.stringContaining('MB_PEER_LOST: rank 0: rank 1 was lost') as string,
+  });
+  expect(third?.code).toBe(5);
+  const report = JSON.parse(readFileSync(join(runDir, 'rank-1', 'error.json'), 'utf8')) as Record<string, unknown>;
+  expect(report).toMatchObject({ rank: 1, code: 'MB_TEST_CONFIG' });
+});
+
+it('the first signal stops in order, and the exit code names it', async () => {
+  const runs = await startRanks(1, { worker: 'steps', trainIters: 100_000, test: { stepMs: 5 } });
+  await runs[0]?.says(/"step":2/);
+  runs[0]?.child.kill('SIGTERM');
+  const [end] = await endOf(runs);
+  expect(end?.stdout.trim().split('\n').at(-1)).toMatch(/"type":"result".*"ok":false,"signal":"SIGTERM"/);
+  expect(end?.code).toBe(143);
+});
+
+it('the second signal ends a worker that does not stop', async () => {
+  const runs = await startRanks(1, { worker: 'misbehave', test: { 0: 'ignore everything' } });
+  const [, , child] = (await runs[0]?.says(/"worker":(\d+),"child":(\d+)/)) ?? [];
+  onTestFinished(() => {
+    process.kill(Number(child), 'SIGKILL'); // nobody else ends it: there is no launcher
+  });
+  runs[0]?.child.kill('SIGINT');
+  await new Promise((resolve) => setTimeout(resolve, 100));
+  runs[0]?.child.kill('SIGINT');
+  await new Promise((resolve) => runs[0]?.child.once('exit', resolve));
+  expect(runs[0]?.child.exitCode).toBe(130);
+});
+
+it('a bad environment is one line, before anything is made', async () => {
+  const runDir = join(temporaryFolder(), 'run');
+  const [end] = await endOf(await startRanks(1, { worker: 'steps', runDir, env: { RANK: 'x' } }));
+  expect(end?.stderr).toMatch(/^\[r0\] error: MB_WORKER_ENVIRONMENT: .*RANK is 'x'.*\n {2}start workers with .*\n$/);
+  expect(end?.code).toBe(4);
+  expect(existsSync(runDir)).toBe(false);
+});
+
+it('a port that is taken is named, with what to set', async () => {
+  const server = createServer();
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  onTestFinished(() => {
+    server.close();
+  });
+  const env = { MBRIDGE_STORE_PORT: String((server.address() as AddressInfo).port) };
+  const [end] = await endOf(await startRanks(1, { worker: 'steps', env }));
+  expect(end?.stderr).toMatch(/MB_STORE_PORT: .*EADDRINUSE.*\n {2}set MASTER_PORT or MBRIDGE_STORE_PORT/);
+  expect(end?.code).toBe(4);
+});
+
+it('a missing rank is named when time is up', async () => {
+  const runs = await startRanks(1, {
+    worker: 'misbehave',
+    env: { WORLD_SIZE: '2', LOCAL_WORLD_SIZE: '2' },
+    test: { 0: 'wait 0.2 s' },
+  });
+  const [end] = await endOf(runs);
+  expect(end?.stderr).toContain("rank 0: 'never' was not set within 0.2 s: rank 1 of 2 never connected");
+  expect(end?.code).toBe(4);
+});
