@@ -21,17 +21,21 @@ export function visibleGpus(env: Env = process.env, deviceFolder = '/dev'): numb
 }
 
 /** Whether the CUDA engine was built with this package. */
-export function hasCudaEngine(): boolean {
+function hasCudaEngine(): boolean {
   return existsSync(join(packageRoot(), 'native', 'build', 'libmbridge_cuda.so'));
 }
 
-/** The device of a run, and how many of it there are (Infinity on the CPU, whose cores are shared). */
-export function chooseDevice(cfg: RunConfig): { device: DeviceKind; count: number } {
+/** Processes where nobody says how many: one a GPU. */
+export function defaultProcesses(device: DeviceKind): number {
+  return device === 'cuda' ? Math.max(1, visibleGpus()) : 1;
+}
+
+/** The device that a run takes here. Throws MB_DEVICE (exit code 4) where GPUs are asked for and cannot be used. */
+export function chooseDevice(cfg: RunConfig): DeviceKind {
   const gpus = visibleGpus();
-  const cpu = { device: 'cpu', count: Infinity } as const;
-  if (cfg.dist.device === 'cpu') return cpu;
-  if (gpus > 0 && hasCudaEngine()) return { device: 'cuda', count: gpus };
-  if (cfg.dist.device === 'auto') return cpu;
+  if (cfg.dist.device === 'cpu') return 'cpu';
+  if (gpus > 0 && hasCudaEngine()) return 'cuda';
+  if (cfg.dist.device === 'auto') return 'cpu';
   const found = gpus === 0 ? 'no NVIDIA GPU is visible here' : 'the CUDA engine is not built';
   throw new MbridgeError('environment', 'MB_DEVICE', `device cuda is asked for, but ${found}`, {
     hint:
@@ -39,5 +43,15 @@ export function chooseDevice(cfg: RunConfig): { device: DeviceKind; count: numbe
         ? 'check nvidia-smi and CUDA_VISIBLE_DEVICES, or use --device cpu'
         : 'install the CUDA toolkit (nvcc) and run npm run build, or use --device cpu',
     details: { gpus },
+  });
+}
+
+/** Every process on this machine needs a GPU of its own. */
+export function requireDevices(device: DeviceKind, processes: number): void {
+  const gpus = visibleGpus();
+  if (device === 'cpu' || processes <= gpus) return;
+  throw new MbridgeError('environment', 'MB_DEVICE', `${processes} processes need as many GPUs, ${gpus} are visible`, {
+    hint: `use --nproc ${gpus}, or --device cpu`,
+    details: { processes, gpus },
   });
 }

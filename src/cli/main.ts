@@ -5,6 +5,7 @@ import { EXIT, type ExitKind } from '../errors.js';
 import { packageRoot } from '../run/package-root.js';
 import { exitOnClosedPipe } from './closed-pipe.js';
 import { addGrid } from './commands/grid.js';
+import { addPlan } from './commands/plan.js';
 import { addPretrain } from './commands/pretrain.js';
 import { addRecipes } from './commands/recipes.js';
 import { addShowConfig } from './commands/show-config.js';
@@ -41,7 +42,7 @@ function makeProgram(): Command {
     // What commander would print is in the error it throws; report-error prints that.
     .configureOutput({ outputError: () => undefined })
     .exitOverride();
-  for (const add of [addPretrain, addRecipes, addGrid, addShowConfig]) add(program);
+  for (const add of [addPretrain, addRecipes, addPlan, addGrid, addShowConfig]) add(program);
   for (const command of program.commands) command.copyInheritedSettings(program).helpOption('-h, --help', 'show this');
   return program;
 }

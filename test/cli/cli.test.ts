@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, test } from 'vitest';
+import type { RunPlan } from '../../src/train/plan.js';
 import { mbridge } from './mbridge.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'mbridge-cli-'));
@@ -83,7 +84,8 @@ describe('help', () => {
       const { exitCode, stdout } = await mbridge(['--help']);
       times.push(performance.now() - start);
       expect(exitCode).toBe(0);
-      for (const text of ['pretrain', 'recipes', 'grid', 'show-config', '128+n']) expect(stdout).toContain(text);
+      for (const text of ['pretrain', 'recipes', 'plan', 'grid', 'show-config', '128+n'])
+        expect(stdout).toContain(text);
     }
     expect(Math.min(...times)).toBeLessThan(200);
   });
@@ -155,6 +157,43 @@ describe('grid', () => {
         [5, 7],
       ],
     ]);
+  });
+});
+
+describe('plan', () => {
+  const line = 'plan qwen3-4b --nproc 8 --tp-size 2 --pp-size 2 --device cuda';
+
+  test('--json: ranks, memory, work, total parameters', async () => {
+    const { stdout } = await mbridge([...line.split(' '), '--json']);
+    const plan = JSON.parse(stdout) as RunPlan;
+    expect(plan.parameters).toBe(4_022_468_096);
+    expect(plan.layout).toMatchObject({ tp: 2, dp: 2, pp: 2, microBatches: 16 });
+    expect(plan.ranks.map(({ layers }) => layers[0])).toEqual([
+      ...Array.from({ length: 4 }, () => [0, 19]),
+      ...Array.from({ length: 4 }, () => [20, 35]),
+    ]);
+    for (const { bytes, totalBytes } of plan.ranks) {
+      expect(Object.values(bytes).reduce((a, b) => a + b, 0)).toBe(totalBytes);
+    }
+    const work = plan.ranks.reduce((sum, { flopsPerStep }) => sum + flopsPerStep, 0);
+    expect(Math.abs(work / plan.flopsPerStep - 1)).toBeLessThan(1e-9);
+  });
+
+  test('as a table', async () => {
+    const { stdout } = await mbridge(line.split(' '));
+    expect(stdout).toContain('layout: tp 2, cp 1, dp 2, pp 2 on cuda, bf16_mixed\nparameters: 4,022,468,096\n');
+    expect(stdout).toMatch(/^ {3}0 {3}0 {3}0 {3}0 {3}0 {2}E 0-19 /m);
+    expect(stdout).toMatch(/^ {3}7 {3}1 {3}0 {3}1 {3}1 {2}20-35 H /m);
+  });
+
+  test('a model that this machine cannot hold is refused before anything starts', async () => {
+    const { exitCode, stdout, stderr } = await mbridge('pretrain qwen3-32b --nproc 8 --device cpu --json'.split(' '));
+    expect([exitCode, stderr]).toEqual([
+      4,
+      expect.stringMatching(/error MB_MEMORY_PLAN: 8 processes need [\d.]+ GiB \(rank 0/),
+    ]);
+    const { error } = JSON.parse(stdout) as { error: { details: { needed: number; available: number } } };
+    expect(error.details.needed).toBeGreaterThan(error.details.available);
   });
 });
 

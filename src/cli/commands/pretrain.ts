@@ -1,5 +1,5 @@
 import type { Command } from 'commander';
-import type { DeviceKind, RunLayout } from '../../config/layout.js';
+import type { DeviceKind } from '../../config/layout.js';
 import type { RunConfig } from '../../config/schema.js';
 import { exitOnClosedPipe } from '../closed-pipe.js';
 import { addRunOptions, resolveRequest, type RunOptions, type RunRequest } from '../run-options.js';
@@ -18,27 +18,24 @@ export function addPretrain(program: Command): void {
 }
 
 async function launchWorkers(request: RunRequest, options: RunOptions): Promise<number> {
-  const { chooseDevice } = await import('../devices.js');
-  const { device, count } = chooseDevice(request.config);
-  const nproc = options.nproc ?? (Number.isFinite(count) ? count : 1);
-  if (nproc > count) {
-    const { MbridgeError } = await import('../../errors.js');
-    throw new MbridgeError('environment', 'MB_DEVICE', `${nproc} processes need as many GPUs, ${count} are visible`, {
-      hint: `use --nproc ${count}, or --device cpu`,
-      details: { nproc, gpus: count },
-    });
-  }
-  const job = await prepare(request, options, nproc, device);
+  const { chooseDevice, defaultProcesses, requireDevices } = await import('../devices.js');
+  const device = chooseDevice(request.config);
+  const nproc = options.nproc ?? defaultProcesses(device);
+  requireDevices(device, nproc);
+  const json = options.json ?? false;
+  const job = await prepare(request, { device, worldSize: nproc, localRanks: nproc, json });
   const { launch } = await import('../../launch/launch.js');
   return (await launch({ ...job, nproc })).exitCode;
 }
 
 async function beWorker(request: RunRequest, options: RunOptions): Promise<number> {
   const { parseEnvironment } = await import('../../worker/environment.js');
-  const { chooseDevice } = await import('../devices.js');
+  const { chooseDevice, requireDevices } = await import('../devices.js');
   const { runAsWorker } = await import('../../worker/entry.js');
-  const { worldSize } = parseEnvironment(process.env, process.ppid);
-  const job = await prepare(request, options, worldSize, chooseDevice(request.config).device);
+  const { worldSize, localWorldSize } = parseEnvironment(process.env, process.ppid);
+  const device = chooseDevice(request.config);
+  requireDevices(device, localWorldSize);
+  const job = await prepare(request, { device, worldSize, localRanks: localWorldSize, json: options.json ?? false });
   return runAsWorker(job);
 }
 
@@ -54,16 +51,18 @@ interface PreparedRun {
 /** Checks that the run is possible before anything is started. */
 async function prepare(
   { name, config, origins }: RunRequest,
-  options: RunOptions,
-  worldSize: number,
-  device: DeviceKind,
+  run: { device: DeviceKind; worldSize: number; localRanks: number; json: boolean },
 ): Promise<PreparedRun> {
   const { validateLayout, resolvePrecision } = await import('../../config/layout.js');
-  const layout: RunLayout = validateLayout(config, worldSize, { device, origins });
+  const { planRun } = await import('../../train/plan.js');
+  const { checkMemory } = await import('../check-memory.js');
+  const { device, worldSize, json } = run;
+  const layout = validateLayout(config, worldSize, { device, origins });
+  checkMemory(planRun(config, worldSize, device), run.localRanks);
   // The run's record says what ran, not what was left open.
   const settled = { ...config, mixed_precision: resolvePrecision(config, device), dist: { ...config.dist, device } };
   if (settled.dataset.type === 'mock') {
     process.stderr.write('dataset: mock tokens; the loss means nothing (set dataset.type and dataset.path)\n');
   }
-  return { name, config: settled, device, argv: process.argv, layout: { ...layout }, json: options.json ?? false };
+  return { name, config: settled, device, argv: process.argv, layout: { ...layout }, json };
 }

@@ -1,0 +1,44 @@
+import { freemem } from 'node:os';
+import { MbridgeError } from '../errors.js';
+import { gib } from '../train/memory-check.js';
+import type { RankPlan, RunPlan } from '../train/plan.js';
+
+/** What a worker process needs besides the planned memory: Node, the compiled program, buffers of the system. */
+const PROCESS_BYTES = 96 * 2 ** 20;
+
+/** Bytes that `count` of the plan's ranks need on one machine. */
+function bytesOfRanks(plan: RunPlan, count: number): number {
+  return plan.ranks.slice(0, count).reduce((sum, rank) => sum + rank.totalBytes + PROCESS_BYTES, 0);
+}
+
+/** Memory that this machine, or the container that we are in, can still give. */
+function availableBytes(): number {
+  // Node 20.13 and newer knows the container's limit.
+  return (process as { availableMemory?: () => number }).availableMemory?.() ?? freemem();
+}
+
+/** The regions of a rank that hold a MiB or more, the largest first: `optimizer 30.0 GiB, parameters 15.0 GiB`. */
+function regionsText({ bytes }: RankPlan): string {
+  const used = Object.entries(bytes).filter(([, size]) => size >= 2 ** 20);
+  return used
+    .sort(([, a], [, b]) => b - a)
+    .map(([name, size]) => `${name} ${gib(size)}`)
+    .join(', ');
+}
+
+/**
+ * Refuses a run on the CPU whose ranks on this machine do not fit its memory (exit code 4), before anything is started.
+ * GPUs have their own memory; there each rank compares the same plan with what its GPU has free.
+ */
+export function checkMemory(plan: RunPlan, localRanks: number, available = availableBytes()): void {
+  if (plan.device !== 'cpu') return;
+  const needed = bytesOfRanks(plan, localRanks);
+  if (needed <= available) return;
+  const largest = plan.ranks.reduce((a, b) => (b.totalBytes > a.totalBytes ? b : a));
+  const rank = `rank ${largest.rank} the most, ${gib(largest.totalBytes)}: ${regionsText(largest)}`;
+  const found = `${localRanks} processes need ${gib(needed)} (${rank}), this machine has ${gib(available)} free`;
+  throw new MbridgeError('environment', 'MB_MEMORY_PLAN', found, {
+    hint: 'lower model.seq_length or train.micro_batch_size, set model.recompute_granularity, or take a smaller recipe; mbridge plan shows every rank',
+    details: { needed, available, ranks: localRanks, regions: largest.bytes },
+  });
+}

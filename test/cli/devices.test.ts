@@ -1,0 +1,28 @@
+import { mkdirSync, mkdtempSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { expect, test } from 'vitest';
+import { visibleGpus } from '../../src/cli/devices.js';
+
+const dev = mkdtempSync(join(tmpdir(), 'mbridge-dev-'));
+for (const name of ['nvidia0', 'nvidia1', 'nvidia10', 'nvidia3', 'nvidiactl', 'nvidia-uvm', 'null']) {
+  writeFileSync(join(dev, name), '');
+}
+mkdirSync(join(dev, 'nvidia-caps'));
+
+test.each<[string | undefined, number]>([
+  [undefined, 4],
+  ['', 0],
+  ['0', 1],
+  ['2,0', 2],
+  ['0,1,2,3,4,5', 4],
+  ['0,-1,1', 1],
+  ['-1', 0],
+  ['GPU-8932f937-d72c-4106-c12f-20bd9faed9f6,1', 2],
+])('CUDA_VISIBLE_DEVICES=%s leaves %i of 4', (value, count) => {
+  expect(visibleGpus(value === undefined ? {} : { CUDA_VISIBLE_DEVICES: value }, dev)).toBe(count);
+});
+
+test('no device folder, no GPUs', () => {
+  expect(visibleGpus({}, join(dev, 'absent'))).toBe(0);
+});
