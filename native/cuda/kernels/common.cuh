@@ -3,6 +3,7 @@
 #include <cuda_bf16.h>
 #include <cuda_runtime.h>
 #include <float.h>
+#include <math.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -57,8 +58,17 @@ class Args {
     return int64_t(v);
   }
 
-  double number(int i) { return counted_ ? s_[i] : 0.0; }
-  bool flag(int i) { return counted_ && s_[i] != 0.0; }
+  double number(int i, const char* name) {
+    if (!counted_) return 0.0;
+    if (!isfinite(s_[i])) fail("%s is %g, expected a finite number", name, s_[i]);
+    return s_[i];
+  }
+
+  bool flag(int i, const char* name) {
+    if (counted_ && s_[i] != 0.0 && s_[i] != 1.0) fail("%s is %g, expected 0 or 1", name, s_[i]);
+    return counted_ && s_[i] != 0.0;
+  }
+
   bool present(int i) const { return counted_ && t_[i].ptr != nullptr; }
 
   // The dtype of tensor i, which must be f32 or bf16.
@@ -85,6 +95,13 @@ class Args {
       fail("%s is not aligned to %lld bytes", name, (long long)size);
     }
     return b.ptr;
+  }
+
+  // The same, and aligned for 16-byte accesses.
+  void* tensor16(int i, const char* name, int dtype, int64_t count) {
+    void* p = tensor(i, name, dtype, count);
+    if (reinterpret_cast<uintptr_t>(p) % 16 != 0) fail("%s is not aligned to 16 bytes", name);
+    return p;
   }
 
   float* f32(int i, const char* name, int64_t n) { return static_cast<float*>(tensor(i, name, MB_F32, n)); }

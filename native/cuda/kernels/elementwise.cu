@@ -162,7 +162,7 @@ int mbk_cast(cudaStream_t stream, const mb_buf* t, int nt, const double* s, int 
 int mbk_fill(cudaStream_t stream, const mb_buf* t, int nt, const double* s, int ns) {
   Args a("fill", t, nt, 1, s, ns, 2);
   const int64_t n = a.size(0, "n");
-  const double value = a.number(1);
+  const double value = a.number(1, "value");
   const int dtype = nt == 1 ? t[0].dtype : MB_U8;
   const int64_t element = dtype_bytes(dtype);
   if (element == 0) a.fail("out has unknown dtype %d", dtype);
@@ -198,9 +198,10 @@ int mbk_fill(cudaStream_t stream, const mb_buf* t, int nt, const double* s, int 
 int mbk_scale(cudaStream_t stream, const mb_buf* t, int nt, const double* s, int ns) {
   Args a("scale", t, nt, 1, s, ns, 2);
   const int64_t n = a.size(0, "n");
+  const float alpha = float(a.number(1, "alpha"));
   float* x = a.f32(0, "x", n);
   if (a.status != MB_OK || n == 0) return a.status;
   const Span span = span_of(n, 4, {{x, 4}});
-  scale_kernel<<<span_grid(span, kThreads, kMaxBlocks), kThreads, 0, stream>>>(x, float(a.number(1)), span);
+  scale_kernel<<<span_grid(span, kThreads, kMaxBlocks), kThreads, 0, stream>>>(x, alpha, span);
   return launched("scale");
 }

@@ -28,7 +28,7 @@ int mbk_init_normal(cudaStream_t stream, const mb_buf* t, int nt, const double* 
   Args a("init_normal", t, nt, 1, s, ns, 10);
   const int64_t rows = a.size(0, "rows"), cols = a.size(1, "cols");
   const int64_t row0 = a.size(2, "row0"), col0 = a.size(3, "col0"), gcols = a.size(4, "gcols");
-  const double std = a.number(5);
+  const double std = a.number(5, "std");
   const int64_t word = 0xffffffffLL;
   const uint32_t key0 = uint32_t(a.size(6, "seed_lo", 0, word)) ^ uint32_t(a.size(8, "key_lo", 0, word));
   const uint32_t key1 = uint32_t(a.size(7, "seed_hi", 0, word)) ^ uint32_t(a.size(9, "key_hi", 0, word));

@@ -21,7 +21,7 @@ __device__ __forceinline__ float exponential(float x) {
 
 // Running maximum and sum of exp(x - max).
 struct Softmax {
-  float max = kLowest, sum = 0;
+  float max, sum;
 };
 
 __device__ __forceinline__ Softmax merge(Softmax a, Softmax b) {
@@ -37,7 +37,7 @@ __global__ void __launch_bounds__(kThreads) ce_stats_kernel(const T* logits, con
   __shared__ Softmax shared[kThreads / 32];
   const T* row = logits + int64_t(blockIdx.x) * v;
   const int groups = int(v / N);
-  Softmax mine;
+  Softmax mine = {kLowest, 0.0f};
   for (int first = threadIdx.x; first < groups; first += kThreads * kLoads) {
     float f[kLoads][N];
     float top = mine.max;

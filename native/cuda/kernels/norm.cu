@@ -245,7 +245,7 @@ using namespace mbk;
 int mbk_rmsnorm_fwd(cudaStream_t stream, const mb_buf* t, int nt, const double* s, int ns) {
   Args a("rmsnorm_fwd", t, nt, 4, s, ns, 3);
   const int64_t rows = a.size(0, "rows", 0, kMaxRows), cols = a.size(1, "cols", 1);
-  const float eps = float(a.number(2));
+  const float eps = float(a.number(2, "eps"));
   const int dtype = a.act(0, "x");
   const void* x = a.tensor(0, "x", dtype, times(rows, cols));
   const void* w = a.tensor(1, "w", dtype, cols);
@@ -264,7 +264,7 @@ int mbk_rmsnorm_fwd(cudaStream_t stream, const mb_buf* t, int nt, const double* 
 int mbk_add_rmsnorm_fwd(cudaStream_t stream, const mb_buf* t, int nt, const double* s, int ns) {
   Args a("add_rmsnorm_fwd", t, nt, 6, s, ns, 3);
   const int64_t rows = a.size(0, "rows", 0, kMaxRows), cols = a.size(1, "cols", 1);
-  const float eps = float(a.number(2));
+  const float eps = float(a.number(2, "eps"));
   const int dtype = a.act(0, "x");
   const int64_t n = times(rows, cols);
   const void* x = a.tensor(0, "x", dtype, n);
@@ -290,7 +290,7 @@ int mbk_add_rmsnorm_fwd(cudaStream_t stream, const mb_buf* t, int nt, const doub
 int mbk_rmsnorm_bwd(cudaStream_t stream, const mb_buf* t, int nt, const double* s, int ns) {
   Args a("rmsnorm_bwd", t, nt, 7, s, ns, 4);
   const int64_t rows = a.size(0, "rows", 0, kMaxRows), cols = a.size(1, "cols", 1);
-  const bool accumulate_dx = a.flag(2), accumulate_dw = a.flag(3);
+  const bool accumulate_dx = a.flag(2, "accumulate_dx"), accumulate_dw = a.flag(3, "accumulate_dw");
   const int dtype = a.act(0, "dy");
   const int64_t n = times(rows, cols);
   const void* dy = a.tensor(0, "dy", dtype, n);

@@ -124,20 +124,23 @@ int mbk_optimizer_prepare(cudaStream_t stream, const mb_buf* t, int nt, const do
   const float* normsq = a.f32(0, "normsq", 1);
   const float* acc = a.f32(1, "acc", 2);
   double* state = static_cast<double*>(a.tensor(2, "state", MB_F64, MB_STATE_COUNT));
-  const Schedule schedule = {a.number(3),
-                             a.number(4),
+  const double clip = a.number(0, "clip"), beta1 = a.number(1, "beta1"), beta2 = a.number(2, "beta2");
+  const Schedule schedule = {a.number(3, "lr"),
+                             a.number(4, "min_lr"),
                              double(a.size(5, "warmup")),
                              double(a.size(6, "decay_iters")),
                              int(a.size(7, "decay_style", 0, 3)),
                              double(a.size(8, "wsd_iters"))};
   if (a.status != MB_OK) return a.status;
-  prepare_kernel<<<1, 1, 0, stream>>>(normsq, acc, state, a.number(0), a.number(1), a.number(2), schedule);
+  prepare_kernel<<<1, 1, 0, stream>>>(normsq, acc, state, clip, beta1, beta2, schedule);
   return launched("optimizer_prepare");
 }
 
 int mbk_adamw(cudaStream_t stream, const mb_buf* t, int nt, const double* s, int ns) {
   Args a("adamw", t, nt, 6, s, ns, 5);
   const int64_t n = a.size(0, "n");
+  const double beta1 = a.number(1, "beta1"), beta2 = a.number(2, "beta2"), eps = a.number(3, "eps");
+  const double weight_decay = a.number(4, "weight_decay");
   float* p = a.f32(0, "p", n);
   float* m = a.f32(1, "m", n);
   float* v = a.f32(2, "v", n);
@@ -158,8 +161,7 @@ int mbk_adamw(cudaStream_t stream, const mb_buf* t, int nt, const double* s, int
                             : span_of(n, kUnit, {{p, 4}, {m, 4}, {v, 4}, {g, 4}});
   const unsigned grid = span_grid(span, kThreads, int64_t(sm_count()) * 16);
   const auto run = [&](auto kernel, auto* to) {
-    kernel<<<grid, kThreads, 0, stream>>>(p, m, v, g, to, state, span, a.number(1), a.number(2), a.number(3),
-                                          a.number(4));
+    kernel<<<grid, kThreads, 0, stream>>>(p, m, v, g, to, state, span, beta1, beta2, eps, weight_decay);
   };
   if (!has_out) {
     run(adamw_kernel<float, false>, static_cast<float*>(nullptr));

@@ -96,7 +96,7 @@ using namespace mbk;
 int mbk_sumsq(cudaStream_t stream, const mb_buf* t, int nt, const double* s, int ns) {
   Args a("sumsq", t, nt, 3, s, ns, 2);
   const int64_t n = a.size(0, "n");
-  const bool accumulate = a.flag(1);
+  const bool accumulate = a.flag(1, "accumulate");
   const int dtype = a.act(0, "x");
   const void* x = a.tensor(0, "x", dtype, n);
   float* out = a.f32(1, "out", 1);

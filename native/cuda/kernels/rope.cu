@@ -280,7 +280,7 @@ using namespace mbk;
 int mbk_qknorm_rope_fwd(cudaStream_t stream, const mb_buf* t, int nt, const double* s, int ns) {
   Args a("qknorm_rope_fwd", t, nt, 7, s, ns, 5);
   const Sizes z = read_sizes(a);
-  const float eps = float(a.number(4));
+  const float eps = float(a.number(4, "eps"));
   const int dtype = a.act(0, "qkv");
   const int64_t n = times(times(z.tokens, z.hq + 2 * z.hkv), z.d);
   const void* qkv = a.tensor(0, "qkv", dtype, n);
@@ -303,7 +303,7 @@ int mbk_qknorm_rope_fwd(cudaStream_t stream, const mb_buf* t, int nt, const doub
 int mbk_qknorm_rope_bwd(cudaStream_t stream, const mb_buf* t, int nt, const double* s, int ns) {
   Args a("qknorm_rope_bwd", t, nt, 10, s, ns, 5);
   const Sizes z = read_sizes(a);
-  const bool accumulate_dw = a.flag(4);
+  const bool accumulate_dw = a.flag(4, "accumulate_dw");
   const int dtype = a.act(0, "dqkv");
   const int64_t n = times(times(z.tokens, z.hq + 2 * z.hkv), z.d);
   void* dqkv = a.tensor(0, "dqkv", dtype, n);

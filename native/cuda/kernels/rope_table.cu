@@ -27,7 +27,7 @@ using namespace mbk;
 int mbk_rope_table(cudaStream_t stream, const mb_buf* t, int nt, const double* s, int ns) {
   Args a("rope_table", t, nt, 1, s, ns, 3);
   const int64_t positions = a.size(0, "positions"), d = a.size(1, "d", 2, 65536);
-  const double theta = a.number(2);
+  const double theta = a.number(2, "theta");
   if (d % 2 != 0) a.fail("d is %lld, expected an even number", (long long)d);
   if (!(theta > 0)) a.fail("theta is %g, expected a positive number", theta);
   float* out = a.f32(0, "out", times(positions, d));
