@@ -50,22 +50,38 @@ async function asText(plan: RunPlan): Promise<string> {
     at.pp,
     layersText(r),
     r.parameters,
-    ...regions.map((name) => gib(r.bytes[name])),
-    gib(r.totalBytes),
-    Number((r.flopsPerStep / 1e12).toFixed(2)),
+    ...regions.map((name) => memory.of(r.bytes[name])),
+    memory.of(r.totalBytes),
+    work.of(r.flopsPerStep),
   ]);
   const device = `${plan.device}, ${plan.precision}${plan.device === 'cpu' ? ' (--device cuda plans for GPUs)' : ''}`;
   const facts = [
     `layout: tp ${layout.tp}, cp ${layout.cp}, dp ${layout.dp}, pp ${layout.pp} on ${device}`,
     `parameters: ${plan.parameters.toLocaleString('en-US')}`,
-    `update: ${plan.tokensPerStep.toLocaleString('en-US')} tokens, ${(plan.flopsPerStep / 1e12).toFixed(3)} TFLOP, ${layout.microBatches} micro-batches a replica`,
+    `update: ${plan.tokensPerStep.toLocaleString('en-US')} tokens, ${work.of(plan.flopsPerStep)} ${work.name}, ${layout.microBatches} micro-batches a replica`,
   ];
   return `${facts.join('\n')}\n\n${formatTable([head, ...rows])}`;
 }
 
-/** Two digits after the point. */
-function gib(bytes: number): number {
-  return Number((bytes / 2 ** 30).toFixed(2));
+interface Unit {
+  readonly name: string;
+  readonly size: number;
+}
+
+const MEMORY_UNITS: readonly Unit[] = [
+  { name: 'GiB', size: 2 ** 30 },
+  { name: 'MiB', size: 2 ** 20 },
+];
+const WORK_UNITS: readonly Unit[] = [
+  { name: 'TFLOP', size: 1e12 },
+  { name: 'GFLOP', size: 1e9 },
+];
+
+/** The largest unit of which the largest value has at least one, and values in it with two digits after the point. */
+function inUnit(values: readonly number[], units: readonly Unit[]): { name: string; of: (value: number) => number } {
+  const most = Math.max(...values);
+  const { name, size } = units.find((unit) => most >= unit.size) ?? (units.at(-1) as Unit);
+  return { name, of: (value) => Number((value / size).toFixed(2)) };
 }
 
 /** `E 0-19`, `20-35 H`: decoder layers by chunk, with E for the embedding and H for the head. */
