@@ -1,0 +1,226 @@
+#include "cpu/backend.h"
+
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <string>
+
+#include "comm/shm/shm.h"
+#include "core/dtype.h"
+#include "core/error.h"
+#include "core/host.h"
+#include "cpu/device.h"
+
+namespace mb {
+namespace {
+
+using ll = long long;
+
+// The best table this machine runs, or the one that MBRIDGE_CPU_ISA names (base, v3, v4: tests compare them).
+const Kernels* choose_kernels() {
+  const Kernels* best = &kernels_base();
+  const Kernels* found[3] = {best, nullptr, nullptr};
+#if defined(MB_X86_LEVELS)
+  __builtin_cpu_init();
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2")) {
+    found[1] = best = &kernels_v3();
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512cd") &&
+        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")) {
+      found[2] = best = &kernels_v4();
+    }
+  }
+#endif
+  const char* wanted = getenv("MBRIDGE_CPU_ISA");
+  if (wanted == nullptr || *wanted == '\0') return best;
+  for (const Kernels* kernels : found) {
+    if (kernels != nullptr && strcmp(kernels->name, wanted) == 0) return kernels;
+  }
+  fail(MB_ERR_UNSUPPORTED, "MBRIDGE_CPU_ISA is %s; this machine and build have up to %s (base, v3, v4)", wanted, best->name);
+  return nullptr;
+}
+
+int device_count(int* count) {
+  *count = 1;
+  return MB_OK;
+}
+
+int open_device(int index, int threads, mb_device** out) {
+  if (index != 0) return fail(MB_ERR_ARGUMENT, "open: CPU device %d does not exist, only 0", index);
+  if (threads < 1 || threads > 1024) return fail(MB_ERR_ARGUMENT, "open: %d threads, expected 1 to 1024", threads);
+  const Kernels* kernels = choose_kernels();
+  if (kernels == nullptr) return MB_ERR_UNSUPPORTED;
+  Pages packing;
+  const int status = commit_pages(gemm_packing_floats(*kernels, threads) * 4, &packing);
+  if (status != MB_OK) return status;
+  *out = new mb_device(threads, *kernels);
+  (*out)->packing = packing;
+  return MB_OK;
+}
+
+void close_device(mb_device* device) { delete device; }
+
+int info(mb_device* device, mb_device_info* out) {
+  const HostMemory memory = host_memory();
+  *out = {};
+  snprintf(out->name, sizeof(out->name), "%s", cpu_model().c_str());
+  out->total_bytes = memory.total;
+  out->free_bytes = memory.available;
+  out->threads = device->pool.threads();
+  return MB_OK;
+}
+
+int alloc(mb_device* device, int64_t bytes, int kind, void** out) {
+  if (bytes < 1 || (kind != MB_MEM_DEVICE && kind != MB_MEM_HOST_PINNED)) {
+    return fail(MB_ERR_ARGUMENT, "alloc: %lld bytes of kind %d", static_cast<ll>(bytes), kind);
+  }
+  Pages pages;
+  const int status = commit_pages(bytes, &pages);
+  if (status != MB_OK) return status;
+  const std::lock_guard<std::mutex> lock(device->mutex);
+  device->arenas[pages.ptr] = pages;
+  *out = pages.ptr;
+  return MB_OK;
+}
+
+void release(mb_device* device, void* ptr, int) {
+  const std::lock_guard<std::mutex> lock(device->mutex);
+  const auto entry = device->arenas.find(ptr);
+  if (entry == device->arenas.end()) return;
+  release_pages(entry->second);
+  device->arenas.erase(entry);
+}
+
+int write_buf(mb_device*, int, const mb_buf* dst, const void* src) {
+  memcpy(dst->ptr, src, static_cast<size_t>(dst->bytes));
+  return MB_OK;
+}
+
+int read_buf(mb_device*, int, const mb_buf* src, void* dst) {
+  memcpy(dst, src->ptr, static_cast<size_t>(src->bytes));
+  return MB_OK;
+}
+
+int fetch_begin(mb_device* device, int, const mb_buf* src, int64_t* ticket) {
+  if (src->bytes > 65536) {
+    return fail(MB_ERR_ARGUMENT, "fetch_begin: %lld bytes, at most 65536", static_cast<ll>(src->bytes));
+  }
+  const std::lock_guard<std::mutex> lock(device->mutex);
+  if (device->fetches.size() >= 16) return fail(MB_ERR_ARGUMENT, "fetch_begin: 16 fetches are outstanding already");
+  const auto* bytes = static_cast<const uint8_t*>(src->ptr);
+  *ticket = device->next_ticket++;
+  device->fetches[*ticket].assign(bytes, bytes + src->bytes);
+  return MB_OK;
+}
+
+int fetch_wait(mb_device* device, int64_t ticket, void* dst) {
+  const std::lock_guard<std::mutex> lock(device->mutex);
+  const auto entry = device->fetches.find(ticket);
+  if (entry == device->fetches.end()) {
+    return fail(MB_ERR_ARGUMENT, "fetch_wait: ticket %lld is not outstanding", static_cast<ll>(ticket));
+  }
+  memcpy(dst, entry->second.data(), entry->second.size());
+  device->fetches.erase(entry);
+  return MB_OK;
+}
+
+int copy(mb_device*, int, const mb_buf* src, const mb_buf* dst) {
+  if (src->bytes != dst->bytes) {
+    return fail(MB_ERR_ARGUMENT, "copy: source has %lld bytes, destination %lld", static_cast<ll>(src->bytes),
+                static_cast<ll>(dst->bytes));
+  }
+  memmove(dst->ptr, src->ptr, static_cast<size_t>(src->bytes));
+  return MB_OK;
+}
+
+int check_event(const char* call, int event) {
+  return event >= 0 && event < 256 ? MB_OK : fail(MB_ERR_ARGUMENT, "%s: event %d, expected 0 to 255", call, event);
+}
+
+int record(mb_device* device, int, int event) {
+  if (const int status = check_event("record", event)) return status;
+  const auto now = std::chrono::steady_clock::now().time_since_epoch();
+  device->events[static_cast<size_t>(event)] = std::chrono::duration<double>(now).count();
+  return MB_OK;
+}
+
+int wait_event(mb_device*, int, int event) { return check_event("wait", event); }
+
+int synchronize(mb_device*) { return MB_OK; }
+
+int elapsed_ms(mb_device* device, int event0, int event1, double* ms) {
+  if (const int status = check_event("elapsed_ms", event0)) return status;
+  if (const int status = check_event("elapsed_ms", event1)) return status;
+  *ms = 1e3 * (device->events[static_cast<size_t>(event1)] - device->events[static_cast<size_t>(event0)]);
+  return MB_OK;
+}
+
+int attention_workspace(mb_device* device, int dtype, int64_t b, int64_t s, int64_t hq, int64_t hkv, int64_t d, int,
+                        int64_t* bytes, char kernel[64]) {
+  if (dtype != MB_F32) {
+    return fail(MB_ERR_UNSUPPORTED, "attention: %s, and the CPU backend computes in float32", dtype_name(dtype));
+  }
+  if (b < 1 || s < 1 || hkv < 1 || hq < 1 || hq % hkv != 0 || d < 8 || d % 8 != 0) {
+    return fail(MB_ERR_ARGUMENT, "attention: b %lld, s %lld, hq %lld, hkv %lld, d %lld: hq must be a multiple of hkv and d of 8",
+                static_cast<ll>(b), static_cast<ll>(s), static_cast<ll>(hq), static_cast<ll>(hkv), static_cast<ll>(d));
+  }
+  const int64_t forward = attention_bytes(device, b, s, hq, hkv, d, false);
+  const int64_t backward = attention_bytes(device, b, s, hq, hkv, d, true);
+  *bytes = forward > backward ? forward : backward;
+  snprintf(kernel, 64, "mbridge cpu %s", device->kernels.name);
+  return MB_OK;
+}
+
+std::string describe_text() {
+  std::string model;
+  for (const char c : cpu_model()) {
+    if (c == '"' || c == '\\') model += '\\';
+    if (static_cast<unsigned char>(c) >= 0x20) model += c;
+  }
+  const Kernels* kernels = choose_kernels();
+  char text[512];
+  snprintf(text, sizeof(text), R"({"backend":"cpu","model":"%s","cores":%d,"kernels":"%s","compiler":"%s"})", model.c_str(),
+           usable_cores(), kernels == nullptr ? "none" : kernels->name, __VERSION__);
+  return text;
+}
+
+const char* describe() {
+  static const std::string text = describe_text();
+  return text.c_str();
+}
+
+}  // namespace
+}  // namespace mb
+
+const mb_backend* mb_cpu_backend() {
+  using namespace mb;
+  static const mb_backend backend = {
+      .abi = MB_ABI,
+      .name = "cpu",
+      .last_error = last_error,
+      .device_count = device_count,
+      .open = open_device,
+      .close = close_device,
+      .info = info,
+      .alloc = alloc,
+      .release = release,
+      .write = write_buf,
+      .read = read_buf,
+      .fetch_begin = fetch_begin,
+      .fetch_wait = fetch_wait,
+      .copy = copy,
+      .record = record,
+      .wait = wait_event,
+      .synchronize = synchronize,
+      .elapsed_ms = elapsed_ms,
+      .attention_workspace = attention_workspace,
+      .describe = describe,
+      .ops = {op_gemm,        op_rmsnorm_fwd,       op_add_rmsnorm_fwd, op_rmsnorm_bwd,     op_rope_table,
+              op_qknorm_rope_fwd, op_qknorm_rope_bwd, op_attention_fwd,   op_attention_bwd,   op_swiglu_fwd,
+              op_swiglu_bwd,  op_embed_fwd,         op_embed_bwd,       op_ce_stats,        op_ce_rescale,
+              op_ce_grad,     op_add,               op_cast,            op_fill,            op_scale,
+              op_sumsq,       op_optimizer_prepare, op_adamw,           op_init_normal},
+      .comm = *mb_shm_comm_table(),
+  };
+  return &backend;
+}

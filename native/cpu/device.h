@@ -1,0 +1,96 @@
+// The CPU "device": a thread pool, scratch memory for packing, and the kernels for this machine's instruction set.
+#pragma once
+#include <array>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <unordered_map>
+#include <vector>
+
+#include "core/abi.h"
+#include "core/op_args.h"
+#include "core/pool.h"
+#include "cpu/kernels.h"
+
+namespace mb {
+
+// Whole pages of zeroed memory.
+struct Pages {
+  void* ptr = nullptr;
+  int64_t bytes = 0;
+};
+// Commits the memory now, so that a machine without it refuses here and does not kill the process later. MB_OK or
+// MB_ERR_MEMORY.
+int commit_pages(int64_t bytes, Pages* out);
+void release_pages(const Pages& pages);
+
+}  // namespace mb
+
+struct mb_device {
+  mb_device(int threads, const mb::Kernels& table) : pool(threads), kernels(table) {}
+  ~mb_device();
+
+  mb::Pool pool;
+  const mb::Kernels& kernels;
+
+  // gemm: packed B of one block, and packed A of each thread (gemm.cc says how large).
+  mb::Pages packing;
+
+  std::mutex mutex;  // of what follows: fetch_wait comes from any thread
+  std::unordered_map<void*, mb::Pages> arenas;
+  std::map<int64_t, std::vector<uint8_t>> fetches;
+  int64_t next_ticket = 1;
+  std::array<double, 256> events{};  // seconds
+
+  // Splits rows of `width` elements among the threads; small work stays on the caller's.
+  template <class Body>
+  void rows(int64_t n, int64_t width, const Body& body) {
+    constexpr int64_t kGrain = 8192;  // elements: some microseconds of work, more than it costs to share it
+    pool.split(n, (kGrain + width - 1) / (width < 1 ? 1 : width), body);
+  }
+};
+
+namespace mb {
+
+// Parts of a reduction over rows, fixed by the shape so that the threads do not change the result.
+inline int64_t reduce_parts(int64_t rows) {
+  const int64_t parts = (rows + 31) / 32;
+  return parts < 1 ? 1 : parts > MB_REDUCE_PARTS ? MB_REDUCE_PARTS : parts;
+}
+
+// Floats that the gemm of one device needs for packing.
+int64_t gemm_packing_floats(const Kernels& kernels, int threads);
+
+// Bytes of ws for attention, forward or backward.
+int64_t attention_bytes(mb_device* device, int64_t b, int64_t s, int64_t hq, int64_t hkv, int64_t d, bool backward);
+
+// The ops, in the order of mb_op.
+#define MB_OP(name) int name(mb_device*, int stream, const mb_buf* t, int nt, const double* s, int ns)
+MB_OP(op_gemm);
+MB_OP(op_rmsnorm_fwd);
+MB_OP(op_add_rmsnorm_fwd);
+MB_OP(op_rmsnorm_bwd);
+MB_OP(op_rope_table);
+MB_OP(op_qknorm_rope_fwd);
+MB_OP(op_qknorm_rope_bwd);
+MB_OP(op_attention_fwd);
+MB_OP(op_attention_bwd);
+MB_OP(op_swiglu_fwd);
+MB_OP(op_swiglu_bwd);
+MB_OP(op_embed_fwd);
+MB_OP(op_embed_bwd);
+MB_OP(op_ce_stats);
+MB_OP(op_ce_rescale);
+MB_OP(op_ce_grad);
+MB_OP(op_add);
+MB_OP(op_cast);
+MB_OP(op_fill);
+MB_OP(op_scale);
+MB_OP(op_sumsq);
+MB_OP(op_optimizer_prepare);
+MB_OP(op_adamw);
+MB_OP(op_init_normal);
+#undef MB_OP
+
+}  // namespace mb

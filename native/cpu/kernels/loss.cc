@@ -1,0 +1,67 @@
+#include "cpu/kernels/functions.h"
+#include "cpu/kernels/simd.h"
+
+namespace mb::MB_ISA {
+
+// Sums of exponentials go to double every kRun columns: a vocabulary has 10^5 of them.
+constexpr int64_t kRun = 64 * W;
+
+void ce_stats(const Loss& p, int64_t begin, int64_t end) {
+  for (int64_t t = begin; t < end; ++t) {
+    const float* x = p.logits + t * p.cols;
+    V highest = splat(x[0]);
+    for_lanes(p.cols, [&](int64_t i, auto lanes) {
+      const V v = load(x + i, lanes);
+      if constexpr (__is_same(decltype(lanes), Full)) {
+        highest = vmax(v, highest);
+      } else {
+        for (int l = 0; l < lanes.n; ++l) highest[0] = v[l] > highest[0] ? v[l] : highest[0];
+      }
+    });
+    const float m = max_lanes(highest);
+    double sum = 0;
+    for (int64_t at = 0; at < p.cols; at += kRun) {
+      V run{};
+      for_lanes(p.cols - at < kRun ? p.cols - at : kRun, [&](int64_t i, auto lanes) {
+        V e = vexp(load(x + at + i, lanes) - splat(m));
+        if constexpr (!__is_same(decltype(lanes), Full)) {
+          for (int l = lanes.n; l < W; ++l) e[l] = 0.0f;
+        }
+        run += e;
+      });
+      sum += static_cast<double>(sum_lanes(run));
+    }
+    const int64_t target = p.targets[t] - p.vstart;
+    p.stats[t] = m;
+    p.stats[p.rows + t] = static_cast<float>(sum);
+    p.stats[2 * p.rows + t] = target >= 0 && target < p.cols ? x[target] : 0.0f;
+  }
+}
+
+void ce_rescale(float* sums, const float* max, const float* gmax, int64_t begin, int64_t end) {
+  for_lanes(end - begin, [&](int64_t at, auto lanes) {
+    const int64_t i = begin + at;
+    store(sums + i, load(sums + i, lanes) * vexp(load(max + i, lanes) - load(gmax + i, lanes)), lanes);
+  });
+}
+
+void ce_grad(const Loss& p, int64_t begin, int64_t end) {
+  for (int64_t t = begin; t < end; ++t) {
+    float* x = p.logits + t * p.cols;
+    const float mask = p.mask[t];
+    const float sum = p.sums[t];
+    const float m = p.gmax[t];
+    if (mask == 0.0f) {  // also where the logits are not finite: a masked token has no say
+      for_lanes(p.cols, [&](int64_t i, auto lanes) { store(x + i, V{}, lanes); });
+      p.rowloss[t] = 0.0f;
+      continue;
+    }
+    p.rowloss[t] = (__builtin_logf(sum) + m - p.sums[p.rows + t]) * mask;
+    const V factor = splat(mask / sum);
+    for_lanes(p.cols, [&](int64_t i, auto lanes) { store(x + i, vexp(load(x + i, lanes) - splat(m)) * factor, lanes); });
+    const int64_t target = p.targets[t] - p.vstart;
+    if (target >= 0 && target < p.cols) x[target] -= mask;
+  }
+}
+
+}  // namespace mb::MB_ISA

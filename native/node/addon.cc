@@ -1,0 +1,53 @@
+#include "node/addon.h"
+
+#include "cpu/backend.h"
+
+namespace mb::node {
+
+Addon::Addon(Napi::Env env, Napi::Object exports) : state_(*new State) {
+  state_.cpu = mb_cpu_backend();
+  Napi::Float64Array args = Napi::Float64Array::New(env, kArgs);
+  args_ = args.Data();
+  args_reference_ = Napi::Persistent(args.As<Napi::Object>());
+  DefineAddon(exports,
+              {
+                  InstanceValue("abi", Napi::Number::New(env, MB_ABI), napi_enumerable),
+                  InstanceValue("args", args, napi_enumerable),
+                  InstanceMethod<&Addon::load_cuda>("loadCuda"),
+                  InstanceMethod<&Addon::describe>("describe"),
+                  InstanceMethod<&Addon::device_count>("deviceCount"),
+                  InstanceMethod<&Addon::open>("open"),
+                  InstanceMethod<&Addon::close>("close"),
+                  InstanceMethod<&Addon::device_info>("info"),
+                  InstanceMethod<&Addon::arena_create>("arenaCreate"),
+                  InstanceMethod<&Addon::arena_free>("arenaFree"),
+                  InstanceMethod<&Addon::write>("write"),
+                  InstanceMethod<&Addon::read>("read"),
+                  InstanceMethod<&Addon::fetch_begin>("fetchBegin"),
+                  InstanceMethod<&Addon::fetch_wait>("fetchWait"),
+                  InstanceMethod<&Addon::copy>("copy"),
+                  InstanceMethod<&Addon::run>("run"),
+                  InstanceMethod<&Addon::record>("record"),
+                  InstanceMethod<&Addon::wait>("wait"),
+                  InstanceMethod<&Addon::synchronize>("synchronize"),
+                  InstanceMethod<&Addon::elapsed_ms>("elapsedMs"),
+                  InstanceMethod<&Addon::attention_workspace>("attentionWorkspace"),
+                  InstanceMethod<&Addon::comm_make_id>("commMakeId"),
+                  InstanceMethod<&Addon::comm_create>("commCreate"),
+                  InstanceMethod<&Addon::comm_destroy>("commDestroy"),
+                  InstanceMethod<&Addon::comm_abort>("commAbort"),
+                  InstanceMethod<&Addon::comm_check>("commCheck"),
+                  InstanceMethod<&Addon::all_reduce>("allReduce"),
+                  InstanceMethod<&Addon::reduce_scatter>("reduceScatter"),
+                  InstanceMethod<&Addon::all_gather>("allGather"),
+                  InstanceMethod<&Addon::broadcast>("broadcast"),
+                  InstanceMethod<&Addon::p2p>("p2p"),
+                  InstanceMethod<&Addon::barrier>("barrier"),
+                  InstanceMethod<&Addon::die_with_parent>("dieWithParent"),
+                  InstanceMethod<&Addon::cpu_count>("cpuCount"),
+              });
+}
+
+NODE_API_ADDON(Addon)
+
+}  // namespace mb::node

@@ -1,0 +1,91 @@
+// The addon's functions, as src/engine/binding.ts types them.
+#pragma once
+#include <napi.h>
+
+#include <memory>
+#include <string>
+
+#include "core/abi.h"
+#include "node/handles.h"
+#include "node/objects.h"
+
+namespace mb::node {
+
+class Addon : public Napi::Addon<Addon> {
+ public:
+  Addon(Napi::Env env, Napi::Object exports);
+
+ private:
+  using Info = const Napi::CallbackInfo&;
+  static constexpr size_t kArgs = 4096;     // doubles of `args`
+  static constexpr int64_t kTensors = 16;   // of one op
+  static constexpr int64_t kScalars = 16;
+  static constexpr int64_t kTransfers = 512;  // of one p2p call
+
+  // backends.cc
+  void load_cuda(Info info);
+  Napi::Value describe(Info info);
+  Napi::Value device_count(Info info);
+  Napi::Value open(Info info);
+  void close(Info info);
+  Napi::Value device_info(Info info);
+  const mb_backend* backend(Info info, size_t i) const;
+
+  // memory.cc
+  Napi::Value arena_create(Info info);
+  void arena_free(Info info);
+  void write(Info info);
+  void read(Info info);
+  Napi::Value fetch_begin(Info info);
+  Napi::Value fetch_wait(Info info);
+  void copy(Info info);
+
+  // run.cc
+  void run(Info info);
+  void record(Info info);
+  void wait(Info info);
+  void synchronize(Info info);
+  Napi::Value elapsed_ms(Info info);
+  Napi::Value attention_workspace(Info info);
+
+  // comms.cc
+  Napi::Value comm_make_id(Info info);
+  Napi::Value comm_create(Info info);
+  void comm_destroy(Info info);
+  void comm_abort(Info info);
+  void comm_check(Info info);
+  void all_reduce(Info info);
+  void reduce_scatter(Info info);
+  void all_gather(Info info);
+  void broadcast(Info info);
+  void p2p(Info info);
+  void barrier(Info info);
+
+  // process.cc
+  void die_with_parent(Info info);
+  Napi::Value cpu_count(Info info);
+
+  // decode.cc: handles and tensors of a call; each throws MB_ARGUMENT for what does not exist or does not fit.
+  const std::shared_ptr<Device>& device(Info info, size_t i) const;
+  const std::shared_ptr<Comm>& comm(Info info, size_t i) const;
+  // Tensor `i` of args, checked against its arena, which must belong to `owner`. Absent: ptr null.
+  mb_buf tensor(Napi::Env env, int64_t i, const Device& owner) const;
+  // The same, and it must be there.
+  mb_buf present(Napi::Env env, int64_t i, const Device& owner) const;
+
+  // Held apart and never freed: when the environment ends, collectives and devices may be in use by other threads, or
+  // stuck in a library, and waiting for them would keep the process from exiting.
+  struct State {
+    const mb_backend* cpu = nullptr;
+    const mb_backend* cuda = nullptr;
+    std::string cuda_path;
+    Handles<Device> devices;
+    Handles<Arena> arenas;
+    Handles<Comm> comms;
+  };
+  State& state_;
+  double* args_ = nullptr;
+  Napi::ObjectReference args_reference_;
+};
+
+}  // namespace mb::node

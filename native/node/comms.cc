@@ -1,0 +1,141 @@
+#include <algorithm>
+#include <array>
+#include <vector>
+
+#include "node/addon.h"
+#include "node/background.h"
+#include "node/errors.h"
+
+namespace mb::node {
+namespace {
+
+constexpr int64_t kMostElements = int64_t{1} << 52;
+
+}  // namespace
+
+Napi::Value Addon::comm_make_id(Info info) {
+  const std::shared_ptr<Device>& of = device(info, 0);
+  Napi::Uint8Array id = Napi::Uint8Array::New(info.Env(), 128);
+  check(info.Env(), of->backend, of->backend->comm.make_id(of->device, id.Data()));
+  return id;
+}
+
+Napi::Value Addon::comm_create(Info info) {
+  const Napi::Env env = info.Env();
+  const std::shared_ptr<Device> of = device(info, 0);
+  const Napi::Uint8Array id_array = byte_array(info, 1, "id");
+  if (id_array.ByteLength() != 128) throw_argument(env, "argument id has %zu bytes, expected 128", id_array.ByteLength());
+  std::array<uint8_t, 128> id;
+  std::copy_n(id_array.Data(), 128, id.begin());
+  const std::string name = text(info, 2, "name");
+  if (!info[4].IsTypedArray() || info[4].As<Napi::TypedArray>().TypedArrayType() != napi_int32_array) {
+    throw_argument(env, "argument ranks must be an Int32Array");
+  }
+  const Napi::Int32Array rank_array = info[4].As<Napi::Int32Array>();
+  const std::vector<int32_t> ranks(rank_array.Data(), rank_array.Data() + rank_array.ElementLength());
+  const int size = static_cast<int>(ranks.size());
+  if (size == 0) throw_argument(env, "argument ranks is empty");
+  const int rank = static_cast<int>(integer(info, 3, "rank", 0, size - 1));
+  const double timeout = number(info, 5, "timeoutSeconds");
+  if (!(timeout > 0)) throw_argument(env, "argument timeoutSeconds is %g, expected more than 0", timeout);
+
+  // Owned by the job until JavaScript gets a handle: dropped and destroyed with it if the environment ends first.
+  const auto created = std::make_shared<std::shared_ptr<Comm>>();
+  Background job;
+  job.work = [=](std::string* error) {
+    mb_comm* made = nullptr;
+    const int status =
+        of->backend->comm.create(of->device, id.data(), name.c_str(), rank, size, ranks.data(), timeout, &made);
+    if (status != MB_OK) {
+      *error = of->backend->last_error();
+      return status;
+    }
+    *created = std::make_shared<Comm>(of, made);
+    return status;
+  };
+  State& state = state_;
+  job.value = [created, &state](Napi::Env resolved) -> Napi::Value {
+    return Napi::Number::New(resolved, static_cast<double>(state.comms.add(std::move(*created))));
+  };
+  return run_in_background(env, std::move(job));
+}
+
+void Addon::comm_destroy(Info info) {
+  comm(info, 0);
+  state_.comms.remove(number(info, 0, "comm"));
+}
+
+void Addon::comm_abort(Info info) {
+  const std::shared_ptr<Comm>& of = comm(info, 0);
+  of->table().abort(of->comm);
+}
+
+void Addon::comm_check(Info info) {
+  const std::shared_ptr<Comm>& of = comm(info, 0);
+  check(info.Env(), of->device->backend, of->table().check(of->comm));
+}
+
+void Addon::all_reduce(Info info) {
+  const std::shared_ptr<Comm>& of = comm(info, 0);
+  const int stream = static_cast<int>(integer(info, 1, "stream", 0, 7));
+  const int64_t n = integer(info, 2, "n", 0, kMostElements);
+  const int op = static_cast<int>(integer(info, 3, "reduce", MB_SUM, MB_MAX));
+  const mb_buf in = present(info.Env(), 0, *of->device);
+  const mb_buf out = present(info.Env(), 1, *of->device);
+  check(info.Env(), of->device->backend, of->table().all_reduce(of->comm, stream, &in, &out, n, op));
+}
+
+void Addon::reduce_scatter(Info info) {
+  const std::shared_ptr<Comm>& of = comm(info, 0);
+  const int stream = static_cast<int>(integer(info, 1, "stream", 0, 7));
+  const int64_t n = integer(info, 2, "n", 0, kMostElements);
+  const int op = static_cast<int>(integer(info, 3, "reduce", MB_SUM, MB_MAX));
+  const mb_buf in = present(info.Env(), 0, *of->device);
+  const mb_buf out = present(info.Env(), 1, *of->device);
+  check(info.Env(), of->device->backend, of->table().reduce_scatter(of->comm, stream, &in, &out, n, op));
+}
+
+void Addon::all_gather(Info info) {
+  const std::shared_ptr<Comm>& of = comm(info, 0);
+  const int stream = static_cast<int>(integer(info, 1, "stream", 0, 7));
+  const int64_t n = integer(info, 2, "n", 0, kMostElements);
+  const mb_buf in = present(info.Env(), 0, *of->device);
+  const mb_buf out = present(info.Env(), 1, *of->device);
+  check(info.Env(), of->device->backend, of->table().all_gather(of->comm, stream, &in, &out, n));
+}
+
+void Addon::broadcast(Info info) {
+  const std::shared_ptr<Comm>& of = comm(info, 0);
+  const int stream = static_cast<int>(integer(info, 1, "stream", 0, 7));
+  const int64_t n = integer(info, 2, "n", 0, kMostElements);
+  const int root = static_cast<int>(integer(info, 3, "root", 0, 1 << 20));
+  const mb_buf buf = present(info.Env(), 0, *of->device);
+  check(info.Env(), of->device->backend, of->table().broadcast(of->comm, stream, &buf, n, root));
+}
+
+void Addon::p2p(Info info) {
+  const std::shared_ptr<Comm>& of = comm(info, 0);
+  const int stream = static_cast<int>(integer(info, 1, "stream", 0, 7));
+  const int64_t count = integer(info, 2, "nt", 1, kTransfers);
+  std::vector<mb_p2p> transfers(static_cast<size_t>(count));
+  const double* pairs = args_ + 4 * count;
+  for (int64_t i = 0; i < count; ++i) {
+    const double peer = pairs[2 * i];
+    const double send = pairs[2 * i + 1];
+    if (!(peer >= 0 && peer < 1 << 20) || (send != 0 && send != 1)) {
+      throw_argument(info.Env(), "p2p: transfer %d has peer %g and direction %g", static_cast<int>(i), peer, send);
+    }
+    transfers[static_cast<size_t>(i)] = {present(info.Env(), i, *of->device), static_cast<int32_t>(peer),
+                                         static_cast<int32_t>(send)};
+  }
+  check(info.Env(), of->device->backend,
+        of->table().p2p(of->comm, stream, transfers.data(), static_cast<int>(count)));
+}
+
+void Addon::barrier(Info info) {
+  const std::shared_ptr<Comm>& of = comm(info, 0);
+  const int stream = static_cast<int>(integer(info, 1, "stream", 0, 7));
+  check(info.Env(), of->device->backend, of->table().barrier(of->comm, stream));
+}
+
+}  // namespace mb::node

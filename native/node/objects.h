@@ -1,0 +1,46 @@
+// What the handles stand for. Each object keeps alive what it was made from, so the order of closing does not matter.
+#pragma once
+#include <cstdint>
+#include <memory>
+#include <unordered_map>
+
+#include "core/abi.h"
+
+namespace mb::node {
+
+struct Device {
+  Device(const mb_backend* table, mb_device* opened) : backend(table), device(opened) {}
+  ~Device() { backend->close(device); }
+  Device(const Device&) = delete;
+  Device& operator=(const Device&) = delete;
+
+  const mb_backend* const backend;
+  mb_device* const device;
+  std::unordered_map<int64_t, int64_t> fetches;  // bytes of each outstanding ticket
+};
+
+struct Arena {
+  Arena(std::shared_ptr<Device> owner, void* memory, int64_t size, int memory_kind)
+      : device(std::move(owner)), ptr(memory), bytes(size), kind(memory_kind) {}
+  ~Arena() { device->backend->release(device->device, ptr, kind); }
+  Arena(const Arena&) = delete;
+  Arena& operator=(const Arena&) = delete;
+
+  const std::shared_ptr<Device> device;
+  void* const ptr;
+  const int64_t bytes;
+  const int kind;
+};
+
+struct Comm {
+  Comm(std::shared_ptr<Device> owner, mb_comm* created) : device(std::move(owner)), comm(created) {}
+  ~Comm() { table().destroy(comm); }
+  Comm(const Comm&) = delete;
+  Comm& operator=(const Comm&) = delete;
+  const mb_comm_table& table() const { return device->backend->comm; }
+
+  const std::shared_ptr<Device> device;
+  mb_comm* const comm;
+};
+
+}  // namespace mb::node

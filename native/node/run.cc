@@ -1,0 +1,68 @@
+#include "node/addon.h"
+#include "node/errors.h"
+
+namespace mb::node {
+
+void Addon::run(Info info) {
+  const std::shared_ptr<Device>& of = device(info, 0);
+  const int stream = static_cast<int>(integer(info, 1, "stream", 0, 7));
+  const int64_t op = integer(info, 2, "op", 0, MB_OP_COUNT - 1);
+  const int64_t nt = integer(info, 3, "nt", 0, kTensors);
+  const int64_t ns = integer(info, 4, "ns", 0, kScalars);
+  mb_buf tensors[kTensors];
+  for (int64_t i = 0; i < nt; ++i) tensors[i] = tensor(info.Env(), i, *of);
+  check(info.Env(), of->backend,
+        of->backend->ops[op](of->device, stream, tensors, static_cast<int>(nt), args_ + 4 * nt, static_cast<int>(ns)));
+}
+
+void Addon::record(Info info) {
+  const std::shared_ptr<Device>& of = device(info, 0);
+  const int stream = static_cast<int>(integer(info, 1, "stream", 0, 7));
+  const int event = static_cast<int>(integer(info, 2, "event", 0, 255));
+  check(info.Env(), of->backend, of->backend->record(of->device, stream, event));
+}
+
+void Addon::wait(Info info) {
+  const std::shared_ptr<Device>& of = device(info, 0);
+  const int stream = static_cast<int>(integer(info, 1, "stream", 0, 7));
+  const int event = static_cast<int>(integer(info, 2, "event", 0, 255));
+  check(info.Env(), of->backend, of->backend->wait(of->device, stream, event));
+}
+
+void Addon::synchronize(Info info) {
+  const std::shared_ptr<Device>& of = device(info, 0);
+  check(info.Env(), of->backend, of->backend->synchronize(of->device));
+}
+
+Napi::Value Addon::elapsed_ms(Info info) {
+  const std::shared_ptr<Device>& of = device(info, 0);
+  const int event0 = static_cast<int>(integer(info, 1, "event0", 0, 255));
+  const int event1 = static_cast<int>(integer(info, 2, "event1", 0, 255));
+  double ms = 0;
+  check(info.Env(), of->backend, of->backend->elapsed_ms(of->device, event0, event1, &ms));
+  return Napi::Number::New(info.Env(), ms);
+}
+
+Napi::Value Addon::attention_workspace(Info info) {
+  const Napi::Env env = info.Env();
+  const std::shared_ptr<Device>& of = device(info, 0);
+  constexpr int64_t kMost = int64_t{1} << 40;
+  const int dtype = static_cast<int>(integer(info, 1, "dtype", 0, MB_U8));
+  const int64_t b = integer(info, 2, "b", 1, kMost);
+  const int64_t s = integer(info, 3, "s", 1, kMost);
+  const int64_t hq = integer(info, 4, "hq", 1, kMost);
+  const int64_t hkv = integer(info, 5, "hkv", 1, kMost);
+  const int64_t d = integer(info, 6, "d", 1, kMost);
+  if (!info[7].IsBoolean()) throw_argument(env, "argument deterministic must be a boolean");
+  const int deterministic = info[7].As<Napi::Boolean>().Value() ? 1 : 0;
+  int64_t bytes = 0;
+  char kernel[64] = "";
+  check(env, of->backend,
+        of->backend->attention_workspace(of->device, dtype, b, s, hq, hkv, d, deterministic, &bytes, kernel));
+  Napi::Object out = Napi::Object::New(env);
+  out.Set("bytes", Napi::Number::New(env, static_cast<double>(bytes)));
+  out.Set("kernel", Napi::String::New(env, kernel));
+  return out;
+}
+
+}  // namespace mb::node

@@ -1,0 +1,103 @@
+// Builds native/ with CMake into native/build: mbridge.node, mbridge_native_tests and, where nvcc is found,
+// libmbridge_cuda.so. Environment: CXX, MBRIDGE_CUDA (0 never, 1 must, unset if nvcc is found), MBRIDGE_CUDA_ARCHS
+// (passed to CMake), MBRIDGE_BUILD_JOBS.
+import { spawnSync } from 'node:child_process';
+import { existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { availableParallelism } from 'node:os';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+const root = join(dirname(fileURLToPath(import.meta.url)), '..');
+const output = join(root, 'native', 'build');
+const binary = join(output, 'cmake');
+const env = process.env;
+
+function stop(code, message, hint) {
+  console.error(`error ${code}: ${message}\n  hint: ${hint}`);
+  process.exit(4);
+}
+
+/** First line that a tool prints for `--version`, or undefined when it cannot be run. */
+function version(tool) {
+  const result = spawnSync(tool, ['--version'], { encoding: 'utf8' });
+  return result.status === 0 ? result.stdout.split('\n')[0] : undefined;
+}
+
+function findFirst(tools) {
+  return tools.find((tool) => tool !== undefined && tool !== '' && version(tool) !== undefined);
+}
+
+function packageFolder(name) {
+  try {
+    return dirname(createRequire(import.meta.url).resolve(`${name}/package.json`));
+  } catch (error) {
+    return stop('MB_BUILD_HEADERS', `npm package ${name} is not installed (${error.code})`, 'run npm ci');
+  }
+}
+
+/** nvcc's path, or undefined when CUDA is not wanted or not there. */
+function findNvcc() {
+  if (env.MBRIDGE_CUDA === '0') return undefined;
+  const homes = [env.CUDA_HOME, env.CUDA_PATH].filter(Boolean).map((home) => join(home, 'bin', 'nvcc'));
+  const nvcc = findFirst([env.CUDACXX, ...homes, 'nvcc', '/usr/local/cuda/bin/nvcc']);
+  if (nvcc === undefined && env.MBRIDGE_CUDA === '1') {
+    stop('MB_BUILD_NVCC', 'MBRIDGE_CUDA=1, and nvcc was not found', 'put nvcc on PATH or set CUDA_HOME');
+  }
+  return nvcc;
+}
+
+function run(args, what, hint) {
+  const result = spawnSync('cmake', args, { stdio: ['ignore', 2, 2] });
+  if (result.status !== 0) stop('MB_BUILD_FAILED', `${what} failed (its output is above)`, hint);
+}
+
+if (version('cmake') === undefined) {
+  stop('MB_BUILD_CMAKE', 'cmake was not found', 'install CMake 3.20 or newer (apt install cmake)');
+}
+const compiler = findFirst(env.CXX ? [env.CXX] : ['c++', 'g++', 'clang++']);
+if (compiler === undefined) {
+  stop('MB_BUILD_COMPILER', `no C++ compiler (${env.CXX ?? 'c++, g++, clang++'})`, 'install g++ 12 or newer, or set CXX');
+}
+const generator = version('ninja') === undefined ? 'Unix Makefiles' : 'Ninja';
+if (generator !== 'Ninja' && version('make') === undefined) {
+  stop('MB_BUILD_MAKE', 'neither ninja nor make was found', 'install ninja (apt install ninja-build)');
+}
+
+const addonApi = packageFolder('node-addon-api');
+const headers = join(packageFolder('node-api-headers'), 'include');
+const nvcc = findNvcc();
+mkdirSync(output, { recursive: true });
+
+// CMake refuses to change generator, compiler or source folder of a configured tree: start it afresh then.
+const cache = join(binary, 'CMakeCache.txt');
+if (existsSync(cache)) {
+  const text = readFileSync(cache, 'utf8');
+  const kept =
+    text.includes(`CMAKE_GENERATOR:INTERNAL=${generator}\n`) &&
+    text.includes(`CMAKE_HOME_DIRECTORY:INTERNAL=${join(root, 'native')}\n`);
+  if (!kept) rmSync(binary, { recursive: true });
+}
+
+const configure = [
+  '-S',
+  join(root, 'native'),
+  '-B',
+  binary,
+  '-G',
+  generator,
+  '-DCMAKE_BUILD_TYPE=Release',
+  `-DCMAKE_CXX_COMPILER=${compiler}`,
+  `-DMBRIDGE_OUTPUT=${output}`,
+  `-DNODE_ADDON_API_DIR=${addonApi}`,
+  `-DNODE_API_HEADERS_DIR=${headers}`,
+  `-DMBRIDGE_CUDA=${nvcc === undefined ? 'OFF' : 'ON'}`,
+  ...(nvcc === undefined ? [] : [`-DCMAKE_CUDA_COMPILER=${nvcc}`]),
+  ...(env.MBRIDGE_CUDA_ARCHS ? [`-DMBRIDGE_CUDA_ARCHS=${env.MBRIDGE_CUDA_ARCHS}`] : []),
+];
+const hint = nvcc === undefined ? 'fix what it names' : 'fix what it names, or build without CUDA: MBRIDGE_CUDA=0';
+run(configure, 'cmake (configure)', hint);
+run(['--build', binary, '--parallel', env.MBRIDGE_BUILD_JOBS ?? String(availableParallelism())], 'cmake --build', hint);
+
+const cuda = nvcc === undefined ? (env.MBRIDGE_CUDA === '0' ? 'no CUDA (MBRIDGE_CUDA=0)' : 'no CUDA (nvcc not found)') : 'CUDA';
+console.error(`native engine built in ${output}: CPU, ${cuda}`);

@@ -1,0 +1,32 @@
+// npm's `prepare`: compiles TypeScript into dist/ and the native engine into native/build/.
+import { spawnSync } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+const root = join(dirname(fileURLToPath(import.meta.url)), '..');
+
+function run(what, args) {
+  const result = spawnSync(process.execPath, args, { cwd: root, stdio: ['ignore', 2, 2] });
+  if (result.status === 0) return;
+  console.error(`error MB_BUILD_FAILED: ${what} failed (its output is above)`);
+  process.exit(result.status ?? 1);
+}
+
+function typescript() {
+  try {
+    return join(dirname(createRequire(import.meta.url).resolve('typescript/package.json')), 'bin', 'tsc');
+  } catch {
+    return undefined;
+  }
+}
+
+const tsc = typescript();
+if (tsc !== undefined) {
+  run('tsc', [tsc, '-p', join(root, 'tsconfig.build.json')]);
+} else if (!existsSync(join(root, 'dist', 'src', 'index.js'))) {
+  console.error('error MB_BUILD_TYPESCRIPT: typescript is not installed and dist/ is not built\n  hint: run npm ci');
+  process.exit(4);
+}
+run('the native build', [join(root, 'scripts', 'build-native.mjs')]);
