@@ -94,7 +94,8 @@ export class DistributedOptimizer {
     this.gatherParameters();
   }
 
-  private reduceGradients(): void {
+  /** Sums gradients over tp where they are partial, over the replicas, and over the copies of a tied embedding. */
+  reduceGradients(): void {
     const { groups, sharded, buffer } = this.o;
     for (const bucket of buffer.buckets) {
       const grads = gradients(bucket);

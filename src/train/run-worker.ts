@@ -1,8 +1,7 @@
 import { CommRuntime } from '../comm/comm-runtime.js';
 import { validateLayout } from '../config/layout.js';
 import { setupDataIterators } from '../data/setup-data-iterators.js';
-import { Device } from '../engine/device.js';
-import { loadBinding } from '../engine/load.js';
+import { openDevice } from '../engine/open-device.js';
 import { HyperCommGrid } from '../grid/hyper-comm-grid.js';
 import { ProcessGroupCollection } from '../grid/process-group-collection.js';
 import type { WorkerContext } from '../worker/context.js';
@@ -13,7 +12,7 @@ import { train } from './train.js';
 export async function runWorker(context: WorkerContext): Promise<void> {
   const { config: cfg, rank, worldSize, log } = context;
   const { tp, cp, dp, pp } = validateLayout(cfg, worldSize, { device: context.device });
-  const device = Device.open(loadBinding(), context.device, context.localRank, context.threads);
+  const device = openDevice(context.device, context.localRank, context.threads);
   const runtime = new CommRuntime({ rank, device, store: context.store, timeoutSeconds: cfg.dist.timeout_s });
   try {
     const grid = new HyperCommGrid({

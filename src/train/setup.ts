@@ -10,6 +10,7 @@ import { buildStage, isSharded, type Stage } from '../model/stage.js';
 import { loadWeights, RandomWeights } from '../model/weight-source.js';
 import { DistributedOptimizer } from '../optim/distributed-optimizer.js';
 import type { Bucket } from '../optim/parameter-buffer.js';
+import type { RngStreams } from '../parallel/seeds.js';
 import { refuseIfTooLarge } from './memory-check.js';
 
 export type Groups = ProcessGroupCollection<CommGroup>;
@@ -17,6 +18,8 @@ export type Groups = ProcessGroupCollection<CommGroup>;
 export interface ProvideModelOptions {
   pgCollection: Groups;
   device: Device;
+  /** Random streams for whatever in a model draws from them. Qwen3 has no dropout, and weights never do. */
+  rng?: RngStreams;
   /** False for a model that is only evaluated (a reference in reinforcement learning): no gradients, no optimizer. */
   trainable?: boolean;
 }

@@ -1,0 +1,34 @@
+/** The library's public API: everything the command line does, as functions that are handed what they need. */
+export { EXIT, MbridgeError } from './errors.js';
+export { resolveConfig } from './config/resolve.js';
+export { modelShape, type ModelShape } from './config/model-shape.js';
+export { validateLayout, type RunLayout } from './config/layout.js';
+export type { ConfigInput, RunConfig } from './config/schema.js';
+export { HyperCommGrid } from './grid/hyper-comm-grid.js';
+export { ProcessGroupCollection } from './grid/process-group-collection.js';
+export { NON_MEMBER, type GroupRuntime, type ProcessGroup } from './grid/process-group.js';
+export { modelParallelManualSeed, type RngStreams } from './parallel/seeds.js';
+export { CommGroup } from './comm/comm-group.js';
+export { CommRuntime } from './comm/comm-runtime.js';
+export type { Store } from './comm/store.js';
+export { Device } from './engine/device.js';
+export { openDevice } from './engine/open-device.js';
+export { provideDistributedModel, setupOptimizer, type Groups } from './train/setup.js';
+export { DistributedModel } from './model/distributed-model.js';
+export { DistributedOptimizer } from './optim/distributed-optimizer.js';
+export { setupDataIterators } from './data/setup-data-iterators.js';
+export { DataIterator, type MicroBatch } from './data/data-iterator.js';
+export { train, type TrainOptions, type TrainResult } from './train/train.js';
+export { planRun, type RunPlan } from './train/plan.js';
+export { isMain, pretrain, runDistributed } from './run-distributed.js';
+export type { RunWorker, WorkerContext } from './worker/context.js';
+export {
+  qwen306bPretrainConfig,
+  qwen314bPretrainConfig,
+  qwen317bPretrainConfig,
+  qwen332bPretrainConfig,
+  qwen34bPretrainConfig,
+  qwen38bPretrainConfig,
+  qwen3PretrainConfig,
+  qwen3TinyPretrainConfig,
+} from '../recipes/qwen3.js';

@@ -1,0 +1,56 @@
+import { realpathSync } from 'node:fs';
+import { basename, extname } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { validateLayout, resolvePrecision } from './config/layout.js';
+import type { RunConfig } from './config/schema.js';
+import { chooseDevice, defaultProcesses, requireDevices } from './cli/devices.js';
+import { detectStarter, parseEnvironment } from './worker/environment.js';
+
+export interface RunDistributedOptions {
+  config: RunConfig;
+  /** Processes to start; by default one for each visible GPU, else one. Ignored under torchrun, srun or mpirun. */
+  nproc?: number | undefined;
+  /** `import.meta.url` of a module that exports `runWorker`; the standard training loop by default. */
+  worker?: string;
+  /** Name of the run's folder. */
+  name?: string;
+  json?: boolean;
+}
+
+/** Whether a module is the program that was started, as opposed to imported (as a worker imports it). */
+export function isMain(url: string): boolean {
+  const program = process.argv[1];
+  return program !== undefined && realpathSync(program) === fileURLToPath(url);
+}
+
+/**
+ * Runs a program on many processes: starts one worker a rank and supervises them, or becomes one where torchrun, srun
+ * or mpirun has started this process. Resolves with the exit code; what the user must know has been printed.
+ */
+export async function runDistributed(options: RunDistributedOptions): Promise<number> {
+  const { config, json = false } = options;
+  const device = chooseDevice(config);
+  const external = options.nproc === undefined && detectStarter(process.env) !== undefined;
+  const nproc = options.nproc ?? defaultProcesses(device);
+  if (!external) requireDevices(device, nproc);
+  const worldSize = external ? parseEnvironment(process.env, process.ppid).worldSize : nproc;
+  const layout = { ...validateLayout(config, worldSize, { device }) };
+  const settled = { ...config, mixed_precision: resolvePrecision(config, device), dist: { ...config.dist, device } };
+  const file = options.worker === undefined ? undefined : fileURLToPath(options.worker);
+  const job = {
+    name: options.name ?? (file === undefined ? 'run' : basename(file, extname(file))),
+    config: settled,
+    device,
+    argv: process.argv,
+    layout,
+    json,
+    ...(file === undefined ? {} : { workerModule: file }),
+  };
+  if (external) return (await import('./worker/entry.js')).runAsWorker(job);
+  return (await (await import('./launch/launch.js')).launch({ ...job, nproc })).exitCode;
+}
+
+/** `mbridge pretrain` as a function: trains `config` on `nproc` processes. Resolves with the exit code. */
+export function pretrain(config: RunConfig, options: Omit<RunDistributedOptions, 'config'> = {}): Promise<number> {
+  return runDistributed({ ...options, config });
+}

@@ -1,0 +1,109 @@
+import { resolvePrecision, validateLayout, type DeviceKind, type RunLayout } from '../config/layout.js';
+import { modelShape } from '../config/model-shape.js';
+import type { RunConfig } from '../config/schema.js';
+import { qwen3Parameters } from '../checkpoint/hf-names.js';
+import type { RegionName } from '../engine/memory-plan.js';
+import { groupRanks } from '../grid/group-fields.js';
+import { HyperCommGrid } from '../grid/hyper-comm-grid.js';
+import { stepFlops, tokenFlops } from '../model/flops.js';
+import { buildStage, type Stage } from '../model/stage.js';
+
+export interface RankPlan {
+  readonly rank: number;
+  readonly coordinates: { readonly tp: number; readonly cp: number; readonly dp: number; readonly pp: number };
+  /** Decoder layers here, by chunk, ends included: [[first, last], ...]. */
+  readonly layers: readonly (readonly [number, number])[];
+  readonly embedding: boolean;
+  readonly head: boolean;
+  /** Parameters held here (shards counted as such). */
+  readonly parameters: number;
+  readonly bytes: Readonly<Record<RegionName, number>>;
+  readonly totalBytes: number;
+  /** Model FLOPs of this rank in an update, by the formula that throughput is reported with. */
+  readonly flopsPerStep: number;
+}
+
+/** Everything about a run that can be known without a device. */
+export interface RunPlan {
+  readonly layout: RunLayout;
+  readonly device: DeviceKind;
+  readonly precision: 'bf16_mixed' | 'fp32';
+  /** Of the model, each counted once. */
+  readonly parameters: number;
+  readonly flopsPerStep: number;
+  readonly tokensPerStep: number;
+  readonly groups: Readonly<Record<string, readonly (readonly number[])[]>>;
+  readonly ranks: readonly RankPlan[];
+}
+
+/**
+ * Plans a run: layout, groups, and for every rank its layers, memory by region and work. The memory is that of the
+ * very objects that training allocates from. Pure.
+ * @throws MbridgeError exit 3 where the configuration does not fit the number of ranks
+ */
+export function planRun(cfg: RunConfig, worldSize: number, device: DeviceKind): RunPlan {
+  const layout = validateLayout(cfg, worldSize, { device });
+  const { tp, cp, dp, pp } = layout;
+  const grid = new HyperCommGrid({
+    shape: [tp, cp, dp, pp],
+    dimNames: ['tp', 'cp', 'dp', 'pp'],
+    worldSize,
+    backend: 'nccl',
+  });
+  const shape = modelShape(cfg);
+  const { global_batch_size: batch } = cfg.train;
+  const { seq_length: seq } = cfg.model;
+  // Ranks that differ only in dp have the same plan.
+  const stages = new Map<string, Omit<RankPlan, 'rank' | 'coordinates'>>();
+  const ranks = Array.from({ length: worldSize }, (_, rank): RankPlan => {
+    const at = (dim: string): number => grid.coordinates(rank)[dim] ?? 0;
+    const coordinates = { tp: at('tp'), cp: at('cp'), dp: at('dp'), pp: at('pp') };
+    const key = `${coordinates.tp} ${coordinates.pp}`;
+    let stage = stages.get(key);
+    if (stage === undefined) {
+      const built = buildStage({
+        cfg,
+        place: {
+          tp: { size: tp, rank: coordinates.tp },
+          pp: { size: pp, rank: coordinates.pp },
+          dp: { size: dp, rank: 0 },
+          dpCp: { size: dp * cp, rank: 0 },
+        },
+        deviceKind: device,
+        trainable: true,
+        live: null,
+      });
+      stage = describeStage(built, layout, cfg);
+      stages.set(key, stage);
+    }
+    return { rank, coordinates, ...stage };
+  });
+  return {
+    layout,
+    device,
+    precision: resolvePrecision(cfg, device),
+    parameters: qwen3Parameters(shape).reduce((sum, p) => sum + p.shape.reduce((a, b) => a * b, 1), 0),
+    flopsPerStep: stepFlops(shape, seq, batch),
+    tokensPerStep: batch * seq,
+    groups: groupRanks(grid),
+    ranks,
+  };
+}
+
+function describeStage(stage: Stage, layout: RunLayout, cfg: RunConfig): Omit<RankPlan, 'rank' | 'coordinates'> {
+  const { layers, chunks, buffer, plan, shape } = stage;
+  const last = chunks.some((chunk) => chunk.head !== null);
+  const embedding = layers.some((part) => part.firstLayer === 0);
+  const { layer, head } = tokenFlops(shape, cfg.model.seq_length);
+  const here = layers.reduce((sum, part) => sum + part.layers, 0) * layer + (last ? head : 0);
+  const tokens = (cfg.train.global_batch_size * cfg.model.seq_length) / (layout.dp * layout.cp);
+  return {
+    layers: layers.map((part) => [part.firstLayer, part.firstLayer + part.layers - 1] as const),
+    embedding,
+    head: last,
+    parameters: buffer.parameterCount,
+    bytes: plan.byRegion(),
+    totalBytes: plan.totalBytes,
+    flopsPerStep: (here * tokens) / layout.tp,
+  };
+}

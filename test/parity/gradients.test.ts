@@ -1,0 +1,125 @@
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { Writable } from 'node:stream';
+import { describe, expect, test } from 'vitest';
+import { resolveConfig } from '../../src/config/resolve.js';
+import { launch } from '../../src/launch/launch.js';
+import { FIXTURES, loadFixture, relativeError, type Fixture } from '../helpers/fixture.js';
+import { fixtureConfig, label, type Layout } from './run-fixture.js';
+
+interface Dump {
+  tp: number;
+  dp: number;
+  gradients: {
+    name: string;
+    globalShape: number[];
+    rows: { start: number; count: number };
+    cols: { start: number; count: number };
+    owner: boolean;
+    file: string;
+  }[];
+  logits: { microBatch: number; file: string }[];
+}
+
+const LAYOUTS: Layout[] = [
+  { tp: 1, pp: 1, dp: 1 },
+  { tp: 2, pp: 1, dp: 1 },
+  { tp: 2, pp: 1, dp: 1, set: ['model.sequence_parallel=false'] },
+  { tp: 1, pp: 2, dp: 1 },
+  { tp: 2, pp: 2, dp: 2 },
+];
+
+/** Runs one forward and backward on a layout, and puts the whole model's gradients and logits together. */
+async function dumpOf(fixture: Fixture, layout: Layout): Promise<{ grads: Map<string, Float32Array>; logits: Float32Array }> {
+  const folder = mkdtempSync(join(tmpdir(), 'mbridge-gradients-'));
+  const { tp, pp, dp, set = [] } = layout;
+  const flag = (path: string, value: unknown): { path: string; value: unknown; place: string } => ({ path, value, place: path });
+  try {
+    const config = resolveConfig({
+      recipe: { name: 'fixture', config: fixtureConfig(fixture) },
+      flags: [
+        flag('model.tensor_model_parallel_size', tp),
+        flag('model.pipeline_model_parallel_size', pp),
+        // Whole gradients on every replica.
+        flag('ddp.data_parallel_sharding_strategy', 'no_shard'),
+        ...set.map((text) => flag(text.split('=')[0]!, JSON.parse(text.split('=')[1]!))),
+      ],
+    });
+    const text: string[] = [];
+    const sink = new Writable({ write: (chunk, _, done) => (text.push(String(chunk)), done()) });
+    const result = await launch({
+      name: 'gradients',
+      config,
+      nproc: tp * pp * dp,
+      device: 'cpu',
+      runDir: join(folder, 'run'),
+      argv: [],
+      workerModule: join(import.meta.dirname, '../workers/gradients.mjs'),
+      stdout: sink,
+      stderr: sink,
+    });
+    expect(result.exitCode, text.join('')).toBe(0);
+    return assemble(fixture, layout, join(folder, 'run'));
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+function assemble(fixture: Fixture, { tp, pp, dp }: Layout, run: string): { grads: Map<string, Float32Array>; logits: Float32Array } {
+  const { batch, seq } = fixture.trajectory;
+  const { vocabSize } = fixture.shape;
+  const grads = new Map<string, Float32Array>();
+  const logits = new Float32Array(batch * seq * vocabSize);
+  const floats = (file: string): Float32Array => new Float32Array(new Uint8Array(readFileSync(join(run, file))).buffer);
+  for (let rank = 0; rank < tp * pp * dp; rank++) {
+    const dump = JSON.parse(readFileSync(join(run, `rank-${rank}/dump.json`), 'utf8')) as Dump;
+    for (const { name, globalShape, rows, cols, owner, file } of dump.gradients) {
+      if (!owner) continue;
+      const width = globalShape.at(-1)!;
+      const size = globalShape.reduce((a, b) => a * b, 1);
+      const whole = grads.get(name) ?? grads.set(name, new Float32Array(size)).get(name)!;
+      const values = floats(file);
+      for (let r = 0; r < rows.count; r++) {
+        whole.set(values.subarray(r * cols.count, (r + 1) * cols.count), (rows.start + r) * width + cols.start);
+      }
+    }
+    for (const { microBatch, file } of dump.logits) {
+      const values = floats(file);
+      const shard = vocabSize / tp;
+      const first = dump.dp * (batch / dp) * seq + microBatch * seq;
+      for (let t = 0; t < seq; t++) {
+        logits.set(values.subarray(t * shard, (t + 1) * shard), (first + t) * vocabSize + dump.tp * shard);
+      }
+    }
+  }
+  return { grads, logits };
+}
+
+function countedTokens(fixture: Fixture): number {
+  const lines = readFileSync(fixture.tokens, 'utf8').trim().split('\n').slice(0, fixture.trajectory.batch);
+  const samples = lines.map((line) => JSON.parse(line) as { input_ids: number[]; loss_mask?: number[] });
+  return samples.reduce(
+    (sum, { input_ids: ids, loss_mask: mask }) => sum + (mask?.slice(1).reduce((a, b) => a + b, 0) ?? ids.length - 1),
+    0,
+  );
+}
+
+describe.each(FIXTURES)('%s', (name) => {
+  const fixture = loadFixture(name);
+  const layouts = LAYOUTS.filter(({ tp }) => fixture.shape.numKvHeads % tp === 0);
+  test.each(layouts.map((layout) => ({ name: label(layout), layout })))(
+    'logits and every gradient are those of torch on $name',
+    async ({ layout }) => {
+      const expected = await fixture.expected();
+      const { grads, logits } = await dumpOf(fixture, layout);
+      const tokens = countedTokens(fixture);
+      expect(relativeError(logits, expected.logits)).toBeLessThan(1e-5);
+      expect([...grads.keys()].sort()).toEqual([...expected.grads.keys()].sort());
+      for (const [parameter, reference] of expected.grads) {
+        const mean = grads.get(parameter)!.map((value) => value / tokens);
+        expect(relativeError(mean, reference), parameter).toBeLessThan(1e-5);
+      }
+    },
+  );
+});

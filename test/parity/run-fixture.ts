@@ -1,0 +1,69 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { stringify } from 'yaml';
+import { mbridge } from '../cli/mbridge.js';
+import type { Fixture } from '../helpers/fixture.js';
+
+export interface Layout {
+  readonly tp: number;
+  readonly pp: number;
+  readonly dp: number;
+  /** `section.key=value` */
+  readonly set?: readonly string[];
+}
+
+export interface Step {
+  readonly step: number;
+  readonly loss: number;
+  readonly grad_norm: number;
+  readonly lr: number;
+}
+
+/** The configuration that a fixture's trajectory was made with. */
+export function fixtureConfig({ folder, tokens, trajectory }: Fixture): Record<string, unknown> {
+  const { optimizer: o, steps, batch, seq } = trajectory;
+  return {
+    model: { hf_path: folder, seq_length: seq },
+    train: { train_iters: steps.length, global_batch_size: batch, micro_batch_size: 1 },
+    optimizer: {
+      lr: o.lr,
+      min_lr: o.min_lr,
+      weight_decay: o.weight_decay,
+      adam_beta1: o.beta1,
+      adam_beta2: o.beta2,
+      adam_eps: o.eps,
+      clip_grad: o.clip_grad_norm,
+    },
+    scheduler: { lr_decay_style: 'cosine', lr_warmup_iters: o.warmup_steps, lr_decay_iters: o.decay_steps },
+    mixed_precision: 'fp32',
+    checkpoint: { pretrained_checkpoint: folder },
+    dataset: { type: 'jsonl', path: tokens, shuffle: false },
+  };
+}
+
+export function label({ tp, pp, dp, set = [] }: Layout): string {
+  return `tp${tp} pp${pp} dp${dp} ${set.join(' ')}`.trim();
+}
+
+/** Trains through the command line and gives the step lines; fails with the output where the run fails. */
+export async function trainSteps(config: unknown, { tp, pp, dp, set = [] }: Layout): Promise<Step[]> {
+  const folder = mkdtempSync(join(tmpdir(), 'mbridge-parity-'));
+  try {
+    writeFileSync(join(folder, 'run.yaml'), stringify(config));
+    const layout = ['--nproc', String(tp * pp * dp), '--tp-size', String(tp), '--pp-size', String(pp)];
+    const where = ['--config', join(folder, 'run.yaml'), '--log-dir', join(folder, 'run')];
+    const outcome = await mbridge(['pretrain', ...where, ...layout, '--device', 'cpu', '--json', ...set]);
+    if (outcome.exitCode !== 0) throw new Error(`exit ${outcome.exitCode}\n${outcome.stdout}\n${outcome.stderr}`);
+    const lines = outcome.stdout.split('\n').map((line) => JSON.parse(line) as Step & { type: string });
+    return lines.filter((line) => line.type === 'step');
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+/** Largest relative distance of a metric over the steps. */
+export function farthest(steps: readonly Step[], reference: readonly Step[], key: 'loss' | 'grad_norm' | 'lr'): number {
+  if (steps.length !== reference.length) throw new Error(`${steps.length} steps where ${reference.length} are expected`);
+  return Math.max(...steps.map((step, i) => Math.abs(step[key] - reference[i]![key]) / Math.abs(reference[i]![key])));
+}

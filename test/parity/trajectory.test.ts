@@ -1,0 +1,70 @@
+import { describe, expect, test } from 'vitest';
+import { FIXTURES, loadFixture, type FixtureName } from '../helpers/fixture.js';
+import { farthest, fixtureConfig, label, trainSteps, type Layout } from './run-fixture.js';
+
+const SP_OFF = 'model.sequence_parallel=false';
+const MICRO_2 = 'train.micro_batch_size=2';
+const VPP_2 = 'model.virtual_pipeline_model_parallel_size=2';
+const UNEVEN = ['model.num_layers_in_first_pipeline_stage=1', 'model.num_layers_in_last_pipeline_stage=3'];
+
+const BASE: Layout[] = [
+  { tp: 1, pp: 1, dp: 1 },
+  { tp: 2, pp: 1, dp: 1 },
+  { tp: 2, pp: 1, dp: 1, set: [SP_OFF] },
+  { tp: 4, pp: 1, dp: 1 },
+  { tp: 4, pp: 1, dp: 1, set: [SP_OFF, MICRO_2] },
+  { tp: 1, pp: 2, dp: 1 },
+  { tp: 1, pp: 4, dp: 1, set: [MICRO_2] },
+  { tp: 1, pp: 1, dp: 2 },
+  { tp: 1, pp: 1, dp: 4, set: [MICRO_2] },
+  { tp: 2, pp: 2, dp: 1 },
+  { tp: 2, pp: 2, dp: 2 },
+  { tp: 1, pp: 2, dp: 1, set: [VPP_2] },
+  { tp: 1, pp: 2, dp: 1, set: UNEVEN },
+];
+
+/** More of the product of layouts and options; the whole of it in `npm run test:full`. */
+const MORE: Layout[] = [
+  { tp: 1, pp: 1, dp: 1, set: [MICRO_2] },
+  { tp: 2, pp: 1, dp: 1, set: [MICRO_2] },
+  { tp: 2, pp: 1, dp: 1, set: [SP_OFF, MICRO_2] },
+  { tp: 4, pp: 1, dp: 1, set: [MICRO_2] },
+  { tp: 4, pp: 1, dp: 1, set: [SP_OFF] },
+  { tp: 1, pp: 2, dp: 1, set: [MICRO_2] },
+  { tp: 1, pp: 4, dp: 1 },
+  { tp: 1, pp: 1, dp: 2, set: [MICRO_2] },
+  { tp: 1, pp: 1, dp: 4 },
+  { tp: 2, pp: 2, dp: 1, set: [MICRO_2] },
+  { tp: 2, pp: 2, dp: 1, set: [SP_OFF] },
+  { tp: 2, pp: 2, dp: 2, set: [MICRO_2] },
+  { tp: 2, pp: 2, dp: 2, set: [SP_OFF, MICRO_2] },
+  { tp: 2, pp: 2, dp: 1, set: [VPP_2] },
+  { tp: 1, pp: 2, dp: 2, set: [VPP_2, MICRO_2] },
+  { tp: 2, pp: 2, dp: 2, set: UNEVEN },
+  { tp: 1, pp: 1, dp: 2, set: ['ddp.data_parallel_sharding_strategy=no_shard'] },
+  { tp: 1, pp: 1, dp: 1, set: ['model.recompute_granularity=selective'] },
+  { tp: 2, pp: 2, dp: 1, set: ['model.recompute_granularity=full'] },
+];
+
+const full = process.env['MBRIDGE_TEST_FULL'] === '1';
+
+/** tp must divide the heads; in CI the other fixtures run on the layouts that differ for them. */
+function layoutsOf(name: FixtureName): Layout[] {
+  const { numKvHeads } = loadFixture(name).shape;
+  const ci = name === 'qwen3-tied' ? [...BASE, ...MORE.slice(-4)] : [0, 1, 5, 8, 10].map((i) => BASE[i]!);
+  return (full ? [...BASE, ...MORE] : ci).filter(({ tp }) => numKvHeads % tp === 0);
+}
+
+describe.each(FIXTURES)('%s', (name) => {
+  const fixture = loadFixture(name);
+  test.each(layoutsOf(name).map((layout) => ({ name: label(layout), layout })))(
+    'trains as transformers and torch do on $name',
+    async ({ layout }) => {
+      const steps = await trainSteps(fixtureConfig(fixture), layout);
+      const reference = fixture.trajectory.steps;
+      expect(farthest(steps, reference, 'loss')).toBeLessThan(2e-5);
+      expect(farthest(steps, reference, 'grad_norm')).toBeLessThan(2e-4);
+      expect(farthest(steps, reference, 'lr')).toBeLessThan(1e-12);
+    },
+  );
+});

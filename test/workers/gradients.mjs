@@ -1,0 +1,53 @@
+// A worker that writes this rank's reduced gradients and logits of the first batch to the run's folder.
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import {
+  CommRuntime,
+  HyperCommGrid,
+  ProcessGroupCollection,
+  openDevice,
+  provideDistributedModel,
+  setupDataIterators,
+  setupOptimizer,
+  validateLayout,
+} from '../../dist/src/index.js';
+
+export async function runWorker(context) {
+  const { config: cfg, rank, worldSize, runDir } = context;
+  const { tp, cp, dp, pp } = validateLayout(cfg, worldSize);
+  const device = openDevice(context.device, context.localRank, context.threads);
+  const runtime = new CommRuntime({ rank, device, store: context.store, timeoutSeconds: 60 });
+  const grid = new HyperCommGrid({ shape: [tp, cp, dp, pp], dimNames: ['tp', 'cp', 'dp', 'pp'], worldSize, backend: 'nccl' });
+  const pgCollection = await ProcessGroupCollection.fromGrid(grid, runtime);
+  const model = await provideDistributedModel(cfg, { pgCollection, device });
+  const { optimizer } = setupOptimizer(cfg, model, { pgCollection });
+  const data = await setupDataIterators(cfg, {
+    dpGroup: pgCollection.dp,
+    vocabSize: cfg.model.vocab_size,
+    seqLength: cfg.model.seq_length,
+    globalBatchSize: cfg.train.global_batch_size,
+    microBatchSize: cfg.train.micro_batch_size,
+  });
+  const logits = [];
+  model.forwardBackward(data.next(1), {
+    observe: (tensor, microBatch) => {
+      const values = new Float32Array(tensor.size);
+      device.read(tensor, values);
+      logits.push({ microBatch, values });
+    },
+  });
+  optimizer.reduceGradients();
+  const index = { tp: pgCollection.tp.rank, dp: pgCollection.dp.rank, gradients: [], logits: [] };
+  let file = 0;
+  const dump = (values) => {
+    const name = `rank-${rank}/${file++}.f32`;
+    writeFileSync(join(runDir, name), new Uint8Array(values.buffer, values.byteOffset, values.byteLength));
+    return name;
+  };
+  for (const { values, ...slice } of model.gradients()) index.gradients.push({ ...slice, file: dump(values) });
+  for (const { values, microBatch } of logits) index.logits.push({ microBatch, file: dump(values) });
+  writeFileSync(join(runDir, `rank-${rank}/dump.json`), JSON.stringify(index));
+  data.close();
+  model.dispose();
+  runtime.destroyAll();
+}
