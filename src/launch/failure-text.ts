@@ -3,12 +3,7 @@ import type { RankPlan } from './process-plan.js';
 import type { RootCause } from './root-cause.js';
 
 /** What the user reads when a run has failed: the cause, what to do, the last words of a crash, and where to look. */
-export function formatFailure(
-  cause: RootCause,
-  files: RankPlan['files'],
-  stderrWritten: boolean,
-  paint: Paint,
-): string {
+export function formatFailure(cause: RootCause, files: RankPlan['files'], paint: Paint): string {
   const at = cause.step > 0 ? ` at step ${String(cause.step)}` : '';
   const named = cause.message.includes(`rank ${String(cause.rank)}`);
   const lines = [
@@ -18,7 +13,7 @@ export function formatFailure(
   if (cause.stack !== undefined) lines.push(indent(cause.stack.split('\n').slice(0, 12)));
   if (cause.stderrTail.length > 0) lines.push('  last lines of its stderr:', indent(cause.stderrTail));
   if (cause.others !== '') lines.push(paint.dim(`  ${cause.others}`));
-  lines.push(paint.dim(`  log: ${stderrWritten ? files.stderr : files.log}`));
+  lines.push(paint.dim(`  log: ${cause.stderrTail.length > 0 ? files.stderr : files.log}`));
   return lines.join('\n');
 }
 

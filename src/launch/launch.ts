@@ -71,6 +71,7 @@ async function superviseRun(
   const supervisor = new Supervisor(workers, graceMs);
   stopped.request = (signal) => {
     const how = supervisor.request(signal);
+    if (how === 'repeated') return;
     output.note(
       how === 'killed'
         ? `${signal}: killed all workers`
@@ -125,7 +126,7 @@ function conclude(supervision: Supervision, plan: ProcessPlan, output: RunOutput
   // After a stop was asked for, ranks that were killed are no failure; one that reported an error of its own is.
   if (cause !== undefined && (signal === 'no' || isOwnFailure(cause, exits))) {
     const files = plan.ranks[cause.rank]?.files;
-    if (files !== undefined) output.note(formatFailure(cause, files, existsSync(files.stderr), output.paint));
+    if (files !== undefined) output.note(formatFailure(cause, files, output.paint));
     const { rank, step, code, message, hint } = cause;
     output.result({ ok: false, exit_code: cause.exitCode, error: { rank, step, code, message, hint }, ...ending });
     return cause.exitCode;

@@ -7,13 +7,15 @@ const FIRST_NOTICE_MS = 60_000;
 export class StallNotice {
   readonly #steps: number[];
   readonly #say: (text: string) => void;
+  readonly #firstMs: number;
   #lastProgress = performance.now();
   #timer: NodeJS.Timeout | undefined;
 
-  constructor(nproc: number, say: (text: string) => void) {
+  constructor(nproc: number, say: (text: string) => void, firstMs = FIRST_NOTICE_MS) {
     this.#steps = Array.from({ length: nproc }, () => 0);
     this.#say = say;
-    this.#schedule(FIRST_NOTICE_MS);
+    this.#firstMs = firstMs;
+    this.#schedule(firstMs);
   }
 
   progress(rank: number, step: number): void {
@@ -26,11 +28,11 @@ export class StallNotice {
   }
 
   #schedule(idleMs: number): void {
-    const wait = Math.max(1_000, idleMs - (performance.now() - this.#lastProgress));
+    const wait = Math.max(1, idleMs - (performance.now() - this.#lastProgress));
     this.#timer = setTimeout(() => {
       const idle = performance.now() - this.#lastProgress;
       if (idle < idleMs) {
-        this.#schedule(FIRST_NOTICE_MS);
+        this.#schedule(this.#firstMs);
         return;
       }
       this.#say(`no rank has begun a step for ${String(Math.round(idle / 1000))} s; ${describeSteps(this.#steps)}`);

@@ -1,4 +1,4 @@
-import type { StopSignal } from '../run/messages.js';
+import { SIGNAL_ECHO_MS, type StopSignal } from '../run/messages.js';
 import type { WorkerExit, WorkerProcess } from './worker-process.js';
 
 /** After the first failure, the others get this long to fail by themselves: each can then say what it saw. */
@@ -21,6 +21,7 @@ export class Supervisor {
   readonly #graceMs: number;
   readonly #timers: NodeJS.Timeout[] = [];
   #stop: 'no' | StopSignal = 'no';
+  #stopTime = 0;
   #stubborn: number[] = [];
   #failing = false;
 
@@ -53,13 +54,15 @@ export class Supervisor {
     });
   }
 
-  /** The first request asks; the second kills. Returns which it was. */
-  request(signal: StopSignal): 'asked' | 'killed' {
+  /** The first request asks; the second kills. Returns which it was, if it was not the first one once more. */
+  request(signal: StopSignal): 'asked' | 'repeated' | 'killed' {
+    if (this.#stop === signal && performance.now() - this.#stopTime < SIGNAL_ECHO_MS) return 'repeated';
     if (this.#stop !== 'no') {
       this.killAll();
       return 'killed';
     }
     this.#stop = signal;
+    this.#stopTime = performance.now();
     for (const worker of this.#running()) worker.ask(signal);
     this.#after(this.#graceMs, () => {
       this.#stubborn = this.#running().map((worker) => worker.rank);

@@ -21,6 +21,12 @@ export const ENV = {
 
 export type StopSignal = 'SIGINT' | 'SIGTERM' | 'SIGHUP' | 'SIGPIPE';
 
+/**
+ * The same signal within this time of the first is its echo: a terminal signals the whole process group, and npx, npm or
+ * mpirun in it pass on what they got.
+ */
+export const SIGNAL_ECHO_MS = 200;
+
 /** One finished step. Keys are those of the JSON output; a metric that is not known is left out. */
 export interface StepEvent {
   type: 'step';

@@ -6,7 +6,7 @@ import type { RunConfig } from '../config/schema.js';
 import type { NativeBinding } from '../engine/binding.js';
 import { EXIT } from '../errors.js';
 import { WARN_LEVEL } from '../run/console-lines.js';
-import { ENV, type StopSignal } from '../run/messages.js';
+import { ENV, SIGNAL_ECHO_MS, type StopSignal } from '../run/messages.js';
 import { compiledFile } from '../run/package-root.js';
 import { createRunFolder, readRunRecord, writeRunRecord } from '../run/run-folder.js';
 import { writeWorkerReport } from '../run/worker-report.js';
@@ -37,6 +37,8 @@ interface WorkerState {
   rank: number;
   step: number;
   stop: 'no' | StopSignal;
+  /** When it was first asked for, in performance.now(). */
+  stopTime: number;
   runDir: string | undefined;
   channel: Channel | undefined;
   log: Logger | undefined;
@@ -55,6 +57,7 @@ export async function runAsWorker(external?: ExternalRun): Promise<number> {
     rank: Number(process.env['RANK']) || 0,
     step: 0,
     stop: 'no',
+    stopTime: 0,
     runDir: external === undefined ? process.env[ENV.runDir] : undefined,
     channel: external === undefined ? launcherChannel() : undefined,
     log: undefined,
@@ -159,10 +162,12 @@ async function agreeOnFolder(
 function listenForStop(state: WorkerState, channel: Channel, alone: boolean): void {
   const note = (signal: StopSignal): void => {
     if (state.stop !== 'no') {
-      if (alone) process.exit(128 + constants.signals[signal]);
+      const echo = signal === state.stop && performance.now() - state.stopTime < SIGNAL_ECHO_MS;
+      if (alone && !echo) process.exit(128 + constants.signals[signal]);
       return;
     }
     state.stop = signal;
+    state.stopTime = performance.now();
     state.log?.info(`${signal}: stopping after this step`);
   };
   channel.onStop(note);

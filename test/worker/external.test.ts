@@ -94,7 +94,7 @@ it('the second signal ends a worker that does not stop', async () => {
     process.kill(Number(child), 'SIGKILL'); // nobody else ends it: there is no launcher
   });
   runs[0]?.child.kill('SIGINT');
-  await new Promise((resolve) => setTimeout(resolve, 100));
+  await new Promise((resolve) => setTimeout(resolve, 300));
   runs[0]?.child.kill('SIGINT');
   await new Promise((resolve) => runs[0]?.child.once('exit', resolve));
   expect(runs[0]?.child.exitCode).toBe(130);
