@@ -56,6 +56,7 @@ export class StageEnv {
   /** cos and sin of every position, f32 [seq, headDim]. */
   readonly ropeTable: Tensor;
   readonly attentionWorkspace: Tensor;
+  private readonly reduce: Tensor;
   private readonly maybeOps: Ops | null;
   private readonly shared = new Map<string, Tensor>();
 
@@ -85,8 +86,13 @@ export class StageEnv {
       vocab,
       vocabStart: vocab * tp.rank,
     };
+    this.reduce = plan.tensor('workspace', [REDUCE_PARTS * Math.max(shape.hiddenSize, 2 * shape.headDim)], 'f32');
     this.ropeTable = plan.tensor('workspace', [seq, shape.headDim], 'f32');
-    this.attentionWorkspace = plan.tensor('workspace', [Math.max(1, options.attentionWorkspaceBytes)], 'u8');
+    this.attentionWorkspace = plan.tensor(
+      'workspace',
+      [Math.ceil(Math.max(4, options.attentionWorkspaceBytes) / 4)],
+      'f32',
+    );
   }
 
   get ops(): Ops {
@@ -110,8 +116,7 @@ export class StageEnv {
 
   /** Workspace of the row reductions, f32 [parts, columns], shared by all of them. */
   reduceWorkspace(columns: number): Tensor {
-    const most = Math.max(this.shape.hiddenSize, 2 * this.shape.headDim);
-    return this.scratch('reduce', [REDUCE_PARTS * most], 'f32').slice(0, REDUCE_PARTS * columns);
+    return this.reduce.slice(0, REDUCE_PARTS * columns);
   }
 
   /**
