@@ -1,0 +1,257 @@
+#include "device.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <new>
+
+#include "attention.h"
+#include "gemm.h"
+
+mb_device::mb_device() = default;
+
+mb_device::~mb_device() {
+  for (cudaEvent_t event : events) {
+    if (event) cudaEventDestroy(event);
+  }
+  for (cudaStream_t stream : streams) {
+    if (stream) cudaStreamDestroy(stream);
+  }
+}
+
+namespace mbcuda {
+namespace {
+
+int CheckEvent(int event) {
+  return event >= 0 && event < kEvents
+             ? MB_OK
+             : Fail(MB_ERR_ARGUMENT, "event %d does not exist: a device has events 0 to %d", event, kEvents - 1);
+}
+
+int CheckBuffer(const mb_buf* buf, const char* what) {
+  return buf && buf->ptr && buf->bytes >= 0 ? MB_OK : Fail(MB_ERR_ARGUMENT, "%s: no memory given", what);
+}
+
+}  // namespace
+
+double PeakTflops(const char* name) {
+  struct Row {
+    const char* part;
+    double peak;
+  };
+  // The first match counts: variants of lower power before the plain name. The space keeps GH200 and GB200 out.
+  static constexpr Row kTable[] = {
+      {" H200 NVL", 835}, {" H200", 989}, {" H100 NVL", 835}, {" H100 PCIe", 756},
+      {" H100", 989},     {" A100", 312}, {" B200", 2250},
+  };
+  for (const Row& row : kTable) {
+    if (strstr(name, row.part)) return row.peak;
+  }
+  return 0;
+}
+
+int Enter(mb_device* device, int stream, cudaStream_t* out) {
+  if (stream < 0 || stream >= kStreams) {
+    return Fail(MB_ERR_ARGUMENT, "stream %d does not exist: a device has streams 0 to %d", stream, kStreams - 1);
+  }
+  MB_CUDA(cudaSetDevice(device->index));
+  *out = device->streams[stream];
+  return MB_OK;
+}
+
+int DeviceCount(int* count) {
+  *count = 0;
+  int driver = 0;
+  cudaDriverGetVersion(&driver);
+  const cudaError_t error = cudaGetDeviceCount(count);
+  if (error == cudaSuccess) return MB_OK;
+  *count = 0;
+  cudaGetLastError();
+  if (driver == 0) {
+    return Fail(MB_ERR_DEVICE,
+                "no CUDA device: %s (%s): no NVIDIA driver is loaded on this machine, or it is not visible "
+                "in this container",
+                cudaGetErrorString(error), cudaGetErrorName(error));
+  }
+  return Fail(MB_ERR_DEVICE, "no CUDA device: %s (%s); the driver supports CUDA %d.%d, this build needs %d.0",
+              cudaGetErrorString(error), cudaGetErrorName(error), driver / 1000, driver % 1000 / 10,
+              CUDART_VERSION / 1000);
+}
+
+int OpenDevice(int index, int /*threads*/, mb_device** out) {
+  *out = nullptr;
+  int count = 0;
+  MB_TRY(DeviceCount(&count));
+  if (index < 0 || index >= count) {
+    return Fail(MB_ERR_ARGUMENT, "device %d does not exist: %d visible (CUDA_VISIBLE_DEVICES=%s)", index, count,
+                getenv("CUDA_VISIBLE_DEVICES") ? getenv("CUDA_VISIBLE_DEVICES") : "unset");
+  }
+  MB_CUDA(cudaSetDevice(index));
+  MB_CUDA(cudaFree(nullptr));  // makes the context now, so that its failures are named here
+  std::unique_ptr<mb_device> device(new (std::nothrow) mb_device);
+  if (!device) return Fail(MB_ERR_MEMORY, "out of host memory");
+  device->index = index;
+  const char* sync = getenv("MBRIDGE_CUDA_SYNC");
+  device->sync_each_op = sync && strcmp(sync, "1") == 0;
+  MB_CUDA(cudaGetDeviceProperties(&device->properties, index));
+  if (device->properties.major < 8) {
+    return Fail(MB_ERR_UNSUPPORTED, "%s has compute capability %d.%d; bf16 training needs 8.0 or newer",
+                device->properties.name, device->properties.major, device->properties.minor);
+  }
+  int least = 0, greatest = 0;
+  MB_CUDA(cudaDeviceGetStreamPriorityRange(&least, &greatest));
+  for (int i = 0; i < kStreams; i++) {
+    // Stream 0 computes. The others communicate: their few thread blocks must not wait behind a queue of gemm tiles.
+    MB_CUDA(cudaStreamCreateWithPriority(&device->streams[i], cudaStreamNonBlocking, i == 0 ? least : greatest));
+  }
+  device->gemm = std::make_unique<Gemm>();
+  device->attention = std::make_unique<Attention>();
+  // Taken before the caller reads the free memory and sizes its arena. A missing library is reported by the op that
+  // needs it, so that copies, elementwise ops and describe() work without.
+  device->gemm->Prepare(0);
+  *out = device.release();
+  return MB_OK;
+}
+
+void CloseDevice(mb_device* device) {
+  if (!device) return;
+  cudaSetDevice(device->index);
+  Synchronize(device);
+  delete device;
+}
+
+int DeviceInfo(mb_device* device, mb_device_info* out) {
+  MB_CUDA(cudaSetDevice(device->index));
+  *out = {};
+  size_t free_bytes = 0, total_bytes = 0;
+  MB_CUDA(cudaMemGetInfo(&free_bytes, &total_bytes));
+  snprintf(out->name, sizeof out->name, "%.127s", device->properties.name);
+  out->total_bytes = static_cast<int64_t>(total_bytes);
+  out->free_bytes = static_cast<int64_t>(free_bytes);
+  out->peak_tflops = PeakTflops(device->properties.name);
+  out->index = device->index;
+  out->capability = device->properties.major * 10 + device->properties.minor;
+  MB_CUDA(cudaDriverGetVersion(&out->driver));
+  return MB_OK;
+}
+
+int Alloc(mb_device* device, int64_t bytes, int kind, void** out) {
+  *out = nullptr;
+  if (bytes <= 0) return Fail(MB_ERR_ARGUMENT, "allocation of %lld bytes", static_cast<long long>(bytes));
+  MB_CUDA(cudaSetDevice(device->index));
+  const size_t size = static_cast<size_t>(bytes);
+  if (kind == MB_MEM_HOST_PINNED) {
+    MB_CUDA(cudaHostAlloc(out, size, cudaHostAllocPortable));
+    return MB_OK;
+  }
+  if (kind != MB_MEM_DEVICE) return Fail(MB_ERR_ARGUMENT, "memory kind %d does not exist", kind);
+  const cudaError_t error = cudaMalloc(out, size);
+  if (error == cudaErrorMemoryAllocation) {
+    cudaGetLastError();
+    size_t free_bytes = 0, total_bytes = 0;
+    cudaMemGetInfo(&free_bytes, &total_bytes);
+    return Fail(MB_ERR_MEMORY, "the device refused %.2f GiB: %.2f of %.2f GiB are free on %s %d", bytes / 1073741824.0,
+                free_bytes / 1073741824.0, total_bytes / 1073741824.0, device->properties.name, device->index);
+  }
+  MB_CUDA(error);
+  return MB_OK;
+}
+
+void Release(mb_device* device, void* memory, int kind) {
+  if (!memory) return;
+  cudaSetDevice(device->index);
+  if (kind == MB_MEM_HOST_PINNED) {
+    cudaFreeHost(memory);
+  } else {
+    cudaFree(memory);
+  }
+}
+
+int Write(mb_device* device, int stream, const mb_buf* dst, const void* src) {
+  cudaStream_t s = nullptr;
+  MB_TRY(Enter(device, stream, &s));
+  MB_TRY(CheckBuffer(dst, "write"));
+  return device->staging.Write(s, dst->ptr, src, static_cast<size_t>(dst->bytes));
+}
+
+int Read(mb_device* device, int stream, const mb_buf* src, void* dst) {
+  cudaStream_t s = nullptr;
+  MB_TRY(Enter(device, stream, &s));
+  MB_TRY(CheckBuffer(src, "read"));
+  return device->read_buffers.Read(s, dst, src->ptr, static_cast<size_t>(src->bytes));
+}
+
+int FetchBegin(mb_device* device, int stream, const mb_buf* src, int64_t* ticket) {
+  cudaStream_t s = nullptr;
+  MB_TRY(Enter(device, stream, &s));
+  MB_TRY(CheckBuffer(src, "fetch"));
+  return device->fetches.Begin(s, src->ptr, static_cast<size_t>(src->bytes), ticket);
+}
+
+int FetchWait(mb_device* device, int64_t ticket, void* dst) {
+  MB_CUDA(cudaSetDevice(device->index));
+  return device->fetches.Wait(ticket, dst);
+}
+
+int Copy(mb_device* device, int stream, const mb_buf* src, const mb_buf* dst) {
+  cudaStream_t s = nullptr;
+  MB_TRY(Enter(device, stream, &s));
+  MB_TRY(CheckBuffer(src, "copy"));
+  MB_TRY(CheckBuffer(dst, "copy"));
+  if (src->bytes != dst->bytes) {
+    return Fail(MB_ERR_ARGUMENT, "copy of %lld bytes into %lld", static_cast<long long>(src->bytes),
+                static_cast<long long>(dst->bytes));
+  }
+  if (src->ptr == dst->ptr) return MB_OK;
+  MB_CUDA(cudaMemcpyAsync(dst->ptr, src->ptr, static_cast<size_t>(src->bytes), cudaMemcpyDefault, s));
+  return MB_OK;
+}
+
+int Record(mb_device* device, int stream, int event) {
+  cudaStream_t s = nullptr;
+  MB_TRY(Enter(device, stream, &s));
+  MB_TRY(CheckEvent(event));
+  if (!device->events[event]) {
+    MB_CUDA(cudaEventCreateWithFlags(&device->events[event],
+                                     event < kFirstTimingEvent ? cudaEventDisableTiming : cudaEventDefault));
+  }
+  MB_CUDA(cudaEventRecord(device->events[event], s));
+  return MB_OK;
+}
+
+int Wait(mb_device* device, int stream, int event) {
+  cudaStream_t s = nullptr;
+  MB_TRY(Enter(device, stream, &s));
+  MB_TRY(CheckEvent(event));
+  if (!device->events[event]) {
+    return Fail(MB_ERR_ARGUMENT, "stream %d waits for event %d, which was never recorded", stream, event);
+  }
+  MB_CUDA(cudaStreamWaitEvent(s, device->events[event], 0));
+  return MB_OK;
+}
+
+int Synchronize(mb_device* device) {
+  MB_CUDA(cudaSetDevice(device->index));
+  for (cudaStream_t stream : device->streams) MB_CUDA(cudaStreamSynchronize(stream));
+  return MB_OK;
+}
+
+int ElapsedMs(mb_device* device, int event0, int event1, double* ms) {
+  MB_CUDA(cudaSetDevice(device->index));
+  for (int event : {event0, event1}) {
+    MB_TRY(CheckEvent(event));
+    if (event < kFirstTimingEvent) {
+      return Fail(MB_ERR_ARGUMENT, "event %d cannot measure time: events %d to %d can", event, kFirstTimingEvent,
+                  kEvents - 1);
+    }
+    if (!device->events[event]) return Fail(MB_ERR_ARGUMENT, "event %d was never recorded", event);
+    MB_CUDA(cudaEventSynchronize(device->events[event]));
+  }
+  float elapsed = 0;
+  MB_CUDA(cudaEventElapsedTime(&elapsed, device->events[event0], device->events[event1]));
+  *ms = elapsed;
+  return MB_OK;
+}
+
+}  // namespace mbcuda

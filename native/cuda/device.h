@@ -1,0 +1,67 @@
+// One GPU: its streams, events, staging memory and the state of the libraries on it.
+//
+// Threads: ops, copies and collectives of one device are issued by one thread at a time. FetchWait, and abort and check
+// of a communicator, may come from any other thread at the same time.
+#pragma once
+#include <cuda_runtime_api.h>
+
+#include <memory>
+
+#include "error.h"
+#include "fetch.h"
+#include "staging.h"
+
+namespace mbcuda {
+
+constexpr int kStreams = 8;
+constexpr int kEvents = 256;
+// Only these events carry a time stamp, which costs the device more than ordering alone.
+constexpr int kFirstTimingEvent = 224;
+
+class Gemm;
+class Attention;
+
+}  // namespace mbcuda
+
+struct mb_device {
+  int index = 0;
+  bool sync_each_op = false;  // MBRIDGE_CUDA_SYNC=1
+  cudaDeviceProp properties = {};
+  cudaStream_t streams[mbcuda::kStreams] = {};
+  cudaEvent_t events[mbcuda::kEvents] = {};  // made when first recorded
+  mbcuda::StagingRing staging;
+  mbcuda::ReadBuffers read_buffers;
+  mbcuda::FetchSlots fetches;
+  std::unique_ptr<mbcuda::Gemm> gemm;
+  std::unique_ptr<mbcuda::Attention> attention;
+
+  mb_device();
+  ~mb_device();
+};
+
+namespace mbcuda {
+
+int DeviceCount(int* count);
+int OpenDevice(int index, int threads, mb_device** out);
+void CloseDevice(mb_device* device);
+int DeviceInfo(mb_device* device, mb_device_info* out);
+int Alloc(mb_device* device, int64_t bytes, int kind, void** out);
+void Release(mb_device* device, void* memory, int kind);
+int Write(mb_device* device, int stream, const mb_buf* dst, const void* src);
+int Read(mb_device* device, int stream, const mb_buf* src, void* dst);
+int FetchBegin(mb_device* device, int stream, const mb_buf* src, int64_t* ticket);
+int FetchWait(mb_device* device, int64_t ticket, void* dst);
+int Copy(mb_device* device, int stream, const mb_buf* src, const mb_buf* dst);
+int Record(mb_device* device, int stream, int event);
+int Wait(mb_device* device, int stream, int event);
+int Synchronize(mb_device* device);
+int ElapsedMs(mb_device* device, int event0, int event1, double* ms);
+
+// Makes the device current on this thread and resolves the stream. Every entry point begins with it: CUDA's current
+// device is per thread, and calls come from several.
+int Enter(mb_device* device, int stream, cudaStream_t* out);
+
+// Dense bf16 peak in TFLOP/s from NVIDIA's data sheets; 0 where unknown.
+double PeakTflops(const char* name);
+
+}  // namespace mbcuda

@@ -1,0 +1,62 @@
+#include "fetch.h"
+
+#include <string.h>
+
+#include "error.h"
+
+namespace mbcuda {
+
+FetchSlots::~FetchSlots() {
+  for (Slot& slot : slots_) {
+    if (slot.done) cudaEventDestroy(slot.done);
+  }
+  if (base_) cudaFreeHost(base_);
+}
+
+int FetchSlots::Begin(cudaStream_t stream, const void* src, size_t bytes, int64_t* ticket) {
+  if (bytes > kSlotBytes) {
+    return Fail(MB_ERR_ARGUMENT, "fetch of %zu bytes: at most %zu can be fetched", bytes, kSlotBytes);
+  }
+  std::lock_guard<std::mutex> lock(mutex_);
+  if (!base_) {
+    MB_CUDA(cudaHostAlloc(reinterpret_cast<void**>(&base_), kSlots * kSlotBytes, cudaHostAllocDefault));
+  }
+  int index = 0;
+  while (index < kSlots && slots_[index].state != State::kFree) index++;
+  if (index == kSlots) {
+    return Fail(MB_ERR_ARGUMENT, "%d fetches are outstanding, and no more are possible: wait for one first", kSlots);
+  }
+  Slot& slot = slots_[index];
+  // Blocking, so that a thread that waits for a step's metrics does not spin on a core.
+  if (!slot.done) MB_CUDA(cudaEventCreateWithFlags(&slot.done, cudaEventDisableTiming | cudaEventBlockingSync));
+  MB_CUDA(cudaMemcpyAsync(base_ + index * kSlotBytes, src, bytes, cudaMemcpyDefault, stream));
+  MB_CUDA(cudaEventRecord(slot.done, stream));
+  slot.state = State::kPending;
+  slot.bytes = bytes;
+  slot.ticket = next_++ * kSlots + index;
+  *ticket = slot.ticket;
+  return MB_OK;
+}
+
+int FetchSlots::Wait(int64_t ticket, void* dst) {
+  const int index = static_cast<int>(ticket % kSlots);
+  if (ticket < 0) return Fail(MB_ERR_ARGUMENT, "%lld is no fetch ticket", static_cast<long long>(ticket));
+  Slot& slot = slots_[index];
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    if (slot.state != State::kPending || slot.ticket != ticket) {
+      return Fail(MB_ERR_ARGUMENT, "fetch ticket %lld is unknown, or already waited for",
+                  static_cast<long long>(ticket));
+    }
+    slot.state = State::kWaiting;  // ours until it is free again: nobody else touches its event and bytes
+  }
+  const cudaError_t error = cudaEventSynchronize(slot.done);
+  if (error == cudaSuccess) memcpy(dst, base_ + index * kSlotBytes, slot.bytes);
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    slot.state = State::kFree;
+  }
+  return error == cudaSuccess ? MB_OK : CudaFail(error, "fetch from the device");
+}
+
+}  // namespace mbcuda

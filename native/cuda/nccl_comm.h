@@ -1,0 +1,73 @@
+// One NCCL communicator and how calls on it are made, waited for, watched and ended.
+#pragma once
+#include <stdint.h>
+
+#include <atomic>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "abi_nccl.h"
+#include "device.h"
+#include "watch.h"
+
+namespace mbcuda {
+
+struct Comm {
+  mb_device* device = nullptr;
+  std::string name;
+  int rank = 0, size = 1;
+  std::vector<int32_t> ranks;  // global
+  double timeout_s = 0;        // 0: none
+
+  // Every NCCL call on `handle` is made under this lock: NCCL's own calls on one communicator may not overlap, not even
+  // the one that asks for its state. It is held for the length of one call, never while polling.
+  std::timed_mutex library;
+  nccl::Comm handle = nullptr;
+  std::atomic<bool> aborted{false};
+  std::atomic<bool> abort_done{false};
+  OpWatch watch;
+  void* scratch = nullptr;  // 256 device bytes, for barriers
+  cudaEvent_t host_wait = nullptr;
+
+  ~Comm();
+
+  // "communicator dp_cp (rank 1 of 4; global ranks 0,2,4,6)"
+  std::string Describe() const;
+};
+
+// The status of an NCCL result, with the text set.
+int NcclFail(const Comm& comm, const char* op, nccl::Result result);
+
+// Polls while the result is in progress: MB_OK, NCCL's failure, MB_ERR_PEER once aborted, MB_ERR_TIMEOUT.
+int Settle(Comm& comm, const char* op, nccl::Result result, double timeout_s);
+
+// Blocks until what is on the stream now is done, as Settle does.
+int WaitForStream(Comm& comm, const char* op, cudaStream_t stream);
+
+// MB_OK, or what has gone wrong with it. Any thread.
+int CheckComm(Comm& comm);
+
+// Ends it from any thread, also while another is inside a call; returns within about a second.
+void AbortComm(const std::shared_ptr<Comm>& comm);
+
+// Makes `call` on the communicator, waits until its work is on the stream, and puts it on watch.
+template <class Call>
+int Issue(Comm& comm, int stream, const char* op, Call call) {
+  cudaStream_t s = nullptr;
+  MB_TRY(Enter(comm.device, stream, &s));
+  if (comm.aborted) return NcclFail(comm, op, nccl::kRemoteError);
+  comm.watch.Begin(op);
+  nccl::Result result;
+  {
+    std::lock_guard<std::timed_mutex> lock(comm.library);
+    result = comm.handle ? call(comm.handle, s) : nccl::kRemoteError;
+  }
+  const int status = Settle(comm, op, result, comm.timeout_s);
+  if (status == MB_OK) return comm.watch.Enqueued(s);
+  if (status != MB_ERR_TIMEOUT) comm.watch.Drop();
+  return status;
+}
+
+}  // namespace mbcuda

@@ -1,0 +1,59 @@
+#include "watch.h"
+
+#include "error.h"
+
+namespace mbcuda {
+
+OpWatch::~OpWatch() {
+  for (Entry& entry : ring_) {
+    if (entry.done) cudaEventDestroy(entry.done);
+  }
+}
+
+int64_t OpWatch::Begin(const char* name) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  if (next_ - first_ == kCapacity) first_++;
+  Entry& entry = At(next_);
+  entry.name = name;
+  entry.start = Clock::now();
+  entry.enqueued = false;
+  return next_++;
+}
+
+int OpWatch::Enqueued(cudaStream_t stream) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  Entry& entry = At(next_ - 1);
+  if (!entry.done) MB_CUDA(cudaEventCreateWithFlags(&entry.done, cudaEventDisableTiming));
+  MB_CUDA(cudaEventRecord(entry.done, stream));
+  entry.enqueued = true;
+  return MB_OK;
+}
+
+void OpWatch::Drop() {
+  std::lock_guard<std::mutex> lock(mutex_);
+  next_--;
+  if (first_ > next_) first_ = next_;
+}
+
+cudaError_t OpWatch::Oldest(Op* op, bool* any) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  *any = false;
+  for (; first_ < next_; first_++) {
+    const Entry& entry = At(first_);
+    if (entry.enqueued) {
+      const cudaError_t state = cudaEventQuery(entry.done);
+      if (state == cudaSuccess) continue;
+      if (state != cudaErrorNotReady) return state;
+      cudaGetLastError();  // "not ready" is no error to find later
+    }
+    *any = true;
+    op->name = entry.name;
+    op->sequence = first_;
+    op->seconds = std::chrono::duration<double>(Clock::now() - entry.start).count();
+    op->enqueued = entry.enqueued;
+    return cudaSuccess;
+  }
+  return cudaSuccess;
+}
+
+}  // namespace mbcuda
