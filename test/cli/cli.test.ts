@@ -4,9 +4,12 @@ import { mkdtempSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { describe, expect, test } from 'vitest';
+import { describe, expect, test, vi } from 'vitest';
 import type { RunPlan } from '../../src/train/plan.js';
 import { mbridge } from './mbridge.js';
+
+// Every case starts processes, which may have to wait for cores that other tests hold.
+vi.setConfig({ testTimeout: 30_000 });
 
 const folder = mkdtempSync(join(tmpdir(), 'mbridge-cli-'));
 const badFile = join(folder, 'bad.yaml');
@@ -78,16 +81,17 @@ describe('errors: one clear line, the right exit code, no stack', () => {
 
 describe('help', () => {
   test('names the commands and exit codes, quickly', async () => {
-    const times: number[] = [];
-    for (let i = 0; i < 5; i++) {
+    // The best of several: other tests may hold the cores for seconds.
+    let best = Infinity;
+    for (let i = 0; i < 40 && best >= 200; i++) {
       const start = performance.now();
       const { exitCode, stdout } = await mbridge(['--help']);
-      times.push(performance.now() - start);
+      best = Math.min(best, performance.now() - start);
       expect(exitCode).toBe(0);
       for (const text of ['pretrain', 'recipes', 'plan', 'grid', 'show-config', '128+n'])
         expect(stdout).toContain(text);
     }
-    expect(Math.min(...times)).toBeLessThan(200);
+    expect(best).toBeLessThan(200);
   });
 
   test('the version is that of package.json', async () => {
@@ -184,6 +188,12 @@ describe('plan', () => {
     expect(stdout).toContain('layout: tp 2, cp 1, dp 2, pp 2 on cuda, bf16_mixed\nparameters: 4,022,468,096\n');
     expect(stdout).toMatch(/^ {3}0 {3}0 {3}0 {3}0 {3}0 {2}E 0-19 /m);
     expect(stdout).toMatch(/^ {3}7 {3}1 {3}0 {3}1 {3}1 {2}20-35 H /m);
+  });
+
+  test('a small model is printed in small units', async () => {
+    const { stdout } = await mbridge('plan qwen3-tiny --nproc 2 --tp-size 2 --device cpu'.split(' '));
+    expect(stdout).toMatch(/ parameters MiB .* total MiB +GFLOP\n/);
+    expect(stdout).not.toContain('GiB');
   });
 
   test('a model that this machine cannot hold is refused before anything starts', async () => {

@@ -30,18 +30,13 @@ async function asText(plan: RunPlan): Promise<string> {
   const regions = Object.keys(ranks[0]?.bytes ?? {}).filter((name) =>
     ranks.some(({ bytes }) => bytes[name as keyof typeof bytes] > 0),
   ) as (keyof (typeof ranks)[number]['bytes'])[];
-  const head = [
-    'rank',
-    'tp',
-    'cp',
-    'dp',
-    'pp',
-    'layers',
-    'parameters',
-    ...regions.map((name) => `${name} GiB`),
-    'total GiB',
-    'TFLOP',
-  ];
+  const memory = inUnit(
+    ranks.map(({ totalBytes }) => totalBytes),
+    MEMORY_UNITS,
+  );
+  const work = inUnit([plan.flopsPerStep], WORK_UNITS);
+  const memoryHeads = [...regions, 'total'].map((name) => `${name} ${memory.name}`);
+  const head = ['rank', 'tp', 'cp', 'dp', 'pp', 'layers', 'parameters', ...memoryHeads, work.name];
   const rows = ranks.map(({ rank, coordinates: at, ...r }) => [
     rank,
     at.tp,
