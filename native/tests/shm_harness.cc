@@ -81,6 +81,11 @@ mb_comm* join(Board& board, int slot, const char* name, const std::vector<int32_
   return comm;
 }
 
+void meet(Board& board, int n) {
+  board.met.fetch_add(1);
+  while (board.met.load() < n) sleep_s(0.0005);
+}
+
 std::vector<int32_t> first_ranks(int n) {
   std::vector<int32_t> ranks(n);
   for (int i = 0; i < n; i++) ranks[i] = i;

@@ -18,6 +18,7 @@ constexpr int kGroups = 256;
 struct Board {
   std::atomic<uint32_t> id_ready[kGroups];
   uint8_t ids[kGroups][128];
+  std::atomic<int> met;
   std::atomic<uint32_t> flag[kProcesses];  // free for the test
   std::atomic<int64_t> number[kProcesses];
   int pids[kProcesses];
@@ -33,6 +34,10 @@ int run(int n, const Body& body, std::vector<int> killed = {});
 // an error, unless `status` receives it.
 mb_comm* join(Board& board, int slot, const char* name, const std::vector<int32_t>& ranks, int rank,
               double timeout_s = 20, int* status = nullptr);
+
+// Returns once all n processes of the test have called it. Unlike a barrier it can end a test of failures, so that none
+// ends while others still look at it. Once a test.
+void meet(Board& board, int n);
 
 std::vector<int32_t> first_ranks(int n);  // 0 .. n-1
 

@@ -120,6 +120,7 @@ int create_mismatch() {
     mb_comm* again;
     CHECK(table->create(nullptr, board.ids[2], "pp", rank, 2, ranks, 1, &again) == MB_ERR_PEER);
     CHECK_ERROR("or this id was used before");
+    meet(board, 2);
   });
 }
 

@@ -49,7 +49,9 @@ int Comm::create(const Joining& who, Comm** out) {
     status = comm->wait(header->attached, all_joined,
                         [&](int r) { return !joined(r) || !process_alive(comm->segment_.member(r).process); });
   }
-  if (who.rank == 0) release_id(who.id);
+  // Where rank 0 could not allocate, its empty file stays open as long as the process lives, to tell those that come
+  // later what was wrong.
+  if (who.rank == 0 && comm->segment_.header) release_id(who.id);
   if (status != MB_OK) {
     delete comm;
     return status;

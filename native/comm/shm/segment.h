@@ -115,7 +115,8 @@ class Segment {
 
 // Opens the file of a new group and describes it in the id; this process keeps it open until it joins as rank 0.
 int make_id(uint8_t id[128]);
-// Closes rank 0's descriptor, once all have joined or one has failed. Harmless when it is not this process's.
+// Closes rank 0's descriptor, once all have joined or it has given up waiting for them. Harmless when it is not this
+// process's.
 void release_id(const uint8_t id[128]);
 
 // "group tp [0,1,2,3]", for error texts.

@@ -1,5 +1,6 @@
 // Comm's waits. Included by the files that wait.
 #pragma once
+#include <sched.h>
 #include <stdio.h>
 
 #include <algorithm>
@@ -10,6 +11,9 @@ namespace mb::shm {
 
 constexpr int kMinSpins = 32;
 constexpr int kMaxSpins = 4096;  // about 50 to 100 us
+// Where ranks outnumber cores, giving a peer the core at once is several times cheaper than sleeping and being woken.
+// No more than this: yielding over and over loses the core to whatever else computes on the machine.
+constexpr int kYields = 2;
 // A sleeper looks for dead peers this often, so a death is known within about that.
 constexpr int64_t kPeerCheckNs = 10'000'000;
 
@@ -24,6 +28,10 @@ int Comm::wait(Signal& signal, Done done, Needs needs) {
   }
   // Spinning did not pay: either the peers are late or they need this core to arrive.
   spins_ = std::max(spins_ / 2, kMinSpins);
+  for (int i = 0; i < kYields; i++) {
+    sched_yield();
+    if (done()) return MB_OK;
+  }
   const int64_t start = now_ns();
   int64_t checked = start;
   while (true) {
