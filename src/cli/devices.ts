@@ -1,9 +1,8 @@
 import { existsSync, readdirSync } from 'node:fs';
-import { join } from 'node:path';
 import type { DeviceKind } from '../config/layout.js';
 import type { RunConfig } from '../config/schema.js';
+import { cudaEnginePath } from '../engine/open-device.js';
 import { MbridgeError } from '../errors.js';
-import { packageRoot } from '../run/package-root.js';
 
 type Env = Readonly<Record<string, string | undefined>>;
 
@@ -20,11 +19,6 @@ export function visibleGpus(env: Env = process.env, deviceFolder = '/dev'): numb
   return Math.min(present, end < 0 ? entries.length : end);
 }
 
-/** Whether the CUDA engine was built with this package. */
-function hasCudaEngine(): boolean {
-  return existsSync(join(packageRoot(), 'native', 'build', 'libmbridge_cuda.so'));
-}
-
 /** Processes where nobody says how many: one a GPU. */
 export function defaultProcesses(device: DeviceKind): number {
   return device === 'cuda' ? Math.max(1, visibleGpus()) : 1;
@@ -34,7 +28,7 @@ export function defaultProcesses(device: DeviceKind): number {
 export function chooseDevice(cfg: RunConfig): DeviceKind {
   const gpus = visibleGpus();
   if (cfg.dist.device === 'cpu') return 'cpu';
-  if (gpus > 0 && hasCudaEngine()) return 'cuda';
+  if (gpus > 0 && existsSync(cudaEnginePath())) return 'cuda';
   if (cfg.dist.device === 'auto') return 'cpu';
   const found = gpus === 0 ? 'no NVIDIA GPU is visible here' : 'the CUDA engine is not built';
   throw new MbridgeError('environment', 'MB_DEVICE', `device cuda is asked for, but ${found}`, {
