@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { relative } from 'node:path';
+import { formatRanks } from '../comm/store-protocol.js';
 import { StoreServer } from '../comm/store-server.js';
 import { EXIT, MbridgeError } from '../errors.js';
 import { ENV, type StopSignal } from '../run/messages.js';
@@ -100,6 +101,9 @@ async function superviseRun(
       failed: () => {
         supervisor.fail();
       },
+      done: (rank) => {
+        supervisor.done(rank);
+      },
     };
     for (const rank of plan.ranks) workers.push(new WorkerProcess(rank, extraEnv, runDir, listener));
     const supervision = await supervisor.wait();
@@ -131,9 +135,9 @@ function conclude(supervision: Supervision, plan: ProcessPlan, output: RunOutput
     output.result({ ok: false, exit_code: cause.exitCode, error: { rank, step, code, message, hint }, ...ending });
     return cause.exitCode;
   }
+  if (stubborn.length > 0) output.warn(`rank ${formatRanks(stubborn)} did not end in time and was killed`);
   if (signal !== 'no') {
     const exitCode = signalExitCode(signal);
-    if (stubborn.length > 0) output.warn(`rank ${stubborn.join(', ')} did not stop in time and was killed`);
     output.result({ ok: false, exit_code: exitCode, signal, ...ending });
     return exitCode;
   }

@@ -30,8 +30,9 @@ export function findRootCause(exits: readonly WorkerExit[]): RootCause | undefin
   return { ...describe(first), others: describeOthers(exits, first.rank) };
 }
 
-function isOrderly(exit: WorkerExit): boolean {
-  return exit.done && exit.code === 0;
+/** Its work was done, and its exit was clean or had to be forced. */
+export function isOrderly(exit: WorkerExit): boolean {
+  return exit.done && (exit.code === 0 || exit.ended);
 }
 
 function isPrimary(exit: WorkerExit): boolean {

@@ -1,4 +1,5 @@
 import { SIGNAL_ECHO_MS, type StopSignal } from '../run/messages.js';
+import { isOrderly } from './root-cause.js';
 import type { WorkerExit, WorkerProcess } from './worker-process.js';
 
 /** After the first failure, the others get this long to fail by themselves: each can then say what it saw. */
@@ -11,7 +12,7 @@ export interface Supervision {
   exits: WorkerExit[];
   /** The first signal that asked the run to stop. */
   stop: 'no' | StopSignal;
-  /** Ranks that did not stop in the grace period. */
+  /** Ranks that did not end in the grace period, and were killed. */
   stubborn: number[];
 }
 
@@ -22,7 +23,7 @@ export class Supervisor {
   readonly #timers: NodeJS.Timeout[] = [];
   #stop: 'no' | StopSignal = 'no';
   #stopTime = 0;
-  #stubborn: number[] = [];
+  readonly #stubborn: number[] = [];
   #failing = false;
 
   constructor(workers: readonly WorkerProcess[], graceMs: number) {
@@ -34,7 +35,7 @@ export class Supervisor {
     const exits = await Promise.all(
       this.#workers.map(async (worker) => {
         const exit = await worker.exited;
-        if (!exit.done || exit.code !== 0) this.fail();
+        if (!isOrderly(exit)) this.fail();
         return exit;
       }),
     );
@@ -65,14 +66,27 @@ export class Supervisor {
     this.#stopTime = performance.now();
     for (const worker of this.#running()) worker.ask(signal);
     this.#after(this.#graceMs, () => {
-      this.#stubborn = this.#running().map((worker) => worker.rank);
-      this.killAll();
+      this.#killStubborn(this.#running());
     });
     return 'asked';
   }
 
+  /** A worker's work is done: what is left of it (a library's clean-up) may hang, but not for ever. */
+  done(rank: number): void {
+    this.#after(this.#graceMs, () => {
+      this.#killStubborn(this.#running().filter((worker) => worker.rank === rank));
+    });
+  }
+
   killAll(): void {
     for (const worker of this.#running()) worker.end('SIGKILL');
+  }
+
+  #killStubborn(workers: readonly WorkerProcess[]): void {
+    for (const worker of workers) {
+      this.#stubborn.push(worker.rank);
+      worker.end('SIGKILL');
+    }
   }
 
   #running(): WorkerProcess[] {

@@ -35,6 +35,8 @@ export interface WorkerListener {
   progress(rank: number, step: number): void;
   /** It has failed; its exit follows, unless that hangs. */
   failed(rank: number): void;
+  /** Its work is done; its exit follows, unless that hangs. */
+  done(rank: number): void;
 }
 
 const TAIL_LINES = 20;
@@ -130,6 +132,7 @@ export class WorkerProcess {
       case 'done':
         this.#done = true;
         this.#stopped = message.stopped;
+        listener.done(this.rank);
     }
   }
 

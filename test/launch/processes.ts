@@ -62,12 +62,12 @@ export class Running {
   }
 }
 
-/** Starts a launcher with workers of `test/launch/workers`. */
+/** Starts a launcher with workers of `test/launch/workers`; `job.env` is added to its environment. */
 export function startLaunch(worker: string, job: Record<string, unknown>, test: Record<string, unknown> = {}): Running {
-  const { train_iters = 3, ...rest } = job;
+  const { train_iters = 3, env = {}, ...rest } = job;
   const config = { train: { train_iters }, dist: { timeout_s: 20 }, logger: { log_dir: null }, test };
   const full = { runDir: join(temporaryFolder(), 'run'), workerModule: workerModule(worker), config, ...rest };
-  return new Running([process.execPath, SCRIPT, JSON.stringify(full)]);
+  return new Running([process.execPath, SCRIPT, JSON.stringify(full)], env as Record<string, string>);
 }
 
 export async function waitFor<T>(what: string, probe: () => T | undefined, timeoutMs = 10_000): Promise<T> {
@@ -102,4 +102,12 @@ function parentOf(pid: number): number | undefined {
   } catch {
     return undefined;
   }
+}
+
+/** Lines of JSON. */
+export function jsonLines(text: string): Record<string, unknown>[] {
+  return text
+    .split('\n')
+    .filter((line) => line !== '')
+    .map((line) => JSON.parse(line) as Record<string, unknown>);
 }

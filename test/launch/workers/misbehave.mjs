@@ -60,7 +60,9 @@ export const ACTS = {
     ctx.emit({ type: 'pids', worker: process.pid, child: child.pid });
     for (;;) await sleep(1000);
   },
-  done: () => undefined,
+  'done, but its exit hangs': () => {
+    process.on('exit', block);
+  },
 };
 
 export async function runWorker(ctx) {
