@@ -63,6 +63,7 @@ const CASES: [name: string, exits: WorkerExit[], expected: object | undefined][]
     exits(DONE, { done: true, code: 139 }),
     { rank: 1, code: 'MB_WORKER_CRASHED', exitCode: 5 },
   ],
+  ['done, but we had to force its exit', exits({ ...STOPPED, done: true }), undefined],
   [
     'never started',
     exits(DONE, { code: null, spawnError: 'spawn EAGAIN' }),
