@@ -81,16 +81,18 @@ describe('errors: one clear line, the right exit code, no stack', () => {
 
 describe('help', () => {
   test('names the commands and exit codes, quickly', async () => {
-    // The best of several: other tests may hold the cores for seconds.
+    // Processor time, not the clock's: other tests hold the cores, and help waits for nothing else.
+    const report = 'process.on("exit",()=>{const{user,system}=process.cpuUsage();console.error((user+system)/1000)})';
+    const env = { NODE_OPTIONS: `--import=data:text/javascript,${encodeURIComponent(report)}` };
     let best = Infinity;
-    for (let i = 0; i < 40 && best >= 200; i++) {
-      const start = performance.now();
-      const { exitCode, stdout } = await mbridge(['--help']);
-      best = Math.min(best, performance.now() - start);
+    for (let i = 0; i < 5; i++) {
+      const { exitCode, stdout, stderr } = await mbridge(['--help'], env);
+      best = Math.min(best, Number(stderr));
       expect(exitCode).toBe(0);
       for (const text of ['pretrain', 'recipes', 'plan', 'grid', 'show-config', '128+n'])
         expect(stdout).toContain(text);
     }
+    expect(best).toBeGreaterThan(0);
     expect(best).toBeLessThan(200);
   });
 
