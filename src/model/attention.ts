@@ -92,6 +92,7 @@ export class Attention {
     const [lse, dQkv] = [this.lse(microBatch), temp.dQkv];
     ops.attentionBwd({ qkv, out, lse, dout: temp.dOut, dqkv: dQkv, ws: env.attentionWorkspace }, this.sizes);
     const { heads, kvHeads, tokens } = env.sizes;
+    const [accumulate] = [qNorm.accumulates(), kNorm.accumulates()];
     ops.qknormRopeBwd(
       {
         dqkv: dQkv,
@@ -106,7 +107,7 @@ export class Attention {
         ws: env.reduceWorkspace(2 * env.shape.headDim),
       },
       { tokens, heads, kvHeads, headDim: env.shape.headDim },
-      qNorm.accumulates() && kNorm.accumulates(),
+      accumulate,
     );
     ops.linearDgrad(dQkv, wQkv.data, temp.wide);
     const dx = tp.startReduce(temp.wide, temp.narrow);

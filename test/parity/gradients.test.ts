@@ -31,10 +31,17 @@ const LAYOUTS: Layout[] = [
 ];
 
 /** Runs one forward and backward on a layout, and puts the whole model's gradients and logits together. */
-async function dumpOf(fixture: Fixture, layout: Layout): Promise<{ grads: Map<string, Float32Array>; logits: Float32Array }> {
+async function dumpOf(
+  fixture: Fixture,
+  layout: Layout,
+): Promise<{ grads: Map<string, Float32Array>; logits: Float32Array }> {
   const folder = mkdtempSync(join(tmpdir(), 'mbridge-gradients-'));
   const { tp, pp, dp, set = [] } = layout;
-  const flag = (path: string, value: unknown): { path: string; value: unknown; place: string } => ({ path, value, place: path });
+  const flag = (path: string, value: unknown): { path: string; value: unknown; place: string } => ({
+    path,
+    value,
+    place: path,
+  });
   try {
     const config = resolveConfig({
       recipe: { name: 'fixture', config: fixtureConfig(fixture) },
@@ -43,6 +50,7 @@ async function dumpOf(fixture: Fixture, layout: Layout): Promise<{ grads: Map<st
         flag('model.pipeline_model_parallel_size', pp),
         // Whole gradients on every replica.
         flag('ddp.data_parallel_sharding_strategy', 'no_shard'),
+        flag('optimizer.use_distributed_optimizer', false),
         ...set.map((text) => flag(text.split('=')[0]!, JSON.parse(text.split('=')[1]!))),
       ],
     });
@@ -66,7 +74,11 @@ async function dumpOf(fixture: Fixture, layout: Layout): Promise<{ grads: Map<st
   }
 }
 
-function assemble(fixture: Fixture, { tp, pp, dp }: Layout, run: string): { grads: Map<string, Float32Array>; logits: Float32Array } {
+function assemble(
+  fixture: Fixture,
+  { tp, pp, dp }: Layout,
+  run: string,
+): { grads: Map<string, Float32Array>; logits: Float32Array } {
   const { batch, seq } = fixture.trajectory;
   const { vocabSize } = fixture.shape;
   const grads = new Map<string, Float32Array>();

@@ -64,6 +64,7 @@ export async function trainSteps(config: unknown, { tp, pp, dp, set = [] }: Layo
 
 /** Largest relative distance of a metric over the steps. */
 export function farthest(steps: readonly Step[], reference: readonly Step[], key: 'loss' | 'grad_norm' | 'lr'): number {
-  if (steps.length !== reference.length) throw new Error(`${steps.length} steps where ${reference.length} are expected`);
+  if (steps.length !== reference.length)
+    throw new Error(`${steps.length} steps where ${reference.length} are expected`);
   return Math.max(...steps.map((step, i) => Math.abs(step[key] - reference[i]![key]) / Math.abs(reference[i]![key])));
 }

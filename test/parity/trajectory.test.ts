@@ -41,7 +41,12 @@ const MORE: Layout[] = [
   { tp: 2, pp: 2, dp: 1, set: [VPP_2] },
   { tp: 1, pp: 2, dp: 2, set: [VPP_2, MICRO_2] },
   { tp: 2, pp: 2, dp: 2, set: UNEVEN },
-  { tp: 1, pp: 1, dp: 2, set: ['ddp.data_parallel_sharding_strategy=no_shard'] },
+  {
+    tp: 1,
+    pp: 1,
+    dp: 2,
+    set: ['ddp.data_parallel_sharding_strategy=no_shard', 'optimizer.use_distributed_optimizer=false'],
+  },
   { tp: 1, pp: 1, dp: 1, set: ['model.recompute_granularity=selective'] },
   { tp: 2, pp: 2, dp: 1, set: ['model.recompute_granularity=full'] },
 ];

@@ -17,7 +17,12 @@ export async function runWorker(context) {
   const { tp, cp, dp, pp } = validateLayout(cfg, worldSize);
   const device = openDevice(context.device, context.localRank, context.threads);
   const runtime = new CommRuntime({ rank, device, store: context.store, timeoutSeconds: 60 });
-  const grid = new HyperCommGrid({ shape: [tp, cp, dp, pp], dimNames: ['tp', 'cp', 'dp', 'pp'], worldSize, backend: 'nccl' });
+  const grid = new HyperCommGrid({
+    shape: [tp, cp, dp, pp],
+    dimNames: ['tp', 'cp', 'dp', 'pp'],
+    worldSize,
+    backend: 'nccl',
+  });
   const pgCollection = await ProcessGroupCollection.fromGrid(grid, runtime);
   const model = await provideDistributedModel(cfg, { pgCollection, device });
   const { optimizer } = setupOptimizer(cfg, model, { pgCollection });
