@@ -1,0 +1,72 @@
+#include <cstring>
+
+#include "tests/harness.h"
+
+namespace mbt {
+namespace {
+
+void info(Context& c, int) {
+  mb_device_info found;
+  c.is(c.table->info(c.device, &found) == MB_OK && found.name[0] != '\0', "info has no name");
+  c.is(found.total_bytes > 0 && found.free_bytes > 0 && found.free_bytes <= found.total_bytes, "memory sizes");
+  int count = 0;
+  c.is(c.table->device_count(&count) == MB_OK && count >= 1, "device_count");
+  c.is(c.table->describe()[0] == '{', "describe is not JSON");
+}
+
+void memory(Context& c, int) {
+  void* ptr = nullptr;
+  c.is(c.table->alloc(c.device, int64_t{1} << 50, MB_MEM_DEVICE, &ptr) == MB_ERR_MEMORY, "a petabyte was granted");
+  c.is(std::string(c.table->last_error()).find("1125899906842624") != std::string::npos,
+       std::string("the text does not name the bytes: ") + c.table->last_error());
+  for (const int kind : {MB_MEM_DEVICE, MB_MEM_HOST_PINNED}) {
+    c.is(c.table->alloc(c.device, 100003, kind, &ptr) == MB_OK, "alloc");
+    c.is(reinterpret_cast<uintptr_t>(ptr) % 64 == 0, "alignment");
+    c.table->release(c.device, ptr, kind);
+  }
+}
+
+void transfers(Context& c, int) {
+  const Tensor a(c, c.random.uniforms(1000), MB_F32);
+  const Tensor b(c, 1000, MB_F32);
+  const mb_buf from = a.buf(), to = b.buf(), small = a.part(0, 10);
+  c.is(c.table->copy(c.device, 0, &from, &to) == MB_OK, "copy");
+  c.equal("copy", b.read(), a.values());
+  c.is(c.table->copy(c.device, 0, &small, &to) == MB_ERR_ARGUMENT, "a copy of unequal sizes");
+
+  int64_t tickets[16];
+  for (int64_t& ticket : tickets) c.is(c.table->fetch_begin(c.device, 0, &small, &ticket) == MB_OK, "fetch_begin");
+  int64_t more = 0;
+  c.is(c.table->fetch_begin(c.device, 0, &small, &more) == MB_ERR_ARGUMENT, "a 17th fetch");
+  for (int i = 15; i >= 0; --i) {
+    float found[10];
+    c.is(c.table->fetch_wait(c.device, tickets[i], found) == MB_OK, "fetch_wait");
+    c.equal("fetch", Values(found, found + 10), Values(a.values().begin(), a.values().begin() + 10));
+  }
+  float unused[10];
+  c.is(c.table->fetch_wait(c.device, tickets[0], unused) == MB_ERR_ARGUMENT, "a ticket was waited for twice");
+  const Tensor large(c, 65537, MB_U8);
+  const mb_buf beyond = large.buf();
+  c.is(c.table->fetch_begin(c.device, 0, &beyond, &more) == MB_ERR_ARGUMENT, "a fetch of more than 64 KiB");
+}
+
+void events(Context& c, int) {
+  double ms = -1;
+  c.is(c.table->record(c.device, 0, 3) == MB_OK && c.table->wait(c.device, 1, 3) == MB_OK, "record, wait");
+  const Tensor x(c, c.random.uniforms(100000), MB_F32);
+  c.run(MB_OP_SCALE, {&x}, {100000, 2});
+  c.is(c.table->record(c.device, 0, 255) == MB_OK && c.table->synchronize(c.device) == MB_OK, "record, synchronize");
+  c.is(c.table->elapsed_ms(c.device, 3, 255, &ms) == MB_OK && ms > 0 && ms < 60000, "elapsed_ms");
+  c.is(c.table->record(c.device, 0, 256) == MB_ERR_ARGUMENT, "event 256");
+}
+
+}  // namespace
+
+const std::vector<Case> device_cases = {
+    {"info", info, false},
+    {"memory", memory, false},
+    {"transfers", transfers, false},
+    {"events", events, false},
+};
+
+}  // namespace mbt

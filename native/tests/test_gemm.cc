@@ -1,0 +1,107 @@
+#include "tests/harness.h"
+
+namespace mbt {
+namespace {
+
+struct Size {
+  int64_t m, n, k;
+};
+
+struct Variant {
+  double alpha, beta;
+  bool in_place;  // C is D
+  int64_t pad;    // leading dimensions beyond the columns
+};
+
+Values matrix(Context& c, int64_t rows, int64_t ld) { return c.random.uniforms(rows * ld); }
+
+void one(Context& c, Size z, bool ta, bool tb, Variant v, int in, int out) {
+  const int64_t lda = (ta ? z.m : z.k) + v.pad;
+  const int64_t ldb = (tb ? z.k : z.n) + 2 * v.pad;
+  const int64_t ldc = z.n + (v.in_place ? v.pad : 3 * v.pad);
+  const int64_t ldd = z.n + v.pad;
+  const Tensor a(c, matrix(c, ta ? z.k : z.m, lda), in);
+  const Tensor b(c, matrix(c, tb ? z.n : z.k, ldb), in);
+  const Tensor other(c, matrix(c, z.m, ldc), out);
+  Tensor d(c, z.m * ldd, out);
+  const Values before = matrix(c, z.m, ldd);
+  d.write(before);
+  const Tensor* from = v.beta == 0 ? nullptr : v.in_place ? &d : &other;
+  const Values base = from == nullptr ? Values() : from->values();
+
+  Values expected = d.values();  // what lies between the rows stays
+  for (int64_t i = 0; i < z.m; ++i) {
+    for (int64_t j = 0; j < z.n; ++j) {
+      double sum = 0;
+      for (int64_t k = 0; k < z.k; ++k) {
+        sum += a.values()[static_cast<size_t>(ta ? k * lda + i : i * lda + k)] *
+               b.values()[static_cast<size_t>(tb ? j * ldb + k : k * ldb + j)];
+      }
+      const double add = from == nullptr ? 0 : v.beta * base[static_cast<size_t>(i * ldc + j)];
+      expected[static_cast<size_t>(i * ldd + j)] = v.alpha * sum + add;
+    }
+  }
+  c.run(MB_OP_GEMM, {&a, &b, from, &d},
+        {double(z.m), double(z.n), double(z.k), double(ta), double(tb), double(lda), double(ldb), double(ldc), double(ldd),
+         v.alpha, v.beta});
+  const Values found = d.read();
+  char what[160];
+  snprintf(what, sizeof(what), "m %lld n %lld k %lld ta %d tb %d alpha %g beta %g in place %d pad %lld", (long long)z.m,
+           (long long)z.n, (long long)z.k, ta, tb, v.alpha, v.beta, v.in_place, (long long)v.pad);
+  // bf16 products are exact in float32, so a float32 output of bf16 inputs meets the float32 bar.
+  c.close(what, found, expected, tolerance(out, z.k));
+  bool kept = true;
+  for (int64_t i = 0; i < z.m; ++i) {
+    for (int64_t j = z.n; j < ldd; ++j) {
+      const size_t at = static_cast<size_t>(i * ldd + j);
+      kept = kept && found[at] == expected[at];
+    }
+  }
+  c.is(kept, std::string(what) + ": wrote between rows");
+}
+
+const Size kSizes[] = {{1, 1, 1}, {3, 5, 7}, {12, 32, 16}, {17, 33, 65}, {130, 97, 300}, {9, 2100, 40}, {300, 20, 600}};
+const Variant kVariants[] = {{1, 0, false, 0}, {0.5, 0, false, 3}, {1, 1, true, 0}, {2, -0.5, false, 5}, {-1, 1, true, 1}};
+
+void sweep(Context& c, int in, int out) {
+  for (const Size& z : kSizes) {
+    for (int transposes = 0; transposes < 4; ++transposes) {
+      for (const Variant& v : kVariants) one(c, z, transposes & 1, transposes & 2, v, in, out);
+    }
+  }
+}
+
+void gemm(Context& c, int act) { sweep(c, act, act); }
+
+void gemm_to_f32(Context& c, int) {
+  if (c.cuda()) sweep(c, MB_BF16, MB_F32);
+}
+
+// beta 0 must not read D or C: they hold NaN.
+void gemm_poisoned(Context& c, int act) {
+  const Tensor a(c, c.random.uniforms(40 * 24), act);
+  const Tensor b(c, c.random.uniforms(24 * 56), act);
+  const Tensor d(c, 40 * 56, act);
+  c.run(MB_OP_GEMM, {&a, &b, &d, &d}, {40, 56, 24, 0, 0, 24, 56, 56, 56, 1, 0});
+  Values expected(40 * 56, 0.0);
+  for (size_t i = 0; i < 40; ++i) {
+    for (size_t k = 0; k < 24; ++k) {
+      for (size_t j = 0; j < 56; ++j) expected[i * 56 + j] += a.values()[i * 24 + k] * b.values()[k * 56 + j];
+    }
+  }
+  c.close("D", d.read(), expected, tolerance(act, 24));
+}
+
+// The sizes of a real step, with the long sums of a weight gradient.
+void gemm_long(Context& c, int act) { one(c, {70, 66, 9000}, true, false, {1, 1, true, 0}, act, act); }
+
+}  // namespace
+
+const std::vector<Case> gemm_cases = {
+    {"gemm", gemm, true},
+    {"gemm bf16 to f32", gemm_to_f32, false},
+    {"gemm over poison", gemm_poisoned, true},
+    {"gemm with a long sum", gemm_long, true},
+};
+
+}  // namespace mbt

@@ -1,0 +1,102 @@
+#include <algorithm>
+#include <cmath>
+#include <memory>
+
+#include "tests/harness.h"
+
+namespace mbt {
+namespace {
+
+struct Shape {
+  int64_t tokens, vocab, shards;
+  double spread;
+};
+const Shape kShapes[] = {{1, 2, 1, 1}, {5, 7, 1, 3}, {40, 130, 2, 3}, {9, 5003, 1, 30}, {130, 96, 3, 200}};
+
+// Loss and gradient of a vocabulary in equal shards, in the order of calls that a model makes.
+void cross_entropy(Context& c, int act) {
+  for (const Shape& z : kShapes) {
+    const size_t tokens = size_t(z.tokens);
+    const int64_t cols = z.vocab / z.shards;
+    const Values all = rounded(c.random.uniforms(z.tokens * cols * z.shards, -z.spread, z.spread), act);
+    Values targets(tokens), mask(tokens);
+    for (size_t t = 0; t < tokens; ++t) {
+      targets[t] = double(c.random.below(cols * z.shards));
+      mask[t] = t % 5 == 3 ? 0 : t % 7 == 2 ? 0.5 : 1;
+      if (mask[t] == 0 && t % 2 == 0) targets[t] = -100;  // what ignored tokens often hold
+    }
+    const Tensor target(c, targets, MB_I32);
+    const Tensor masks(c, mask, MB_F32);
+
+    std::vector<std::unique_ptr<Tensor>> logits, stats;
+    for (int64_t shard = 0; shard < z.shards; ++shard) {
+      Values part;
+      for (size_t t = 0; t < tokens; ++t) {
+        const auto row = all.begin() + int64_t(t) * cols * z.shards + shard * cols;
+        part.insert(part.end(), row, row + cols);
+      }
+      logits.push_back(std::make_unique<Tensor>(c, part, act));
+      stats.push_back(std::make_unique<Tensor>(c, 3 * z.tokens, MB_F32));
+      c.run(MB_OP_CE_STATS, {logits.back().get(), &target, stats.back().get()},
+            {double(z.tokens), double(cols), double(shard * cols)});
+    }
+    // What the group's collectives do.
+    Values gmax(tokens, -INFINITY);
+    for (const auto& s : stats) {
+      const Values found = s->read();
+      for (size_t t = 0; t < tokens; ++t) gmax[t] = std::max(gmax[t], found[t]);
+    }
+    const Tensor highest(c, gmax, MB_F32);
+    Values sums(2 * tokens, 0.0);
+    for (const auto& s : stats) {
+      c.run(MB_OP_CE_RESCALE, {s.get(), &highest}, {double(z.tokens)});
+      const Values found = s->read();
+      for (size_t i = 0; i < 2 * tokens; ++i) sums[i] += found[tokens + i];
+    }
+    const Tensor total(c, sums, MB_F32);
+
+    double loss = 0, count = 0;
+    Values expected_rows(tokens), expected_max(tokens), expected_sums(2 * tokens, 0.0);
+    Values gradient(all.size());
+    for (size_t t = 0; t < tokens; ++t) {
+      const double* x = &all[t * size_t(cols * z.shards)];
+      const double m = *std::max_element(x, x + cols * z.shards);
+      double sum = 0;
+      for (int64_t i = 0; i < cols * z.shards; ++i) sum += std::exp(x[i] - m);
+      const int64_t at = int64_t(targets[t]);
+      expected_max[t] = m;
+      expected_sums[t] = sum;
+      expected_sums[tokens + t] = at >= 0 ? x[at] : 0;
+      expected_rows[t] = mask[t] == 0 ? 0 : (std::log(sum) + m - x[at]) * mask[t];
+      loss += expected_rows[t];
+      count += mask[t];
+      for (int64_t i = 0; i < cols * z.shards; ++i) {
+        gradient[t * size_t(cols * z.shards) + size_t(i)] = (std::exp(x[i] - m) / sum - (i == at ? 1 : 0)) * mask[t];
+      }
+    }
+    c.equal("max", gmax, expected_max);
+    c.close("sums", sums, expected_sums, tolerance(MB_F32));
+
+    for (int64_t shard = 0; shard < z.shards; ++shard) {
+      const Tensor acc(c, Values{10, 20}, MB_F32);
+      const Tensor rows(c, z.tokens, MB_F32);
+      const Tensor& x = *logits[size_t(shard)];
+      c.run(MB_OP_CE_GRAD, {&x, &target, &masks, &highest, &total, &acc, &rows},
+            {double(z.tokens), double(cols), double(shard * cols)});
+      Values part;
+      for (size_t t = 0; t < tokens; ++t) {
+        const auto row = gradient.begin() + int64_t(t) * cols * z.shards + shard * cols;
+        part.insert(part.end(), row, row + cols);
+      }
+      c.close("dlogits", x.read(), part, tolerance(act));
+      c.close("rowloss", rows.read(), expected_rows, tolerance(MB_F32));
+      c.close("acc", acc.read(), {10 + loss, 20 + count}, tolerance(MB_F32));
+    }
+  }
+}
+
+}  // namespace
+
+const std::vector<Case> loss_cases = {{"cross entropy", cross_entropy, true}};
+
+}  // namespace mbt

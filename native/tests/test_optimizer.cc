@@ -1,0 +1,167 @@
+#include <cmath>
+
+#include "core/philox.h"
+#include "tests/harness.h"
+
+namespace mbt {
+namespace {
+
+constexpr double kPi = 3.14159265358979323846;
+
+struct Schedule {
+  int style;  // 0 constant, 1 linear, 2 cosine, 3 WSD
+  double warmup, decay, wsd;
+};
+
+// Tabulated from the definition, not from the implementation: fraction of the way from lr to min_lr at update n.
+double expected_lr(const Schedule& s, double lr, double min_lr, int n) {
+  if (s.warmup > 0 && n <= s.warmup) return lr * n / s.warmup;
+  double fraction = 0;
+  const double progress = std::fmin(1.0, (n - s.warmup) / (s.decay - s.warmup));
+  if (s.style == 1) fraction = progress;
+  if (s.style == 2) fraction = (1 - std::cos(kPi * progress)) / 2;
+  if (s.style == 3) fraction = std::fmin(1.0, std::fmax(0.0, (n - (s.decay - s.wsd)) / s.wsd));
+  return lr + (min_lr - lr) * fraction;
+}
+
+void optimizer_prepare(Context& c, int) {
+  const double lr = 3e-4, min_lr = 2e-5, beta1 = 0.9, beta2 = 0.95;
+  for (const Schedule& s : {Schedule{0, 4, 10, 0}, Schedule{1, 0, 12, 0}, Schedule{2, 3, 12, 0}, Schedule{3, 2, 14, 5}}) {
+    for (const double clip : {0.0, 1.0}) {
+      Tensor normsq(c, 1, MB_F32);
+      Tensor acc(c, 2, MB_F32);
+      const Tensor state(c, Values(MB_STATE_COUNT, 0.0), MB_F64);
+      int step = 0;
+      int skipped = 0;
+      double last_lr = 0;
+      for (int call = 1; call <= 20; ++call) {
+        const bool bad = call == 3 || call == 4 || call == 17;
+        const double tokens = 50 + call;
+        normsq.write({bad ? (call == 4 ? std::nan("") : double(INFINITY)) : call * 500.0});
+        acc.write({tokens * 2.5, tokens});
+        c.run(MB_OP_OPTIMIZER_PREPARE, {&normsq, &acc, &state},
+              {clip, beta1, beta2, lr, min_lr, s.warmup, s.decay, double(s.style), s.wsd});
+        const Values found = state.read();
+        skipped = bad ? skipped + 1 : 0;
+        if (!bad) {
+          ++step;
+          last_lr = expected_lr(s, lr, min_lr, step);
+          const double norm = std::sqrt(normsq.values()[0]) / tokens;
+          c.close("norm", {found[MB_STATE_GRAD_NORM]}, {norm}, 1e-6);
+          const double factor = clip == 0 ? 1 : std::fmin(1.0, clip / (norm + 1e-6));
+          c.close("scale", {found[MB_STATE_SCALE]}, {factor / tokens}, 1e-6);
+        }
+        c.close("lr", {found[MB_STATE_LR]}, {last_lr}, 1e-9);
+        c.close("loss", {found[MB_STATE_LOSS]}, {2.5}, 1e-6);
+        c.equal("tokens, step, skip, skipped in a row",
+                {found[MB_STATE_TOKENS], found[MB_STATE_STEP], found[MB_STATE_SKIP], found[MB_STATE_SKIPPED_IN_ROW]},
+                {tokens, double(step), double(bad), double(skipped)});
+        c.close("bias", {found[MB_STATE_BIAS1], found[MB_STATE_BIAS2]},
+                {1 - std::pow(beta1, step), 1 - std::pow(beta2, step)}, 1e-9);
+      }
+    }
+  }
+}
+
+void adamw(Context& c, int act) {
+  const double beta1 = 0.9, beta2 = 0.95, eps = 1e-8, decay = 0.1;
+  for (const int64_t n : {1, 17, 5000}) {
+    for (const bool separate : {true, false}) {
+      if (!separate && act == MB_BF16) continue;  // out is p only where both are float32
+      const size_t count = size_t(n);
+      const Tensor p(c, c.random.uniforms(n), MB_F32);
+      const Tensor m(c, Values(count, 0.0), MB_F32);
+      const Tensor v(c, Values(count, 0.0), MB_F32);
+      const Tensor other(c, n, act);
+      const Tensor& out = separate ? other : p;
+      Values rp = p.values(), rm(count, 0.0), rv(count, 0.0);
+      for (int step = 1; step <= 3; ++step) {
+        const Tensor g(c, c.random.uniforms(n, -5, 5), MB_F32);
+        Values state(MB_STATE_COUNT, 0.0);
+        const double lr = 0.01 * step, scale = 0.25;
+        state[MB_STATE_LR] = lr;
+        state[MB_STATE_SCALE] = scale;
+        state[MB_STATE_STEP] = step;
+        state[MB_STATE_BIAS1] = 1 - std::pow(beta1, step);
+        state[MB_STATE_BIAS2] = 1 - std::pow(beta2, step);
+        const Tensor on_device(c, state, MB_F64);
+        c.run(MB_OP_ADAMW, {&p, &m, &v, &g, &out, &on_device}, {double(n), beta1, beta2, eps, decay});
+        for (size_t i = 0; i < count; ++i) {
+          const double x = g.values()[i] * scale;
+          rm[i] = beta1 * rm[i] + (1 - beta1) * x;
+          rv[i] = beta2 * rv[i] + (1 - beta2) * x * x;
+          rp[i] -= lr * decay * rp[i];
+          rp[i] -= lr * (rm[i] / state[MB_STATE_BIAS1]) / (std::sqrt(rv[i] / state[MB_STATE_BIAS2]) + eps);
+        }
+        c.close("p", p.read(), rp, tolerance(MB_F32));
+        c.close("m", m.read(), rm, tolerance(MB_F32));
+        c.close("v", v.read(), rv, tolerance(MB_F32));
+        c.equal("out", out.read(), rounded(p.read(), act));
+      }
+      // A skipped update changes nothing.
+      const Values before = p.read(), first = m.read(), second = v.read();
+      const Tensor g(c, Values(count, std::nan("")), MB_F32);
+      Values state(MB_STATE_COUNT, 0.0);
+      state[MB_STATE_SKIP] = 1;
+      const Tensor on_device(c, state, MB_F64);
+      c.run(MB_OP_ADAMW, {&p, &m, &v, &g, &out, &on_device}, {double(n), beta1, beta2, eps, decay});
+      c.equal("p after a skip", p.read(), before);
+      c.equal("m after a skip", m.read(), first);
+      c.equal("v after a skip", v.read(), second);
+    }
+  }
+}
+
+void philox_vectors(Context& c, int) {
+  // Known answers published with Random123 (kat_vectors): counter, key, output of philox4x32-10.
+  struct Known {
+    uint32_t counter[4], key[2], words[4];
+  };
+  constexpr uint32_t kOnes = 0xffffffffu;
+  for (const Known& k : {Known{{0, 0, 0, 0}, {0, 0}, {0x6627e8d5u, 0xe169c58du, 0xbc57ac4cu, 0x9b00dbd8u}},
+                         Known{{kOnes, kOnes, kOnes, kOnes}, {kOnes, kOnes}, {0x408f276du, 0x41c83b0eu, 0xa20bc7c6u, 0x6d5451fdu}},
+                         Known{{0x243f6a88u, 0x85a308d3u, 0x13198a2eu, 0x03707344u},
+                               {0xa4093822u, 0x299f31d0u},
+                               {0xd16cfe09u, 0x94fdccebu, 0x5001e420u, 0x24126ea1u}}}) {
+    const mb::PhiloxWords found =
+        mb::philox4x32_10(k.counter[0], k.counter[1], k.counter[2], k.counter[3], k.key[0], k.key[1]);
+    for (int i = 0; i < 4; ++i) c.is(found.w[i] == k.words[i], "word " + std::to_string(i));
+  }
+}
+
+void init_normal(Context& c, int act) {
+  struct Block {
+    int64_t rows, cols, row0, col0, gcols;
+  };
+  const double seed_lo = 1234, seed_hi = 7, key_lo = 4000000000.0, key_hi = 99, std = 0.02;
+  for (const Block& z : {Block{1, 1, 0, 0, 1}, Block{7, 9, 0, 0, 9}, Block{30, 11, 500, 13, 4096},
+                         Block{3, 5, int64_t{1} << 22, 4000, 4096}}) {
+    const Tensor out(c, z.rows * z.cols, act);
+    c.run(MB_OP_INIT_NORMAL, {&out},
+          {double(z.rows), double(z.cols), double(z.row0), double(z.col0), double(z.gcols), std, seed_lo, seed_hi, key_lo,
+           key_hi});
+    Values expected;
+    for (int64_t r = 0; r < z.rows; ++r) {
+      for (int64_t i = 0; i < z.cols; ++i) {
+        const uint64_t index = uint64_t((z.row0 + r) * z.gcols + z.col0 + i);
+        const mb::PhiloxWords words = mb::philox4x32_10(uint32_t(index), uint32_t(index >> 32), 0, 0,
+                                                        1234u ^ 4000000000u, 7u ^ 99u);
+        const double u1 = (double(words.w[0]) + 1) / 4294967296.0;
+        const double u2 = double(words.w[1]) / 4294967296.0;
+        expected.push_back(std * std::sqrt(-2 * std::log(u1)) * std::cos(2 * kPi * u2));
+      }
+    }
+    c.close("out", out.read(), expected, tolerance(act));
+  }
+}
+
+}  // namespace
+
+const std::vector<Case> optimizer_cases = {
+    {"optimizer_prepare", optimizer_prepare, false},
+    {"adamw", adamw, true},
+    {"philox known answers", philox_vectors, false},
+    {"init_normal", init_normal, true},
+};
+
+}  // namespace mbt
