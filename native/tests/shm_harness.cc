@@ -25,12 +25,14 @@ int run(int n, const Body& body, std::vector<int> killed) {
     const pid_t pid = fork();
     if (pid == 0) {
       prctl(PR_SET_PDEATHSIG, SIGKILL);
+      while (!board.started.load()) sleep_s(0.0001);
       body(rank, board);
       fflush(nullptr);
       _exit(0);
     }
     board.pids[rank] = pid;
   }
+  board.started.store(1);
   int failures = 0;
   const double start = seconds();
   std::vector<bool> ended(n);

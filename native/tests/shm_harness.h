@@ -22,6 +22,7 @@ struct Board {
   std::atomic<uint32_t> flag[kProcesses];  // free for the test
   std::atomic<int64_t> number[kProcesses];
   int pids[kProcesses];
+  std::atomic<uint32_t> started;  // pids is complete
 };
 
 using Body = std::function<void(int rank, Board& board)>;

@@ -91,29 +91,32 @@ int exact_fit() {
   });
 }
 
-// All members are killed: while some still join, and in the middle of collectives.
+// All members kill each other: by turns while some still join, and in the middle of a collective.
+void die_together(int rank, Board& board, bool joining) {
+  if (joining && rank == 3) {
+    sleep_s(0.03);
+    for (int r = 0; r < 4; r++) kill(board.pids[r], SIGKILL);
+  }
+  int status;
+  mb_comm* comm = join(board, 0, "tp", first_ranks(4), rank, 20, &status);
+  if (status != MB_OK) sleep_s(10);  // it has seen another die before its turn came
+  std::vector<float> x(300000);
+  const mb_buf buf = buffer(x, MB_F32);
+  for (int i = 0;; i++) {
+    if (rank == 0 && i == 5) {
+      CHECK(used_bytes() >= mb_shm_segment_bytes(4));
+      for (int r = 3; r >= 0; r--) kill(board.pids[r], SIGKILL);
+    }
+    table->all_reduce(comm, 0, &buf, &buf, 300000, MB_SUM);
+  }
+}
+
 int nothing_left() {
   return with_dev_shm(64 << 20, [] {
     int failures = 0;
     for (int round = 0; round < 6; round++) {
-      failures += run(4,
-                      [round](int rank, Board& board) {
-                        if (round % 2 == 0 && rank == 3) {
-                          sleep_s(0.03);
-                          for (int r = 0; r < 4; r++) kill(board.pids[r], SIGKILL);
-                        }
-                        mb_comm* comm = join(board, 0, "tp", first_ranks(4), rank);
-                        std::vector<float> x(300000);
-                        const mb_buf buf = buffer(x, MB_F32);
-                        for (int i = 0;; i++) {
-                          if (rank == 0 && i == 5) {
-                            CHECK(used_bytes() >= mb_shm_segment_bytes(4));
-                            for (int r = 3; r >= 0; r--) kill(board.pids[r], SIGKILL);
-                          }
-                          table->all_reduce(comm, 0, &buf, &buf, 300000, MB_SUM);
-                        }
-                      },
-                      {0, 1, 2, 3});
+      const Body body = [round](int rank, Board& board) { die_together(rank, board, round % 2 == 0); };
+      failures += run(4, body, {0, 1, 2, 3});
       if (used_bytes() != 0) {
         fprintf(stderr, "    %lld bytes of /dev/shm are still in use\n", static_cast<long long>(used_bytes()));
         failures++;

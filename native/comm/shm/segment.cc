@@ -211,18 +211,14 @@ int Segment::make(int fd, const Joining& who) {
 int Segment::await(int fd, const Joining& who) {
   const Id id = read_id(who.id);
   const std::string group = group_text(who.name, who.ranks, who.size);
-  const int64_t bytes = Segment::bytes(who.size);
   const int64_t start = now_ns();
   int64_t checked = start;
   while (true) {
     struct stat info;
     if (fstat(fd, &info) != 0) return fail(MB_ERR_DEVICE, "%s: fstat: %s", group.c_str(), strerror(errno));
     if (info.st_size == kRefused) return no_memory(who, id.named, "rank 0 of the group could not allocate them");
-    if (info.st_size != 0 && info.st_size != bytes) {
-      return fail(MB_ERR_ARGUMENT, "rank %d joins %s, but rank %d made a segment of %lld bytes for another group size",
-                  who.ranks[who.rank], group.c_str(), who.ranks[0], static_cast<long long>(info.st_size));
-    }
-    if (info.st_size == bytes && !header) {
+    // A segment of another group size is mapped as well, to read the header and to tell the others.
+    if (info.st_size > kRefused && !header) {
       const int status = map_file(fd, who);
       if (status != MB_OK) return status;
     }
