@@ -32,7 +32,8 @@ void gemm(Context& c, int act, int64_t m, int64_t n, int64_t k, bool ta, bool tb
   const Tensor d(c, m * n, act);
   const double ms = best_ms(c, [&] {
     c.run(MB_OP_GEMM, {&a, &b, nullptr, &d},
-          {double(m), double(n), double(k), double(ta), double(tb), double(ta ? m : k), double(tb ? k : n), 0, double(n), 1, 0});
+          {double(m), double(n), double(k), double(ta), double(tb), double(ta ? m : k), double(tb ? k : n), 0,
+           double(n), 1, 0});
   });
   printf("gemm %s %5lld x %5lld x %5lld %c%c  %9.3f ms  %9.1f GFLOP/s\n", act == MB_F32 ? "f32 " : "bf16", (long long)m,
          (long long)n, (long long)k, ta ? 'T' : 'N', tb ? 'T' : 'N', ms, 2e-6 * double(m) * double(n) * double(k) / ms);
@@ -55,7 +56,8 @@ void bench(Context& c) {
   for (const int act : dtypes) {
     for (const int64_t n : {64, 128, 256, 512, 1024}) gemm(c, act, n, n, n, false, true);
     // Forward, data gradient and weight gradient of a layer.
-    for (const auto& [n, k] : {std::pair<int64_t, int64_t>{512, 256}, {256, 256}, {1536, 256}, {256, 768}, {4096, 256}}) {
+    for (const auto& [n, k] :
+         {std::pair<int64_t, int64_t>{512, 256}, {256, 256}, {1536, 256}, {256, 768}, {4096, 256}}) {
       gemm(c, act, 2048, n, k, false, true);
       gemm(c, act, 2048, k, n, false, false);
       gemm(c, act, n, k, 2048, true, false);
@@ -63,7 +65,8 @@ void bench(Context& c) {
     const int64_t b = 8, s = 256, t = b * s, hq = 8, hkv = 4, d = 32, h = 256, f = 768, v = 4096;
     const int64_t width = (hq + 2 * hkv) * d;
     const double size = act == MB_F32 ? 4 : 2;
-    const Tensor x(c, c.random.uniforms(t * h), act), y(c, t * h, act), w(c, c.random.uniforms(h), act), z(c, t * h, act);
+    const Tensor x(c, c.random.uniforms(t * h), act), y(c, t * h, act), w(c, c.random.uniforms(h), act),
+        z(c, t * h, act);
     const Tensor rstd(c, Values(size_t(t * (hq + hkv)), 1.0), MB_F32), dw(c, h, MB_F32);
     const Tensor ws(c, MB_REDUCE_PARTS * h, MB_F32);
     report(c, "rmsnorm_fwd", 2 * size * double(t * h), [&] {
@@ -96,8 +99,8 @@ void bench(Context& c) {
       c.table->attention_workspace(c.device, act, batch, length, hq, hkv, d, 1, &bytes, kernel);
       const Tensor space(c, (bytes + 3) / 4, MB_F32);
       const Tensor o(c, t * hq * d, act), lse(c, t * hq, MB_F32), dout(c, c.random.uniforms(t * hq * d), act);
-      const std::vector<double> sizes = {double(batch), double(length), double(hq), double(hkv), double(d),
-                                         1 / std::sqrt(double(d)), 1};
+      const std::vector<double> sizes = {double(batch), double(length),           double(hq), double(hkv),
+                                         double(d),     1 / std::sqrt(double(d)), 1};
       const double flops = 4.0 * double(batch * hq) * double(length) * double(length) / 2 * double(d);
       double ms = best_ms(c, [&] { c.run(MB_OP_ATTENTION_FWD, {&qkv, &o, &lse, &space}, sizes); });
       printf("attention_fwd s %-6lld %9.3f ms  %7.1f GFLOP/s (%s)\n", (long long)length, ms, flops * 1e-6 / ms, kernel);
@@ -105,13 +108,16 @@ void bench(Context& c) {
       printf("attention_bwd s %-6lld %9.3f ms  %7.1f GFLOP/s\n", (long long)length, ms, 2.5 * flops * 1e-6 / ms);
     }
     const Tensor gu(c, c.random.uniforms(t * 2 * f, -4, 4), act), act_out(c, t * f, act), dgu(c, t * 2 * f, act);
-    report(c, "swiglu_fwd", 3 * size * double(t * f), [&] { c.run(MB_OP_SWIGLU_FWD, {&gu, &act_out}, {double(t), double(f)}); });
+    report(c, "swiglu_fwd", 3 * size * double(t * f), [&] {
+      c.run(MB_OP_SWIGLU_FWD, {&gu, &act_out}, {double(t), double(f)});
+    });
     report(c, "swiglu_bwd", 5 * size * double(t * f), [&] {
       c.run(MB_OP_SWIGLU_BWD, {&act_out, &gu, &dgu}, {double(t), double(f)});
     });
     const Tensor logits(c, c.random.uniforms(t * v, -4, 4), act), targets(c, Values(size_t(t), 7.0), MB_I32);
     const Tensor stats(c, 3 * t, MB_F32), mask(c, Values(size_t(t), 1.0), MB_F32), acc(c, Values{0, 0}, MB_F32);
-    const Tensor gmax(c, Values(size_t(t), 4.0), MB_F32), sums(c, Values(size_t(2 * t), 9.0), MB_F32), rows(c, t, MB_F32);
+    const Tensor gmax(c, Values(size_t(t), 4.0), MB_F32), sums(c, Values(size_t(2 * t), 9.0), MB_F32),
+        rows(c, t, MB_F32);
     report(c, "ce_stats", size * double(t * v), [&] {
       c.run(MB_OP_CE_STATS, {&logits, &targets, &stats}, {double(t), double(v), 0});
     });
@@ -119,7 +125,8 @@ void bench(Context& c) {
       c.run(MB_OP_CE_GRAD, {&logits, &targets, &mask, &gmax, &sums, &acc, &rows}, {double(t), double(v), 0});
     });
     const int64_t n = 4 << 20;
-    const Tensor p(c, c.random.uniforms(n), MB_F32), m(c, Values(size_t(n), 0.0), MB_F32), g(c, c.random.uniforms(n), MB_F32);
+    const Tensor p(c, c.random.uniforms(n), MB_F32), m(c, Values(size_t(n), 0.0), MB_F32),
+        g(c, c.random.uniforms(n), MB_F32);
     const Tensor second(c, Values(size_t(n), 0.0), MB_F32), out(c, n, act);
     Values state(MB_STATE_COUNT, 0.5);
     state[MB_STATE_SKIP] = 0;

@@ -17,11 +17,21 @@ std::vector<unsigned char> encode(const Values& values, int dtype) {
   for (size_t i = 0; i < values.size(); ++i) {
     const double x = values[i];
     switch (dtype) {
-      case MB_F32: reinterpret_cast<float*>(out.data())[i] = static_cast<float>(x); break;
-      case MB_BF16: reinterpret_cast<uint16_t*>(out.data())[i] = mb::f32_to_bf16(static_cast<float>(x)); break;
-      case MB_I32: reinterpret_cast<int32_t*>(out.data())[i] = static_cast<int32_t>(x); break;
-      case MB_F64: reinterpret_cast<double*>(out.data())[i] = x; break;
-      default: out[i] = static_cast<unsigned char>(x); break;
+      case MB_F32:
+        reinterpret_cast<float*>(out.data())[i] = static_cast<float>(x);
+        break;
+      case MB_BF16:
+        reinterpret_cast<uint16_t*>(out.data())[i] = mb::f32_to_bf16(static_cast<float>(x));
+        break;
+      case MB_I32:
+        reinterpret_cast<int32_t*>(out.data())[i] = static_cast<int32_t>(x);
+        break;
+      case MB_F64:
+        reinterpret_cast<double*>(out.data())[i] = x;
+        break;
+      default:
+        out[i] = static_cast<unsigned char>(x);
+        break;
     }
   }
   return out;
@@ -31,11 +41,21 @@ Values decode(const std::vector<unsigned char>& bytes, int dtype) {
   Values out(bytes.size() / static_cast<size_t>(mb::dtype_size(dtype)));
   for (size_t i = 0; i < out.size(); ++i) {
     switch (dtype) {
-      case MB_F32: out[i] = static_cast<double>(reinterpret_cast<const float*>(bytes.data())[i]); break;
-      case MB_BF16: out[i] = static_cast<double>(mb::bf16_to_f32(reinterpret_cast<const uint16_t*>(bytes.data())[i])); break;
-      case MB_I32: out[i] = reinterpret_cast<const int32_t*>(bytes.data())[i]; break;
-      case MB_F64: out[i] = reinterpret_cast<const double*>(bytes.data())[i]; break;
-      default: out[i] = bytes[i]; break;
+      case MB_F32:
+        out[i] = static_cast<double>(reinterpret_cast<const float*>(bytes.data())[i]);
+        break;
+      case MB_BF16:
+        out[i] = static_cast<double>(mb::bf16_to_f32(reinterpret_cast<const uint16_t*>(bytes.data())[i]));
+        break;
+      case MB_I32:
+        out[i] = reinterpret_cast<const int32_t*>(bytes.data())[i];
+        break;
+      case MB_F64:
+        out[i] = reinterpret_cast<const double*>(bytes.data())[i];
+        break;
+      default:
+        out[i] = bytes[i];
+        break;
     }
   }
   return out;

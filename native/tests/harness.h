@@ -1,4 +1,5 @@
-// What the op tests share: tensors on a backend with a float64 view, a seeded generator, and checks that count failures.
+// What the op tests share: tensors on a backend with a float64 view, a seeded generator, and checks that count
+// failures.
 //
 // A test sees only the mb_backend table, so the same tests run on the CPU and on CUDA.
 #pragma once

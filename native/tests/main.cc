@@ -66,9 +66,9 @@ const mb_backend* find_backend(const std::string& path) {
 
 std::vector<Case> all_cases() {
   std::vector<Case> all;
-  for (const auto* cases : {&mbt::gemm_cases, &mbt::norm_cases, &mbt::rope_cases, &mbt::attention_cases,
-                            &mbt::elementwise_cases, &mbt::embed_cases, &mbt::loss_cases, &mbt::optimizer_cases,
-                            &mbt::device_cases, &mbt::error_cases}) {
+  for (const auto* cases :
+       {&mbt::gemm_cases, &mbt::norm_cases, &mbt::rope_cases, &mbt::attention_cases, &mbt::elementwise_cases,
+        &mbt::embed_cases, &mbt::loss_cases, &mbt::optimizer_cases, &mbt::device_cases, &mbt::error_cases}) {
     all.insert(all.end(), cases->begin(), cases->end());
   }
   return all;
@@ -103,7 +103,9 @@ int main(int argc, char** argv) {
   const bool cuda = strcmp(backend->name, "cuda") == 0;
   const int cores = options.threads > 0 ? options.threads : mb::usable_cores();
   // Thread counts of the runs that must agree.
-  const std::vector<int> runs = options.bench ? std::vector<int>{cores} : cuda ? std::vector<int>{1, 1} : std::vector<int>{1, 2, 3};
+  const std::vector<int> runs = options.bench ? std::vector<int>{cores}
+                                : cuda        ? std::vector<int>{1, 1}
+                                              : std::vector<int>{1, 2, 3};
 
   printf("backend %s, seed %llu\n", backend->name, static_cast<unsigned long long>(options.seed));
   int failures = 0;
@@ -123,8 +125,8 @@ int main(int argc, char** argv) {
       cases = run_all(context, options.only);
       if (i == 0) first = context.digests;
       context.begin("determinism");
-      context.is(context.digests == first, cuda ? "a second run gave other bits"
-                                                : std::to_string(runs[i]) + " threads give other bits than 1");
+      context.is(context.digests == first,
+                 cuda ? "a second run gave other bits" : std::to_string(runs[i]) + " threads give other bits than 1");
     }
     failures += context.failures;
     checks += context.checks;

@@ -1,4 +1,5 @@
-// mbridge_shm_tests [--bench | part of a test's name]: prints a line a test; exit status 1 if one failed.
+// mbridge_shm_tests [--bench | how the names of the tests to run begin]: prints a line a test; exit status 1 if one
+// failed.
 #include <dirent.h>
 #include <stdio.h>
 #include <string.h>
@@ -24,7 +25,7 @@ int main(int argc, char** argv) {
   for (const auto& tests :
        {shm_test::collective_tests(), shm_test::p2p_tests(), shm_test::failure_tests(), shm_test::memory_tests()}) {
     for (const shm_test::Test& test : tests) {
-      if (argc > 1 && !strstr(test.name, argv[1])) continue;
+      if (argc > 1 && strncmp(test.name, argv[1], strlen(argv[1])) != 0) continue;
       const double start = shm_test::seconds();
       const int result = test.run();
       (result == 0 ? passed : result < 0 ? skipped : failed)++;

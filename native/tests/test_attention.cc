@@ -9,7 +9,7 @@ struct Shape {
   int64_t b, s, hq, hkv, d;
   double spread;  // of the inputs: large ones make the softmax sharp
 };
-const Shape kShapes[] = {{1, 1, 1, 1, 8, 1},   {2, 7, 2, 1, 16, 1},   {1, 33, 4, 2, 32, 1}, {2, 64, 2, 2, 64, 1},
+const Shape kShapes[] = {{1, 1, 1, 1, 8, 1},   {2, 7, 2, 1, 16, 1},    {1, 33, 4, 2, 32, 1},  {2, 64, 2, 2, 64, 1},
                          {1, 69, 3, 1, 40, 1}, {1, 130, 2, 1, 128, 1}, {1, 300, 4, 2, 32, 1}, {1, 300, 1, 1, 24, 12}};
 
 struct Reference {
@@ -70,8 +70,7 @@ void attention(Context& c, int act) {
     const Reference expected = reference(qkv.values(), dout.values(), z, scale);
     int64_t bytes = 0;
     char kernel[64] = "";
-    const int status =
-        c.table->attention_workspace(c.device, act, z.b, z.s, z.hq, z.hkv, z.d, 1, &bytes, kernel);
+    const int status = c.table->attention_workspace(c.device, act, z.b, z.s, z.hq, z.hkv, z.d, 1, &bytes, kernel);
     c.is(status == MB_OK && kernel[0] != '\0', std::string("attention_workspace: ") + c.table->last_error());
     const Tensor ws(c, bytes, MB_U8);
     // ws may be empty where the kernel needs none; ops then take it as absent.

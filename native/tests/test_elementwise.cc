@@ -135,7 +135,7 @@ void sumsq(Context& c, int) {
 }  // namespace
 
 const std::vector<Case> elementwise_cases = {
-    {"swiglu", swiglu, true}, {"add", add, true},     {"cast", cast, false},
+    {"swiglu", swiglu, true}, {"add", add, true},      {"cast", cast, false},
     {"fill", fill, false},    {"scale", scale, false}, {"sumsq", sumsq, false},
 };
 

@@ -10,8 +10,8 @@ struct Shape {
   int64_t tokens, h, vocab, vstart, vrows;
 };
 // The last two: one id for all tokens, and a shard that no token is in.
-const Shape kShapes[] = {{1, 1, 1, 0, 1}, {20, 5, 9, 0, 9}, {300, 48, 40, 10, 20}, {500, 130, 1000, 0, 500},
-                         {700, 24, 1, 0, 1}, {30, 8, 10, 50, 4}};
+const Shape kShapes[] = {{1, 1, 1, 0, 1},          {20, 5, 9, 0, 9},   {300, 48, 40, 10, 20},
+                         {500, 130, 1000, 0, 500}, {700, 24, 1, 0, 1}, {30, 8, 10, 50, 4}};
 
 void embed(Context& c, int act) {
   for (const Shape& z : kShapes) {

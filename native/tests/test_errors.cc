@@ -64,10 +64,12 @@ void indices(Context& c, int) {
   const Tensor order(c, Values{0, 1, 3, 9}, MB_I32);
   const Tensor unsorted(c, Values{2, 0, 1, 3}, MB_I32);
   const mb_buf table = x.part(0, 4 * 8);  // four positions
-  c.refuses(MB_OP_QKNORM_ROPE_FWD, {x.buf(), x.buf(), x.buf(), table, positions.buf(), x.buf(), x.buf()}, {4, 1, 1, 8, 1e-6},
-            MB_ERR_ARGUMENT, "positions[2] is 4, and the table has 4 rows");
-  c.refuses(MB_OP_EMBED_BWD, {positions.buf(), order.buf(), x.buf(), x.buf()}, {4, 8, 0, 8}, MB_ERR_ARGUMENT, "order[2]");
-  c.refuses(MB_OP_EMBED_BWD, {positions.buf(), unsorted.buf(), x.buf(), x.buf()}, {4, 8, 0, 8}, MB_ERR_ARGUMENT, "order[1]");
+  c.refuses(MB_OP_QKNORM_ROPE_FWD, {x.buf(), x.buf(), x.buf(), table, positions.buf(), x.buf(), x.buf()},
+            {4, 1, 1, 8, 1e-6}, MB_ERR_ARGUMENT, "positions[2] is 4, and the table has 4 rows");
+  c.refuses(MB_OP_EMBED_BWD, {positions.buf(), order.buf(), x.buf(), x.buf()}, {4, 8, 0, 8}, MB_ERR_ARGUMENT,
+            "order[2]");
+  c.refuses(MB_OP_EMBED_BWD, {positions.buf(), unsorted.buf(), x.buf(), x.buf()}, {4, 8, 0, 8}, MB_ERR_ARGUMENT,
+            "order[1]");
 }
 
 void bf16(Context& c, int) {

@@ -42,8 +42,8 @@ void one(Context& c, Size z, bool ta, bool tb, Variant v, int in, int out) {
     }
   }
   c.run(MB_OP_GEMM, {&a, &b, from, &d},
-        {double(z.m), double(z.n), double(z.k), double(ta), double(tb), double(lda), double(ldb), double(ldc), double(ldd),
-         v.alpha, v.beta});
+        {double(z.m), double(z.n), double(z.k), double(ta), double(tb), double(lda), double(ldb), double(ldc),
+         double(ldd), v.alpha, v.beta});
   const Values found = d.read();
   char what[160];
   snprintf(what, sizeof(what), "m %lld n %lld k %lld ta %d tb %d alpha %g beta %g in place %d pad %lld", (long long)z.m,
@@ -61,7 +61,8 @@ void one(Context& c, Size z, bool ta, bool tb, Variant v, int in, int out) {
 }
 
 const Size kSizes[] = {{1, 1, 1}, {3, 5, 7}, {12, 32, 16}, {17, 33, 65}, {130, 97, 300}, {9, 2100, 40}, {300, 20, 600}};
-const Variant kVariants[] = {{1, 0, false, 0}, {0.5, 0, false, 3}, {1, 1, true, 0}, {2, -0.5, false, 5}, {-1, 1, true, 1}};
+const Variant kVariants[] = {
+    {1, 0, false, 0}, {0.5, 0, false, 3}, {1, 1, true, 0}, {2, -0.5, false, 5}, {-1, 1, true, 1}};
 
 void sweep(Context& c, int in, int out) {
   for (const Size& z : kSizes) {

@@ -26,7 +26,8 @@ double expected_lr(const Schedule& s, double lr, double min_lr, int n) {
 
 void optimizer_prepare(Context& c, int) {
   const double lr = 3e-4, min_lr = 2e-5, beta1 = 0.9, beta2 = 0.95;
-  for (const Schedule& s : {Schedule{0, 4, 10, 0}, Schedule{1, 0, 12, 0}, Schedule{2, 3, 12, 0}, Schedule{3, 2, 14, 5}}) {
+  for (const Schedule& s :
+       {Schedule{0, 4, 10, 0}, Schedule{1, 0, 12, 0}, Schedule{2, 3, 12, 0}, Schedule{3, 2, 14, 5}}) {
     for (const double clip : {0.0, 1.0}) {
       Tensor normsq(c, 1, MB_F32);
       Tensor acc(c, 2, MB_F32);
@@ -118,11 +119,12 @@ void philox_vectors(Context& c, int) {
     uint32_t counter[4], key[2], words[4];
   };
   constexpr uint32_t kOnes = 0xffffffffu;
-  for (const Known& k : {Known{{0, 0, 0, 0}, {0, 0}, {0x6627e8d5u, 0xe169c58du, 0xbc57ac4cu, 0x9b00dbd8u}},
-                         Known{{kOnes, kOnes, kOnes, kOnes}, {kOnes, kOnes}, {0x408f276du, 0x41c83b0eu, 0xa20bc7c6u, 0x6d5451fdu}},
-                         Known{{0x243f6a88u, 0x85a308d3u, 0x13198a2eu, 0x03707344u},
-                               {0xa4093822u, 0x299f31d0u},
-                               {0xd16cfe09u, 0x94fdccebu, 0x5001e420u, 0x24126ea1u}}}) {
+  for (const Known& k :
+       {Known{{0, 0, 0, 0}, {0, 0}, {0x6627e8d5u, 0xe169c58du, 0xbc57ac4cu, 0x9b00dbd8u}},
+        Known{{kOnes, kOnes, kOnes, kOnes}, {kOnes, kOnes}, {0x408f276du, 0x41c83b0eu, 0xa20bc7c6u, 0x6d5451fdu}},
+        Known{{0x243f6a88u, 0x85a308d3u, 0x13198a2eu, 0x03707344u},
+              {0xa4093822u, 0x299f31d0u},
+              {0xd16cfe09u, 0x94fdccebu, 0x5001e420u, 0x24126ea1u}}}) {
     const mb::PhiloxWords found =
         mb::philox4x32_10(k.counter[0], k.counter[1], k.counter[2], k.counter[3], k.key[0], k.key[1]);
     for (int i = 0; i < 4; ++i) c.is(found.w[i] == k.words[i], "word " + std::to_string(i));
@@ -138,14 +140,14 @@ void init_normal(Context& c, int act) {
                          Block{3, 5, int64_t{1} << 22, 4000, 4096}}) {
     const Tensor out(c, z.rows * z.cols, act);
     c.run(MB_OP_INIT_NORMAL, {&out},
-          {double(z.rows), double(z.cols), double(z.row0), double(z.col0), double(z.gcols), std, seed_lo, seed_hi, key_lo,
-           key_hi});
+          {double(z.rows), double(z.cols), double(z.row0), double(z.col0), double(z.gcols), std, seed_lo, seed_hi,
+           key_lo, key_hi});
     Values expected;
     for (int64_t r = 0; r < z.rows; ++r) {
       for (int64_t i = 0; i < z.cols; ++i) {
         const uint64_t index = uint64_t((z.row0 + r) * z.gcols + z.col0 + i);
-        const mb::PhiloxWords words = mb::philox4x32_10(uint32_t(index), uint32_t(index >> 32), 0, 0,
-                                                        1234u ^ 4000000000u, 7u ^ 99u);
+        const mb::PhiloxWords words =
+            mb::philox4x32_10(uint32_t(index), uint32_t(index >> 32), 0, 0, 1234u ^ 4000000000u, 7u ^ 99u);
         const double u1 = (double(words.w[0]) + 1) / 4294967296.0;
         const double u2 = double(words.w[1]) / 4294967296.0;
         expected.push_back(std * std::sqrt(-2 * std::log(u1)) * std::cos(2 * kPi * u2));

@@ -134,8 +134,7 @@ void qknorm_rope_bwd(Context& c, int act) {
         }
       }
       const Tensor ws(c, MB_REDUCE_PARTS * 2 * z.d, MB_F32);
-      c.run(MB_OP_QKNORM_ROPE_BWD,
-            {&dqkv, &t.qkv, &t.wq, &t.wk, &t.table, &t.positions, &rstd, &dwq, &dwk, &ws},
+      c.run(MB_OP_QKNORM_ROPE_BWD, {&dqkv, &t.qkv, &t.wq, &t.wk, &t.table, &t.positions, &rstd, &dwq, &dwk, &ws},
             {double(z.tokens), double(z.hq), double(z.hkv), double(z.d), double(accumulate)});
       c.close("dqkv", dqkv.read(), expected.dqkv, tolerance(act));
       c.close("dwq", dwq.read(), expected.dwq, tolerance(act));

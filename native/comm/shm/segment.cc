@@ -151,7 +151,7 @@ int Segment::map(const Joining& who) {
                 "%s: cannot open %s, the shared memory of rank %d: %s; all ranks must run as one user", group.c_str(),
                 path, creator, strerror(errno));
   }
-  if (fd < 0 && errno != ENOENT) {
+  if (fd < 0 && (errno == EMFILE || errno == ENFILE)) {
     return fail(MB_ERR_MEMORY, "%s: cannot open %s, the shared memory of rank %d: %s", group.c_str(), path, creator,
                 strerror(errno));
   }
