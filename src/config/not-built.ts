@@ -65,21 +65,6 @@ const GAPS: readonly Gap[] = [
     asked: (cfg) => cfg.dist.check_placement,
     message: 'comparing replicated tensors is not built yet; leave it at false',
   },
-  {
-    path: 'ddp.data_parallel_sharding_strategy',
-    asked: (cfg) => cfg.ddp.data_parallel_sharding_strategy === 'optim_grads',
-    message: 'optim_grads is not built yet; use optim',
-  },
-  ...(['save', 'load', 'save_interval', 'keep_last', 'keep_every'] as const).map((key) => ({
-    path: `checkpoint.${key}`,
-    asked: (cfg: RunConfig) => cfg.checkpoint[key] !== null,
-    message: 'saving and resuming are not built yet; leave it unset',
-  })),
-  ...(['exit_interval', 'exit_duration_in_mins'] as const).map((key) => ({
-    path: `train.${key}`,
-    asked: (cfg: RunConfig) => cfg.train[key] !== null,
-    message: 'saving before the end is not built yet; leave it unset',
-  })),
 ];
 
 /** What `cfg` asks for that is not built. */

@@ -9,15 +9,17 @@ import type { PerMicroBatch, StageEnv } from './stage-env.js';
 import type { StageWeights } from './stage-weights.js';
 import type { StepData } from './step-data.js';
 
-/** Where data parallelism hides its communication. */
+/** Where data parallelism hides its communication, and where it lends gradient memory. */
 export interface BucketHooks {
   /** The parameters of the bucket are about to be read. */
   needed(bucket: Bucket): void;
-  /** This backward made its last contribution to the gradients of the bucket. */
-  ready(bucket: Bucket): void;
+  /** A backward is about to write gradients of the bucket. */
+  opening(bucket: Bucket): void;
+  /** This backward made its last contribution to the bucket; `last`: of the step. */
+  done(bucket: Bucket, last: boolean): void;
 }
 
-const NO_HOOKS: BucketHooks = { needed: () => undefined, ready: () => undefined };
+const NO_HOOKS: BucketHooks = { needed: () => undefined, opening: () => undefined, done: () => undefined };
 
 /**
  * A contiguous part of the model: layers [firstLayer, firstLayer + count), with the embedding if it is the first part
@@ -102,19 +104,21 @@ export class ModelChunk {
     }
   }
 
-  backward(microBatch: number, hooks: BucketHooks = NO_HOOKS): void {
+  /** @param last whether this is the step's last backward of this chunk */
+  backward(microBatch: number, last: boolean, hooks: BucketHooks = NO_HOOKS): void {
     const dStream = this.gradient(microBatch);
     if (this.head !== null) {
       this.head.backward(microBatch, dStream);
-      if (this.headBucket !== null && this.headBucket !== this.embedding?.bucket) hooks.ready(this.headBucket);
+      if (this.headBucket !== null && this.headBucket !== this.embedding?.bucket) hooks.done(this.headBucket, last);
     }
     for (const { module, bucket } of [...this.layers].reverse()) {
+      hooks.opening(bucket);
       module.backward(microBatch, dStream);
-      hooks.ready(bucket);
+      hooks.done(bucket, last);
     }
     if (this.embedding !== null) {
       this.embedding.module.backward(microBatch, dStream);
-      hooks.ready(this.embedding.bucket);
+      hooks.done(this.embedding.bucket, last);
     }
   }
 

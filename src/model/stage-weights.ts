@@ -36,6 +36,7 @@ export function layOutStage(
   tp: Place,
   sequenceParallel: boolean,
   parts: StageParts,
+  layerGradients: 'whole' | 'shard',
 ): StageWeights {
   const { vocabSize, hiddenSize, numHeads, numKvHeads, headDim, intermediateSize } = shape;
   const sharded: BucketKind = { weightDecay: true, tpReplicated: false, tpPartialGradient: false, tied: 'none' };
@@ -55,7 +56,7 @@ export function layOutStage(
     const at = (name: string): string => `model.layers.${layer}.${name}.weight`;
     const column = (name: string, rows: number): ParameterSpec => matrix(at(name), [rows, hiddenSize], 0, tp);
     const row = (name: string, cols: number): ParameterSpec => matrix(at(name), [hiddenSize, cols], 1, tp);
-    const weights = buffer.add(`layer.${layer}`, sharded, [
+    const groups = [
       [
         column('self_attn.q_proj', numHeads * headDim),
         column('self_attn.k_proj', numKvHeads * headDim),
@@ -64,7 +65,8 @@ export function layOutStage(
       [row('self_attn.o_proj', numHeads * headDim)],
       [column('mlp.gate_proj', intermediateSize), column('mlp.up_proj', intermediateSize)],
       [row('mlp.down_proj', intermediateSize)],
-    ]);
+    ];
+    const weights = buffer.add(`layer.${layer}`, sharded, groups, layerGradients);
     matrices.set(layer, weights as [Weight, Weight, Weight, Weight]);
   }
 

@@ -6,7 +6,7 @@ import type { CommGroup } from '../comm/comm-group.js';
 import type { Device } from '../engine/device.js';
 import { MemoryPlan } from '../engine/memory-plan.js';
 import { Ops } from '../engine/ops.js';
-import { OptimizerState } from '../optim/distributed-optimizer.js';
+import { OptimizerState } from '../optim/optimizer-state.js';
 import { ParameterBuffer } from '../optim/parameter-buffer.js';
 import { TensorParallel } from '../parallel/tensor-parallel.js';
 import { bufferNeeds, type BufferNeeds } from '../pipeline/schedule-buffers.js';
@@ -111,11 +111,19 @@ export function buildStage({ cfg, place, deviceKind, trainable, live }: StageOpt
     attentionWorkspaceBytes: attentionWorkspaceBytes(device, dtype, attention, model.deterministic),
   });
   const buffer = new ParameterBuffer(plan, { dtype, dp: place.dpCp, trainable });
-  const weights = layOutStage(buffer, shape, place.tp, tp.sequenceParallel, {
-    layers: layers.flatMap((part) => Array.from({ length: part.layers }, (_, i) => part.firstLayer + i)),
-    embedding: first,
-    head: last,
-  });
+  const weights = layOutStage(
+    buffer,
+    shape,
+    place.tp,
+    tp.sequenceParallel,
+    {
+      layers: layers.flatMap((part) => Array.from({ length: part.layers }, (_, i) => part.firstLayer + i)),
+      embedding: first,
+      head: last,
+    },
+    cfg.ddp.data_parallel_sharding_strategy === 'optim_grads' ? 'shard' : 'whole',
+  );
+  buffer.finish();
   const data = new StepData(plan, microBatches, env.sizes.tokens);
   const chunks = layers.map(
     ({ chunk, firstLayer, layers: count }) =>

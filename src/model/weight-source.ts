@@ -36,15 +36,16 @@ export class RandomWeights implements WeightSource {
 }
 
 /**
- * Sets every parameter of the buckets from a source, in the model's dtype. What each gradient buffer holds afterwards
- * is the same values in float32, from which the optimizer takes its main parameters.
- * @param staging float32 memory for a bucket: its gradients, or something as large
+ * Sets every parameter of the buckets from a source, in the model's dtype.
+ * @param staging float32 memory for a bucket, free to overwrite
+ * @param adopt given each bucket's float32 values, before the staging memory is used again
  */
 export async function loadWeights(
   ops: Ops,
   buckets: readonly Bucket[],
   source: WeightSource,
   staging: (bucket: Bucket) => Tensor,
+  adopt: (bucket: Bucket, values: Tensor) => void = () => undefined,
 ): Promise<void> {
   for (const bucket of buckets) {
     const values = staging(bucket);
@@ -52,7 +53,8 @@ export async function loadWeights(
     for (const { spec, offset } of bucket.entries) {
       await source.fill(spec, values.slice(offset, localSize(spec), [spec.rows.count, spec.cols.count]));
     }
-    ops.cast(values, bucket.params);
+    if (values.arena !== bucket.params.arena || values.offset !== bucket.params.offset) ops.cast(values, bucket.params);
+    adopt(bucket, values);
   }
 }
 

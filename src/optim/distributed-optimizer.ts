@@ -1,40 +1,10 @@
 import type { CommGroup } from '../comm/comm-group.js';
-import type { MemoryPlan } from '../engine/memory-plan.js';
-import { REDUCE_PARTS, STATE, type Ops, type OptimizerHyper } from '../engine/ops.js';
+import { STREAM, type Device } from '../engine/device.js';
+import { Ops, type OptimizerHyper } from '../engine/ops.js';
 import type { Tensor } from '../engine/tensor.js';
+import type { BucketHooks } from '../model/model-chunk.js';
+import type { OptimizerState } from './optimizer-state.js';
 import type { Bucket, ParameterBuffer } from './parameter-buffer.js';
-
-/** The optimizer's memory for one bucket: this rank's shard, or the whole bucket where nothing is sharded. */
-export interface BucketState {
-  readonly bucket: Bucket;
-  /** Parameters in float32; the model's own memory where that is float32 already. */
-  readonly main: Tensor;
-  /** First and second moment. */
-  readonly m: Tensor;
-  readonly v: Tensor;
-}
-
-/** Memory of AdamW, planned with the model's. */
-export class OptimizerState {
-  readonly buckets: readonly BucketState[];
-  /** float64, see STATE: step, learning rate, norm, ... live on the device. */
-  readonly scalars: Tensor;
-  /** f32 [4]: squared norm, loss sum, token count, ranks that want to stop; reduced together. */
-  readonly sums: Tensor;
-  readonly workspace: Tensor;
-
-  constructor(plan: MemoryPlan, buffer: ParameterBuffer, sharded: boolean) {
-    this.buckets = buffer.buckets.map((bucket) => {
-      const size = sharded ? bucket.shardSize : bucket.size;
-      const own = sharded ? buffer.shard(bucket, bucket.params) : bucket.params;
-      const state = (): Tensor => plan.tensor('optimizer', [size], 'f32');
-      return { bucket, main: own.dtype === 'f32' ? own : state(), m: state(), v: state() };
-    });
-    this.scalars = plan.tensor('optimizer', [STATE.length], 'f64');
-    this.sums = plan.tensor('workspace', [4], 'f32');
-    this.workspace = plan.tensor('workspace', [REDUCE_PARTS], 'f32');
-  }
-}
 
 export interface OptimizerGroups {
   tp: CommGroup;
@@ -53,7 +23,8 @@ export interface OptimizerOptions {
   groups: OptimizerGroups;
   hyper: OptimizerHyper;
   weightDecay: number;
-  sharded: boolean;
+  /** Reduce gradients as soon as a bucket has its last contribution, and gather parameters while the next forward runs. */
+  overlap: { gradReduce: boolean; paramGather: boolean };
   /** Loss sum and token count of this step, where this rank has them and is the one to count them; else null. */
   lossAndTokens: Tensor | null;
 }
@@ -64,22 +35,44 @@ export interface OptimizerOptions {
  */
 export class DistributedOptimizer {
   readonly state: OptimizerState;
+  /** To be passed to every forwardBackward of the model: hides reduction and gathering behind its work. */
+  readonly hooks: BucketHooks;
   private readonly o: OptimizerOptions;
+  private readonly device: Device;
+  private readonly dataOps: Ops;
+  private readonly events = new Map<Bucket, number>();
+  private readonly marks: readonly number[];
+  private readonly reduced = new Set<Bucket>();
+  private readonly collected = new Set<Bucket>();
+  private readonly gathering = new Set<Bucket>();
 
   constructor(options: OptimizerOptions) {
     this.o = options;
     this.state = options.state;
+    this.device = options.ops.device;
+    this.dataOps = new Ops(this.device, STREAM.data);
+    for (const bucket of options.buffer.buckets) this.events.set(bucket, this.device.event());
+    this.marks = [this.device.event(), this.device.event()];
+    this.hooks = {
+      needed: (bucket) => this.gathered(bucket),
+      opening: (bucket) => this.open(bucket),
+      done: (bucket, last) => this.done(bucket, last),
+    };
   }
 
-  /** Clears moments and counters, and takes over the parameters. Gradients must hold the float32 parameters. */
+  /** Clears moments, gradients and counters. */
   initialize(): void {
-    const { ops, state } = this.o;
-    for (const { bucket, main, m, v } of state.buckets) {
-      if (main.dtype !== bucket.params.dtype) ops.device.copy(this.own(bucket, gradients(bucket)), main);
+    const { ops, buffer, state } = this.o;
+    for (const { m, v } of state.buckets) {
       ops.fill(m, 0);
       ops.fill(v, 0);
-      ops.fill(gradients(bucket), 0);
     }
+    // The padding between weights is never written, and must count as zero in norms.
+    for (const { grads, gradShard } of buffer.buckets) {
+      const memory = grads ?? gradShard;
+      if (memory !== null) ops.fill(memory, 0);
+    }
+    for (const slot of state.ring.slots) ops.fill(slot, 0);
     ops.fill(state.scalars, 0);
   }
 
@@ -96,15 +89,50 @@ export class DistributedOptimizer {
 
   /** Sums gradients over tp where they are partial, over the replicas, and over the copies of a tied embedding. */
   reduceGradients(): void {
-    const { groups, sharded, buffer } = this.o;
+    const { groups, buffer } = this.o;
+    for (const bucket of buffer.buckets) if (!this.reduced.has(bucket)) this.reduce(bucket);
+    this.reduced.clear();
+    this.collected.clear();
+    this.join(STREAM.data, STREAM.compute);
     for (const bucket of buffer.buckets) {
-      const grads = gradients(bucket);
-      if (bucket.kind.tpPartialGradient) groups.tp.allReduce(grads);
-      if (sharded) groups.dpCp.reduceScatter(grads, buffer.shard(bucket, grads));
-      else groups.dpCp.allReduce(grads);
       // Both copies have the same layout, so their shards lie over each other.
-      if (bucket.kind.tied !== 'none') groups.embd?.allReduce(this.own(bucket, grads));
+      if (bucket.kind.tied !== 'none') groups.embd?.allReduce(this.own(bucket));
     }
+  }
+
+  /** Makes the compute stream wait for parameters that are still being gathered. */
+  settleParameters(): void {
+    for (const bucket of [...this.gathering]) this.gathered(bucket);
+  }
+
+  private open(bucket: Bucket): void {
+    if (bucket.gradShard === null || bucket.grads !== null) return;
+    this.state.ring.lend(bucket, this.device);
+  }
+
+  private done(bucket: Bucket, last: boolean): void {
+    const { groups, state, overlap } = this.o;
+    if (state.ring.slots.length > 0 && isLent(bucket, state)) {
+      this.join(STREAM.compute, STREAM.data);
+      const accumulate = this.collected.has(bucket);
+      state.ring.collect(bucket, groups.dpCp, this.dataOps, accumulate, this.eventOf(bucket));
+      this.collected.add(bucket);
+      if (last) this.reduced.add(bucket);
+    } else if (last && overlap.gradReduce) {
+      this.reduce(bucket);
+      this.reduced.add(bucket);
+    }
+  }
+
+  /** Reduces a whole gradient on the data stream, after what the compute stream has been given so far. */
+  private reduce(bucket: Bucket): void {
+    const { groups, state, buffer } = this.o;
+    const { grads, kind } = bucket;
+    if (grads === null) throw new Error(`bucket ${bucket.name} has no gradient to reduce`);
+    if (kind.tpPartialGradient) groups.tp.allReduce(grads);
+    this.join(STREAM.compute, STREAM.data);
+    if (state.sharded) groups.dpCp.reduceScatter(grads, buffer.shard(bucket, grads), STREAM.data);
+    else groups.dpCp.allReduce(grads, 'sum', STREAM.data);
   }
 
   private reduceSums(wantsStop: boolean): void {
@@ -114,7 +142,7 @@ export class DistributedOptimizer {
     for (const bucket of buffer.buckets) {
       const { tied, tpReplicated } = bucket.kind;
       if (tied === 'copy' || (tpReplicated && groups.tp.rank !== 0)) continue;
-      ops.sumOfSquares(buffer.shard(bucket, gradients(bucket)), normSq, state.workspace, true);
+      ops.sumOfSquares(trainable(bucket.gradShard), normSq, state.workspace, true);
     }
     if (lossAndTokens !== null) ops.device.copy(lossAndTokens, state.sums.slice(1, 2));
     if (wantsStop) ops.fill(state.sums.slice(3, 1), 1);
@@ -122,18 +150,12 @@ export class DistributedOptimizer {
   }
 
   private update(): void {
-    const { ops, state, hyper, weightDecay } = this.o;
+    const { ops, state, hyper, weightDecay, buffer } = this.o;
     ops.optimizerPrepare(state.sums.slice(0, 1), state.sums.slice(1, 2), state.scalars, hyper);
     for (const { bucket, main, m, v } of state.buckets) {
+      const out = state.sharded ? buffer.shard(bucket, bucket.params) : bucket.params;
       ops.adamw(
-        {
-          p: main,
-          m,
-          v,
-          g: this.own(bucket, gradients(bucket)),
-          out: this.own(bucket, bucket.params),
-          state: state.scalars,
-        },
+        { p: main, m, v, g: this.own(bucket), out, state: state.scalars },
         hyper,
         bucket.kind.weightDecay ? weightDecay : 0,
       );
@@ -141,18 +163,46 @@ export class DistributedOptimizer {
   }
 
   private gatherParameters(): void {
-    const { groups, buffer, sharded } = this.o;
-    if (!sharded) return;
-    for (const bucket of buffer.buckets) groups.dpCp.allGather(buffer.shard(bucket, bucket.params), bucket.params);
+    const { groups, buffer, state, overlap } = this.o;
+    if (!state.sharded || groups.dpCp.size === 1) return;
+    this.join(STREAM.compute, STREAM.data);
+    // Norms are small and needed from the first layer on; the rest in the order of the next forward.
+    const buckets = [...buffer.buckets].sort((a, b) => Number(a.kind.weightDecay) - Number(b.kind.weightDecay));
+    for (const bucket of buckets) {
+      groups.dpCp.allGather(buffer.shard(bucket, bucket.params), bucket.params, STREAM.data);
+      this.device.record(this.eventOf(bucket), STREAM.data);
+      this.gathering.add(bucket);
+      if (!bucket.kind.weightDecay || !overlap.paramGather) this.gathered(bucket);
+    }
   }
 
-  /** The part of a flat bucket tensor that this rank updates. */
-  private own(bucket: Bucket, flat: Tensor): Tensor {
-    return this.o.sharded ? this.o.buffer.shard(bucket, flat) : flat;
+  private gathered(bucket: Bucket): void {
+    if (this.gathering.delete(bucket)) this.device.wait(STREAM.compute, this.eventOf(bucket));
+  }
+
+  /** `later` continues after everything `earlier` has been given so far. */
+  private join(earlier: 0 | 2, later: 0 | 2): void {
+    const mark = this.marks[earlier === STREAM.compute ? 0 : 1] as number;
+    this.device.record(mark, earlier);
+    this.device.wait(later, mark);
+  }
+
+  private eventOf(bucket: Bucket): number {
+    return this.events.get(bucket) as number;
+  }
+
+  /** The reduced gradient that this rank updates from. */
+  private own(bucket: Bucket): Tensor {
+    return trainable(this.state.sharded ? bucket.gradShard : bucket.grads);
   }
 }
 
-function gradients(bucket: Bucket): Tensor {
-  if (bucket.grads === null) throw new Error(`bucket ${bucket.name} is frozen`);
-  return bucket.grads;
+/** Whether the bucket's whole gradient is a buffer of the ring. */
+function isLent(bucket: Bucket, state: OptimizerState): boolean {
+  return state.ring.slots.some((slot) => slot.offset === bucket.grads?.offset);
+}
+
+function trainable(gradient: Tensor | null): Tensor {
+  if (gradient === null) throw new Error('a frozen bucket has no gradient');
+  return gradient;
 }

@@ -32,9 +32,16 @@ export interface Bucket {
   readonly size: number;
   readonly shardSize: number;
   readonly params: Tensor;
-  /** Whole float32 gradient; null for a frozen model. */
-  readonly grads: Tensor | null;
+  /**
+   * Whole float32 gradient: memory of its own, or a buffer lent by the gradient ring while a backward fills it (then
+   * null at other times). Null for a frozen model.
+   */
+  grads: Tensor | null;
+  /** This rank's part of the gradient, summed over replicas once the step's backwards are done; null if frozen. */
+  readonly gradShard: Tensor | null;
   readonly weights: readonly Weight[];
+  /** Element offset of each of `weights`. */
+  readonly offsets: readonly number[];
 }
 
 /** 256 bytes of float32, so that every weight and every shard starts at a full line. */
@@ -51,7 +58,9 @@ export class ParameterBuffer {
   private readonly dtype: ActDType;
   private readonly dp: Place;
   private readonly trainable: boolean;
+  private staging: Tensor | null = null;
 
+  /** @param options.trainable false: no gradients */
   constructor(plan: MemoryPlan, options: { dtype: ActDType; dp: Place; trainable: boolean }) {
     this.plan = plan;
     this.dtype = options.dtype;
@@ -62,8 +71,14 @@ export class ParameterBuffer {
   /**
    * Adds a bucket of weights. Each inner list is one weight: its parameters lie together without a gap, as one matrix
    * with the sum of their rows.
+   * @param gradients whether the bucket keeps a whole gradient, or only this rank's shard of it (a ring lends the rest)
    */
-  add(name: string, kind: BucketKind, groups: readonly (readonly ParameterSpec[])[]): Weight[] {
+  add(
+    name: string,
+    kind: BucketKind,
+    groups: readonly (readonly ParameterSpec[])[],
+    gradients: 'whole' | 'shard' = 'whole',
+  ): Weight[] {
     const entries: BucketEntry[] = [];
     const places: { specs: readonly ParameterSpec[]; offset: number; rows: number; cols: number }[] = [];
     let size = 0;
@@ -79,7 +94,12 @@ export class ParameterBuffer {
     }
     size = padTo(size, PAD * this.dp.size);
     const params = this.plan.tensor('parameters', [size], this.dtype);
-    const grads = this.trainable ? this.plan.tensor('gradients', [size], 'f32') : null;
+    const shardSize = size / this.dp.size;
+    const own = this.trainable
+      ? this.plan.tensor('gradients', [gradients === 'whole' ? size : shardSize], 'f32')
+      : null;
+    const grads = gradients === 'whole' ? own : null;
+    const gradShard = gradients === 'whole' && own !== null ? own.slice(shardSize * this.dp.rank, shardSize) : own;
     const weights = places.map(({ specs, offset, rows, cols }) => {
       const shape = [rows, cols];
       return new Weight(
@@ -88,13 +108,27 @@ export class ParameterBuffer {
         grads?.slice(offset, rows * cols, shape) ?? null,
       );
     });
-    this.buckets.push({ name, kind, entries, size, shardSize: size / this.dp.size, params, grads, weights });
+    const offsets = places.map(({ offset }) => offset);
+    this.buckets.push({ name, kind, entries, size, shardSize, params, grads, gradShard, weights, offsets });
     return weights;
   }
 
   /** This rank's shard of a flat bucket tensor. */
   shard(bucket: Bucket, flat: Tensor): Tensor {
     return flat.slice(bucket.shardSize * this.dp.rank, bucket.shardSize);
+  }
+
+  /** float32 memory to load a bucket of a frozen bf16 model through. */
+  frozenStaging(bucket: Bucket): Tensor {
+    if (this.staging === null) throw new Error('only a frozen bf16 model has memory to load through');
+    return this.staging.slice(0, bucket.size);
+  }
+
+  /** To be called when all buckets are there. */
+  finish(): void {
+    if (this.trainable || this.dtype === 'f32') return;
+    const largest = Math.max(...this.buckets.map((bucket) => bucket.size));
+    this.staging = this.plan.tensor('staging', [largest], 'f32');
   }
 
   /** Starts a step: the first gradient of every weight overwrites. */

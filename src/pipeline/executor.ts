@@ -10,7 +10,7 @@ import { isFirstMicroBatch, isLastMicroBatch } from './schedule-buffers.js';
 const EVENTS = 64;
 
 export interface ExecuteOptions {
-  /** Data-parallel hooks: `needed` before a bucket's first use in the step, `ready` after its last. */
+  /** Data-parallel hooks; `needed` is called before a bucket's first use in the step. */
   hooks?: BucketHooks | undefined;
   observe?: LogitsObserver | undefined;
 }
@@ -61,7 +61,7 @@ export class PipelineExecutor {
       });
     } else {
       this.waitFor(chunk.gradient(microBatch), unfinished);
-      chunk.backward(microBatch, isLastMicroBatch(schedule, action) ? hooks : undefined);
+      chunk.backward(microBatch, isLastMicroBatch(schedule, action), hooks);
     }
   }
 

@@ -3,7 +3,7 @@ import type { Device } from '../engine/device.js';
 import { STATE } from '../engine/ops.js';
 import { modelShape } from '../config/model-shape.js';
 import { stepFlops } from '../model/flops.js';
-import type { OptimizerState } from '../optim/distributed-optimizer.js';
+import type { OptimizerState } from '../optim/optimizer-state.js';
 import type { StepEvent } from '../run/messages.js';
 
 /** What the device says of a finished update. Equal on every rank of the model. */

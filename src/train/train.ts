@@ -23,6 +23,8 @@ export interface TrainOptions {
   onStep?: (event: StepEvent) => void;
   /** Called on every rank as an update begins. */
   onBegin?: (step: number) => void;
+  /** Awaited on every rank once an update is enqueued, before the next begins: where state is saved. */
+  onUpdate?: (step: number) => Promise<void>;
   /** Whether this rank was asked to stop; the ranks agree, and all stop after the same update. */
   wantsStop?: () => boolean;
 }
@@ -40,7 +42,7 @@ export interface TrainResult {
  */
 export async function train(o: TrainOptions): Promise<TrainResult> {
   const { cfg, model, optimizer, data } = o;
-  const { train_iters: iterations, max_skipped_in_a_row: maxSkipped } = cfg.train;
+  const { train_iters: iterations, max_skipped_in_a_row: maxSkipped, exit_interval: exitInterval } = cfg.train;
   const clock = new StepClock(o);
   let pending: Promise<StepResult> | null = null;
   let last: StepResult | null = null;
@@ -57,12 +59,14 @@ export async function train(o: TrainOptions): Promise<TrainResult> {
   while (step < iterations && !stopped) {
     step++;
     o.onBegin?.(step);
-    model.forwardBackward(data.next(step));
+    model.forwardBackward(data.next(step), { hooks: optimizer.hooks });
     optimizer.step(o.wantsStop?.() ?? false);
     clock.mark(step);
     const before: Promise<StepResult> | null = pending;
     pending = fetchStep(model.device, optimizer.state, step);
     if (before !== null) await settle(before);
+    await o.onUpdate?.(step);
+    stopped ||= exitInterval !== null && step % exitInterval === 0;
   }
   if (pending !== null) await settle(pending);
   return { step, last, stopped: stopped && step < iterations };
