@@ -7,12 +7,19 @@ export function badFile(code: string, file: string, found: string, hint: string,
   return new MbridgeError('io', `MB_SAFETENSORS_${code}`, `${file}: ${shown}`, { hint, details: { file, ...details } });
 }
 
-/** A checkpoint file that the system would not open, read or write (exit 7). */
-export function fileError(action: 'open' | 'read' | 'write', file: string, cause: unknown): MbridgeError {
+/** A checkpoint file that the system would not open, read or write (exit 7): `<family>_<ACTION>`. */
+export function fileError(
+  action: 'open' | 'read' | 'write',
+  file: string,
+  cause: unknown,
+  family = 'MB_SAFETENSORS',
+): MbridgeError {
   const errno = cause instanceof Error && 'code' in cause ? String(cause.code) : 'unknown error';
   const known: Record<string, [reason: string, hint: string]> = {
     ENOENT: ['no such file or folder', 'check the path; a relative one starts at the current directory'],
     EACCES: ['permission denied', 'give this user the right to it'],
+    EPERM: ['not permitted', 'give this user the right to it'],
+    ENOTDIR: ['a part of the path is a file, not a folder', 'check the path'],
     EISDIR: ['is a folder, not a file', 'name the file itself'],
     EEXIST: ['exists already', 'choose another place'],
     ENOSPC: ['no space left on the disk', 'free some space or choose another disk'],
@@ -20,7 +27,7 @@ export function fileError(action: 'open' | 'read' | 'write', file: string, cause
     EROFS: ['the file system is read-only', 'choose another place'],
   };
   const [reason, hint] = known[errno] ?? [cause instanceof Error ? cause.message : errno, 'check the disk'];
-  return new MbridgeError('io', `MB_SAFETENSORS_${action.toUpperCase()}`, `cannot ${action} ${file}: ${reason}`, {
+  return new MbridgeError('io', `${family}_${action.toUpperCase()}`, `cannot ${action} ${file}: ${reason}`, {
     hint,
     cause,
     details: { file, errno },

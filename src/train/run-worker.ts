@@ -1,3 +1,5 @@
+import { restoreOptimizer } from '../checkpoint/checkpoint-weights.js';
+import { openResume, openSaver } from '../checkpoint/run-checkpoints.js';
 import { CommRuntime } from '../comm/comm-runtime.js';
 import { validateLayout } from '../config/layout.js';
 import { setupDataIterators } from '../data/setup-data-iterators.js';
@@ -11,7 +13,8 @@ import { train } from './train.js';
 /** What one rank of `mbridge pretrain` does: the library's own calls, in the order a program would make them. */
 export async function runWorker(context: WorkerContext): Promise<void> {
   const { config: cfg, rank, worldSize, log } = context;
-  const { tp, cp, dp, pp } = validateLayout(cfg, worldSize, { device: context.device });
+  const layout = validateLayout(cfg, worldSize, { device: context.device });
+  const { tp, cp, dp, pp } = layout;
   const device = openDevice(context.device, context.localRank, context.threads);
   const runtime = new CommRuntime({ rank, device, store: context.store, timeoutSeconds: cfg.dist.timeout_s });
   try {
@@ -22,15 +25,25 @@ export async function runWorker(context: WorkerContext): Promise<void> {
       backend: 'nccl',
     });
     const pgs: Groups = await ProcessGroupCollection.fromGrid(grid, runtime);
-    const model = await provideDistributedModel(cfg, { pgCollection: pgs, device });
+    const run = { cfg, layout, device, store: context.store, place: pgs.intraDistOpt, log };
+    const checkpoint = await openResume(run);
+    const model = await provideDistributedModel(cfg, { pgCollection: pgs, device, checkpoint });
     const { optimizer, scheduler } = setupOptimizer(cfg, model, { pgCollection: pgs });
+    if (checkpoint !== null) await restoreOptimizer(checkpoint, device, optimizer.state, pgs.dpCp);
+    await checkpoint?.close();
+    const startStep = (checkpoint?.state.step ?? 0) + 1;
     const data = await setupDataIterators(cfg, {
       dpGroup: pgs.dp,
       vocabSize: cfg.model.vocab_size,
       seqLength: cfg.model.seq_length,
       globalBatchSize: cfg.train.global_batch_size,
       microBatchSize: cfg.train.micro_batch_size,
+      consumedSamples: checkpoint?.state.consumed_samples ?? 0,
+      startStep,
     });
+    const saver = await openSaver({ ...run, optimizer: optimizer.state, tp: pgs.tp, dpCp: pgs.dpCp, data });
+    const { save_interval: saveInterval } = cfg.checkpoint;
+    const lastMillisecond = (cfg.train.exit_duration_in_mins ?? Infinity) * 60_000;
     log.info(`${data.describe()}; ${cfg.train.train_iters} updates on tp ${tp}, dp ${dp}, pp ${pp}`);
     const result = await train({
       cfg,
@@ -39,10 +52,18 @@ export async function runWorker(context: WorkerContext): Promise<void> {
       scheduler,
       data,
       pgCollection: pgs,
+      startStep,
       onStep: (event) => context.emit(event),
       onBegin: (step) => context.progress(step),
-      wantsStop: () => context.stopRequested() !== 'no',
+      // The clock counts from this process's start.
+      wantsStop: () => context.stopRequested() !== 'no' || performance.now() > lastMillisecond,
+      onUpdate: async (step) => {
+        saver?.check();
+        if (saveInterval !== null && step % saveInterval === 0) await saver?.save(step);
+      },
     });
+    if (result.step >= startStep) await saver?.save(result.step);
+    await saver?.close();
     if (rank === 0) context.emit({ type: 'result', steps: result.step, loss: result.last?.loss ?? null });
     data.close();
     model.dispose();

@@ -1,13 +1,16 @@
 import type { CommGroup } from '../comm/comm-group.js';
-import { HfWeights } from '../checkpoint/hf-weights.js';
+import { CheckpointWeights } from '../checkpoint/checkpoint-weights.js';
+import type { Checkpoint } from '../checkpoint/checkpoint.js';
+import { openWeights } from '../checkpoint/open-weights.js';
 import type { RunConfig } from '../config/schema.js';
 import type { Device } from '../engine/device.js';
 import type { OptimizerHyper } from '../engine/ops.js';
+import type { Tensor } from '../engine/tensor.js';
 import type { ProcessGroupCollection } from '../grid/process-group-collection.js';
 import { NON_MEMBER } from '../grid/process-group.js';
 import { DistributedModel } from '../model/distributed-model.js';
-import { buildStage, isSharded, type Stage } from '../model/stage.js';
-import { loadWeights, RandomWeights } from '../model/weight-source.js';
+import { buildStage, type Stage } from '../model/stage.js';
+import { loadWeights, RandomWeights, type WeightSource } from '../model/weight-source.js';
 import { DistributedOptimizer } from '../optim/distributed-optimizer.js';
 import type { Bucket } from '../optim/parameter-buffer.js';
 import type { RngStreams } from '../parallel/seeds.js';
@@ -22,17 +25,19 @@ export interface ProvideModelOptions {
   rng?: RngStreams;
   /** False for a model that is only evaluated (a reference in reinforcement learning): no gradients, no optimizer. */
   trainable?: boolean;
+  /** What the run resumes from: its weights are taken, whatever the configuration names. */
+  checkpoint?: Checkpoint | null;
 }
 
 /**
- * Builds this rank's part of the model, takes its memory once, and sets the weights: from
+ * Builds this rank's part of the model, takes its memory once, and sets the weights: from a checkpoint, from
  * `checkpoint.pretrained_checkpoint`, or new ones from `rng.seed`, equal on every layout. Every rank of the
  * collection's grid calls it.
  * @throws MbridgeError exit 4 where the memory is not there, exit 7 for a bad checkpoint
  */
 export async function provideDistributedModel(
   cfg: RunConfig,
-  { pgCollection: pgs, device, trainable = true }: ProvideModelOptions,
+  { pgCollection: pgs, device, trainable = true, checkpoint = null }: ProvideModelOptions,
 ): Promise<DistributedModel> {
   const { tp, pp, dp, dpCp } = pgs;
   const place = { tp, pp, dp, dpCp };
@@ -40,29 +45,40 @@ export async function provideDistributedModel(
   refuseIfTooLarge(stage.plan, device);
   stage.plan.commit(device);
   stage.env.prepare();
-  await initializeWeights(cfg, stage, device);
+  await initializeWeights(cfg, stage, device, checkpoint);
   return new DistributedModel(stage, { tp, pp });
 }
 
-async function initializeWeights(cfg: RunConfig, stage: Stage, device: Device): Promise<void> {
+async function initializeWeights(
+  cfg: RunConfig,
+  stage: Stage,
+  device: Device,
+  checkpoint: Checkpoint | null,
+): Promise<void> {
   const { ops } = stage.env;
+  const { optimizer, buffer } = stage;
   const { pretrained_checkpoint: path } = cfg.checkpoint;
-  const staging = (bucket: Bucket): NonNullable<Bucket['grads']> => {
-    if (bucket.grads !== null) return bucket.grads;
-    if (bucket.params.dtype === 'f32') return bucket.params;
-    throw new Error('a frozen bf16 model has no float32 memory to load through');
-  };
-  if (path === null) {
-    const source = new RandomWeights(ops, cfg.rng.seed, stage.shape.initializerRange);
-    await loadWeights(ops, stage.buffer.buckets, source, staging);
-    return;
-  }
-  const source = await HfWeights.open(path, stage.shape, device);
+  let source: WeightSource & { close?(): Promise<void> };
+  if (checkpoint !== null) source = new CheckpointWeights(checkpoint, device);
+  else if (path !== null) source = await openWeights(path, stage.shape, device);
+  else source = new RandomWeights(ops, cfg.rng.seed, stage.shape.initializerRange);
   try {
-    await loadWeights(ops, stage.buffer.buckets, source, staging);
+    await loadWeights(ops, buffer.buckets, source, stagingOf(stage), (bucket, values) =>
+      optimizer?.adopt(ops, bucket, values),
+    );
   } finally {
-    await source.close();
+    await source.close?.();
   }
+}
+
+/** float32 memory for a bucket's initial values: its gradients, the gradient ring, or where it is float32 itself. */
+export function stagingOf({ optimizer, env, buffer }: Stage): (bucket: Bucket) => Tensor {
+  return (bucket) => {
+    if (bucket.grads !== null) return bucket.grads;
+    const slot = optimizer?.ring.slots[0];
+    if (slot !== undefined) return slot.slice(0, bucket.size);
+    return env.dtype === 'f32' ? bucket.params : buffer.frozenStaging(bucket);
+  };
 }
 
 /** The schedule as the optimizer's device code takes it. The learning rate is a function of the updates applied. */
@@ -103,7 +119,7 @@ export function setupOptimizer(
     groups: { tp: pgs.tp, dpCp: pgs.dpCp, embd: embd === NON_MEMBER ? null : embd, model: pgs.intraDistOpt },
     hyper,
     weightDecay: cfg.optimizer.weight_decay,
-    sharded: isSharded(cfg),
+    overlap: { gradReduce: cfg.ddp.overlap_grad_reduce, paramGather: cfg.ddp.overlap_param_gather },
     lossAndTokens: model.countedLoss,
   });
   optimizer.initialize();
