@@ -2,7 +2,7 @@
 // libmbridge_cuda.so. Environment: CXX, MBRIDGE_CUDA (0 never, 1 must, unset if nvcc is found), MBRIDGE_CUDA_ARCHS
 // (passed to CMake), MBRIDGE_BUILD_JOBS.
 import { spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { availableParallelism } from 'node:os';
 import { dirname, join } from 'node:path';
@@ -52,12 +52,46 @@ function run(args, what, hint) {
   if (result.status !== 0) stop('MB_BUILD_FAILED', `${what} failed (its output is above)`, hint);
 }
 
+/** Two builds in one folder spoil it: the second waits for the first, whose process id the lock holds. */
+function lock(path) {
+  for (;;) {
+    try {
+      writeFileSync(path, String(process.pid), { flag: 'wx' });
+      process.on('exit', () => rmSync(path, { force: true }));
+      return;
+    } catch (error) {
+      if (error.code !== 'EEXIST') throw error;
+    }
+    if (!running(path)) rmSync(path, { force: true });
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 200);
+  }
+}
+
+/** Whether the process that a lock names is there; one that cannot be read (being written, removed) is taken to be. */
+function running(path) {
+  let pid = 0;
+  try {
+    pid = Number(readFileSync(path, 'utf8'));
+  } catch {
+    return true;
+  }
+  try {
+    return pid === 0 || process.kill(pid, 0);
+  } catch (error) {
+    return error.code !== 'ESRCH';
+  }
+}
+
 if (version('cmake') === undefined) {
   stop('MB_BUILD_CMAKE', 'cmake was not found', 'install CMake 3.20 or newer (apt install cmake)');
 }
 const compiler = findFirst(env.CXX ? [env.CXX] : ['c++', 'g++', 'clang++']);
 if (compiler === undefined) {
-  stop('MB_BUILD_COMPILER', `no C++ compiler (${env.CXX ?? 'c++, g++, clang++'})`, 'install g++ 12 or newer, or set CXX');
+  stop(
+    'MB_BUILD_COMPILER',
+    `no C++ compiler (${env.CXX ?? 'c++, g++, clang++'})`,
+    'install g++ 12 or newer, or set CXX',
+  );
 }
 const generator = version('ninja') === undefined ? 'Unix Makefiles' : 'Ninja';
 if (generator !== 'Ninja' && version('make') === undefined) {
@@ -68,6 +102,7 @@ const addonApi = packageFolder('node-addon-api');
 const headers = join(packageFolder('node-api-headers'), 'include');
 const nvcc = findNvcc();
 mkdirSync(output, { recursive: true });
+lock(join(output, '.lock'));
 
 // CMake refuses to change generator, compiler or source folder of a configured tree: start it afresh then.
 const cache = join(binary, 'CMakeCache.txt');
@@ -93,11 +128,12 @@ const configure = [
   `-DNODE_API_HEADERS_DIR=${headers}`,
   `-DMBRIDGE_CUDA=${nvcc === undefined ? 'OFF' : 'ON'}`,
   ...(nvcc === undefined ? [] : [`-DCMAKE_CUDA_COMPILER=${nvcc}`]),
-  ...(env.MBRIDGE_CUDA_ARCHS ? [`-DMBRIDGE_CUDA_ARCHS=${env.MBRIDGE_CUDA_ARCHS}`] : []),
+  `-DMBRIDGE_CUDA_ARCHS=${env.MBRIDGE_CUDA_ARCHS ?? ''}`,
 ];
 const hint = nvcc === undefined ? 'fix what it names' : 'fix what it names, or build without CUDA: MBRIDGE_CUDA=0';
 run(configure, 'cmake (configure)', hint);
 run(['--build', binary, '--parallel', env.MBRIDGE_BUILD_JOBS ?? String(availableParallelism())], 'cmake --build', hint);
 
-const cuda = nvcc === undefined ? (env.MBRIDGE_CUDA === '0' ? 'no CUDA (MBRIDGE_CUDA=0)' : 'no CUDA (nvcc not found)') : 'CUDA';
+const cuda =
+  nvcc === undefined ? (env.MBRIDGE_CUDA === '0' ? 'no CUDA (MBRIDGE_CUDA=0)' : 'no CUDA (nvcc not found)') : 'CUDA';
 console.error(`native engine built in ${output}: CPU, ${cuda}`);

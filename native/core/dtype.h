@@ -10,23 +10,35 @@ namespace mb {
 // Bytes of one element; 0 for an unknown dtype.
 inline int dtype_size(int dtype) {
   switch (dtype) {
-    case MB_F32: return 4;
-    case MB_BF16: return 2;
-    case MB_I32: return 4;
-    case MB_F64: return 8;
-    case MB_U8: return 1;
-    default: return 0;
+    case MB_F32:
+      return 4;
+    case MB_BF16:
+      return 2;
+    case MB_I32:
+      return 4;
+    case MB_F64:
+      return 8;
+    case MB_U8:
+      return 1;
+    default:
+      return 0;
   }
 }
 
 inline const char* dtype_name(int dtype) {
   switch (dtype) {
-    case MB_F32: return "f32";
-    case MB_BF16: return "bf16";
-    case MB_I32: return "i32";
-    case MB_F64: return "f64";
-    case MB_U8: return "u8";
-    default: return "unknown dtype";
+    case MB_F32:
+      return "f32";
+    case MB_BF16:
+      return "bf16";
+    case MB_I32:
+      return "i32";
+    case MB_F64:
+      return "f64";
+    case MB_U8:
+      return "u8";
+    default:
+      return "unknown dtype";
   }
 }
 

@@ -62,7 +62,8 @@ double cpu_quota() {
     if (v2 >> limit >> period && limit != "max" && period > 0) quota = std::min(quota, atof(limit.c_str()) / period);
     const int64_t us = read_limit(folder + "/cpu.cfs_quota_us");
     const int64_t per = read_limit(folder + "/cpu.cfs_period_us");
-    if (us != kNone && per != kNone && per > 0) quota = std::min(quota, static_cast<double>(us) / static_cast<double>(per));
+    if (us != kNone && per != kNone && per > 0)
+      quota = std::min(quota, static_cast<double>(us) / static_cast<double>(per));
   }
   return quota;
 }

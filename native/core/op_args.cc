@@ -52,10 +52,12 @@ void* OpArgs::checked(int i, const char* name, int64_t count) {
   } else if (size == 0) {
     status_ = fail(MB_ERR_ARGUMENT, "%s: %s has unknown dtype %d", op_, name, b.dtype);
   } else if (reinterpret_cast<uintptr_t>(b.ptr) % static_cast<uintptr_t>(size) != 0) {
-    status_ = fail(MB_ERR_ARGUMENT, "%s: %s is not aligned to its %lld-byte elements", op_, name, static_cast<ll>(size));
+    status_ =
+        fail(MB_ERR_ARGUMENT, "%s: %s is not aligned to its %lld-byte elements", op_, name, static_cast<ll>(size));
   } else if (b.bytes / size < count) {
-    status_ = fail(MB_ERR_ARGUMENT, "%s: %s has %lld bytes, needs %lld %s elements (%lld bytes)", op_, name,
-                   static_cast<ll>(b.bytes), static_cast<ll>(count), dtype_name(b.dtype), static_cast<ll>(count * size));
+    status_ =
+        fail(MB_ERR_ARGUMENT, "%s: %s has %lld bytes, needs %lld %s elements (%lld bytes)", op_, name,
+             static_cast<ll>(b.bytes), static_cast<ll>(count), dtype_name(b.dtype), static_cast<ll>(count * size));
   }
   return ok() ? b.ptr : nullptr;
 }
@@ -73,10 +75,11 @@ void* OpArgs::tensor(int i, const char* name, int64_t count, int dtype) {
   if (!ok()) return nullptr;
   if (t_[i].ptr != nullptr && t_[i].dtype != dtype) {
     if (dtype == MB_F32 && t_[i].dtype == MB_BF16) {
-      status_ = fail(MB_ERR_UNSUPPORTED, "%s: %s is bf16, and the CPU backend computes in float32 (mixed_precision: fp32)",
-                     op_, name);
+      status_ = fail(MB_ERR_UNSUPPORTED,
+                     "%s: %s is bf16, and the CPU backend computes in float32 (mixed_precision: fp32)", op_, name);
     } else {
-      status_ = fail(MB_ERR_ARGUMENT, "%s: %s is %s, expected %s", op_, name, dtype_name(t_[i].dtype), dtype_name(dtype));
+      status_ =
+          fail(MB_ERR_ARGUMENT, "%s: %s is %s, expected %s", op_, name, dtype_name(t_[i].dtype), dtype_name(dtype));
     }
     return nullptr;
   }

@@ -19,8 +19,8 @@ class Pool {
 
   int threads() const { return static_cast<int>(workers_.size()) + 1; }
 
-  // Calls task(index, slot) for every index in [0, count), count < 2^32, and returns when all are done. slot < threads() is unique
-  // among the tasks running at one moment, for scratch memory. Tasks must not throw or call run().
+  // Calls task(index, slot) for every index in [0, count), count < 2^32, and returns when all are done. slot <
+  // threads() is unique among the tasks running at one moment, for scratch memory. Tasks must not throw or call run().
   template <class Task>
   void run(int64_t count, const Task& task) {
     if (count <= 0) return;
@@ -28,7 +28,8 @@ class Pool {
       for (int64_t i = 0; i < count; ++i) task(i, 0);
       return;
     }
-    share(count, [](const void* context, int64_t i, int slot) { (*static_cast<const Task*>(context))(i, slot); }, &task);
+    share(
+        count, [](const void* context, int64_t i, int slot) { (*static_cast<const Task*>(context))(i, slot); }, &task);
   }
 
   // Splits [0, n) into runs of at least `grain` items and calls body(begin, end, slot) for each.

@@ -1,7 +1,7 @@
 // Causal grouped-query attention: lays out ws and hands tiles to the threads (kernels/attention.cc).
 //
-// ws: packed keys and values (and, backward, keys by dimension) of every (batch, kv head); backward: partial dk and dv of
-// every (batch, q head), added up per kv head in order afterwards; then scratch for each thread.
+// ws: packed keys and values (and, backward, keys by dimension) of every (batch, kv head); backward: partial dk and dv
+// of every (batch, q head), added up per kv head in order afterwards; then scratch for each thread.
 #include "cpu/device.h"
 
 namespace mb {

@@ -36,7 +36,8 @@ const Kernels* choose_kernels() {
   for (const Kernels* kernels : found) {
     if (kernels != nullptr && strcmp(kernels->name, wanted) == 0) return kernels;
   }
-  fail(MB_ERR_UNSUPPORTED, "MBRIDGE_CPU_ISA is %s; this machine and build have up to %s (base, v3, v4)", wanted, best->name);
+  fail(MB_ERR_UNSUPPORTED, "MBRIDGE_CPU_ISA is %s; this machine and build have up to %s (base, v3, v4)", wanted,
+       best->name);
   return nullptr;
 }
 
@@ -161,7 +162,8 @@ int attention_workspace(mb_device* device, int dtype, int64_t b, int64_t s, int6
     return fail(MB_ERR_UNSUPPORTED, "attention: %s, and the CPU backend computes in float32", dtype_name(dtype));
   }
   if (b < 1 || s < 1 || hkv < 1 || hq < 1 || hq % hkv != 0 || d < 8 || d % 8 != 0) {
-    return fail(MB_ERR_ARGUMENT, "attention: b %lld, s %lld, hq %lld, hkv %lld, d %lld: hq must be a multiple of hkv and d of 8",
+    return fail(MB_ERR_ARGUMENT,
+                "attention: b %lld, s %lld, hq %lld, hkv %lld, d %lld: hq must be a multiple of hkv and d of 8",
                 static_cast<ll>(b), static_cast<ll>(s), static_cast<ll>(hq), static_cast<ll>(hkv), static_cast<ll>(d));
   }
   const int64_t forward = attention_bytes(device, b, s, hq, hkv, d, false);
@@ -179,8 +181,8 @@ std::string describe_text() {
   }
   const Kernels* kernels = choose_kernels();
   char text[512];
-  snprintf(text, sizeof(text), R"({"backend":"cpu","model":"%s","cores":%d,"kernels":"%s","compiler":"%s"})", model.c_str(),
-           usable_cores(), kernels == nullptr ? "none" : kernels->name, __VERSION__);
+  snprintf(text, sizeof(text), R"({"backend":"cpu","model":"%s","cores":%d,"kernels":"%s","compiler":"%s"})",
+           model.c_str(), usable_cores(), kernels == nullptr ? "none" : kernels->name, __VERSION__);
   return text;
 }
 
@@ -215,11 +217,30 @@ const mb_backend* mb_cpu_backend() {
       .elapsed_ms = elapsed_ms,
       .attention_workspace = attention_workspace,
       .describe = describe,
-      .ops = {op_gemm,        op_rmsnorm_fwd,       op_add_rmsnorm_fwd, op_rmsnorm_bwd,     op_rope_table,
-              op_qknorm_rope_fwd, op_qknorm_rope_bwd, op_attention_fwd,   op_attention_bwd,   op_swiglu_fwd,
-              op_swiglu_bwd,  op_embed_fwd,         op_embed_bwd,       op_ce_stats,        op_ce_rescale,
-              op_ce_grad,     op_add,               op_cast,            op_fill,            op_scale,
-              op_sumsq,       op_optimizer_prepare, op_adamw,           op_init_normal},
+      .ops = {op_gemm,
+              op_rmsnorm_fwd,
+              op_add_rmsnorm_fwd,
+              op_rmsnorm_bwd,
+              op_rope_table,
+              op_qknorm_rope_fwd,
+              op_qknorm_rope_bwd,
+              op_attention_fwd,
+              op_attention_bwd,
+              op_swiglu_fwd,
+              op_swiglu_bwd,
+              op_embed_fwd,
+              op_embed_bwd,
+              op_ce_stats,
+              op_ce_rescale,
+              op_ce_grad,
+              op_add,
+              op_cast,
+              op_fill,
+              op_scale,
+              op_sumsq,
+              op_optimizer_prepare,
+              op_adamw,
+              op_init_normal},
       .comm = *mb_shm_comm_table(),
   };
   return &backend;

@@ -85,11 +85,16 @@ int op_fill(mb_device* device, int, const mb_buf* t, int nt, const double* s, in
       for (int64_t i = begin; i < end; ++i) p[i] = x;
     };
     switch (dtype) {
-      case MB_F32: return fill(static_cast<float*>(out), static_cast<float>(value));
-      case MB_BF16: return fill(static_cast<uint16_t*>(out), f32_to_bf16(static_cast<float>(value)));
-      case MB_I32: return fill(static_cast<int32_t*>(out), static_cast<int32_t>(value));
-      case MB_F64: return fill(static_cast<double*>(out), value);
-      default: return fill(static_cast<uint8_t*>(out), static_cast<uint8_t>(value));
+      case MB_F32:
+        return fill(static_cast<float*>(out), static_cast<float>(value));
+      case MB_BF16:
+        return fill(static_cast<uint16_t*>(out), f32_to_bf16(static_cast<float>(value)));
+      case MB_I32:
+        return fill(static_cast<int32_t*>(out), static_cast<int32_t>(value));
+      case MB_F64:
+        return fill(static_cast<double*>(out), value);
+      default:
+        return fill(static_cast<uint8_t*>(out), static_cast<uint8_t>(value));
     }
   });
   return MB_OK;

@@ -6,9 +6,9 @@
 namespace mb {
 namespace {
 
-constexpr int64_t kBlockK = 256;   // a panel of B (two vectors wide) stays in the first-level cache
-constexpr int64_t kBlockN = 2048;  // packed B stays in the last levels
-constexpr int64_t kBlockM = 144;   // packed A of a thread stays in the second level; a multiple of every tile's rows
+constexpr int64_t kBlockK = 256;     // a panel of B (two vectors wide) stays in the first-level cache
+constexpr int64_t kBlockN = 2048;    // packed B stays in the last levels
+constexpr int64_t kBlockM = 144;     // packed A of a thread stays in the second level; a multiple of every tile's rows
 constexpr double kShareFlops = 4e5;  // below this a second thread costs more than it saves
 
 int64_t a_floats(int64_t rows) { return (rows + 15) / 16 * 16 * kBlockK + 64; }
@@ -51,8 +51,8 @@ void gemm(mb_device* device, const Problem& p) {
       const auto pack = [&](int64_t begin, int64_t end, int) {
         for (int64_t panel = begin; panel < end; ++panel) {
           const int64_t at = panel * kernels.gemm_cols;
-          kernels.pack_b(p.b.p + k0 * p.b.row + (n0 + at) * p.b.col, p.b.row, p.b.col, std::min(kernels.gemm_cols, n - at),
-                         k, packed_b + at * k);
+          kernels.pack_b(p.b.p + k0 * p.b.row + (n0 + at) * p.b.col, p.b.row, p.b.col,
+                         std::min(kernels.gemm_cols, n - at), k, packed_b + at * k);
         }
       };
       const auto multiply = [&](int64_t index, int slot) {

@@ -19,7 +19,8 @@ int op_init_normal(mb_device* device, int, const mb_buf* t, int nt, const double
   const int64_t key_lo = args.size(8, "key_lo", 0);
   const int64_t key_hi = args.size(9, "key_hi", 0);
   constexpr int64_t kWord = 0xffffffff;
-  args.require(seed_lo <= kWord && seed_hi <= kWord && key_lo <= kWord && key_hi <= kWord, "seed and key words below 2^32");
+  args.require(seed_lo <= kWord && seed_hi <= kWord && key_lo <= kWord && key_hi <= kWord,
+               "seed and key words below 2^32");
   float* out = args.f32(0, "out", rows * cols);
   if (!args.ok()) return args.status();
   const uint32_t k0 = static_cast<uint32_t>(seed_lo) ^ static_cast<uint32_t>(key_lo);
@@ -29,7 +30,8 @@ int op_init_normal(mb_device* device, int, const mb_buf* t, int nt, const double
   device->rows(rows, 16 * cols, [&](int64_t begin, int64_t end, int) {
     for (int64_t r = begin; r < end; ++r) {
       for (int64_t c = 0; c < cols; ++c) {
-        const uint64_t index = static_cast<uint64_t>(row0 + r) * static_cast<uint64_t>(gcols) + static_cast<uint64_t>(col0 + c);
+        const uint64_t index =
+            static_cast<uint64_t>(row0 + r) * static_cast<uint64_t>(gcols) + static_cast<uint64_t>(col0 + c);
         const PhiloxWords words =
             philox4x32_10(static_cast<uint32_t>(index), static_cast<uint32_t>(index >> 32), 0, 0, k0, k1);
         const double u1 = (static_cast<double>(words.w[0]) + 1.0) * kScale;

@@ -81,7 +81,7 @@ struct Loss {
 struct Adamw {
   float *p, *m, *v;
   const float* g;
-  float* out;  // null when it is p
+  float* out;                                    // null when it is p
   float scale, beta1, rest1, beta2, rest2, eps;  // rest: 1 - beta
   float decay, step, root;                       // 1 - lr * weight_decay, lr / bias1, 1 / bias2
 };
@@ -90,7 +90,8 @@ struct Kernels {
   const char* name;
 
   int64_t gemm_rows, gemm_cols;
-  // Rows [0, m) of op(A) at columns [0, k) into panels; element (r, c) is a[r * row + c * col] and one of the strides is
+  // Rows [0, m) of op(A) at columns [0, k) into panels; element (r, c) is a[r * row + c * col] and one of the strides
+  // is
   // 1. dst needs W floats more than the panels.
   void (*pack_a)(const float* a, int64_t row, int64_t col, int64_t m, int64_t k, float* dst);
   // One panel of up to gemm_cols columns of op(B), zero-padded; element (r, c) is b[r * row + c * col].
@@ -107,8 +108,8 @@ struct Kernels {
   void (*sum_parts)(const float* in, int64_t parts, int64_t stride, float* out, bool accumulate, int64_t begin,
                     int64_t end);
 
-  int64_t attn_queries;  // queries of one tile
-  int64_t attn_rows;     // keys of one panel; divides head_dim
+  int64_t attn_queries;                               // queries of one tile
+  int64_t attn_rows;                                  // keys of one panel; divides head_dim
   int64_t (*attn_scratch)(int64_t d, bool backward);  // floats one task needs
   void (*attn_pack)(const Attention&, int64_t batch, int64_t kv_head, bool backward);
   void (*attn_fwd)(const Attention&, int64_t batch, int64_t head, int64_t tile, float* scratch);

@@ -11,8 +11,8 @@ namespace {
 int check_positions(const char* op, const int32_t* positions, int64_t count, int64_t limit) {
   for (int64_t t = 0; t < count; ++t) {
     if (positions[t] < 0 || positions[t] >= limit) {
-      return fail(MB_ERR_ARGUMENT, "%s: positions[%lld] is %d, and the table has %lld rows", op, static_cast<long long>(t),
-                  positions[t], static_cast<long long>(limit));
+      return fail(MB_ERR_ARGUMENT, "%s: positions[%lld] is %d, and the table has %lld rows", op,
+                  static_cast<long long>(t), positions[t], static_cast<long long>(limit));
     }
   }
   return MB_OK;
@@ -60,7 +60,8 @@ int op_qknorm_rope_fwd(mb_device* device, int, const mb_buf* t, int nt, const do
   p.out = args.f32(5, "out", tokens * width);
   p.rstd = args.f32(6, "rstd", tokens * (p.hq + p.hkv));
   if (!args.ok()) return args.status();
-  if (const int status = check_positions("qknorm_rope_fwd", p.positions, tokens, args.bytes(3) / 4 / p.d)) return status;
+  if (const int status = check_positions("qknorm_rope_fwd", p.positions, tokens, args.bytes(3) / 4 / p.d))
+    return status;
   device->rows(tokens, width, [&](int64_t begin, int64_t end, int) { device->kernels.qknorm_fwd(p, begin, end); });
   return MB_OK;
 }
@@ -86,7 +87,8 @@ int op_qknorm_rope_bwd(mb_device* device, int, const mb_buf* t, int nt, const do
   float* dwk = args.f32(8, "dwk", p.d);
   float* ws = args.f32(9, "ws", MB_REDUCE_PARTS * 2 * p.d);
   if (!args.ok()) return args.status();
-  if (const int status = check_positions("qknorm_rope_bwd", p.positions, tokens, args.bytes(4) / 4 / p.d)) return status;
+  if (const int status = check_positions("qknorm_rope_bwd", p.positions, tokens, args.bytes(4) / 4 / p.d))
+    return status;
   const int64_t parts = reduce_parts(tokens);
   device->rows(parts, tokens / parts * width, [&](int64_t begin, int64_t end, int) {
     for (int64_t part = begin; part < end; ++part) {

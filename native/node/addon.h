@@ -17,8 +17,8 @@ class Addon : public Napi::Addon<Addon> {
 
  private:
   using Info = const Napi::CallbackInfo&;
-  static constexpr size_t kArgs = 4096;     // doubles of `args`
-  static constexpr int64_t kTensors = 16;   // of one op
+  static constexpr size_t kArgs = 4096;    // doubles of `args`
+  static constexpr int64_t kTensors = 16;  // of one op
   static constexpr int64_t kScalars = 16;
   static constexpr int64_t kTransfers = 512;  // of one p2p call
 

@@ -14,13 +14,15 @@ void Addon::load_cuda(Info info) {
   }
   // LOCAL: its symbols and those of the libraries it opens stay out of other addons' way.
   void* library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
-  if (library == nullptr) throw make_error(env, MB_ERR_LIBRARY, std::string("cannot load the CUDA backend: ") + dlerror());
+  if (library == nullptr)
+    throw make_error(env, MB_ERR_LIBRARY, std::string("cannot load the CUDA backend: ") + dlerror());
   const auto entry = reinterpret_cast<mb_backend_entry_fn>(dlsym(library, "mb_backend_entry"));
   const mb_backend* found = entry == nullptr ? nullptr : entry(MB_ABI);
   if (found == nullptr || found->abi != MB_ABI) {
     dlclose(library);
-    throw make_error(env, MB_ERR_LIBRARY,
-                     path + (entry == nullptr ? ": has no mb_backend_entry" : ": was built for another ABI; rebuild it"));
+    throw make_error(
+        env, MB_ERR_LIBRARY,
+        path + (entry == nullptr ? ": has no mb_backend_entry" : ": was built for another ABI; rebuild it"));
   }
   state_.cuda = found;
   state_.cuda_path = path;

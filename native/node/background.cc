@@ -34,7 +34,8 @@ void settle(Napi::Env env, Napi::Function, Task* raw) {
 Napi::Promise run_in_background(Napi::Env env, Background job) {
   auto* task = new Task{Napi::Promise::Deferred::New(env), std::move(job), MB_OK, {}};
   const Napi::Promise promise = task->deferred.Promise();
-  auto done = Napi::ThreadSafeFunction::New(env, Napi::Function::New(env, [](const Napi::CallbackInfo&) {}), "mbridge", 0, 1);
+  auto done =
+      Napi::ThreadSafeFunction::New(env, Napi::Function::New(env, [](const Napi::CallbackInfo&) {}), "mbridge", 0, 1);
   std::thread([task, done] {
     task->status = task->job.work(&task->error);
     if (done.BlockingCall(task, settle) != napi_ok) delete task;

@@ -17,8 +17,9 @@ struct Background {
   std::function<Napi::Value(Napi::Env)> value;
 };
 
-// A thread of its own, not one of libuv's four: work may block for minutes (a peer that never joins), and would keep file
-// reads waiting and the process from exiting. If the environment ends first, the result is dropped with the functions.
+// A thread of its own, not one of libuv's four: work may block for minutes (a peer that never joins), and would keep
+// file reads waiting and the process from exiting. If the environment ends first, the result is dropped with the
+// functions.
 Napi::Promise run_in_background(Napi::Env env, Background job);
 
 }  // namespace mb::node

@@ -24,7 +24,8 @@ Napi::Value Addon::comm_create(Info info) {
   const Napi::Env env = info.Env();
   const std::shared_ptr<Device> of = device(info, 0);
   const Napi::Uint8Array id_array = byte_array(info, 1, "id");
-  if (id_array.ByteLength() != 128) throw_argument(env, "argument id has %zu bytes, expected 128", id_array.ByteLength());
+  if (id_array.ByteLength() != 128)
+    throw_argument(env, "argument id has %zu bytes, expected 128", id_array.ByteLength());
   std::array<uint8_t, 128> id;
   std::copy_n(id_array.Data(), 128, id.begin());
   const std::string name = text(info, 2, "name");
@@ -128,8 +129,7 @@ void Addon::p2p(Info info) {
     transfers[static_cast<size_t>(i)] = {present(info.Env(), i, *of->device), static_cast<int32_t>(peer),
                                          static_cast<int32_t>(send)};
   }
-  check(info.Env(), of->device->backend,
-        of->table().p2p(of->comm, stream, transfers.data(), static_cast<int>(count)));
+  check(info.Env(), of->device->backend, of->table().p2p(of->comm, stream, transfers.data(), static_cast<int>(count)));
 }
 
 void Addon::barrier(Info info) {

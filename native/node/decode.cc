@@ -33,13 +33,14 @@ mb_buf Addon::tensor(Napi::Env env, int64_t i, const Device& owner) const {
   // The comparisons fail for NaN as well. limit < 2^53, so sums and remainders of what passes are exact.
   if (!(a[1] >= 0 && a[2] >= 0 && a[1] <= limit && a[2] <= limit - a[1]) || a[1] != std::floor(a[1]) ||
       a[2] != std::floor(a[2])) {
-    throw_argument(env, "tensor %d: offset %.17g, %.17g bytes: arena %g has %.17g bytes", index, a[1], a[2], a[0], limit);
+    throw_argument(env, "tensor %d: offset %.17g, %.17g bytes: arena %g has %.17g bytes", index, a[1], a[2], a[0],
+                   limit);
   }
   const int64_t offset = static_cast<int64_t>(a[1]);
   const int64_t bytes = static_cast<int64_t>(a[2]);
   if (offset % size != 0 || bytes % size != 0) {
-    throw_argument(env, "tensor %d: offset %lld, %lld bytes: not whole %s elements", index, static_cast<long long>(offset),
-                   static_cast<long long>(bytes), dtype_name(static_cast<int>(a[3])));
+    throw_argument(env, "tensor %d: offset %lld, %lld bytes: not whole %s elements", index,
+                   static_cast<long long>(offset), static_cast<long long>(bytes), dtype_name(static_cast<int>(a[3])));
   }
   return {static_cast<char*>(arena->ptr) + offset, bytes, static_cast<int32_t>(a[3]), 0};
 }

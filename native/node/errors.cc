@@ -9,13 +9,20 @@ namespace {
 
 const char* code_of(int status) {
   switch (status) {
-    case MB_ERR_ARGUMENT: return "MB_ARGUMENT";
-    case MB_ERR_MEMORY: return "MB_MEMORY";
-    case MB_ERR_LIBRARY: return "MB_LIBRARY";
-    case MB_ERR_PEER: return "MB_PEER";
-    case MB_ERR_TIMEOUT: return "MB_TIMEOUT";
-    case MB_ERR_UNSUPPORTED: return "MB_UNSUPPORTED";
-    default: return "MB_DEVICE";
+    case MB_ERR_ARGUMENT:
+      return "MB_ARGUMENT";
+    case MB_ERR_MEMORY:
+      return "MB_MEMORY";
+    case MB_ERR_LIBRARY:
+      return "MB_LIBRARY";
+    case MB_ERR_PEER:
+      return "MB_PEER";
+    case MB_ERR_TIMEOUT:
+      return "MB_TIMEOUT";
+    case MB_ERR_UNSUPPORTED:
+      return "MB_UNSUPPORTED";
+    default:
+      return "MB_DEVICE";
   }
 }
 

@@ -1,6 +1,6 @@
-// Causal attention by tiles of kQueries queries that lie across vector lanes. Scores are kept transposed ([keys][queries]),
-// so that the softmax over keys is plain vector arithmetic, and the scores of one product are the packed operand of the
-// next: no data is shuffled between the products.
+// Causal attention by tiles of kQueries queries that lie across vector lanes. Scores are kept transposed
+// ([keys][queries]), so that the softmax over keys is plain vector arithmetic, and the scores of one product are the
+// packed operand of the next: no data is shuffled between the products.
 //
 // Packed per (batch, kv head), keys padded with zeros to a multiple of kAttnRows:
 //   keys         [keys / kAttnRows][d][kAttnRows]    for scores = K q
@@ -136,9 +136,9 @@ void attn_fwd(const Attention& p, int64_t batch, int64_t head, int64_t index, fl
   const int64_t q0 = index * Q;
   const int64_t rows = p.s - q0 < Q ? p.s - q0 : Q;
   const int64_t at = (batch * p.hkv + head / (p.hq / p.hkv)) * p.packed;
-  float* queries = scratch;           // [d][Q], scaled
-  float* out = queries + d * Q;       // [d][Q]
-  float* scores = out + d * Q;        // [kKeyBlock][Q]
+  float* queries = scratch;      // [d][Q], scaled
+  float* out = queries + d * Q;  // [d][Q]
+  float* scores = out + d * Q;   // [kKeyBlock][Q]
   transpose(p.qkv + (batch * p.s + q0) * shape.width + head * d, shape.width, rows, d, queries, Q, Q, p.scale);
   fill(out, d * Q, 0.0f);
 
@@ -196,15 +196,15 @@ void attn_bwd(const Attention& p, int64_t batch, int64_t head, float* scratch) {
   const int64_t d = p.d;
   const int64_t lanes = shape.lanes;
   const int64_t at = (batch * p.hkv + head / (p.hq / p.hkv)) * p.packed;
-  float* queries = scratch;               // [d][Q], scaled
-  float* douts = queries + d * Q;         // [d][Q]
-  float* dq = douts + d * Q;              // [d][Q]
-  float* query_rows = dq + d * Q;         // [Q][lanes], scaled
+  float* queries = scratch;        // [d][Q], scaled
+  float* douts = queries + d * Q;  // [d][Q]
+  float* dq = douts + d * Q;       // [d][Q]
+  float* query_rows = dq + d * Q;  // [Q][lanes], scaled
   float* dout_rows = query_rows + Q * lanes;
-  float* probs = dout_rows + Q * lanes;   // [kKeyBlock][Q]
+  float* probs = dout_rows + Q * lanes;  // [kKeyBlock][Q]
   float* dscores = probs + kKeyBlock * Q;
-  float* lse = dscores + kKeyBlock * Q;   // [Q]
-  float* delta = lse + Q;                 // [Q]: dout . o of each query
+  float* lse = dscores + kKeyBlock * Q;  // [Q]
+  float* delta = lse + Q;                // [Q]: dout . o of each query
   float* dk = p.dk + (batch * p.hq + head) * p.partial;
   float* dv = p.dv + (batch * p.hq + head) * p.partial;
   fill(dk, shape.keys * lanes, 0.0f);

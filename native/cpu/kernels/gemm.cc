@@ -13,7 +13,8 @@ void pack_a(const float* a, int64_t row, int64_t col, int64_t m, int64_t k, floa
     const float* src = a + r0 * row;
     if (rows == M && col == 1) {
       // Contiguous along k. Panels are written in ascending order, so a strip may spill into the next panel.
-      for (int r = 0; r < M; r += W) transpose_strip<true>(src + r * row, row, M - r < W ? M - r : W, k, dst + r, M, 1.0f);
+      for (int r = 0; r < M; r += W)
+        transpose_strip<true>(src + r * row, row, M - r < W ? M - r : W, k, dst + r, M, 1.0f);
     } else if (rows == M && row == 1) {
       for (int64_t i = 0; i < k; ++i) {
 #pragma GCC unroll 16
@@ -42,8 +43,8 @@ void pack_b(const float* b, int64_t row, int64_t col, int64_t n, int64_t k, floa
   }
 }
 
-// D = alpha * acc + beta * C over the rows x cols of a tile that exist. Whole and cut tiles round alike: both go through
-// whole vectors.
+// D = alpha * acc + beta * C over the rows x cols of a tile that exist. Whole and cut tiles round alike: both go
+// through whole vectors.
 static void finish_tile(const GemmBlock& g, int64_t r0, int64_t c0, V (&acc)[M][2]) {
   const V alpha = splat(g.alpha);
   const V beta = splat(g.beta);

@@ -58,7 +58,8 @@ void ce_grad(const Loss& p, int64_t begin, int64_t end) {
     }
     p.rowloss[t] = (__builtin_logf(sum) + m - p.sums[p.rows + t]) * mask;
     const V factor = splat(mask / sum);
-    for_lanes(p.cols, [&](int64_t i, auto lanes) { store(x + i, vexp(load(x + i, lanes) - splat(m)) * factor, lanes); });
+    for_lanes(p.cols,
+              [&](int64_t i, auto lanes) { store(x + i, vexp(load(x + i, lanes) - splat(m)) * factor, lanes); });
     const int64_t target = p.targets[t] - p.vstart;
     if (target >= 0 && target < p.cols) x[target] -= mask;
   }

@@ -60,7 +60,8 @@ void rmsnorm_bwd(const RmsnormBwd& p, int64_t begin, int64_t end, float* dw) {
   }
 }
 
-void sum_parts(const float* in, int64_t parts, int64_t stride, float* out, bool accumulate, int64_t begin, int64_t end) {
+void sum_parts(const float* in, int64_t parts, int64_t stride, float* out, bool accumulate, int64_t begin,
+               int64_t end) {
   for_lanes(end - begin, [&](int64_t i, auto lanes) {
     V sum{};
     for (int64_t part = 0; part < parts; ++part) sum += load(in + part * stride + begin + i, lanes);

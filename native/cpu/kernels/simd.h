@@ -13,7 +13,7 @@
 namespace mb::MB_ISA {
 
 #if defined(__AVX512F__)
-constexpr int W = 16;         // floats in a vector
+constexpr int W = 16;          // floats in a vector
 constexpr int kGemmRows = 12;  // rows of a gemm tile: kGemmRows x 2 accumulators fit the registers
 constexpr int kAttnRows = 8;   // divides every head_dim
 #elif defined(__AVX2__)
@@ -82,7 +82,8 @@ MB_INLINE float max_lanes(V v) {
 }
 
 // e^x within 2 ulp for x <= 88.37, where it stops growing; 0 below -87.33 (no denormals); NaN stays NaN.
-// x = n ln2 + r with |r| <= ln2 / 2, e^r by a polynomial of degree 7 (Cephes' expf coefficients), 2^n by the exponent bits.
+// x = n ln2 + r with |r| <= ln2 / 2, e^r by a polynomial of degree 7 (Cephes' expf coefficients), 2^n by the exponent
+// bits.
 MB_INLINE V vexp(V x) {
   const V high = splat(88.37f);
   const V magic = splat(12582912.0f);  // 1.5 * 2^23: adding it rounds to an integer in the low bits
