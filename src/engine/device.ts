@@ -8,6 +8,8 @@ export const STREAM = { compute: 0, pipeline: 1, data: 2, tensor: 3, copy: 4 } a
 export type Stream = (typeof STREAM)[keyof typeof STREAM];
 
 const EVENT_COUNT = 256;
+/** Events from here on can measure time. */
+const FIRST_TIMED = 224;
 
 /**
  * One CPU or GPU, opened for this process. Calls enqueue work on a stream and return; nothing here keeps state
@@ -19,6 +21,7 @@ export class Device {
   readonly handle: number;
   readonly info: NativeDeviceInfo;
   private nextEvent = 0;
+  private nextTimed = FIRST_TIMED;
 
   private constructor(binding: NativeBinding, kind: 'cpu' | 'cuda', handle: number) {
     this.binding = binding;
@@ -46,12 +49,21 @@ export class Device {
     this.binding.arenaFree(arena);
   }
 
-  /** A new event of this device; events are few (256) and made at start-up. */
+  /** A new event to order streams by; events are few (224) and made at start-up. */
   event(): number {
-    if (this.nextEvent >= EVENT_COUNT) {
-      throw new MbridgeError('internal', 'MB_EVENTS', `more than ${EVENT_COUNT} events asked for on one device`);
-    }
+    if (this.nextEvent >= FIRST_TIMED) throw noEvents(FIRST_TIMED);
     return this.nextEvent++;
+  }
+
+  /** A new event that {@link elapsedMs} takes; there are 32. */
+  timedEvent(): number {
+    if (this.nextTimed >= EVENT_COUNT) throw noEvents(EVENT_COUNT - FIRST_TIMED);
+    return this.nextTimed++;
+  }
+
+  /** Milliseconds between two timed events; waits for them. */
+  elapsedMs(first: number, second: number): number {
+    return this.binding.elapsedMs(this.handle, first, second);
   }
 
   record(event: number, stream: Stream): void {
@@ -140,4 +152,8 @@ export class Device {
     for (const scalar of scalars) args[at++] = scalar;
     this.binding.run(this.handle, stream, op, tensors.length, scalars.length);
   }
+}
+
+function noEvents(count: number): MbridgeError {
+  return new MbridgeError('internal', 'MB_EVENTS', `more than ${count} events of one kind asked for on one device`);
 }

@@ -83,7 +83,7 @@ class StepClock {
     this.o = o;
     const { device } = o.model;
     this.reports = o.pgCollection.intraDistOpt.rank === 0;
-    this.events = device.kind === 'cuda' ? [0, 1, 2, 3].map(() => device.event()) : [];
+    this.events = device.kind === 'cuda' ? [0, 1, 2, 3].map(() => device.timedEvent()) : [];
     this.mark((o.startStep ?? 1) - 1);
   }
 
@@ -109,7 +109,7 @@ class StepClock {
   private between(step: number): number {
     const { device } = this.o.model;
     const [a, b] = [this.events[(step - 1) % 4], this.events[step % 4]];
-    if (a !== undefined && b !== undefined) return device.binding.elapsedMs(device.handle, a, b);
+    if (a !== undefined && b !== undefined) return device.elapsedMs(a, b);
     const milliseconds = (this.times.get(step) ?? 0) - (this.times.get(step - 1) ?? 0);
     this.times.delete(step - 1);
     return milliseconds;
