@@ -9,26 +9,24 @@ namespace mbk {
 namespace {
 
 struct Shape {
-  int64_t b, s, hq, hkv, d;
+  int b, s, hq, hkv, d;
   float scale;
 
   // Elements between two positions of qkv and of o.
-  __host__ __device__ int64_t qkv_stride() const { return (hq + 2 * hkv) * d; }
-  __host__ __device__ int64_t o_stride() const { return hq * d; }
+  __host__ __device__ int qkv_stride() const { return (hq + 2 * hkv) * d; }
+  __host__ __device__ int o_stride() const { return hq * d; }
   // First element of a head (q heads, then k, then v) at a position.
-  __device__ int64_t qkv_at(int64_t batch, int64_t i, int64_t head) const {
-    return (batch * s + i) * qkv_stride() + head * d;
+  __device__ int64_t qkv_at(int batch, int i, int head) const {
+    return (int64_t(batch) * s + i) * qkv_stride() + head * d;
   }
-  __device__ int64_t o_at(int64_t batch, int64_t i, int64_t head) const {
-    return (batch * s + i) * o_stride() + head * d;
-  }
-  __device__ int64_t row_at(int64_t batch, int64_t i, int64_t head) const { return (batch * hq + head) * s + i; }
+  __device__ int64_t o_at(int batch, int i, int head) const { return (int64_t(batch) * s + i) * o_stride() + head * d; }
+  __device__ int64_t row_at(int batch, int i, int head) const { return (int64_t(batch) * hq + head) * s + i; }
 };
 
 // Rows of the tile that starts at `first`.
 template <class P>
-__device__ __forceinline__ int tile_rows(const Shape& z, int64_t first) {
-  return int(z.s - first < P::kTile ? z.s - first : P::kTile);
+__device__ __forceinline__ int tile_rows(const Shape& z, int first) {
+  return z.s - first < P::kTile ? z.s - first : P::kTile;
 }
 
 template <class P, int DP>
@@ -42,23 +40,23 @@ __global__ void __launch_bounds__(P::kThreads, P::kBlocks)
   T* v_tile = k_tile + P::kTile * P::kStride;
   T* p_tile = v_tile + P::kTile * P::kStride;
   const int tile = int(gridDim.x) - 1 - int(blockIdx.x);  // the longest first
-  const int64_t head = blockIdx.y, batch = blockIdx.z, kv = head / (z.hq / z.hkv);
-  const int64_t first = int64_t(tile) * P::kTile;
+  const int head = blockIdx.y, batch = blockIdx.z, kv = head / (z.hq / z.hkv);
+  const int first = tile * P::kTile;
   const int rows = tile_rows<P>(z, first);
-  load_tile<P, DP>(q_tile, qkv + z.qkv_at(batch, first, head), z.qkv_stride(), rows, int(z.d));
+  load_tile<P, DP>(q_tile, qkv + z.qkv_at(batch, first, head), z.qkv_stride(), rows, z.d);
 
   float acc[P::kRows][P::kOut] = {}, top[P::kRows], sum[P::kRows];
 #pragma unroll
   for (int a = 0; a < P::kRows; ++a) top[a] = -INFINITY, sum[a] = 0;
   for (int t = 0; t <= tile; ++t) {
-    const int64_t key0 = int64_t(t) * P::kTile;
+    const int key0 = t * P::kTile;
     const int keys = tile_rows<P>(z, key0);
     __syncthreads();  // the last turn has read its tiles
-    load_tile<P, DP>(k_tile, qkv + z.qkv_at(batch, key0, z.hq + kv), z.qkv_stride(), keys, int(z.d));
-    load_tile<P, DP>(v_tile, qkv + z.qkv_at(batch, key0, z.hq + z.hkv + kv), z.qkv_stride(), keys, int(z.d));
+    load_tile<P, DP>(k_tile, qkv + z.qkv_at(batch, key0, z.hq + kv), z.qkv_stride(), keys, z.d);
+    load_tile<P, DP>(v_tile, qkv + z.qkv_at(batch, key0, z.hq + z.hkv + kv), z.qkv_stride(), keys, z.d);
     __syncthreads();
     float score[P::kRows][P::kCols];
-    P::nt(q_tile, k_tile, int(z.d), score);
+    P::nt(q_tile, k_tile, z.d, score);
 #pragma unroll
     for (int a = 0; a < P::kRows; ++a) {
       float highest = top[a];
@@ -89,7 +87,7 @@ __global__ void __launch_bounds__(P::kThreads, P::kBlocks)
   for (int a = 0; a < P::kRows; ++a) {
     const float total = lane_sum(sum[a], P::kRowLanes);
     if (P::row(a) >= rows) continue;
-    const int64_t i = first + P::row(a);
+    const int i = first + P::row(a);
     T* to = o + z.o_at(batch, i, head);
 #pragma unroll
     for (int c = 0; c < P::kOut; ++c) {
@@ -103,8 +101,8 @@ __global__ void __launch_bounds__(P::kThreads, P::kBlocks)
 template <class T>
 __global__ void __launch_bounds__(256) attention_delta_kernel(const T* o, const T* d_o, float* delta, Shape z) {
   const int64_t row = int64_t(blockIdx.x) * 8 + threadIdx.x / 32;  // in the order of lse: batch, head, position
-  if (row >= z.b * z.hq * z.s) return;
-  const int64_t i = row % z.s, head = row / z.s % z.hq, batch = row / z.s / z.hq;
+  if (row >= int64_t(z.b) * z.hq * z.s) return;
+  const int i = int(row % z.s), head = int(row / z.s % z.hq), batch = int(row / z.s / z.hq);
   const int64_t at = z.o_at(batch, i, head);
   float sum = 0;
   for (int c = threadIdx.x % 32; c < z.d; c += 32) sum = fmaf(to_float(o[at + c]), to_float(d_o[at + c]), sum);
@@ -126,29 +124,30 @@ __global__ void __launch_bounds__(P::kThreads, P::kBlocks)
   T* p_tile = do_tile + P::kTile * P::kStride;
   T* ds_tile = p_tile + P::kTile * P::kScoreStride;
   const int tile = blockIdx.x, tiles = gridDim.x;
-  const int kv = blockIdx.y, batch = blockIdx.z, group = int(z.hq / z.hkv);
-  const int64_t key0 = int64_t(tile) * P::kTile;
+  const int kv = blockIdx.y, batch = blockIdx.z, group = z.hq / z.hkv;
+  const int key0 = tile * P::kTile;
   const int keys = tile_rows<P>(z, key0);
-  load_tile<P, DP>(k_tile, qkv + z.qkv_at(batch, key0, z.hq + kv), z.qkv_stride(), keys, int(z.d));
-  load_tile<P, DP>(v_tile, qkv + z.qkv_at(batch, key0, z.hq + z.hkv + kv), z.qkv_stride(), keys, int(z.d));
+  load_tile<P, DP>(k_tile, qkv + z.qkv_at(batch, key0, z.hq + kv), z.qkv_stride(), keys, z.d);
+  load_tile<P, DP>(v_tile, qkv + z.qkv_at(batch, key0, z.hq + z.hkv + kv), z.qkv_stride(), keys, z.d);
 
   float dk[P::kRows][P::kOut] = {}, dv[P::kRows][P::kOut] = {};
   for (int head = kv * group; head < (kv + 1) * group; ++head) {
     for (int t = tile; t < tiles; ++t) {
-      const int64_t first = int64_t(t) * P::kTile;
+      const int first = t * P::kTile;
       const int rows = tile_rows<P>(z, first);
       __syncthreads();  // the last turn has read its tiles
-      load_tile<P, DP>(q_tile, qkv + z.qkv_at(batch, first, head), z.qkv_stride(), rows, int(z.d));
-      load_tile<P, DP>(do_tile, d_o + z.o_at(batch, first, head), z.o_stride(), rows, int(z.d));
+      load_tile<P, DP>(q_tile, qkv + z.qkv_at(batch, first, head), z.qkv_stride(), rows, z.d);
+      load_tile<P, DP>(do_tile, d_o + z.o_at(batch, first, head), z.o_stride(), rows, z.d);
       __syncthreads();
+      const float* lse_rows = lse + z.row_at(batch, first, head);
+      const float* delta_rows = delta + z.row_at(batch, first, head);
       float p[P::kRows][P::kCols], ds[P::kRows][P::kCols];
-      P::nt(k_tile, q_tile, int(z.d), p);
-      P::nt(v_tile, do_tile, int(z.d), ds);
+      P::nt(k_tile, q_tile, z.d, p);
+      P::nt(v_tile, do_tile, z.d, ds);
 #pragma unroll
       for (int b = 0; b < P::kCols; ++b) {
         const int query = P::col(b);
-        const int64_t row = z.row_at(batch, first + query, head);
-        const float log_sum = query < rows ? lse[row] : INFINITY, mean = query < rows ? delta[row] : 0.0f;
+        const float log_sum = query < rows ? lse_rows[query] : INFINITY, mean = query < rows ? delta_rows[query] : 0.0f;
 #pragma unroll
         for (int a = 0; a < P::kRows; ++a) {
           const bool seen = t > tile || P::row(a) <= query;
@@ -192,11 +191,11 @@ __global__ void __launch_bounds__(P::kThreads, P::kBlocks)
   T* v_tile = k_tile + P::kTile * P::kStride;
   T* ds_tile = v_tile + P::kTile * P::kStride;
   const int tile = int(gridDim.x) - 1 - int(blockIdx.x);  // the longest first
-  const int64_t head = blockIdx.y, batch = blockIdx.z, kv = head / (z.hq / z.hkv);
-  const int64_t first = int64_t(tile) * P::kTile;
+  const int head = blockIdx.y, batch = blockIdx.z, kv = head / (z.hq / z.hkv);
+  const int first = tile * P::kTile;
   const int rows = tile_rows<P>(z, first);
-  load_tile<P, DP>(q_tile, qkv + z.qkv_at(batch, first, head), z.qkv_stride(), rows, int(z.d));
-  load_tile<P, DP>(do_tile, d_o + z.o_at(batch, first, head), z.o_stride(), rows, int(z.d));
+  load_tile<P, DP>(q_tile, qkv + z.qkv_at(batch, first, head), z.qkv_stride(), rows, z.d);
+  load_tile<P, DP>(do_tile, d_o + z.o_at(batch, first, head), z.o_stride(), rows, z.d);
   float log_sum[P::kRows], mean[P::kRows];
 #pragma unroll
   for (int a = 0; a < P::kRows; ++a) {
@@ -208,15 +207,15 @@ __global__ void __launch_bounds__(P::kThreads, P::kBlocks)
 
   float dq[P::kRows][P::kOut] = {};
   for (int t = 0; t <= tile; ++t) {
-    const int64_t key0 = int64_t(t) * P::kTile;
+    const int key0 = t * P::kTile;
     const int keys = tile_rows<P>(z, key0);
     __syncthreads();  // the last turn has read its tiles
-    load_tile<P, DP>(k_tile, qkv + z.qkv_at(batch, key0, z.hq + kv), z.qkv_stride(), keys, int(z.d));
-    load_tile<P, DP>(v_tile, qkv + z.qkv_at(batch, key0, z.hq + z.hkv + kv), z.qkv_stride(), keys, int(z.d));
+    load_tile<P, DP>(k_tile, qkv + z.qkv_at(batch, key0, z.hq + kv), z.qkv_stride(), keys, z.d);
+    load_tile<P, DP>(v_tile, qkv + z.qkv_at(batch, key0, z.hq + z.hkv + kv), z.qkv_stride(), keys, z.d);
     __syncthreads();
     float p[P::kRows][P::kCols], ds[P::kRows][P::kCols];
-    P::nt(q_tile, k_tile, int(z.d), p);
-    P::nt(do_tile, v_tile, int(z.d), ds);
+    P::nt(q_tile, k_tile, z.d, p);
+    P::nt(do_tile, v_tile, z.d, ds);
 #pragma unroll
     for (int a = 0; a < P::kRows; ++a) {
 #pragma unroll
@@ -243,7 +242,7 @@ __global__ void __launch_bounds__(P::kThreads, P::kBlocks)
 
 // Launches a kernel of policy P with `tiles` operand tiles and `scores` score tiles in shared memory.
 template <class P, class Kernel, class... Arguments>
-void launch(cudaStream_t stream, Kernel kernel, int tiles, int scores, const Shape& z, int64_t heads,
+void launch(cudaStream_t stream, Kernel kernel, int tiles, int scores, const Shape& z, int heads,
             Arguments... arguments) {
   const int bytes = int(sizeof(typename P::T)) * P::kTile * (tiles * P::kStride + scores * P::kScoreStride);
   // A refusal leaves its error behind for the check after the launch.
@@ -262,7 +261,7 @@ struct Policies {
 
   static void backward(cudaStream_t stream, const void* qkv, const void* o, const float* lse, const void* d_o,
                        void* dqkv, float* delta, const Shape& z) {
-    attention_delta_kernel<T><<<unsigned(ceil_div(z.b * z.hq * z.s, 8)), 256, 0, stream>>>(
+    attention_delta_kernel<T><<<unsigned(ceil_div(int64_t(z.b) * z.hq * z.s, 8)), 256, 0, stream>>>(
         static_cast<const T*>(o), static_cast<const T*>(d_o), delta, z);
     launch<B>(stream, attention_dkv_kernel<B, DP>, 4, 2, z, z.hkv, static_cast<const T*>(qkv),
               static_cast<const T*>(d_o), lse, delta, static_cast<T*>(dqkv));
@@ -287,11 +286,11 @@ void dispatch(int dtype, int64_t d, const Call& f) {
 }
 
 Shape read_shape(Args& a) {
-  Shape z = {a.size(0, "b", 0, 65535), a.size(1, "s", 0, 1 << 24), a.size(2, "hq", 1, 65535),
-             a.size(3, "hkv", 1, 65535), a.size(4, "d", 8, 256),   float(a.number(5, "scale"))};
+  const Shape z = {int(a.size(0, "b", 0, 65535)), int(a.size(1, "s", 0, 1 << 24)), int(a.size(2, "hq", 1, 65535)),
+                   int(a.size(3, "hkv", 1, 65535)), int(a.size(4, "d", 8, 256)),   float(a.number(5, "scale"))};
   a.flag(6, "deterministic");  // always is
-  if (z.hq % z.hkv != 0) a.fail("hq %lld is not a multiple of hkv %lld", (long long)z.hq, (long long)z.hkv);
-  if (z.d % 8 != 0) a.fail("d is %lld, expected a multiple of 8", (long long)z.d);
+  if (z.hq % z.hkv != 0) a.fail("hq %d is not a multiple of hkv %d", z.hq, z.hkv);
+  if (z.d % 8 != 0) a.fail("d is %d, expected a multiple of 8", z.d);
   if (times(times(z.b, z.s), z.hq) > (int64_t(1) << 33)) a.fail("b * s * hq is too large");
   return z;
 }

@@ -104,7 +104,7 @@ struct MmaTiles {
   static __device__ __forceinline__ int within(int c) { return c / 2 * 8 + lane() % 4 * 2 + c % 2; }
   static __device__ __forceinline__ int col(int b) { return part() * (kTile / SPLIT) + within(b); }
   static __device__ __forceinline__ int out_col(int c) { return part() * (DP / SPLIT) + within(c); }
-  static __device__ __forceinline__ float exponential(float x) { return __expf(x); }
+  static __device__ __forceinline__ float exponential(float x) { return fast_exp(x); }
 
   static __device__ __forceinline__ void load_matrices(uint32_t (&r)[4], const bf16* p) {
     const uint32_t at = uint32_t(__cvta_generic_to_shared(p));
@@ -192,7 +192,8 @@ __device__ __forceinline__ void load_tile(typename P::T* tile, const typename P:
   for (int i = threadIdx.x; i < P::kTile * kChunks; i += P::kThreads) {
     const int r = i / kChunks, c = i % kChunks * N;
     const bool inside = r < rows && c < d;
-    store16(tile + r * P::kStride + c, inside ? load16(from + r * stride + c) : make_uint4(0, 0, 0, 0));
+    *reinterpret_cast<uint4*>(tile + r * P::kStride + c) =
+        inside ? load16(from + r * stride + c) : make_uint4(0, 0, 0, 0);
   }
 }
 

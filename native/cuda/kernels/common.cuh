@@ -215,9 +215,10 @@ template <class T>
 __device__ __forceinline__ uint4 load16(const T* p) {
   return *reinterpret_cast<const uint4*>(p);
 }
+// To global memory alone. An intrinsic, because the compiler may split a plain store of a uint4 into four.
 template <class T>
 __device__ __forceinline__ void store16(T* p, uint4 v) {
-  *reinterpret_cast<uint4*>(p) = v;
+  __stwb(reinterpret_cast<uint4*>(p), v);
 }
 // For data that nothing reads again soon.
 template <class T>
@@ -241,6 +242,13 @@ template <>
 __device__ __forceinline__ bf16 from_float<bf16>(float x) {
   return __float2bfloat16_rn(x);
 }
+// e^x with a relative error of about 2^-21 (more where |x| is large), for results that are rounded to bf16.
+__device__ __forceinline__ float fast_exp(float x) {
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x * 1.4426950408889634f));
+  return y;
+}
+
 // x rounded to T.
 template <class T>
 __device__ __forceinline__ float rounded(float x) {

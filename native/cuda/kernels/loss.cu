@@ -15,7 +15,7 @@ __device__ __forceinline__ float exponential(float x) {
   if constexpr (sizeof(T) == 4) {
     return expf(x);
   } else {
-    return __expf(x);
+    return fast_exp(x);
   }
 }
 
@@ -29,6 +29,54 @@ __device__ __forceinline__ Softmax merge(Softmax a, Softmax b) {
   return {max, a.sum * expf(a.max - max) + b.sum * expf(b.max - max)};
 }
 
+// N neighbouring logits: 16 bytes, or one.
+template <class T, int N>
+struct Chunk {
+  uint4 raw;
+
+  __device__ __forceinline__ void load(const T* p) {
+    if constexpr (N == 1) {
+      raw.x = __float_as_uint(to_float(*p));
+    } else {
+      raw = load16(p);
+    }
+  }
+  __device__ __forceinline__ void get(float (&f)[N]) const {
+    if constexpr (N == 1) {
+      f[0] = __uint_as_float(raw.x);
+    } else {
+      unpack<T>(raw, f);
+    }
+  }
+  static __device__ __forceinline__ void store(T* p, const float (&f)[N]) {
+    if constexpr (N == 1) {
+      *p = from_float<T>(f[0]);
+    } else {
+      store16(p, pack<T>(f));
+    }
+  }
+};
+
+// Adds K chunks to a running maximum and sum.
+template <class T, int N, int K>
+__device__ __forceinline__ void add_chunks(Softmax& mine, const Chunk<T, N> (&chunks)[K]) {
+  float f[K][N], top = mine.max;
+#pragma unroll
+  for (int k = 0; k < K; ++k) {
+    chunks[k].get(f[k]);
+#pragma unroll
+    for (int e = 0; e < N; ++e) top = fmaxf(top, f[k][e]);
+  }
+  float sum = mine.sum * exponential<T>(mine.max - top);
+#pragma unroll
+  for (int k = 0; k < K; ++k) {
+#pragma unroll
+    for (int e = 0; e < N; ++e) sum += exponential<T>(f[k][e] - top);
+  }
+  mine.max = top;
+  mine.sum = sum;
+}
+
 // One row a block, read once.
 template <class T, bool VECTOR>
 __global__ void __launch_bounds__(kThreads) ce_stats_kernel(const T* logits, const int32_t* targets, float* stats,
@@ -38,45 +86,21 @@ __global__ void __launch_bounds__(kThreads) ce_stats_kernel(const T* logits, con
   const T* row = logits + int64_t(blockIdx.x) * v;
   const int groups = int(v / N);
   Softmax mine = {kLowest, 0.0f};
-  for (int first = threadIdx.x; first < groups; first += kThreads * kLoads) {
-    float f[kLoads][N];
-    float top = mine.max;
-    if constexpr (VECTOR) {
-      uint4 raw[kLoads];
+  int i = threadIdx.x;
+  for (; i + (kLoads - 1) * kThreads < groups; i += kThreads * kLoads) {
+    Chunk<T, N> chunks[kLoads];
 #pragma unroll
-      for (int k = 0; k < kLoads; ++k) {
-        const int i = first + k * kThreads;
-        if (i < groups) raw[k] = load16(row + int64_t(i) * N);
-      }
+    for (int k = 0; k < kLoads; ++k) chunks[k].load(row + int64_t(i + k * kThreads) * N);
+    add_chunks(mine, chunks);
+  }
+  Chunk<T, N> last[kLoads - 1][1];
 #pragma unroll
-      for (int k = 0; k < kLoads; ++k) {
-        if (first + k * kThreads < groups) {
-          unpack<T>(raw[k], f[k]);
-        } else {
+  for (int k = 0; k < kLoads - 1; ++k) {
+    if (i + k * kThreads < groups) last[k][0].load(row + int64_t(i + k * kThreads) * N);
+  }
 #pragma unroll
-          for (int e = 0; e < N; ++e) f[k][e] = -INFINITY;
-        }
-      }
-    } else {
-#pragma unroll
-      for (int k = 0; k < kLoads; ++k) {
-        const int i = first + k * kThreads;
-        f[k][0] = i < groups ? to_float(row[i]) : -INFINITY;
-      }
-    }
-#pragma unroll
-    for (int k = 0; k < kLoads; ++k) {
-#pragma unroll
-      for (int e = 0; e < N; ++e) top = fmaxf(top, f[k][e]);
-    }
-    float sum = mine.sum * exponential<T>(mine.max - top);
-#pragma unroll
-    for (int k = 0; k < kLoads; ++k) {
-#pragma unroll
-      for (int e = 0; e < N; ++e) sum += exponential<T>(f[k][e] - top);
-    }
-    mine.max = top;
-    mine.sum = sum;
+  for (int k = 0; k < kLoads - 1; ++k) {
+    if (i + k * kThreads < groups) add_chunks(mine, last[k]);
   }
 #pragma unroll
   for (int k = 16; k > 0; k /= 2) {
@@ -123,40 +147,32 @@ __global__ void __launch_bounds__(kThreads) ce_grad_kernel(T* logits, const int3
     return;
   }
   const float factor = weight / total;
-  for (int first = threadIdx.x; first < groups; first += kThreads * kLoads) {
-    uint4 raw[kLoads];
-    float single[kLoads];
+  const auto finish = [&](const Chunk<T, N>& chunk, int at) {
+    float f[N];
+    chunk.get(f);
 #pragma unroll
-    for (int k = 0; k < kLoads; ++k) {
-      const int i = first + k * kThreads;
-      if (i >= groups) continue;
-      if constexpr (VECTOR) {
-        raw[k] = load16(row + int64_t(i) * N);
-      } else {
-        single[k] = to_float(row[i]);
-      }
+    for (int e = 0; e < N; ++e) {
+      f[e] = exponential<T>(f[e] - max) * factor;
+      if (at * N + e == target) f[e] -= weight;
     }
+    Chunk<T, N>::store(row + int64_t(at) * N, f);
+  };
+  int i = threadIdx.x;
+  for (; i + (kLoads - 1) * kThreads < groups; i += kThreads * kLoads) {
+    Chunk<T, N> chunks[kLoads];
 #pragma unroll
-    for (int k = 0; k < kLoads; ++k) {
-      const int i = first + k * kThreads;
-      if (i >= groups) continue;
-      float f[N];
-      if constexpr (VECTOR) {
-        unpack<T>(raw[k], f);
-      } else {
-        f[0] = single[k];
-      }
+    for (int k = 0; k < kLoads; ++k) chunks[k].load(row + int64_t(i + k * kThreads) * N);
 #pragma unroll
-      for (int e = 0; e < N; ++e) {
-        f[e] = exponential<T>(f[e] - max) * factor;
-        if (i * N + e == target) f[e] -= weight;
-      }
-      if constexpr (VECTOR) {
-        store16(row + int64_t(i) * N, pack<T>(f));
-      } else {
-        row[i] = from_float<T>(f[0]);
-      }
-    }
+    for (int k = 0; k < kLoads; ++k) finish(chunks[k], i + k * kThreads);
+  }
+  Chunk<T, N> last[kLoads - 1];
+#pragma unroll
+  for (int k = 0; k < kLoads - 1; ++k) {
+    if (i + k * kThreads < groups) last[k].load(row + int64_t(i + k * kThreads) * N);
+  }
+#pragma unroll
+  for (int k = 0; k < kLoads - 1; ++k) {
+    if (i + k * kThreads < groups) finish(last[k], i + k * kThreads);
   }
 }
 

@@ -7,7 +7,7 @@
 namespace mbk {
 namespace {
 
-constexpr int kThreads = 256;
+constexpr int kThreads = 128;
 constexpr int kBwdThreads = 384;
 constexpr int kMaxHead = 256;
 

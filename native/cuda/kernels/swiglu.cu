@@ -12,7 +12,7 @@ __device__ __forceinline__ float sigmoid(float x) {
   if constexpr (sizeof(T) == 4) {
     return 1.0f / (1.0f + expf(-x));
   } else {
-    return __fdividef(1.0f, 1.0f + __expf(-x));
+    return __fdividef(1.0f, 1.0f + fast_exp(-x));
   }
 }
 
