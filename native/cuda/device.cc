@@ -12,6 +12,8 @@
 mb_device::mb_device() = default;
 
 mb_device::~mb_device() {
+  attention.reset();  // the libraries know the streams
+  gemm.reset();
   for (cudaEvent_t event : events) {
     if (event) cudaEventDestroy(event);
   }

@@ -97,7 +97,7 @@ int Prove(Comm& comm, cudaStream_t stream) {
   MB_CUDA(cudaMemsetAsync(comm.scratch, 1, 4, stream));
   nccl::Result result;
   {
-    std::lock_guard<std::timed_mutex> lock(comm.library);
+    std::lock_guard<std::mutex> lock(comm.library);
     if (!comm.handle) return NcclFail(comm, "first all-reduce", nccl::kRemoteError);
     result = LoadNccl().AllReduce(comm.scratch, comm.scratch, 1, nccl::kInt32, nccl::kSum, comm.handle, stream);
   }
@@ -127,7 +127,7 @@ int Connect(Comm& comm, const uint8_t id[128]) {
   config.comm_name = comm.name.c_str();  // `comm` outlives the handle
   nccl::Result result;
   {
-    std::lock_guard<std::timed_mutex> lock(comm.library);
+    std::lock_guard<std::mutex> lock(comm.library);
     result = lib.CommInitRankConfig(&comm.handle, comm.size, unique, comm.rank, &config);
   }
   MB_TRY(Settle(comm, "join", result, comm.timeout_s));
@@ -172,20 +172,22 @@ void Destroy(mb_comm* handle) {
   if (comm.size == 1) return;
   cudaSetDevice(comm.device->index);
   // What is still under way gets 10 s to finish, and then is ended.
-  bool any = true;
-  for (int i = 0; i < 10000 && !comm.aborted && any; i++) {
+  bool idle = false;
+  for (int i = 0; i < 10000 && !comm.aborted && !idle; i++) {
     OpWatch::Op op;
+    bool any = false;
     if (comm.watch.Oldest(&op, &any) != cudaSuccess) break;
+    idle = !any;
     if (any) std::this_thread::sleep_for(std::chrono::milliseconds(1));
   }
-  if (!any && !comm.aborted) {
+  if (idle && !comm.aborted) {
     nccl::Result result;
     {
-      std::lock_guard<std::timed_mutex> lock(comm.library);
+      std::lock_guard<std::mutex> lock(comm.library);
       result = comm.handle ? LoadNccl().CommFinalize(comm.handle) : nccl::kRemoteError;
     }
     if (Settle(comm, "finalize", result, 10) == MB_OK) {
-      std::lock_guard<std::timed_mutex> lock(comm.library);
+      std::lock_guard<std::mutex> lock(comm.library);
       if (comm.handle) LoadNccl().CommDestroy(comm.handle);
       comm.handle = nullptr;
       return;

@@ -28,7 +28,7 @@ int AbortedFail(const Comm& comm, const char* op) {
 
 int TimeoutFail(const Comm& comm, const char* op, double seconds) {
   return Fail(MB_ERR_TIMEOUT,
-              "%s: %s: not every member came within %.0f s (dist.timeout_s). A member that died, or that makes its "
+              "%s: %s: not every member came within %g s (dist.timeout_s). A member that died, or that makes its "
               "calls in another order, causes this: look at the other ranks' logs",
               comm.Describe().c_str(), op, seconds);
 }
@@ -68,7 +68,7 @@ int Settle(Comm& comm, const char* op, nccl::Result result, double timeout_s) {
     if (timeout_s > 0 && SecondsSince(start) > timeout_s) return TimeoutFail(comm, op, timeout_s);
     Pause(&rounds);
     if (comm.aborted) return AbortedFail(comm, op);
-    std::lock_guard<std::timed_mutex> lock(comm.library);
+    std::lock_guard<std::mutex> lock(comm.library);
     if (!comm.handle) return AbortedFail(comm, op);
     nccl::Result state = nccl::kInProgress;
     const nccl::Result asked = lib.CommGetAsyncError(comm.handle, &state);
@@ -96,7 +96,7 @@ int CheckComm(Comm& comm) {
   if (comm.size == 1) return MB_OK;
   {
     // Where the issuing thread is inside NCCL, its own polling sees the failure.
-    std::unique_lock<std::timed_mutex> lock(comm.library, std::try_to_lock);
+    std::unique_lock<std::mutex> lock(comm.library, std::try_to_lock);
     if (lock.owns_lock() && comm.handle) {
       nccl::Result state = nccl::kSuccess;
       const nccl::Result asked = LoadNccl().CommGetAsyncError(comm.handle, &state);
@@ -112,7 +112,7 @@ int CheckComm(Comm& comm) {
   if (any && comm.timeout_s > 0 && op.seconds > comm.timeout_s) {
     return Fail(
         MB_ERR_TIMEOUT,
-        "%s: %s #%lld was issued %.0f s ago and has not finished (dist.timeout_s is %.0f): %s. Look for a rank "
+        "%s: %s #%lld was issued %.1f s ago and has not finished (dist.timeout_s is %g): %s. Look for a rank "
         "that died, or whose last op on this communicator has another number",
         comm.Describe().c_str(), op.name, static_cast<long long>(op.sequence), op.seconds, comm.timeout_s,
         op.enqueued ? "it waits on the device for its turn or for a member" : "the host still connects to a member");
@@ -124,12 +124,13 @@ void AbortComm(const std::shared_ptr<Comm>& comm) {
   if (comm->aborted.exchange(true) || comm->size == 1) return;
   // In a thread of its own: ending one communicator waits for its kernels, and those may stand in a stream behind the
   // hung kernel of another, which the caller can only abort once this returns.
-  auto end = [comm] {
-    cudaSetDevice(comm->device->index);
+  auto end = [comm, device = comm->device->index] {
+    cudaSetDevice(device);
     nccl::Comm handle = nullptr;
     {
       // A blocking call of the issuing thread may hold the lock for good; NCCL then lets it go by the abort itself.
-      std::unique_lock<std::timed_mutex> lock(comm->library, std::chrono::seconds(1));
+      std::unique_lock<std::mutex> lock(comm->library, std::defer_lock);
+      for (int i = 0; i < 1000 && !lock.try_lock(); i++) std::this_thread::sleep_for(std::chrono::milliseconds(1));
       std::swap(handle, comm->handle);
     }
     if (handle) LoadNccl().CommAbort(handle);

@@ -23,7 +23,7 @@ struct Comm {
 
   // Every NCCL call on `handle` is made under this lock: NCCL's own calls on one communicator may not overlap, not even
   // the one that asks for its state. It is held for the length of one call, never while polling.
-  std::timed_mutex library;
+  std::mutex library;
   nccl::Comm handle = nullptr;
   std::atomic<bool> aborted{false};
   std::atomic<bool> abort_done{false};
@@ -61,7 +61,7 @@ int Issue(Comm& comm, int stream, const char* op, Call call) {
   comm.watch.Begin(op);
   nccl::Result result;
   {
-    std::lock_guard<std::timed_mutex> lock(comm.library);
+    std::lock_guard<std::mutex> lock(comm.library);
     result = comm.handle ? call(comm.handle, s) : nccl::kRemoteError;
   }
   const int status = Settle(comm, op, result, comm.timeout_s);
