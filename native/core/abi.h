@@ -197,6 +197,8 @@ typedef struct {
 
 typedef enum { MB_MEM_DEVICE = 0, MB_MEM_HOST_PINNED = 1 } mb_memory;
 
+#define MB_FIRST_TIMING_EVENT 224
+
 typedef struct {
   uint32_t abi;
   const char* name;  // "cpu" or "cuda"
@@ -220,7 +222,8 @@ typedef struct {
   int (*record)(mb_device*, int stream, int event);
   int (*wait)(mb_device*, int stream, int event);
   int (*synchronize)(mb_device*);  // blocks until all streams are idle
-  // Milliseconds between two recorded events (waits for them); for benchmarks.
+  // Milliseconds between two recorded events (waits for them); for benchmarks. On a GPU only events from
+  // MB_FIRST_TIMING_EVENT on carry a time stamp, which costs the device more than ordering alone.
   int (*elapsed_ms)(mb_device*, int event0, int event1, double* ms);
   // Bytes of ws that ATTENTION_FWD and _BWD need for these sizes; also builds and caches what the op needs. kernel
   // receives the name of what will serve, such as "cudnn 9.19.0" or "mbridge".

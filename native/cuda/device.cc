@@ -216,7 +216,7 @@ int Record(mb_device* device, int stream, int event) {
   MB_TRY(CheckEvent(event));
   if (!device->events[event]) {
     MB_CUDA(cudaEventCreateWithFlags(&device->events[event],
-                                     event < kFirstTimingEvent ? cudaEventDisableTiming : cudaEventDefault));
+                                     event < MB_FIRST_TIMING_EVENT ? cudaEventDisableTiming : cudaEventDefault));
   }
   MB_CUDA(cudaEventRecord(device->events[event], s));
   return MB_OK;
@@ -243,8 +243,8 @@ int ElapsedMs(mb_device* device, int event0, int event1, double* ms) {
   MB_CUDA(cudaSetDevice(device->index));
   for (int event : {event0, event1}) {
     MB_TRY(CheckEvent(event));
-    if (event < kFirstTimingEvent) {
-      return Fail(MB_ERR_ARGUMENT, "event %d cannot measure time: events %d to %d can", event, kFirstTimingEvent,
+    if (event < MB_FIRST_TIMING_EVENT) {
+      return Fail(MB_ERR_ARGUMENT, "event %d cannot measure time: events %d to %d can", event, MB_FIRST_TIMING_EVENT,
                   kEvents - 1);
     }
     if (!device->events[event]) return Fail(MB_ERR_ARGUMENT, "event %d was never recorded", event);

@@ -15,8 +15,6 @@ namespace mbcuda {
 
 constexpr int kStreams = 8;
 constexpr int kEvents = 256;
-// Only these events carry a time stamp, which costs the device more than ordering alone.
-constexpr int kFirstTimingEvent = 224;
 
 class Gemm;
 class Attention;

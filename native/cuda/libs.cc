@@ -151,7 +151,8 @@ std::vector<std::string> LibraryDirectories() {
   const char* list = getenv("MBRIDGE_CUDA_LIBS");
   for (std::string rest = list ? list : ""; !rest.empty();) {
     size_t colon = rest.find(':');
-    const std::string entry = rest.substr(0, colon);
+    std::string entry = rest.substr(0, colon);
+    while (entry.size() > 1 && entry.back() == '/') entry.pop_back();
     rest = colon == std::string::npos ? "" : rest.substr(colon + 1);
     if (entry.empty()) continue;
     directories.push_back(entry);
