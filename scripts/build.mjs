@@ -1,6 +1,6 @@
 // npm's `prepare`: compiles TypeScript into dist/ and the native engine into native/build/.
 import { spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, symlinkSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -22,6 +22,10 @@ function typescript() {
   }
 }
 
+// npx links this folder into its cache before it runs our command, and so calls `prepare` again.
+const outputs = ['dist/src/index.js', 'native/build/mbridge.node'];
+if (process.env.npm_command === 'exec' && outputs.every((file) => existsSync(join(root, file)))) process.exit(0);
+
 const tsc = typescript();
 if (tsc !== undefined) {
   run('tsc', [tsc, '-p', join(root, 'tsconfig.build.json')]);
@@ -30,10 +34,3 @@ if (tsc !== undefined) {
   process.exit(4);
 }
 run('the native build', [join(root, 'scripts', 'build-native.mjs')]);
-
-// npm does not link a package's own command; without it, npx would install this folder into its cache and build again.
-const link = join(root, 'node_modules', '.bin', 'mbridge');
-if (existsSync(join(root, 'node_modules')) && !existsSync(link)) {
-  mkdirSync(dirname(link), { recursive: true });
-  symlinkSync(join('..', '..', 'bin', 'mbridge.js'), link);
-}
