@@ -69,13 +69,8 @@ function lock(path) {
 
 /** Whether the process that a lock names is there; one that cannot be read (being written, removed) is taken to be. */
 function running(path) {
-  let pid = 0;
   try {
-    pid = Number(readFileSync(path, 'utf8'));
-  } catch {
-    return true;
-  }
-  try {
+    const pid = Number(readFileSync(path, 'utf8'));
     return pid === 0 || process.kill(pid, 0);
   } catch (error) {
     return error.code !== 'ESRCH';

@@ -1,6 +1,7 @@
 // The processes of binding.test.ts: node binding-process.mjs <role> [arguments].
 import { spawn } from 'node:child_process';
 import { createRequire } from 'node:module';
+import { setInterval, setTimeout } from 'node:timers';
 import { fileURLToPath } from 'node:url';
 
 const addon = new URL('../../native/build/mbridge.node', import.meta.url);
