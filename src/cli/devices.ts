@@ -25,7 +25,7 @@ export function defaultProcesses(device: DeviceKind): number {
 }
 
 /** The device that a run takes here. Throws MB_DEVICE (exit code 4) where GPUs are asked for and cannot be used. */
-export function chooseDevice(cfg: RunConfig): DeviceKind {
+export function chooseDevice(cfg: { readonly dist: Pick<RunConfig['dist'], 'device'> }): DeviceKind {
   const gpus = visibleGpus();
   if (cfg.dist.device === 'cpu') return 'cpu';
   if (gpus > 0 && existsSync(cudaEnginePath())) return 'cuda';

@@ -4,6 +4,8 @@ import { Command, CommanderError } from 'commander';
 import { EXIT, type ExitKind } from '../errors.js';
 import { packageRoot } from '../run/package-root.js';
 import { exitOnClosedPipe } from './closed-pipe.js';
+import { addDoctor } from './commands/doctor.js';
+import { addCheckpoint } from './commands/checkpoint.js';
 import { addGrid } from './commands/grid.js';
 import { addPlan } from './commands/plan.js';
 import { addPretrain } from './commands/pretrain.js';
@@ -42,7 +44,7 @@ function makeProgram(): Command {
     // What commander would print is in the error it throws; report-error prints that.
     .configureOutput({ outputError: () => undefined })
     .exitOverride();
-  for (const add of [addPretrain, addRecipes, addPlan, addGrid, addShowConfig]) add(program);
+  for (const add of [addPretrain, addRecipes, addPlan, addGrid, addShowConfig, addDoctor, addCheckpoint]) add(program);
   for (const command of program.commands) command.copyInheritedSettings(program).helpOption('-h, --help', 'show this');
   return program;
 }
