@@ -1,0 +1,139 @@
+import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { execa } from 'execa';
+import { afterAll, describe, expect, test } from 'vitest';
+import { COMMANDS, FENCES, ROOT, type DocumentedCommand } from './fences.js';
+
+// Commands run in a folder that looks like the checkout but keeps what they write.
+const folder = mkdtempSync(join(tmpdir(), 'mbridge-docs-'));
+for (const name of readdirSync(ROOT)) if (name !== 'runs') symlinkSync(join(ROOT, name), join(folder, name));
+afterAll(() => rmSync(folder, { recursive: true }));
+
+/** Why a command is only checked, not run: it needs GPUs, a cluster's starter, or far more time than a test has. */
+const CHECKED_ONLY = ['gpu', 'cluster', 'long'];
+const CI = readFileSync(join(ROOT, '.ci/run'), 'utf8');
+
+/**
+ * Runs a line of the documentation. npx would install the folder into its cache first, so the command is called
+ * directly; a test below runs npx itself. With all that it starts, it is killed before the test's own limit.
+ */
+async function run(command: string): Promise<{ exitCode: number | undefined; stdout: string; stderr: string }> {
+  const direct = command.replaceAll('npx mbridge', 'node bin/mbridge.js');
+  const { exitCode, stdout, stderr } = await execa('timeout', ['-s', 'KILL', '170', 'bash', '-c', direct], {
+    cwd: folder,
+    reject: false,
+    stdin: 'ignore',
+    env: { NO_COLOR: '1' },
+  });
+  return { exitCode, stdout, stderr };
+}
+
+/** `npm ci` and `npm test` are what CI itself does; the rest of a line is run. */
+function withoutCiSteps(command: string): string {
+  const parts = command.split(' && ');
+  for (const step of ['npm ci', 'npm test']) if (parts.includes(step)) expect(CI).toContain(step);
+  return parts.filter((part) => part !== 'npm ci' && part !== 'npm test').join(' && ');
+}
+
+function losses(stdout: string): number[] {
+  return [...stdout.matchAll(/^step .*? loss ([\d.]+)|"type":"step".*?"loss":([\d.]+)/gm)].map((match) =>
+    Number(match[1] ?? match[2]),
+  );
+}
+
+describe('every command of the documentation runs', () => {
+  const runnable = COMMANDS.filter(({ info }) => info === '');
+
+  test.each(runnable)('$at: $command', { timeout: 180_000 }, async ({ command }) => {
+    const line = withoutCiSteps(command);
+    if (line === '') return;
+    const { exitCode, stdout, stderr } = await run(line);
+    expect(exitCode, stderr).toBe(0);
+    expect(stdout).not.toBe('');
+    if (/pretrain/.test(line)) expect(losses(stdout).length, stderr).toBeGreaterThan(0);
+    const isMainJob = command === 'npm ci && npx mbridge pretrain qwen3-tiny --nproc 2 --tp-size 2';
+    if (isMainJob) {
+      expect(losses(stdout)[0]).toBeGreaterThan(5);
+      expect(losses(stdout).at(-1)).toBeLessThan(3);
+    }
+  });
+
+  test('npx finds the command', async () => {
+    // As in a shell: under npm or npx, their variables would say where to look.
+    const env = Object.entries(process.env).filter(([name]) => !name.startsWith('npm_'));
+    const { stdout } = await execa('npx', ['mbridge', '--version'], {
+      cwd: ROOT,
+      env: Object.fromEntries(env),
+      extendEnv: false,
+    });
+    expect(stdout).toMatch(/^\d+\.\d+\.\d+$/);
+  });
+
+  test('the two commands of a fresh machine come first', () => {
+    const first = COMMANDS.slice(0, 2).map(({ command }) => command);
+    expect(first).toEqual(['npm ci && npx mbridge pretrain qwen3-tiny --nproc 2 --tp-size 2', 'npm ci && npm test']);
+  });
+});
+
+/** Whether a command line that cannot run here is understood: planned for GPUs, or its flags known. */
+async function check(command: string): Promise<void> {
+  const [, subcommand = '', rest = ''] = /\bmbridge(?:\.js)? (\S+)(.*)$/.exec(command) ?? [];
+  const flags = [...command.matchAll(/ --([a-z-]+)/g)].map((match) => match[1] as string);
+  if (subcommand === 'pretrain') {
+    const nproc = rest.includes('--nproc') ? '' : '--nproc 8';
+    const { exitCode, stderr } = await run(`npx mbridge plan ${rest.replace(' --json', '')} ${nproc} --device cuda`);
+    expect(exitCode, stderr).toBe(0);
+  } else if (subcommand !== '') {
+    const { exitCode, stdout } = await run(`npx mbridge ${subcommand} --help`);
+    expect(exitCode).toBe(0);
+    const known = flags.filter((flag) => stdout.includes(`--${flag}`));
+    expect(known).toEqual(flags);
+  } else {
+    const [script = ''] = /\b(?:dist|bench|scripts)\/\S+\.(?:js|mjs|py|sh)/.exec(command) ?? [];
+    const npmScript = /\bnpm run (\S+)/.exec(command)?.[1];
+    if (npmScript !== undefined) {
+      const { scripts } = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')) as { scripts: object };
+      expect(Object.keys(scripts)).toContain(npmScript);
+      return;
+    }
+    expect(existsSync(join(ROOT, script)), `${command}: no such script`).toBe(true);
+    const source = readFileSync(join(ROOT, script), 'utf8');
+    const named = flags.filter((flag) => new RegExp(`\\b${flag}\\b`).test(source));
+    expect(named).toEqual(flags);
+  }
+}
+
+describe('commands that need other machines are understood', () => {
+  const others = COMMANDS.filter(({ info }) => info !== '');
+  test.each<DocumentedCommand>(others)('$at: $command', async ({ info, command }) => {
+    expect(CHECKED_ONLY).toContain(info);
+    await check(command);
+  });
+});
+
+describe('other blocks', () => {
+  test('are of a kind that is looked at', () => {
+    const kinds = new Set(FENCES.map(({ language }) => language));
+    expect([...kinds].filter((kind) => !['bash', 'text', 'ts', 'yaml'].includes(kind))).toEqual([]);
+  });
+
+  test.each(FENCES.filter(({ language }) => language === 'ts'))('$page:$line is part of $info', ({ info, text }) => {
+    expect(readFileSync(join(ROOT, info), 'utf8')).toContain(text);
+  });
+
+  test.each(FENCES.filter(({ language }) => language === 'yaml'))(
+    '$page:$line is a configuration',
+    async ({ text }) => {
+      const file = join(folder, 'block.yaml');
+      writeFileSync(file, text);
+      const { exitCode, stderr } = await run(`npx mbridge show-config ${file}`);
+      expect(exitCode, stderr).toBe(0);
+    },
+  );
+});
+
+test('docs/configuration.md is that of configs/schema.json', async () => {
+  const { exitCode, stderr } = await run('node scripts/config-docs.mjs --check');
+  expect(exitCode, stderr).toBe(0);
+});
