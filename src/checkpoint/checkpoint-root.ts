@@ -83,6 +83,15 @@ export async function findCheckpoint(path: string): Promise<Found> {
   };
 }
 
+/** As {@link findCheckpoint}, where there must be one. */
+export async function requireCheckpoint(path: string, warn: (text: string) => void): Promise<string> {
+  const { folder, warnings } = await findCheckpoint(path);
+  for (const warning of warnings) warn(warning);
+  if (folder !== null) return folder;
+  const found = (await exists(path)) ? 'holds no checkpoint' : 'does not exist';
+  throw badCheckpoint('NONE', path, found, 'name a checkpoint, or a folder of checkpoints');
+}
+
 /** Makes `checkpoint.save`'s folder and proves that this process can write in it, before any time is spent. */
 export async function prepareRoot(root: string, rank: number): Promise<void> {
   const probe = join(root, `${PROBE}${rank}-${process.pid}`);

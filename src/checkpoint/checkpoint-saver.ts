@@ -9,9 +9,10 @@ import { BackgroundWriter } from './background-writer.js';
 import { checkpointIoError } from './checkpoint-error.js';
 import { stepFolderName, TEMPORARY, type CheckpointState } from './checkpoint-format.js';
 import { publishLatest, sealFolder } from './commit.js';
-import { describeShards, leaveContribution, takeContributions } from './contribution.js';
+import { leaveContribution, takeContributions } from './contribution.js';
 import { prune, type Retention } from './prune.js';
 import { planSave } from './save-plan.js';
+import { describeShards } from './shard-layout.js';
 import { StateSnapshot } from './state-snapshot.js';
 
 /** How long the others may take to write their shards; a rank that is lost is noticed at once. */
@@ -36,7 +37,7 @@ export interface SaverOptions {
     folder: string;
     bytes: number;
     seconds: number;
-    removed: string[];
+    removed: readonly string[];
   }) => void;
 }
 
@@ -124,7 +125,7 @@ export class CheckpointSaver {
     const contributions = await takeContributions(folder, size);
     await sealFolder(folder, contributions, describe(step, scalars));
     await publishLatest(root, temporary, stepFolderName(step));
-    const removed = await prune(root, retention);
+    const { removed } = await prune(root, retention);
     await store.set(key('committed'), new Uint8Array());
     const bytes = contributions.flatMap(({ files }) => Object.values(files)).reduce((sum, f) => sum + f.bytes, 0);
     const seconds = (performance.now() - started) / 1000;

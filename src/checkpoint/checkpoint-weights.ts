@@ -4,7 +4,6 @@ import type { Tensor } from '../engine/tensor.js';
 import type { ParameterSpec, Place } from '../model/parameter.js';
 import type { WeightSource } from '../model/weight-source.js';
 import type { OptimizerState } from '../optim/optimizer-state.js';
-import { badCheckpoint } from './checkpoint-error.js';
 import { tensorName, type TensorKind } from './checkpoint-format.js';
 import type { Checkpoint } from './checkpoint.js';
 import { areaOf, type Rectangle } from './rectangle.js';
@@ -31,7 +30,8 @@ export class CheckpointWeights implements WeightSource {
 
 /**
  * Sets the optimizer's moments and counters as they were saved. The main parameters come with the weights.
- * @throws MbridgeError exit 7 for a checkpoint of weights alone, or one that is damaged
+ * @param optimizer as it is initialized
+ * @throws MbridgeError exit 7 for a checkpoint that is damaged
  */
 export async function restoreOptimizer(
   checkpoint: Checkpoint,
@@ -40,10 +40,7 @@ export async function restoreOptimizer(
   dpCp: Place,
 ): Promise<void> {
   const saved = checkpoint.state.optimizer;
-  if (saved === null || !checkpoint.hasOptimizer) {
-    const hint = 'it was imported or holds weights alone: take them by checkpoint.pretrained_checkpoint';
-    throw badCheckpoint('NO_OPTIMIZER', checkpoint.folder, 'has no optimizer state to resume from', hint);
-  }
+  if (saved === null) return; // imported weights, before the first update: all zero, as the optimizer begins
   for (const state of optimizer.buckets) {
     const start = stateStart(state, dpCp);
     for (const piece of bucketPieces(state.bucket, start, state.m.size)) {

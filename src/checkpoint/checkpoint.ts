@@ -5,16 +5,17 @@ import { CheckedFile } from './checked-file.js';
 import { readRecords, type CheckpointRecords } from './checkpoint-files.js';
 import {
   INDEX_FILE,
-  isOptimizerTensor,
   pieceName,
   pieceShape,
+  TENSOR_KINDS,
+  tensorName,
   type CheckpointIndex,
   type CheckpointState,
   type CommitRecord,
   type TensorRecord,
 } from './checkpoint-format.js';
 import { qwen3Parameters } from './hf-names.js';
-import { areaOf, describeRectangle, intersect, type Rectangle } from './rectangle.js';
+import { areaOf, describeRectangle, intersect, wholeOf, type Rectangle } from './rectangle.js';
 import { readHeaderOf } from './shard-header.js';
 import { isFloatDtype, toFloat32, type FloatDtype } from './safetensors-convert.js';
 import { DTYPE_BYTES, type TensorEntry } from './safetensors-header.js';
@@ -47,9 +48,9 @@ export class Checkpoint {
     return new Checkpoint(folder, await readRecords(folder));
   }
 
-  /** Whether it can be resumed from; without, it is weights alone. */
+  /** Without, it is imported weights. */
   get hasOptimizer(): boolean {
-    return this.state.optimizer !== null && Object.keys(this.index.tensors).some(isOptimizerTensor);
+    return this.state.optimizer !== null;
   }
 
   tensor(name: string): TensorRecord {
@@ -63,6 +64,7 @@ export class Checkpoint {
     const path = join(this.folder, INDEX_FILE);
     for (const { name, shape: expected } of qwen3Parameters(shape)) {
       const { shape: found, dtype } = this.tensor(name);
+      if (this.hasOptimizer) for (const kind of TENSOR_KINDS) this.tensor(tensorName(kind, name));
       if (found.join() !== expected.join()) {
         const text = `${name} is [${found.join(', ')}], the model expects [${expected.join(', ')}]`;
         throw badCheckpoint('MODEL', path, text, OTHER_MODEL, { tensor: name, expected, found });
@@ -100,40 +102,36 @@ export class Checkpoint {
     });
   }
 
-  /** Yields a tensor's stored bytes in row-major order, some MiB at a time; each piece of bytes is fresh memory. */
-  async *bytesOf(name: string): AsyncGenerator<Uint8Array> {
-    const { shape, dtype } = this.tensor(name);
-    const cols =
-      shape.length < 2
-        ? (shape[0] ?? 1)
-        : areaOf({
-            rows: { start: 0, count: 1 },
-            cols: { start: 0, count: shape.slice(1).reduce((a, b) => a * b, 1) },
-          });
-    const rows = shape.length < 2 ? 1 : (shape[0] as number);
-    const unit = DTYPE_BYTES[dtype];
-    const atOnce = Math.max(1, Math.floor(SCRATCH_BYTES / Math.max(1, cols * unit)));
-    for (let row = 0; row < rows; row += atOnce) {
-      const wanted = { rows: { start: row, count: Math.min(atOnce, rows - row) }, cols: { start: 0, count: cols } };
-      const out = new Uint8Array(areaOf(wanted) * unit);
-      await this.readBytes(name, wanted, out);
-      yield out;
+  /** Yields the stored bytes of a rectangle (a whole tensor by default), some MiB at a time, each in fresh memory. */
+  async *bytesOf(name: string, area: Rectangle = wholeOf(this.tensor(name).shape)): AsyncGenerator<Uint8Array> {
+    const rowBytes = area.cols.count * DTYPE_BYTES[this.tensor(name).dtype];
+    const atOnce = Math.max(1, Math.floor(SCRATCH_BYTES / rowBytes));
+    for (let done = 0; done < area.rows.count; done += atOnce) {
+      const rows = { start: area.rows.start + done, count: Math.min(atOnce, area.rows.count - done) };
+      const bytes = new Uint8Array(rows.count * rowBytes);
+      await this.readBytes(name, { rows, cols: area.cols }, bytes);
+      yield bytes;
     }
   }
 
   /** As {@link readFloats}, but the stored bytes whatever the dtype. */
-  async readBytes(name: string, wanted: Rectangle, dst: Uint8Array): Promise<void> {
+  private async readBytes(name: string, wanted: Rectangle, dst: Uint8Array): Promise<void> {
     const unit = DTYPE_BYTES[this.tensor(name).dtype];
     const width = wanted.cols.count * unit;
     await this.transfer(name, wanted, async (shard, entry, part, piece) => {
       const pieceWidth = piece.cols.count * unit;
-      const rows = new Uint8Array(part.rows.count * pieceWidth);
-      await shard.file.read(rows, entry.offset + (part.rows.start - piece.rows.start) * pieceWidth);
-      const from = (part.cols.start - piece.cols.start) * unit;
       const count = part.cols.count * unit;
+      const first = entry.offset + (part.rows.start - piece.rows.start) * pieceWidth;
+      const at = (part.rows.start - wanted.rows.start) * width + (part.cols.start - wanted.cols.start) * unit;
+      if (count === pieceWidth && count === width) {
+        await shard.file.read(dst.subarray(at, at + part.rows.count * width), first);
+        return;
+      }
+      const rows = new Uint8Array(part.rows.count * pieceWidth);
+      await shard.file.read(rows, first);
+      const from = (part.cols.start - piece.cols.start) * unit;
       for (let r = 0; r < part.rows.count; r++) {
-        const to = (part.rows.start - wanted.rows.start + r) * width + (part.cols.start - wanted.cols.start) * unit;
-        dst.set(rows.subarray(r * pieceWidth + from, r * pieceWidth + from + count), to);
+        dst.set(rows.subarray(r * pieceWidth + from, r * pieceWidth + from + count), at + r * width);
       }
     });
   }

@@ -1,4 +1,6 @@
 import { join } from 'node:path';
+import { badCheckpoint } from './checkpoint-error.js';
+import { TEMPORARY } from './checkpoint-format.js';
 import { listRoot, removeFolder, type RootListing } from './checkpoint-root.js';
 
 export interface Retention {
@@ -22,11 +24,26 @@ export function planPrune({ checkpoints, latest }: RootListing, { keepLast, keep
     .map(({ name }) => name);
 }
 
-/** Removes what {@link planPrune} names, oldest first. Returns the folders. */
-export async function prune(root: string, retention: Retention): Promise<string[]> {
+export interface Pruned {
+  /** Folders that were removed, oldest first. */
+  readonly removed: readonly string[];
+  /** Folders of the checkpoints that stay. */
+  readonly kept: readonly string[];
+}
+
+/** Removes what {@link planPrune} names, and what unfinished saves and removals left. */
+export async function prune(root: string, retention: Retention, options: PruneOptions = {}): Promise<Pruned> {
   const listing = await listRoot(root);
-  if (listing === null) return [];
-  const names = planPrune(listing, retention);
-  for (const name of names) await removeFolder(root, name);
-  return names.map((name) => join(root, name));
+  if (listing === null) throw badCheckpoint('NONE', root, 'does not exist', 'name a folder of checkpoints');
+  const leftovers = options.leftovers ? listing.unfinished.filter((name) => name.startsWith(TEMPORARY)) : [];
+  const removed = [...planPrune(listing, retention), ...leftovers];
+  if (!options.dryRun) for (const name of removed) await removeFolder(root, name);
+  const kept = listing.checkpoints.filter(({ name }) => !removed.includes(name)).map(({ name }) => name);
+  return { removed: removed.map((name) => join(root, name)), kept: kept.map((name) => join(root, name)) };
+}
+
+export interface PruneOptions {
+  readonly dryRun?: boolean;
+  /** Also remove what unfinished saves left; not while a run saves there. */
+  readonly leftovers?: boolean;
 }

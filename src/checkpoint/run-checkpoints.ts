@@ -5,7 +5,6 @@ import { modelShape } from '../config/model-shape.js';
 import type { DataIterator } from '../data/data-iterator.js';
 import type { Place } from '../model/parameter.js';
 import type { OptimizerState } from '../optim/optimizer-state.js';
-import { badCheckpoint } from './checkpoint-error.js';
 import { TEMPORARY } from './checkpoint-format.js';
 import { findCheckpoint, listRoot, prepareRoot, PROBE, removeFolder } from './checkpoint-root.js';
 import { CheckpointSaver } from './checkpoint-saver.js';
@@ -25,7 +24,7 @@ const SECOND_MS = 1000;
 /**
  * Opens the checkpoint that `checkpoint.load` leads to. The first rank chooses, so that all take the same.
  * @returns null where the run starts fresh, which is said
- * @throws MbridgeError exit 7 for a damaged checkpoint, one without optimizer state, or one of another model
+ * @throws MbridgeError exit 7 for a damaged checkpoint, or one of another model
  */
 export async function openResume(o: RunCheckpointsOptions): Promise<Checkpoint | null> {
   const { cfg, store, place, log } = o;
@@ -45,14 +44,10 @@ export async function openResume(o: RunCheckpointsOptions): Promise<Checkpoint |
   if (folder === '') return null;
   const checkpoint = await Checkpoint.open(folder);
   checkpoint.check(modelShape(cfg));
-  if (!checkpoint.hasOptimizer) {
-    const hint = 'it was imported or holds weights alone: take them by checkpoint.pretrained_checkpoint';
-    throw badCheckpoint('NO_OPTIMIZER', folder, 'has no optimizer state to resume from', hint);
-  }
   if (place.rank === 0) {
     const { step, consumed_samples: samples } = checkpoint.state;
     log.info(`resuming from ${folder}: ${step} updates, ${samples} samples`);
-    const changed = differences(checkpoint.state, o);
+    const changed = step === 0 ? [] : differences(checkpoint.state, o);
     if (changed.length > 0) log.warn(`not bit for bit the run that was saved: ${changed.join('; ')}`);
   }
   return checkpoint;

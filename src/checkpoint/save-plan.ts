@@ -1,8 +1,9 @@
 import { localSize, type ParameterSpec, type Place } from '../model/parameter.js';
 import type { Bucket } from '../optim/parameter-buffer.js';
-import { tensorName, pieceName, pieceShape, TENSOR_KINDS, type TensorKind } from './checkpoint-format.js';
-import { areaOf, flatRange, type PlacedRectangle, type Rectangle } from './rectangle.js';
-import { layOut, type TensorSpec } from './safetensors-header.js';
+import { TENSOR_KINDS, tensorName, type TensorKind } from './checkpoint-format.js';
+import { flatRange, type PlacedRectangle } from './rectangle.js';
+import type { SafetensorsDtype } from './safetensors-header.js';
+import { layOutShard, type ShardLayout, type StoredPiece } from './shard-layout.js';
 
 /** What the planner needs of a bucket; a planned one will do. */
 export type BucketLayout = Pick<Bucket, 'name' | 'kind' | 'entries' | 'size' | 'shardSize'>;
@@ -24,22 +25,11 @@ export function bucketPieces(bucket: BucketLayout, start: number, count: number)
 }
 
 /** A piece that a rank saves. */
-export interface SavedPiece {
+export interface SavedPiece extends StoredPiece {
   readonly kind: TensorKind;
-  readonly parameter: string;
-  readonly shape: readonly number[];
-  readonly area: Rectangle;
   /** Index of the bucket, and the piece's first element in it. */
   readonly bucket: number;
   readonly offset: number;
-}
-
-/** A shard file that a rank writes: what is in it, and the first byte of each piece. */
-export interface ShardPlan {
-  readonly file: string;
-  readonly head: Uint8Array;
-  readonly bytes: number;
-  readonly pieces: readonly (SavedPiece & { readonly position: number; readonly bytes: number })[];
 }
 
 export interface SavePlanOptions {
@@ -49,6 +39,8 @@ export interface SavePlanOptions {
   /** Rank in the model's grid; names the files. */
   readonly rank: number;
   readonly kinds?: readonly TensorKind[];
+  /** How a tensor is stored; float32 by default. */
+  readonly dtypeOf?: (tensor: string) => SafetensorsDtype;
 }
 
 /**
@@ -56,18 +48,21 @@ export interface SavePlanOptions {
  * or not its state is sharded, the first tp rank takes what all tp ranks hold, and the first stage the tied embedding.
  * Weights and moments go to files of their own.
  */
-export function planSave({ buckets, dpCp, tp, rank, kinds = TENSOR_KINDS }: SavePlanOptions): ShardPlan[] {
+export function planSave(options: SavePlanOptions): ShardLayout<SavedPiece>[] {
+  const { buckets, dpCp, tp, rank, kinds = TENSOR_KINDS, dtypeOf = () => 'F32' } = options;
   const pieces = buckets.flatMap((bucket, index) => {
     if (bucket.kind.tied === 'copy' || (bucket.kind.tpReplicated && tp.rank !== 0)) return [];
     return bucketPieces(bucket, bucket.shardSize * dpCp.rank, bucket.shardSize).map((piece) => ({ piece, index }));
   });
-  const shard = (name: string, wanted: readonly TensorKind[]): ShardPlan[] => {
+  const shard = (name: 'weights' | 'optimizer', wanted: readonly TensorKind[]): ShardLayout<SavedPiece>[] => {
     const saved = wanted.flatMap((kind) =>
       pieces.map(({ piece: { spec, rows, cols, offset }, index }): SavedPiece => {
-        return { kind, parameter: spec.name, shape: spec.globalShape, area: { rows, cols }, bucket: index, offset };
+        const tensor = tensorName(kind, spec.name);
+        const area = { rows, cols };
+        return { kind, tensor, dtype: dtypeOf(tensor), shape: spec.globalShape, area, bucket: index, offset };
       }),
     );
-    return saved.length === 0 ? [] : [layOutShard(`${name}-${String(rank).padStart(5, '0')}.safetensors`, saved)];
+    return saved.length === 0 ? [] : [layOutShard(shardFileName(name, rank), saved)];
   };
   return [
     ...shard(
@@ -81,16 +76,6 @@ export function planSave({ buckets, dpCp, tp, rank, kinds = TENSOR_KINDS }: Save
   ];
 }
 
-function layOutShard(file: string, saved: readonly SavedPiece[]): ShardPlan {
-  const specs = saved.map(({ kind, parameter, shape, area }): TensorSpec => {
-    const name = pieceName(tensorName(kind, parameter), shape, area);
-    return { name, dtype: 'F32', shape: pieceShape(shape, area) };
-  });
-  const { head, header } = layOut(specs, {});
-  const pieces = saved.map((piece, i) => {
-    const { offset: position, bytes } = header.tensors[i] as (typeof header.tensors)[number];
-    if (bytes !== 4 * areaOf(piece.area)) throw new Error(`${piece.parameter} was laid out out of order`);
-    return { ...piece, position, bytes };
-  });
-  return { file, head, bytes: header.fileBytes, pieces };
+export function shardFileName(kind: 'weights' | 'optimizer' | 'extra', rank: number): string {
+  return `${kind}-${String(rank).padStart(5, '0')}.safetensors`;
 }

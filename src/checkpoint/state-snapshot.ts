@@ -5,7 +5,8 @@ import type { BucketState, OptimizerState } from '../optim/optimizer-state.js';
 import type { TensorKind } from './checkpoint-format.js';
 import { HostImage } from './host-image.js';
 import { areaOf } from './rectangle.js';
-import type { SavedPiece, ShardPlan } from './save-plan.js';
+import type { SavedPiece } from './save-plan.js';
+import type { ShardLayout } from './shard-layout.js';
 
 /**
  * A rank's shard files in host memory, which is taken once. `take` fills them with the state as it is after the work
@@ -13,12 +14,12 @@ import type { SavedPiece, ShardPlan } from './save-plan.js';
  * forward pass go: the state changes only in the next optimizer update.)
  */
 export class StateSnapshot {
-  readonly plans: readonly ShardPlan[];
+  readonly plans: readonly ShardLayout<SavedPiece>[];
   readonly images: readonly HostImage[];
   private readonly device: Device;
   private readonly copies: readonly { source: Tensor; views: readonly Uint8Array[] }[];
 
-  constructor(device: Device, state: OptimizerState, plans: readonly ShardPlan[], dpCp: Place) {
+  constructor(device: Device, state: OptimizerState, plans: readonly ShardLayout<SavedPiece>[], dpCp: Place) {
     this.device = device;
     this.plans = plans;
     this.images = plans.map(({ head, bytes }) => {

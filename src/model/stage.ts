@@ -53,7 +53,7 @@ export interface Stage {
 }
 
 /** Layers of every chunk of every pipeline rank. */
-export function assignLayers(cfg: RunConfig, shape: ModelShape): StageLayers[] {
+export function assignLayers(cfg: Pick<RunConfig, 'model'>, shape: ModelShape): StageLayers[] {
   const { model } = cfg;
   const stages = model.pipeline_model_parallel_size;
   const vpp = model.virtual_pipeline_model_parallel_size ?? 1;

@@ -1,0 +1,102 @@
+import { stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { Checkpoint } from './checkpoint.js';
+import { COMMIT_FILE, isOptimizerTensor, type CheckpointState } from './checkpoint-format.js';
+import { exists, listRoot, requireCheckpoint } from './checkpoint-root.js';
+import { elementCount } from './safetensors-header.js';
+
+/** What a checkpoint holds, in numbers. */
+export interface CheckpointSummary {
+  readonly folder: string;
+  readonly state: CheckpointState;
+  readonly parameters: number;
+  readonly tensors: number;
+  readonly files: number;
+  readonly bytes: number;
+  /** By name; only if asked for. */
+  readonly list?: readonly {
+    readonly name: string;
+    readonly dtype: string;
+    readonly shape: readonly number[];
+    readonly pieces: number;
+  }[];
+}
+
+/** What is in a folder of checkpoints. */
+export interface RootSummary {
+  readonly folder: string;
+  readonly latest: string | null;
+  readonly checkpoints: readonly { readonly name: string; readonly step: number; readonly bytes: number }[];
+  readonly unfinished: readonly string[];
+}
+
+/** @throws MbridgeError exit 7 where there is no checkpoint, or its index or state is damaged */
+export async function inspect(path: string, list: boolean): Promise<CheckpointSummary | RootSummary> {
+  const listing = (await exists(join(path, COMMIT_FILE))) ? null : await listRoot(path);
+  if (listing !== null && listing.checkpoints.length + listing.unfinished.length > 0) {
+    const checkpoints = [];
+    for (const { name, step } of listing.checkpoints) {
+      const { commit } = await Checkpoint.open(join(path, name));
+      checkpoints.push({ name, step, bytes: Object.values(commit.files).reduce((sum, file) => sum + file.bytes, 0) });
+    }
+    return { folder: path, latest: listing.latest, checkpoints, unfinished: listing.unfinished };
+  }
+  const checkpoint = await Checkpoint.open(await requireCheckpoint(path, () => undefined));
+  const tensors = Object.entries(checkpoint.index.tensors);
+  const weights = tensors.filter(([name]) => !isOptimizerTensor(name));
+  const files = Object.values(checkpoint.commit.files);
+  const entries = tensors.map(([name, { dtype, shape, pieces }]) => ({ name, dtype, shape, pieces: pieces.length }));
+  return {
+    folder: checkpoint.folder,
+    state: checkpoint.state,
+    parameters: weights.reduce((sum, [, { shape }]) => sum + elementCount(shape), 0),
+    tensors: tensors.length,
+    files: files.length + 1,
+    bytes: files.reduce((sum, { bytes }) => sum + bytes, (await stat(join(checkpoint.folder, COMMIT_FILE))).size),
+    ...(list ? { list: entries } : {}),
+  };
+}
+
+/** For a reader. */
+export function inspectionText(found: CheckpointSummary | RootSummary): string {
+  return 'checkpoints' in found ? rootText(found) : summaryText(found);
+}
+
+function rootText({ folder, latest, checkpoints, unfinished }: RootSummary): string {
+  const lines = checkpoints.map(
+    ({ name, bytes }) => `  ${name}  ${megabytes(bytes)}${name === latest ? '  <- latest' : ''}`,
+  );
+  const rest = unfinished.map((name) => `  ${name}  not committed: a save or a removal that did not end`);
+  return `${[folder, ...lines, ...rest].join('\n')}\n`;
+}
+
+function summaryText({ folder, state, parameters, tensors, files, bytes, list }: CheckpointSummary): string {
+  const { step, consumed_samples: samples, precision, optimizer, layout, versions } = state;
+  const pairs = (record: Readonly<Record<string, unknown>>): string =>
+    Object.entries(record)
+      .map(([key, value]) => `${key} ${String(value)}`)
+      .join(', ');
+  const rows = [
+    ['step', `${step} (${samples} samples)`],
+    ['parameters', `${parameters.toLocaleString('en-US')} in ${tensors} tensors`],
+    ['files', `${files}, ${megabytes(bytes)}`],
+    ['precision', precision ?? 'as imported'],
+    [
+      'optimizer',
+      optimizer === null
+        ? 'none (weights alone)'
+        : `${optimizer.name}, ${optimizer.updates} updates, lr ${optimizer.lr}`,
+    ],
+    ['saved by', layout === null ? 'an import' : pairs(layout)],
+    ['model', pairs(state.model)],
+    ['versions', pairs(versions)],
+  ].map(([key, value]) => `  ${String(key).padEnd(10)}  ${value}`);
+  const named = (list ?? []).map(
+    ({ name, dtype, shape, pieces }) => `  ${name}  ${dtype} [${shape.join(', ')}]  ${pieces} pieces`,
+  );
+  return `${[folder, ...rows, ...named].join('\n')}\n`;
+}
+
+function megabytes(bytes: number): string {
+  return `${(bytes / 1e6).toFixed(1)} MB`;
+}
