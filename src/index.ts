@@ -12,6 +12,7 @@ export { CommGroup } from './comm/comm-group.js';
 export { CommRuntime } from './comm/comm-runtime.js';
 export type { Store } from './comm/store.js';
 export { Device } from './engine/device.js';
+export { MemoryPlan } from './engine/memory-plan.js';
 export { openDevice } from './engine/open-device.js';
 export { provideDistributedModel, setupOptimizer, type Groups } from './train/setup.js';
 export { DistributedModel } from './model/distributed-model.js';

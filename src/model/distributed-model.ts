@@ -63,6 +63,14 @@ export class DistributedModel {
     this.executor.run(this.stage.evaluation, { observe });
   }
 
+  /** Reads {@link lossAndTokens} back; null on ranks without the loss head. */
+  readLoss(): { lossSum: number; tokens: number } | null {
+    if (this.lossAndTokens === null) return null;
+    const values = new Float32Array(2);
+    this.device.read(this.lossAndTokens, values);
+    return { lossSum: values[0] as number, tokens: values[1] as number };
+  }
+
   /** Reads this rank's gradients (undivided sums) back; for tests and inspection. */
   gradients(): ParameterSlice[] {
     return this.read((bucket) => bucket.grads);

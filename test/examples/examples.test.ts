@@ -1,0 +1,56 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { execa } from 'execa';
+import { expect, test } from 'vitest';
+
+const FOLDER = join(import.meta.dirname, '../../dist/examples/decentralized-pg');
+const SMALL = '--hidden-size 64 --vocab-size 512 --seq-length 64 --train-iters 3 --global-batch-size 8'.split(' ');
+
+/** Runs an example as its header says, in an empty folder. */
+async function run(example: string, args: readonly string[]): Promise<string> {
+  const cwd = mkdtempSync(join(tmpdir(), 'mbridge-example-'));
+  try {
+    const { all, exitCode } = await execa(process.execPath, [join(FOLDER, example), ...args], {
+      cwd,
+      all: true,
+      reject: false,
+    });
+    expect(exitCode, all).toBe(0);
+    return all;
+  } finally {
+    rmSync(cwd, { recursive: true, force: true });
+  }
+}
+
+const losses = (text: string): number[] => [...text.matchAll(/loss (\d+\.\d+)/g)].map((match) => Number(match[1]));
+
+test.each([2, 4, 8])('the simple path trains on %i processes', async (nproc) => {
+  const text = await run('pretrain-qwen3-simple.js', ['--nproc', String(nproc), '--tiny', '1', '--train-iters', '3']);
+  const [first, , last] = losses(text);
+  expect(last).toBeLessThan(first!);
+});
+
+test('the advanced path gives the same losses on 2, 4 and 8 processes', async () => {
+  const layouts = [
+    ['--nproc', '2', '--tp-size', '2', '--pp-size', '1'],
+    ['--nproc', '4', '--tp-size', '2', '--pp-size', '2'],
+    ['--nproc', '8'],
+  ];
+  const runs: number[][] = [];
+  for (const layout of layouts) {
+    runs.push(losses(await run('pretrain-qwen3-with-decentralized-pg.js', [...layout, ...SMALL])));
+  }
+  expect(runs[0]).toHaveLength(3);
+  expect(runs[1]).toEqual(runs[0]);
+  expect(runs[2]).toEqual(runs[0]);
+});
+
+test('three models with layouts of their own share a job', async () => {
+  const text = await run('policy-value-reference.js', ['--train-iters', '3']);
+  const rows = [...text.matchAll(/policy=(\S+) reference=(\S+)/g)].map((m) => [Number(m[1]), Number(m[2])] as const);
+  expect(rows).toHaveLength(3);
+  // The same weights and data at first: a frozen pp 2 model and a trained tp 2 one see the same loss.
+  expect(Math.abs(rows[0]![0] - rows[0]![1])).toBeLessThan(1e-5);
+  expect(rows[2]![0]).toBeLessThan(rows[2]![1] - 0.5);
+});
