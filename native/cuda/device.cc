@@ -119,8 +119,8 @@ int OpenDevice(int index, int /*threads*/, mb_device** out) {
 void CloseDevice(mb_device* device) {
   if (!device) return;
   cudaSetDevice(device->index);
-  Synchronize(device);
-  delete device;
+  // After a failed wait nothing can be given back: cudaFree and its like would wait for the kernels that hang.
+  if (Synchronize(device) == MB_OK && !device->waiter.gave_up()) delete device;
 }
 
 int DeviceInfo(mb_device* device, mb_device_info* out) {
@@ -161,7 +161,7 @@ int Alloc(mb_device* device, int64_t bytes, int kind, void** out) {
 }
 
 void Release(mb_device* device, void* memory, int kind) {
-  if (!memory) return;
+  if (!memory || device->waiter.gave_up()) return;
   cudaSetDevice(device->index);
   if (kind == MB_MEM_HOST_PINNED) {
     cudaFreeHost(memory);
@@ -235,7 +235,7 @@ int Wait(mb_device* device, int stream, int event) {
 
 int Synchronize(mb_device* device) {
   MB_CUDA(cudaSetDevice(device->index));
-  for (cudaStream_t stream : device->streams) MB_CUDA(cudaStreamSynchronize(stream));
+  for (cudaStream_t stream : device->streams) MB_TRY(device->waiter.ForStream(stream, "synchronize"));
   return MB_OK;
 }
 
@@ -248,7 +248,7 @@ int ElapsedMs(mb_device* device, int event0, int event1, double* ms) {
                   kEvents - 1);
     }
     if (!device->events[event]) return Fail(MB_ERR_ARGUMENT, "event %d was never recorded", event);
-    MB_CUDA(cudaEventSynchronize(device->events[event]));
+    MB_TRY(device->waiter.ForEvent(device->events[event], "elapsed_ms"));
   }
   float elapsed = 0;
   MB_CUDA(cudaEventElapsedTime(&elapsed, device->events[event0], device->events[event1]));

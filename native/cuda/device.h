@@ -10,6 +10,7 @@
 #include "error.h"
 #include "fetch.h"
 #include "staging.h"
+#include "waiter.h"
 
 namespace mbcuda {
 
@@ -27,9 +28,10 @@ struct mb_device {
   cudaDeviceProp properties = {};
   cudaStream_t streams[mbcuda::kStreams] = {};
   cudaEvent_t events[mbcuda::kEvents] = {};  // made when first recorded
-  mbcuda::StagingRing staging;
-  mbcuda::ReadBuffers read_buffers;
-  mbcuda::FetchSlots fetches;
+  mbcuda::Waiter waiter;
+  mbcuda::StagingRing staging{&waiter};
+  mbcuda::ReadBuffers read_buffers{&waiter};
+  mbcuda::FetchSlots fetches{&waiter};
   std::unique_ptr<mbcuda::Gemm> gemm;
   std::unique_ptr<mbcuda::Attention> attention;
 

@@ -27,8 +27,7 @@ int FetchSlots::Begin(cudaStream_t stream, const void* src, size_t bytes, int64_
     return Fail(MB_ERR_ARGUMENT, "%d fetches are outstanding, and no more are possible: wait for one first", kSlots);
   }
   Slot& slot = slots_[index];
-  // Blocking, so that a thread that waits for a step's metrics does not spin on a core.
-  if (!slot.done) MB_CUDA(cudaEventCreateWithFlags(&slot.done, cudaEventDisableTiming | cudaEventBlockingSync));
+  if (!slot.done) MB_CUDA(cudaEventCreateWithFlags(&slot.done, cudaEventDisableTiming));
   MB_CUDA(cudaMemcpyAsync(base_ + index * kSlotBytes, src, bytes, cudaMemcpyDefault, stream));
   MB_CUDA(cudaEventRecord(slot.done, stream));
   slot.state = State::kPending;
@@ -50,13 +49,13 @@ int FetchSlots::Wait(int64_t ticket, void* dst) {
     }
     slot.state = State::kWaiting;  // ours until it is free again: nobody else touches its event and bytes
   }
-  const cudaError_t error = cudaEventSynchronize(slot.done);
-  if (error == cudaSuccess) memcpy(dst, base_ + index * kSlotBytes, slot.bytes);
+  const int status = waiter_->ForEvent(slot.done, "fetch from the device");
+  if (status == MB_OK) memcpy(dst, base_ + index * kSlotBytes, slot.bytes);
   {
     std::lock_guard<std::mutex> lock(mutex_);
     slot.state = State::kFree;
   }
-  return error == cudaSuccess ? MB_OK : CudaFail(error, "fetch from the device");
+  return status;
 }
 
 }  // namespace mbcuda

@@ -6,6 +6,8 @@
 
 #include <mutex>
 
+#include "waiter.h"
+
 namespace mbcuda {
 
 class FetchSlots {
@@ -13,6 +15,7 @@ class FetchSlots {
   static constexpr int kSlots = 16;
   static constexpr size_t kSlotBytes = 64 << 10;
 
+  explicit FetchSlots(Waiter* waiter) : waiter_(waiter) {}
   ~FetchSlots();
   int Begin(cudaStream_t stream, const void* src, size_t bytes, int64_t* ticket);
   // The caller has made the device current on its thread.
@@ -26,6 +29,7 @@ class FetchSlots {
     size_t bytes = 0;
     cudaEvent_t done = nullptr;
   };
+  Waiter* const waiter_;
   std::mutex mutex_;  // of the slots' fields; never held while waiting for the device
   char* base_ = nullptr;
   int64_t next_ = 0;

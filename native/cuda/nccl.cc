@@ -161,6 +161,7 @@ int Create(mb_device* device, const uint8_t id[128], const char* name, int rank,
       return Fail(status, "%s", text.c_str());
     }
   }
+  device->waiter.Watch(comm);
   *out = new mb_comm{std::move(comm)};
   return MB_OK;
 }
@@ -270,10 +271,7 @@ int Barrier(mb_comm* handle, int stream) {
   Comm& comm = *handle->shared;
   cudaStream_t s = nullptr;
   MB_TRY(Enter(comm.device, stream, &s));
-  if (comm.size == 1) {
-    MB_CUDA(cudaStreamSynchronize(s));
-    return MB_OK;
-  }
+  if (comm.size == 1) return comm.device->waiter.ForStream(s, "barrier");
   MB_TRY(Issue(comm, stream, "barrier", [&](nccl::Comm c, cudaStream_t cuda_stream) {
     return LoadNccl().AllReduce(comm.scratch, comm.scratch, 1, nccl::kInt32, nccl::kMax, c, cuda_stream);
   }));

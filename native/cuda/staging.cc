@@ -23,7 +23,7 @@ StagingRing::~StagingRing() {
 }
 
 int StagingRing::RetireOldest() {
-  MB_CUDA(cudaEventSynchronize(live_.front().sent));
+  MB_TRY(waiter_->ForEvent(live_.front().sent, "write to the device"));
   idle_.push_back(live_.front().sent);
   live_.pop_front();
   return MB_OK;
@@ -58,7 +58,7 @@ int StagingRing::Write(cudaStream_t stream, void* dst, const void* src, size_t b
     MB_TRY(Reserve((piece + kAlign - 1) / kAlign * kAlign, &begin));
     cudaEvent_t sent = nullptr;
     if (idle_.empty()) {
-      MB_CUDA(cudaEventCreateWithFlags(&sent, cudaEventDisableTiming | cudaEventBlockingSync));
+      MB_CUDA(cudaEventCreateWithFlags(&sent, cudaEventDisableTiming));
     } else {
       sent = idle_.back();
       idle_.pop_back();
@@ -89,7 +89,7 @@ int ReadBuffers::Read(cudaStream_t stream, void* dst, const void* src, size_t by
   std::lock_guard<std::mutex> lock(mutex_);
   if (!base_) {
     for (cudaEvent_t& event : filled_) {
-      if (!event) MB_CUDA(cudaEventCreateWithFlags(&event, cudaEventDisableTiming | cudaEventBlockingSync));
+      if (!event) MB_CUDA(cudaEventCreateWithFlags(&event, cudaEventDisableTiming));
     }
     MB_CUDA(cudaHostAlloc(reinterpret_cast<void**>(&base_), 2 * kPiece, cudaHostAllocDefault));
   }
@@ -103,7 +103,7 @@ int ReadBuffers::Read(cudaStream_t stream, void* dst, const void* src, size_t by
     }
     if (i > 0) {
       const size_t offset = (i - 1) * kPiece;
-      MB_CUDA(cudaEventSynchronize(filled_[(i - 1) % 2]));
+      MB_TRY(waiter_->ForEvent(filled_[(i - 1) % 2], "read from the device"));
       memcpy(static_cast<char*>(dst) + offset, base_ + (i - 1) % 2 * kPiece, std::min(kPiece, bytes - offset));
     }
   }

@@ -8,12 +8,15 @@
 #include <mutex>
 #include <vector>
 
+#include "waiter.h"
+
 namespace mbcuda {
 
 // Host to device. The source is copied into a ring and sent from there, so that the caller may reuse it at once and
 // many small writes can wait on their streams without blocking the host; the host waits only when the ring is full.
 class StagingRing {
  public:
+  explicit StagingRing(Waiter* waiter) : waiter_(waiter) {}
   ~StagingRing();
   int Write(cudaStream_t stream, void* dst, const void* src, size_t bytes);
 
@@ -25,6 +28,7 @@ class StagingRing {
   int Reserve(size_t bytes, size_t* begin);
   int RetireOldest();
 
+  Waiter* const waiter_;
   std::mutex mutex_;
   char* base_ = nullptr;
   size_t head_ = 0;           // where the next segment begins
@@ -35,10 +39,12 @@ class StagingRing {
 // Device to host, blocking: two buffers, so that copying out overlaps the next transfer.
 class ReadBuffers {
  public:
+  explicit ReadBuffers(Waiter* waiter) : waiter_(waiter) {}
   ~ReadBuffers();
   int Read(cudaStream_t stream, void* dst, const void* src, size_t bytes);
 
  private:
+  Waiter* const waiter_;
   std::mutex mutex_;
   char* base_ = nullptr;
   cudaEvent_t filled_[2] = {};

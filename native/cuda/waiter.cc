@@ -1,0 +1,60 @@
+#include "waiter.h"
+
+#include <chrono>
+#include <thread>
+
+#include "error.h"
+#include "nccl_comm.h"
+
+namespace mbcuda {
+
+void Waiter::Watch(const std::shared_ptr<Comm>& comm) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  std::erase_if(comms_, [](const std::weak_ptr<Comm>& known) { return known.expired(); });
+  comms_.push_back(comm);
+}
+
+int Waiter::CheckComms() {
+  std::vector<std::shared_ptr<Comm>> alive;
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    for (const std::weak_ptr<Comm>& known : comms_) {
+      if (std::shared_ptr<Comm> comm = known.lock()) alive.push_back(std::move(comm));
+    }
+  }
+  for (const std::shared_ptr<Comm>& comm : alive) MB_TRY(CheckComm(*comm));
+  return MB_OK;
+}
+
+template <class Query>
+int Waiter::Poll(const char* what, Query query) {
+  for (int rounds = 1;; rounds++) {
+    const cudaError_t state = query();
+    if (state == cudaSuccess) return MB_OK;
+    if (state != cudaErrorNotReady) {
+      gave_up_ = true;
+      return CudaFail(state, what);
+    }
+    if (rounds < 200) {
+      std::this_thread::yield();
+      continue;
+    }
+    std::this_thread::sleep_for(std::chrono::microseconds(50));
+    if (rounds % 1000 != 0) continue;  // about every 0.1 s
+    const int status = CheckComms();
+    if (status != MB_OK) {
+      gave_up_ = true;
+      return status;
+    }
+  }
+}
+
+int Waiter::ForEvent(cudaEvent_t event, const char* what) {
+  return Poll(what, [event] { return cudaEventQuery(event); });
+}
+
+int Waiter::ForStream(cudaStream_t stream, const char* what) {
+  return Poll(what, [stream] { return cudaStreamQuery(stream); });
+}
+
+}  // namespace mbcuda
