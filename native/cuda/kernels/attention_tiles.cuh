@@ -14,8 +14,8 @@ namespace mbk {
 template <int DP>
 struct SimtTiles {
   using T = float;
-  static constexpr int kTile = DP <= 128 ? 64 : 32;
-  static constexpr int kThreads = 256, kBlocks = 1;
+  static constexpr int kTile = DP <= 64 ? 64 : 32;  // so that the backward's tiles fit a multiprocessor twice up to 128
+  static constexpr int kThreads = 256, kBlocks = DP <= 128 ? 2 : 1;
   static constexpr int kStride = DP + 4, kScoreStride = kTile + 4;  // 16 bytes beyond a multiple of the banks
   static constexpr int kRows = kTile / 16, kCols = kTile / 16, kOut = DP / 16, kRowLanes = 16;
   static constexpr bool kRowInWarp = true;
