@@ -94,6 +94,7 @@ export const runWorker: RunWorker = async (context) => {
   const allPg = await grid.createPg(['tp', 'cp', 'dp', 'pp'], runtime);
   const firstAndLast = (stages: readonly number[]): number[] => [...new Set([stages[0]!, stages.at(-1)!])];
   const embdPg = await grid.createDerived('embd', ['pp'], firstAndLast, runtime);
+  runtime.watch(); // a group that fails or hangs is aborted, not waited for
   const pgCollection = new ProcessGroupCollection<CommGroup>({
     tp: tpPg,
     pp: ppPg,

@@ -8,6 +8,7 @@
 #include "core/abi.h"
 #include "node/handles.h"
 #include "node/objects.h"
+#include "node/watchdog.h"
 
 namespace mb::node {
 
@@ -61,6 +62,11 @@ class Addon : public Napi::Addon<Addon> {
   void p2p(Info info);
   void barrier(Info info);
 
+  // watchdog.cc
+  void watch(Info info);
+  void watch_stop(Info info);
+  void watch_check(Info info);
+
   // process.cc
   void die_with_parent(Info info);
   Napi::Value cpu_count(Info info);
@@ -82,6 +88,7 @@ class Addon : public Napi::Addon<Addon> {
     Handles<Device> devices;
     Handles<Arena> arenas;
     Handles<Comm> comms;
+    Watchdog watchdog;
   };
   State& state_;
   double* args_ = nullptr;

@@ -87,6 +87,11 @@ export class CommGroup implements ProcessGroup {
     if (this.size > 1) this.device.binding.barrier(this.comm, stream);
   }
 
+  /** The native communicator, or null in a group of one. */
+  get communicator(): number | null {
+    return this.size > 1 ? this.handle : null;
+  }
+
   /** Throws the communicator's asynchronous failure, if there is one. */
   check(): void {
     if (this.size > 1 && this.handle !== null) this.device.binding.commCheck(this.handle);

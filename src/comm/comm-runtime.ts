@@ -3,6 +3,8 @@ import { NON_MEMBER, type GroupRuntime, type NonMember } from '../grid/process-g
 import { CommGroup } from './comm-group.js';
 import { communicatorKey, type Store } from './store.js';
 
+const WATCH_INTERVAL_MS = 500;
+
 export interface CommRuntimeOptions {
   /** This process's global rank. */
   rank: number;
@@ -42,9 +44,18 @@ export class CommRuntime implements GroupRuntime<CommGroup> {
     return group;
   }
 
-  /** Every group made by this runtime, for a watchdog. */
-  get created(): readonly CommGroup[] {
-    return this.groups;
+  /**
+   * Watches all groups made so far from a native thread, which aborts them when one fails or does not finish in time.
+   * To be called once the groups are made.
+   */
+  watch(): void {
+    const comms = this.groups.map((group) => group.communicator).filter((handle) => handle !== null);
+    if (comms.length > 0) this.device.binding.watch(comms, WATCH_INTERVAL_MS);
+  }
+
+  /** Throws what the watching thread found: the cause of whatever failed because groups were aborted. */
+  checkWatch(): void {
+    this.device.binding.watchCheck();
   }
 
   /** Makes all pending calls fail, here and at the peers: for the way out after a failure. */
@@ -53,6 +64,7 @@ export class CommRuntime implements GroupRuntime<CommGroup> {
   }
 
   destroyAll(): void {
+    this.device.binding.watchStop();
     for (const group of this.groups) group.destroy();
     this.groups.length = 0;
   }

@@ -72,6 +72,14 @@ export interface NativeBinding {
   commAbort(comm: number): void;
   /** Throws the communicator's asynchronous failure, if any. */
   commCheck(comm: number): void;
+  /**
+   * Starts the native thread that checks these communicators, in place of any it checked before. When one fails, all of
+   * them are aborted, so that no thread of this process stays blocked.
+   */
+  watch(comms: readonly number[], intervalMs: number): void;
+  watchStop(): void;
+  /** Throws the failure that the watching thread found, if any. */
+  watchCheck(): void;
   /** args: in, out. `reduce` 0 sum, 1 max. `n` elements a rank (whole buffer for all-reduce). */
   allReduce(comm: number, stream: number, n: number, reduce: number): void;
   reduceScatter(comm: number, stream: number, n: number, reduce: number): void;

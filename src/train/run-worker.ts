@@ -3,6 +3,7 @@ import { openResume, openSaver } from '../checkpoint/run-checkpoints.js';
 import { CommRuntime } from '../comm/comm-runtime.js';
 import { validateLayout } from '../config/layout.js';
 import { setupDataIterators } from '../data/setup-data-iterators.js';
+import type { Device } from '../engine/device.js';
 import { openDevice } from '../engine/open-device.js';
 import { HyperCommGrid } from '../grid/hyper-comm-grid.js';
 import { ProcessGroupCollection } from '../grid/process-group-collection.js';
@@ -25,6 +26,7 @@ export async function runWorker(context: WorkerContext): Promise<void> {
       backend: 'nccl',
     });
     const pgs: Groups = await ProcessGroupCollection.fromGrid(grid, runtime);
+    runtime.watch();
     const run = { cfg, layout, device, store: context.store, place: pgs.intraDistOpt, log };
     const checkpoint = await openResume(run);
     const model = await provideDistributedModel(cfg, { pgCollection: pgs, device, checkpoint });
@@ -64,7 +66,10 @@ export async function runWorker(context: WorkerContext): Promise<void> {
     });
     if (result.step >= startStep) await saver?.save(result.step);
     await saver?.close();
-    if (rank === 0) context.emit({ type: 'result', steps: result.step, loss: result.last?.loss ?? null });
+    if (rank === 0) {
+      const memory = deviceMemory(device, model.stage.plan.totalBytes);
+      context.emit({ type: 'result', steps: result.step, loss: result.last?.loss ?? null, ...memory });
+    }
     data.close();
     model.dispose();
     runtime.destroyAll();
@@ -72,6 +77,15 @@ export async function runWorker(context: WorkerContext): Promise<void> {
   } catch (error) {
     // The others must not wait for this rank: their pending calls fail, and name the group.
     runtime.abortAll();
+    runtime.checkWatch();
     throw error;
   }
+}
+
+/** What a GPU holds at the end of a run: the plan's arena, and libraries and communicators beside it. */
+function deviceMemory(device: Device, arenaBytes: number): Record<string, number> {
+  if (device.kind === 'cpu') return { arena_bytes: arenaBytes };
+  const { totalBytes, freeBytes } = device.memory();
+  const used = totalBytes - freeBytes;
+  return { arena_bytes: arenaBytes, runtime_bytes: used - arenaBytes, device_bytes: used };
 }
