@@ -50,11 +50,14 @@ int Fail(int status, const char* fmt, ...) {
 
 int CudaFail(cudaError_t error, const char* what) {
   cudaGetLastError();  // an error that is not sticky must not surface again in an unrelated later check
-  const char* after =
-      LosesContext(error)
-          ? " (the device is lost to this process, and an earlier asynchronous operation may be the cause: "
-            "MBRIDGE_CUDA_SYNC=1 names the op that fails)"
-          : "";
+  const char* after = "";
+  if (LosesContext(error)) {
+    after =
+        " (the device is lost to this process, and an earlier asynchronous operation may be the cause: "
+        "MBRIDGE_CUDA_SYNC=1 names the op that fails)";
+  } else if (error == cudaErrorNoKernelImageForDevice) {
+    after = " (the library was built for other GPUs: build it on this machine, or with MBRIDGE_CUDA_ARCHS=all)";
+  }
   return Fail(error == cudaErrorMemoryAllocation ? MB_ERR_MEMORY : MB_ERR_DEVICE, "%s: %s: %s%s", what,
               cudaGetErrorName(error), cudaGetErrorString(error), after);
 }
