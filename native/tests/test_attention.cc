@@ -88,8 +88,8 @@ void attention(Context& c, int act) {
     const Tensor o(c, z.b * z.s * z.hq * z.d, act);
     const Tensor lse(c, z.b * z.hq * z.s, MB_F32);
     run(MB_OP_ATTENTION_FWD, {qkv.buf(), o.buf(), lse.buf(), scratch});
-    // Scores are sums of d terms of the inputs' size, and their error is absolute after the exponential.
-    const double limit = tolerance(act) * (act == MB_F32 && z.spread > 1 ? 4 : 1);
+    // Sharp scores reach 150, where lse itself is rounded by 1e-5, and the exponential makes that relative.
+    const double limit = tolerance(act) * (act == MB_F32 && z.spread > 1 ? 10 : 1);
     c.close(std::string("o ") + what, o.read(), expected.o, limit);
     c.close(std::string("lse ") + what, lse.read(), expected.lse, tolerance(act));
 
