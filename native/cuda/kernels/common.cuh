@@ -64,6 +64,9 @@ class Args {
     return s_[i];
   }
 
+  // A number that may be infinite or NaN.
+  double value(int i) const { return counted_ ? s_[i] : 0.0; }
+
   bool flag(int i, const char* name) {
     if (counted_ && s_[i] != 0.0 && s_[i] != 1.0) fail("%s is %g, expected 0 or 1", name, s_[i]);
     return counted_ && s_[i] != 0.0;

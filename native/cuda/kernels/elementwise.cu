@@ -162,7 +162,7 @@ int mbk_cast(cudaStream_t stream, const mb_buf* t, int nt, const double* s, int 
 int mbk_fill(cudaStream_t stream, const mb_buf* t, int nt, const double* s, int ns) {
   Args a("fill", t, nt, 1, s, ns, 2);
   const int64_t n = a.size(0, "n");
-  const double value = a.number(1, "value");
+  const double value = a.value(1);
   const int dtype = nt == 1 ? t[0].dtype : MB_U8;
   const int64_t element = dtype_bytes(dtype);
   if (element == 0) a.fail("out has unknown dtype %d", dtype);
