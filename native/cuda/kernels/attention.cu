@@ -304,8 +304,8 @@ int64_t mbk_attention_workspace(int dtype, int64_t b, int64_t s, int64_t hq, int
   const bool known = (dtype == MB_F32 || dtype == MB_BF16) && b >= 0 && s >= 0 && hkv >= 1 && hq >= hkv;
   if (!known || hq % hkv != 0 || d < 8 || d > 256 || d % 8 != 0) {
     mb_cuda_set_error(
-        "attention: dtype %d, b %lld, s %lld, hq %lld, hkv %lld, d %lld: expected f32 or bf16, hq a multiple of hkv, and "
-        "d a multiple of 8 up to 256",
+        "attention: dtype %d, b %lld, s %lld, hq %lld, hkv %lld, d %lld: expected f32 or bf16, hq a multiple of hkv, "
+        "and d a multiple of 8 up to 256",
         dtype, (long long)b, (long long)s, (long long)hq, (long long)hkv, (long long)d);
     return -1;
   }

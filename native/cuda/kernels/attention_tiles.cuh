@@ -1,9 +1,9 @@
 // The two matrix products of attention on tiles in shared memory, for one thread block.
 //
-// A policy fixes how a block's threads own the elements of a product: element [a][b] of a score tile [kTile][kTile] is at
-// (row(a), col(b)), element [a][c] of an output tile [kTile][DP] at (row(a), out_col(c)). The threads that share a row
-// are kRowLanes neighbouring lanes, where the policy keeps a row in one warp (kRowInWarp).
-//   nt: acc[kTile][kTile] = A B^T, A and B tiles [kTile][kStride] with d columns used (rounded up to kStep, zero-padded)
+// A policy fixes how a block's threads own the elements of a product: element [a][b] of a score tile [kTile][kTile] is
+// at (row(a), col(b)), element [a][c] of an output tile [kTile][DP] at (row(a), out_col(c)). The threads that share a
+// row are kRowLanes neighbouring lanes, where the policy keeps a row in one warp (kRowInWarp).
+//   nt: acc[kTile][kTile] = A B^T over the first d columns of tiles A and B [kTile][kStride], which are zero beyond d
 //   nn: acc[kTile][DP] += P B, P a score tile [kTile][kScoreStride] of T, B a tile [kTile][kStride]
 #pragma once
 #include "common.cuh"
@@ -86,8 +86,8 @@ struct SimtTiles {
   }
 };
 
-// bf16 on the tensor cores (m16n8k16, float32 accumulation): 4 x SPLIT warps; warp (r, c) has rows 16 r .. 16 r + 15 and
-// the c-th part of the columns.
+// bf16 on the tensor cores (m16n8k16, float32 accumulation): 4 x SPLIT warps; warp (r, c) has rows 16 r .. 16 r + 15
+// and the c-th part of the columns.
 template <int DP, int SPLIT>
 struct MmaTiles {
   using T = bf16;
@@ -127,8 +127,8 @@ struct MmaTiles {
         : "+f"(c0), "+f"(c1), "+f"(c2), "+f"(c3)
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
   }
-  // Address, for this lane, of the 16 x 16 block at (0, 0) of a row-major matrix whose four 8 x 8 matrices are wanted in
-  // the order (0,0), (8,0), (0,8), (8,8) as (row, column): the A operand, and transposed the B operand of nn.
+  // Offset of this lane's row of a 16 x 16 block of a row-major matrix, whose four 8 x 8 matrices are wanted in the
+  // order (0,0), (8,0), (0,8), (8,8) as (row, column): the A operand, and transposed the B operand of nn.
   static __device__ __forceinline__ int down_first(int stride) { return lane() % 16 * stride + lane() / 16 * 8; }
   // The same in the order (0,0), (0,8), (8,0), (8,8): the B operand of nt.
   static __device__ __forceinline__ int across_first(int stride) {

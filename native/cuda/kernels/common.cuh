@@ -175,8 +175,8 @@ inline int sm_count() {
   return n;
 }
 
-// A flat run of n elements as `vectors` groups of `unit` elements, which start at `head` and lie at 16-byte boundaries in
-// every operand, and the elements before and after them, which are handled one by one.
+// A flat run of n elements as `vectors` groups of `unit` elements, which start at `head` and lie at 16-byte boundaries
+// in every operand, and the elements before and after them, which are handled one by one.
 struct Span {
   int64_t head, vectors, n;
   int unit;

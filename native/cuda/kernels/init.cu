@@ -32,7 +32,8 @@ int mbk_init_normal(cudaStream_t stream, const mb_buf* t, int nt, const double* 
   const int64_t word = 0xffffffffLL;
   const uint32_t key0 = uint32_t(a.size(6, "seed_lo", 0, word)) ^ uint32_t(a.size(8, "key_lo", 0, word));
   const uint32_t key1 = uint32_t(a.size(7, "seed_hi", 0, word)) ^ uint32_t(a.size(9, "key_hi", 0, word));
-  if (col0 + cols > gcols) a.fail("columns %lld + %lld exceed gcols %lld", (long long)col0, (long long)cols, (long long)gcols);
+  if (col0 + cols > gcols)
+    a.fail("gcols is %lld, fewer than columns %lld + %lld", (long long)gcols, (long long)col0, (long long)cols);
   const int dtype = a.act(0, "out");
   const int64_t n = times(rows, cols);
   void* out = a.tensor(0, "out", dtype, n);

@@ -1,7 +1,7 @@
 // Per-head RMSNorm of q and k fused with RoPE, forward and backward.
 //
-// A head is handled by a group of lanes of one warp. Each lane holds the same columns of both halves of the head, so the
-// rotation (half-split, pairs i and i + d/2) needs no exchange and only the sum of squares crosses lanes.
+// A head is handled by a group of lanes of one warp. Each lane holds the same columns of both halves of the head, so
+// the rotation (half-split, pairs i and i + d/2) needs no exchange and only the sum of squares crosses lanes.
 #include "common.cuh"
 
 namespace mbk {
@@ -104,8 +104,8 @@ __global__ void __launch_bounds__(kThreads) qknorm_rope_fwd_kernel(const T* qkv,
   }
 }
 
-// First all q heads, then all k heads, so that a thread sums one weight's gradient at a time. Each block leaves its sums
-// in ws[block][2d]: dwq, dwk. With y = w * n, n = x * rstd, g = dy * w: dx = rstd * (g - n * mean(g * n)).
+// First all q heads, then all k heads, so that a thread sums one weight's gradient at a time. Each block leaves its
+// sums in ws[block][2d]: dwq, dwk. With y = w * n, n = x * rstd, g = dy * w: dx = rstd * (g - n * mean(g * n)).
 template <class T, int N, int M>
 __global__ void __launch_bounds__(kBwdThreads, 2)
     qknorm_rope_bwd_kernel(T* dqkv, const T* qkv, const T* wq, const T* wk, const float* table,
@@ -233,7 +233,8 @@ void forward(cudaStream_t stream, const void* qkv, const void* wq, const void* w
              const int32_t* positions, void* out, float* rstd, const Sizes& z, float eps) {
   const int heads = int(z.hq + z.hkv + (out == qkv ? 0 : z.hkv));
   const int lanes = vector_lanes<T>(z.d);
-  const bool vector = lanes > 0 && aligned16(qkv) && aligned16(wq) && aligned16(wk) && aligned16(table) && aligned16(out);
+  const bool vector =
+      lanes > 0 && aligned16(qkv) && aligned16(wq) && aligned16(wk) && aligned16(table) && aligned16(out);
   const Heads h = {uint32_t(z.tokens * heads), int(z.hq), int(z.hkv), int(z.d), vector ? lanes : 32};
   const unsigned grid = unsigned(ceil_div(int64_t(h.items), kThreads / h.lanes));
   const auto run = [&](auto kernel) {
@@ -253,7 +254,8 @@ void backward(cudaStream_t stream, void* dqkv, const void* qkv, const void* wq, 
               const int32_t* positions, const float* rstd, float* dwq, float* dwk, float* ws, const Sizes& z,
               bool accumulate_dw) {
   const int lanes = vector_lanes<T>(z.d);
-  const bool vector = lanes > 0 && aligned16(dqkv) && aligned16(qkv) && aligned16(wq) && aligned16(wk) && aligned16(table);
+  const bool vector =
+      lanes > 0 && aligned16(dqkv) && aligned16(qkv) && aligned16(wq) && aligned16(wk) && aligned16(table);
   const Heads h = {0, int(z.hq), int(z.hkv), int(z.d), vector ? lanes : 32};
   // The grid decides the order of the sum over heads, so it must not depend on the device.
   const int64_t blocks = ceil_div(z.tokens * (z.hq > z.hkv ? z.hq : z.hkv), kBwdThreads / h.lanes);
