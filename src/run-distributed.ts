@@ -3,7 +3,7 @@ import { basename, extname } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { validateLayout, resolvePrecision } from './config/layout.js';
 import type { RunConfig } from './config/schema.js';
-import { chooseDevice, defaultProcesses, requireDevices } from './cli/devices.js';
+import { chooseDevice, defaultProcesses, requireDevices } from './engine/devices.js';
 import { detectStarter, parseEnvironment } from './worker/environment.js';
 
 export interface RunDistributedOptions {

@@ -3,7 +3,7 @@ import { existsSync, readFileSync, statfsSync } from 'node:fs';
 import { freemem, totalmem } from 'node:os';
 import { cudaEnginePath } from '../engine/open-device.js';
 import { compiledFile, packageRoot } from '../run/package-root.js';
-import { chooseDevice, defaultProcesses, visibleGpus } from './devices.js';
+import { chooseDevice, defaultProcesses, visibleGpus } from '../engine/devices.js';
 
 /** One line of the probing process. */
 export type ProbeLine =

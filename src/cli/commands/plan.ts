@@ -17,7 +17,7 @@ export function addPlan(program: Command): void {
 async function planRequest({ config, origins }: RunRequest, asked: number | undefined): Promise<RunPlan> {
   const { validateLayout } = await import('../../config/layout.js');
   const { planRun } = await import('../../train/plan.js');
-  const { chooseDevice, defaultProcesses } = await import('../devices.js');
+  const { chooseDevice, defaultProcesses } = await import('../../engine/devices.js');
   const device = config.dist.device === 'auto' ? chooseDevice(config) : config.dist.device;
   const nproc = asked ?? defaultProcesses(device);
   validateLayout(config, nproc, { device, origins });

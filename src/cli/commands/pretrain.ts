@@ -18,7 +18,7 @@ export function addPretrain(program: Command): void {
 }
 
 async function launchWorkers(request: RunRequest, options: RunOptions): Promise<number> {
-  const { chooseDevice, defaultProcesses, requireDevices } = await import('../devices.js');
+  const { chooseDevice, defaultProcesses, requireDevices } = await import('../../engine/devices.js');
   const device = chooseDevice(request.config);
   const nproc = options.nproc ?? defaultProcesses(device);
   requireDevices(device, nproc);
@@ -30,7 +30,7 @@ async function launchWorkers(request: RunRequest, options: RunOptions): Promise<
 
 async function beWorker(request: RunRequest, options: RunOptions): Promise<number> {
   const { parseEnvironment } = await import('../../worker/environment.js');
-  const { chooseDevice, requireDevices } = await import('../devices.js');
+  const { chooseDevice, requireDevices } = await import('../../engine/devices.js');
   const { runAsWorker } = await import('../../worker/entry.js');
   const { worldSize, localWorldSize } = parseEnvironment(process.env, process.ppid);
   const device = chooseDevice(request.config);

@@ -1,7 +1,7 @@
 import { existsSync, readdirSync } from 'node:fs';
 import type { DeviceKind } from '../config/layout.js';
 import type { RunConfig } from '../config/schema.js';
-import { cudaEnginePath } from '../engine/open-device.js';
+import { cudaEnginePath } from './open-device.js';
 import { MbridgeError } from '../errors.js';
 
 type Env = Readonly<Record<string, string | undefined>>;

@@ -2,7 +2,7 @@ import { mkdirSync, mkdtempSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import { visibleGpus } from '../../src/cli/devices.js';
+import { visibleGpus } from '../../src/engine/devices.js';
 
 const dev = mkdtempSync(join(tmpdir(), 'mbridge-dev-'));
 for (const name of ['nvidia0', 'nvidia1', 'nvidia10', 'nvidia3', 'nvidiactl', 'nvidia-uvm', 'null']) {
