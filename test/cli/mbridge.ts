@@ -1,7 +1,7 @@
 import { fileURLToPath } from 'node:url';
 import { execa } from 'execa';
 
-const BIN = fileURLToPath(new URL('../../bin/mbridge.js', import.meta.url));
+export const BIN = fileURLToPath(new URL('../../bin/mbridge.js', import.meta.url));
 
 export interface Outcome {
   readonly exitCode: number | undefined;
