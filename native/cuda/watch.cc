@@ -21,11 +21,16 @@ int64_t OpWatch::Begin(const char* name) {
 }
 
 int OpWatch::Enqueued(cudaStream_t stream) {
+  Entry* entry;
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    entry = &At(next_ - 1);  // not read by others before it is marked
+  }
+  // Not under the lock: with a full queue behind a hung kernel this blocks, and the watchdog must still be able to ask.
+  if (!entry->done) MB_CUDA(cudaEventCreateWithFlags(&entry->done, cudaEventDisableTiming));
+  MB_CUDA(cudaEventRecord(entry->done, stream));
   std::lock_guard<std::mutex> lock(mutex_);
-  Entry& entry = At(next_ - 1);
-  if (!entry.done) MB_CUDA(cudaEventCreateWithFlags(&entry.done, cudaEventDisableTiming));
-  MB_CUDA(cudaEventRecord(entry.done, stream));
-  entry.enqueued = true;
+  entry->enqueued = true;
   return MB_OK;
 }
 
