@@ -23,8 +23,8 @@ __global__ void embed_fwd_kernel(const int32_t* ids, const T* w, T* out, int64_t
 constexpr int kThreads = 128;  // of the backward
 constexpr int kAhead = 8;      // rows in flight
 
-// Block (p, y): if a run of equal ids in `order` starts at p, adds its rows to dw, for the columns of chunk y. The length
-// is known before the sum starts, so that several rows are loaded at once; they are added in the order of `order`.
+// Block (p, y): if a run of equal ids in `order` starts at p, adds its rows to dw, for the columns of chunk y. The
+// length is known before the sum starts, so that several rows are loaded at once; they are added in that order.
 template <class T, int N>
 __global__ void __launch_bounds__(kThreads) embed_bwd_kernel(const int32_t* ids, const int32_t* order, const T* dout,
                                                              float* dw, int64_t tokens, int64_t h, int64_t vstart,
