@@ -1,4 +1,3 @@
-import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Store } from '../comm/store.js';
 import type { Device } from '../engine/device.js';
@@ -8,6 +7,7 @@ import type { OptimizerState } from '../optim/optimizer-state.js';
 import { BackgroundWriter } from './background-writer.js';
 import { checkpointIoError } from './checkpoint-error.js';
 import { stepFolderName, TEMPORARY, type CheckpointState } from './checkpoint-format.js';
+import { makeFolder } from './checkpoint-root.js';
 import { publishLatest, sealFolder } from './commit.js';
 import { leaveContribution, takeContributions } from './contribution.js';
 import { prune, type Retention } from './prune.js';
@@ -108,7 +108,7 @@ export class CheckpointSaver {
     const raw = await fetched;
     const scalars = new Float64Array(raw.buffer, raw.byteOffset, STATE.length);
     try {
-      await mkdir(folder, { recursive: true });
+      await makeFolder(folder);
     } catch (cause) {
       throw checkpointIoError('write', folder, cause);
     }

@@ -1,7 +1,8 @@
-import { mkdir, rm } from 'node:fs/promises';
+import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { checkpointIoError } from './checkpoint-error.js';
-import { stepFolderName, TEMPORARY, type CheckpointState, type FileRecord } from './checkpoint-format.js';
+import { HF_SUBFOLDER, stepFolderName, TEMPORARY, type CheckpointState, type FileRecord } from './checkpoint-format.js';
+import { makeFolder, prepareRoot } from './checkpoint-root.js';
 import { publishLatest, sealFolder } from './commit.js';
 import { writeDurably } from './durable-files.js';
 import { describeShards, type ShardLayout, type StoredPiece } from './shard-layout.js';
@@ -26,8 +27,9 @@ export async function saveOffline({ root, state, shards, bytesOf, files }: Offli
   const temporary = `${TEMPORARY}${name}-${process.pid}`;
   const folder = join(root, temporary);
   try {
+    await prepareRoot(root, 0);
     await rm(folder, { recursive: true, force: true });
-    await mkdir(folder, { recursive: true });
+    await makeFolder(folder);
     const written: ShardLayout[] = [];
     const records: FileRecord[] = [];
     for (const shard of shards) {
@@ -36,7 +38,7 @@ export async function saveOffline({ root, state, shards, bytesOf, files }: Offli
     }
     const others: Record<string, FileRecord> = {};
     for (const [file, bytes] of files ?? []) {
-      await mkdir(join(folder, file, '..'), { recursive: true });
+      if (file.startsWith(`${HF_SUBFOLDER}/`)) await makeFolder(join(folder, HF_SUBFOLDER));
       others[file] = await writeDurably(join(folder, file), [bytes]);
     }
     await sealFolder(folder, [describeShards(written, records), { files: others, tensors: {} }], state);
