@@ -4,6 +4,7 @@ import { Command, CommanderError } from 'commander';
 import { EXIT, type ExitKind } from '../errors.js';
 import { packageRoot } from '../run/package-root.js';
 import { exitOnClosedPipe } from './closed-pipe.js';
+import { addBench } from './commands/bench.js';
 import { addDoctor } from './commands/doctor.js';
 import { addCheckpoint } from './commands/checkpoint.js';
 import { addGrid } from './commands/grid.js';
@@ -44,7 +45,8 @@ function makeProgram(): Command {
     // What commander would print is in the error it throws; report-error prints that.
     .configureOutput({ outputError: () => undefined })
     .exitOverride();
-  for (const add of [addPretrain, addRecipes, addPlan, addGrid, addShowConfig, addDoctor, addCheckpoint]) add(program);
+  for (const add of [addPretrain, addRecipes, addPlan, addGrid, addShowConfig, addDoctor, addBench, addCheckpoint])
+    add(program);
   for (const command of program.commands) command.copyInheritedSettings(program).helpOption('-h, --help', 'show this');
   return program;
 }

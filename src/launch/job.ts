@@ -25,6 +25,8 @@ export interface LaunchJob {
   gracePeriodMs?: number;
   /** Absolute path of another module that exports runWorker (tests). */
   workerModule?: string;
+  /** Added to the workers' environment: what such a module needs to know. */
+  env?: Readonly<Record<string, string>>;
   /** Where results and everything else go; this process's stdout and stderr by default. */
   stdout?: NodeJS.WritableStream;
   stderr?: NodeJS.WritableStream;

@@ -1,0 +1,68 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { Writable } from 'node:stream';
+import type { RunConfig } from '../config/schema.js';
+import { EXIT } from '../errors.js';
+import { launch } from '../launch/launch.js';
+import { LineSplitter } from '../run/line-splitter.js';
+import { compiledFile } from '../run/package-root.js';
+import { BENCH_OPTIONS } from '../bench/worker-options.js';
+
+export interface BenchJob {
+  /** Compiled module of src/ that exports runWorker, such as `bench/comm-worker.js`. */
+  readonly module: string;
+  readonly name: string;
+  readonly config: RunConfig;
+  readonly nproc: number;
+  readonly device: 'cpu' | 'cuda';
+  readonly options: unknown;
+}
+
+export interface BenchRun {
+  readonly exitCode: number;
+  /** What the workers said, in order, each with the seconds since this process began. */
+  readonly events: readonly { readonly type: string; readonly at: number; readonly [key: string]: unknown }[];
+}
+
+/** A profile is one line. */
+const LONGEST_LINE = 2 ** 24;
+
+/** Runs a measuring worker on every rank and collects what they report. A failure is printed, and its folder kept. */
+export async function runBench(job: BenchJob): Promise<BenchRun> {
+  const events: { type: string; at: number }[] = [];
+  const lines = new LineSplitter((line) => {
+    events.push({ ...(JSON.parse(line) as { type: string }), at: performance.now() / 1000 });
+  }, LONGEST_LINE);
+  const stdout = new Writable({
+    write(chunk: Buffer, _, done) {
+      lines.push(chunk);
+      done();
+    },
+  });
+  const said: Buffer[] = [];
+  const stderr = new Writable({
+    write(chunk: Buffer, _, done) {
+      said.push(chunk);
+      done();
+    },
+  });
+  const { module, name, config, nproc, device, options } = job;
+  const folder = mkdtempSync(join(tmpdir(), 'mbridge-bench-'));
+  const { exitCode } = await launch({
+    name,
+    config,
+    nproc,
+    device,
+    argv: process.argv,
+    json: true,
+    runDir: join(folder, 'run'),
+    workerModule: compiledFile(module),
+    env: { [BENCH_OPTIONS]: JSON.stringify(options) },
+    stdout,
+    stderr,
+  });
+  if (exitCode === EXIT.ok) rmSync(folder, { recursive: true });
+  else process.stderr.write(Buffer.concat(said));
+  return { exitCode, events };
+}

@@ -1,0 +1,135 @@
+import type { Command } from 'commander';
+import type { BenchReport } from '../../bench/report.js';
+import type { RunConfig } from '../../config/schema.js';
+import type { SingleBench } from '../../bench/single.js';
+import { addRunOptions, parseCount, resolveRequest, type RunOptions } from '../run-options.js';
+
+/** Those of one device: what they measure. */
+const SINGLE: Readonly<Record<SingleBench, string>> = {
+  gemm: "the model's matrix products, forward and backward, against a large one",
+  attention: 'attention forward and backward, deterministic or not',
+  ops: 'every other op against the time to move its bytes',
+  bound: 'products and attention of one micro-batch: what no run can beat',
+};
+
+/** Without a recipe: what the issue is about on a GPU, and what is quick on a CPU. */
+const DEFAULT_RECIPE = { cuda: 'qwen3-4b', cpu: 'qwen3-tiny' } as const;
+
+/** Bytes of the buffers: [smallest, largest]. */
+const COMM_SIZES = { cuda: [2 ** 16, 2 ** 30], cpu: [2 ** 14, 2 ** 22] } as const;
+
+interface StepFlags extends RunOptions {
+  readonly steps: number;
+  readonly warmup: number;
+  readonly profile?: boolean;
+}
+
+interface CommFlags extends RunOptions {
+  readonly largest?: number;
+}
+
+/** `mbridge bench`: how fast this machine is, and how near to that we come. */
+export function addBench(program: Command): void {
+  const bench = program.command('bench').description('measure products, attention, ops, collectives and steps');
+  for (const [name, description] of Object.entries(SINGLE) as [SingleBench, string][]) {
+    addRunOptions(bench.command(name))
+      .description(description)
+      .action(async (args: string[], options: RunOptions) => {
+        const { runSingleBench } = await import('../../bench/single.js');
+        const { config, device } = await prepare(args, options);
+        await print(runSingleBench(name, config, { device, ...(await facts()) }), options);
+      });
+  }
+  addRunOptions(bench.command('comm'))
+    .description('collectives over all ranks')
+    .option('--largest <bytes>', 'largest buffer', parseCount)
+    .action(benchComm);
+  addRunOptions(bench.command('step'))
+    .description('a training run: time of a step, tokens a second, memory')
+    .option('--steps <n>', 'steps that are timed', parseCount, 20)
+    .option('--warmup <n>', 'steps before them', parseCount, 5)
+    .option('--profile', 'measure one more step call by call')
+    .action(benchStep);
+  for (const command of bench.commands) command.copyInheritedSettings(program).helpOption('-h, --help', 'show this');
+}
+
+async function prepare(
+  args: readonly string[],
+  options: RunOptions,
+): Promise<{ config: RunConfig; device: 'cpu' | 'cuda'; nproc: number; name: string }> {
+  const { isOverride } = await import('../../config/overrides.js');
+  const { validateLayout } = await import('../../config/layout.js');
+  const { chooseDevice, defaultProcesses, requireDevices } = await import('../../engine/devices.js');
+  const named = (args[0] !== undefined && !isOverride(args[0])) || options.config !== undefined;
+  const wanted = options['device'];
+  const fallback = wanted === 'cpu' || wanted === 'cuda' ? wanted : chooseDevice({ dist: { device: 'auto' } });
+  const request = await resolveRequest(named ? args : [DEFAULT_RECIPE[fallback], ...args], options);
+  const device = chooseDevice(request.config);
+  const {
+    tensor_model_parallel_size: tp,
+    context_parallel_size: cp,
+    pipeline_model_parallel_size: pp,
+  } = request.config.model;
+  const nproc = options.nproc ?? Math.max(defaultProcesses(device), tp * cp * pp);
+  requireDevices(device, options.nproc ?? 1);
+  validateLayout(request.config, nproc, { device, origins: request.origins });
+  return { config: request.config, device, nproc, name: request.name };
+}
+
+async function benchComm(args: string[], options: CommFlags): Promise<void> {
+  const { runBench } = await import('../bench-launch.js');
+  const { commFindings } = await import('../../bench/launched.js');
+  const { config, device, nproc, name } = await prepare(args, options);
+  const [smallest, most] = COMM_SIZES[device];
+  const largest = options.largest ?? most;
+  const sizes: number[] = [];
+  for (let bytes = Math.min(smallest, largest); bytes <= largest; bytes *= 4) sizes.push(bytes);
+  const module = 'bench/comm-worker.js';
+  const { exitCode, events } = await runBench({ module, name, config, nproc, device, options: { sizes } });
+  if (exitCode === 0)
+    await print({ ...(await launchedReport('comm', device)), ...commFindings(events, nproc) }, options);
+  process.exitCode = exitCode;
+}
+
+async function benchStep(args: string[], options: StepFlags): Promise<void> {
+  const { runBench } = await import('../bench-launch.js');
+  const { stepFindings } = await import('../../bench/launched.js');
+  const { planRun } = await import('../../train/plan.js');
+  const { checkMemory } = await import('../check-memory.js');
+  const { steps, warmup, profile = false } = options;
+  const prepared = await prepare(args, options);
+  const { device, nproc, name } = prepared;
+  const config: RunConfig = { ...prepared.config, train: { ...prepared.config.train, train_iters: warmup + steps } };
+  checkMemory(planRun(config, nproc, device), nproc);
+  const module = 'bench/step-worker.js';
+  const { exitCode, events } = await runBench({ module, name, config, nproc, device, options: { profile } });
+  if (exitCode === 0) {
+    const findings = stepFindings(config, nproc, events, warmup);
+    await print({ ...(await launchedReport('step', device)), ...findings }, options);
+  }
+  process.exitCode = exitCode;
+}
+
+/** The head of a report whose device was opened by other processes. */
+async function launchedReport(bench: string, kind: 'cpu' | 'cuda'): Promise<Omit<BenchReport, 'tables' | 'notes'>> {
+  const { openDevice } = await import('../../engine/open-device.js');
+  const { versionsOf } = await import('../../bench/report.js');
+  const { command, version } = await facts();
+  const device = openDevice(kind, 0, 1);
+  const head = { device: device.info.name, versions: versionsOf(device, version) };
+  device.close();
+  return { bench, command, date: new Date().toISOString(), ...head };
+}
+
+async function facts(): Promise<{ command: string; version: string }> {
+  const { readFile } = await import('node:fs/promises');
+  const { packageRoot } = await import('../../run/package-root.js');
+  const { version } = JSON.parse(await readFile(`${packageRoot()}/package.json`, 'utf8')) as { version: string };
+  return { command: ['mbridge', ...process.argv.slice(2)].join(' '), version };
+}
+
+async function print(report: BenchReport, options: RunOptions): Promise<void> {
+  const { formatTable } = await import('../table.js');
+  const { formatBench } = await import('../../bench/report.js');
+  process.stdout.write(options.json ? `${JSON.stringify(report)}\n` : formatBench(report, formatTable));
+}

@@ -1,0 +1,90 @@
+import { expect, test, vi } from 'vitest';
+import type { BenchReport } from '../../src/bench/report.js';
+import { mbridge } from './mbridge.js';
+
+// Every case measures with real processes, which may have to wait for cores that other tests hold.
+vi.setConfig({ testTimeout: 60_000 });
+
+const TINY = ['--device', 'cpu', 'model.seq_length=64', 'model.num_hidden_layers=2'];
+
+async function bench(...args: string[]): Promise<BenchReport> {
+  const { exitCode, stdout, stderr } = await mbridge(['bench', ...args, ...TINY, '--json']);
+  expect(exitCode, stderr).toBe(0);
+  return JSON.parse(stdout) as BenchReport;
+}
+
+/** All values of a column, over all rows of the first table. */
+function column({ tables }: BenchReport, name: string): (string | number | undefined)[] {
+  return (tables[0]?.rows ?? []).map((row) => row[name]);
+}
+
+function expectPositive(values: readonly unknown[]): void {
+  expect(values.length).toBeGreaterThan(0);
+  for (const value of values) expect(value).toBeGreaterThan(0);
+}
+
+test('gemm: every product of the model, forward and backward, at the sizes of a tensor-parallel rank', async () => {
+  const report = await bench('gemm', 'qwen3-tiny', '--tp-size', '2');
+  const shapes = report.tables[0]!.rows.map((row) => `${row['layer']} ${row['pass']} ${row['in']}->${row['out']}`);
+  expect(shapes).toHaveLength(15);
+  expect(shapes).toContain('qkv forward 256->256');
+  expect(shapes).toContain('down wgrad 384->256');
+  expectPositive(column(report, 'TFLOP/s'));
+  expect(report.ceilings!.copyGBs).toBeGreaterThan(0);
+  expect(report.command).toContain('mbridge bench gemm qwen3-tiny --tp-size 2');
+});
+
+test('attention: both passes, deterministic or not, and who serves them', async () => {
+  const report = await bench('attention');
+  expect(column(report, 'pass')).toEqual(['forward', 'backward', 'forward', 'backward']);
+  expect(column(report, 'deterministic')).toEqual(['no', 'no', 'yes', 'yes']);
+  expect(column(report, 'kernel').join()).toMatch(/mbridge/);
+  expectPositive(column(report, 'TFLOP/s'));
+});
+
+test('ops: every op moves its bytes in a measured time', async () => {
+  const report = await bench('ops');
+  expect(column(report, 'op')).toEqual(expect.arrayContaining(['rmsnorm_bwd', 'qknorm_rope_fwd', 'ce_grad', 'adamw']));
+  expectPositive(column(report, 'ms'));
+  // SwiGLU reads [tokens, 2 f] and writes [tokens, f]: 64 * 3 * 768 floats.
+  const swiglu = report.tables[0]!.rows.find(({ op }) => op === 'swiglu_fwd')!;
+  expect(swiglu['MB']).toBeCloseTo((64 * 3 * 768 * 4) / 1e6, 2);
+});
+
+test('bound: the parts add up to the whole', async () => {
+  const report = await bench('bound');
+  const total = column(report, 'ms in all').reduce<number>((sum, ms) => sum + Number(ms), 0);
+  const stated = Number(/bound: ([\d.]+) ms/.exec(report.notes.join())![1]);
+  expect(Math.abs(total / stated - 1)).toBeLessThan(0.02);
+  const shares = column(report, '% of bound').reduce<number>((sum, share) => sum + Number(share), 0);
+  expect(shares).toBeCloseTo(100, 0);
+});
+
+test('comm: every collective at every size over the launched ranks', async () => {
+  const report = await bench('comm', '--nproc', '2', '--largest', '65536');
+  expect(column(report, 'size')).toEqual([...Array<string>(4).fill('16 KiB'), ...Array<string>(4).fill('64 KiB')]);
+  expect(new Set(column(report, 'collective')).size).toBe(4);
+  expectPositive(column(report, 'bus GB/s'));
+});
+
+test('step: times, memory, and where one step goes call by call', async () => {
+  const report = await bench('step', '--nproc', '2', '--pp-size', '2', '--steps', '2', '--warmup', '1', '--profile');
+  const [steps, memory, first, last] = report.tables;
+  expect(steps!.rows[0]).toMatchObject({ ranks: 2, layout: 'tp 1, pp 2', seq: 64 });
+  expect(steps!.rows[0]!['tokens/s/GPU']).toBeGreaterThan(0);
+  expect(memory!.rows.map(({ rank }) => rank)).toEqual([0, 1]);
+  // One layer a stage, 8 micro-batches: as many attention forwards on each; the embedding is on the first, the loss on the last.
+  const calls = (rows: BenchReport['tables'][number], name: string): unknown =>
+    rows.rows.find(({ call }) => call === name)?.['calls'];
+  expect(calls(first!, 'attention_fwd')).toBe(8);
+  expect(calls(last!, 'attention_fwd')).toBe(8);
+  expect([calls(first!, 'embed_fwd'), calls(last!, 'embed_fwd')]).toEqual([8, undefined]);
+  expect([calls(first!, 'ce_grad'), calls(last!, 'ce_grad')]).toEqual([undefined, 8]);
+  expect(calls(first!, 'send/receive')).toBeGreaterThan(0);
+});
+
+test('a run that fails is told about, with its exit code', async () => {
+  const { exitCode, stderr } = await mbridge(['bench', 'step', 'qwen3-tiny', '--nproc', '3', '--tp-size', '2']);
+  expect(exitCode).toBe(3);
+  expect(stderr).toContain('MB_CONFIG_LAYOUT');
+});
