@@ -43,6 +43,11 @@ export function checksumsOf(bytes: Uint8Array): FileRecord {
   return sums.finish();
 }
 
+/** Checksum of a commit record's list of files. */
+export function recordChecksum(files: Readonly<Record<string, FileRecord>>): string {
+  return blockChecksum(Buffer.from(JSON.stringify(files)));
+}
+
 function hex(crc: number): string {
   return crc.toString(16).padStart(8, '0');
 }

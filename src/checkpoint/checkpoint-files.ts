@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
-import { BLOCK_BYTES, checksumsOf } from './block-checksums.js';
+import { BLOCK_BYTES, checksumsOf, recordChecksum } from './block-checksums.js';
 import { badCheckpoint, checkpointIoError, errnoOf } from './checkpoint-error.js';
 import {
   COMMIT_FILE,
@@ -27,6 +27,7 @@ const commitSchema = z.object({
   ...header,
   block_bytes: z.literal(BLOCK_BYTES),
   files: z.record(fileName, z.object({ bytes: size, crc32: z.array(z.string()) })),
+  files_crc32: z.string(),
 });
 
 const indexSchema = z.object({
@@ -67,6 +68,9 @@ export interface CheckpointRecords {
 export async function readRecords(folder: string): Promise<CheckpointRecords> {
   const commitPath = join(folder, COMMIT_FILE);
   const commit = parse(commitPath, await readBytes(commitPath), commitSchema);
+  if (recordChecksum(commit.files) !== commit.files_crc32) {
+    throw badCheckpoint('CHECKSUM', commitPath, 'is not what was written (its checksum differs)', HINT);
+  }
   const read = async <T>(name: string, schema: z.ZodType<T>): Promise<T> => {
     const path = join(folder, name);
     const bytes = await readBytes(path);

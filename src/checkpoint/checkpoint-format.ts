@@ -88,6 +88,8 @@ export interface CommitRecord {
   readonly version: number;
   readonly block_bytes: number;
   readonly files: Readonly<Record<string, FileRecord>>;
+  /** Of `files` as JSON without spaces: the record's own checksum. */
+  readonly files_crc32: string;
 }
 
 /** JSON has no NaN and no infinity: those are texts. */

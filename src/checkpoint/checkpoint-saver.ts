@@ -1,3 +1,4 @@
+import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Store } from '../comm/store.js';
 import type { Device } from '../engine/device.js';
@@ -77,8 +78,9 @@ export class CheckpointSaver {
     const started = performance.now();
     const scalars = this.o.device.fetch(this.o.optimizer.scalars);
     this.snapshot.take();
-    this.inFlight = this.write(step, scalars, started).catch((error: unknown) => {
+    this.inFlight = this.write(step, scalars, started).catch(async (error: unknown) => {
       this.failure = error;
+      await this.discard(step);
     });
     if (!this.o.async) await this.finish();
   }
@@ -101,9 +103,9 @@ export class CheckpointSaver {
   }
 
   private async write(step: number, fetched: Promise<Uint8Array>, started: number): Promise<void> {
-    const { root, runToken, place, store, describe, retention, onSaved } = this.o;
+    const { root, place, store, describe, retention, onSaved } = this.o;
     const { rank, size } = place.model;
-    const temporary = `${TEMPORARY}${stepFolderName(step)}-${runToken}`;
+    const temporary = this.temporaryName(step);
     const folder = join(root, temporary);
     const raw = await fetched;
     const scalars = new Float64Array(raw.buffer, raw.byteOffset, STATE.length);
@@ -115,7 +117,7 @@ export class CheckpointSaver {
     const { plans, images } = this.snapshot;
     const records = await Promise.all(plans.map(({ file }, i) => this.writer.write(join(folder, file), images[i]!)));
     await leaveContribution(folder, rank, describeShards(plans, records));
-    const key = (what: string): string => `checkpoint/${runToken}/${step}/${what}`;
+    const key = (what: string): string => `checkpoint/${temporary}/${what}`;
     if ((await store.add(key('written'), 1)) === size) await store.set(key('all'), new Uint8Array());
     if (rank !== 0) {
       await store.get(key('committed'), PEERS_WRITE_MS);
@@ -130,5 +132,16 @@ export class CheckpointSaver {
     const bytes = contributions.flatMap(({ files }) => Object.values(files)).reduce((sum, f) => sum + f.bytes, 0);
     const seconds = (performance.now() - started) / 1000;
     onSaved?.({ step, folder: join(root, stepFolderName(step)), bytes, seconds, removed });
+  }
+
+  private temporaryName(step: number): string {
+    return `${TEMPORARY}${stepFolderName(step)}-${this.o.runToken}`;
+  }
+
+  /** Gives a full disk back what this rank wrote of a save that failed; the folder goes when the next run begins. */
+  private async discard(step: number): Promise<void> {
+    for (const { file } of this.snapshot.plans) {
+      await rm(join(this.o.root, this.temporaryName(step), file), { force: true }).catch(() => undefined);
+    }
   }
 }

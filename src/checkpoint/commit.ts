@@ -1,6 +1,6 @@
 import { readFile, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { BLOCK_BYTES } from './block-checksums.js';
+import { BLOCK_BYTES, recordChecksum } from './block-checksums.js';
 import { checkpointIoError } from './checkpoint-error.js';
 import { checkIndex } from './checkpoint-files.js';
 import {
@@ -42,7 +42,13 @@ export async function sealFolder(
   files[INDEX_FILE] = await writeJsonDurably(join(folder, INDEX_FILE), index);
   files[STATE_FILE] = await writeJsonDurably(join(folder, STATE_FILE), state);
   const sorted = Object.fromEntries(Object.entries(files).sort(([a], [b]) => (a < b ? -1 : 1)));
-  const commit: CommitRecord = { format: FORMAT, version: VERSION, block_bytes: BLOCK_BYTES, files: sorted };
+  const commit: CommitRecord = {
+    format: FORMAT,
+    version: VERSION,
+    block_bytes: BLOCK_BYTES,
+    files: sorted,
+    files_crc32: recordChecksum(sorted),
+  };
   await sync(folder);
   await writeJsonDurably(join(folder, COMMIT_FILE), commit);
   await sync(folder);

@@ -24,6 +24,7 @@ export function fileError(
     EEXIST: ['exists already', 'choose another place'],
     ENOSPC: ['no space left on the disk', 'free some space or choose another disk'],
     EDQUOT: ['the disk quota is used up', 'free some space or choose another disk'],
+    EFBIG: ['larger than this process may write', 'raise the limit of file sizes (ulimit -f)'],
     EROFS: ['the file system is read-only', 'choose another place'],
   };
   const [reason, hint] = known[errno] ?? [cause instanceof Error ? cause.message : errno, 'check the disk'];
