@@ -33,15 +33,3 @@ export function loadBinding(env: NodeJS.ProcessEnv = process.env): NativeBinding
   }
   return binding;
 }
-
-/** The nearest folder above this file with a package.json: the root, seen from src/ as well as from dist/src/. */
-function packageRoot(): string {
-  const start = dirname(fileURLToPath(import.meta.url));
-  let folder = start;
-  while (!existsSync(join(folder, 'package.json'))) {
-    const parent = dirname(folder);
-    if (parent === folder) return start;
-    folder = parent;
-  }
-  return folder;
-}
