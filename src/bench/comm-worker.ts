@@ -93,7 +93,7 @@ export async function runWorker(context: WorkerContext): Promise<void> {
     const ranks = Array.from({ length: worldSize }, (_, i) => i);
     const group = await runtime.createGroups('bench', [ranks]);
     if (group === NON_MEMBER) throw new Error('every rank is in the group');
-    const events = [device.event(), device.event()] as const;
+    const events = [device.timedEvent(), device.timedEvent()] as const;
     for (const bytes of sizes) {
       for (const collective of COLLECTIVES) {
         const event = measure(device, group, collective, bytes, events);

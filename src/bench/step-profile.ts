@@ -13,8 +13,8 @@ export interface ProfiledCalls {
   readonly flops: number;
 }
 
-/** Events come in pairs, and a device has 256: so many calls are measured before the device is waited for. */
-const PAIRS = 50;
+/** A device has few timed events: so many calls are measured before it is waited for. */
+const CALLS = 22;
 
 /**
  * Milliseconds of every call of one step. Calls are serialised, whatever stream they are on, so that each is measured
@@ -25,9 +25,10 @@ export class StepProfile {
   readonly binding: NativeBinding;
   private readonly native: NativeBinding;
   private device: Device | undefined;
-  private pairs: readonly (readonly [number, number])[] = [];
+  /** One before the first call of a batch, and one after each. */
+  private events: readonly number[] = [];
   private active = false;
-  private pending: { call: ObservedCall; pair: readonly [number, number] }[] = [];
+  private pending: ObservedCall[] = [];
   private totals = new Map<string, ProfiledCalls>();
 
   constructor(binding: NativeBinding) {
@@ -41,7 +42,7 @@ export class StepProfile {
   /** Takes the events that it needs; once, before `begin`. */
   attach(device: Device): void {
     this.device = device;
-    this.pairs = Array.from({ length: PAIRS }, () => [device.event(), device.event()] as const);
+    this.events = Array.from({ length: CALLS + 1 }, () => device.timedEvent());
   }
 
   begin(): void {
@@ -65,30 +66,41 @@ export class StepProfile {
   private measure(call: ObservedCall, issue: () => void): void {
     const handle = this.handle();
     const last = this.pending.at(-1);
-    const pair = this.pairs[this.pending.length];
-    if (pair === undefined) throw new Error('the profile has no events left');
-    if (last !== undefined && last.call.stream !== call.stream) this.native.wait(handle, call.stream, last.pair[1]);
-    this.native.record(handle, call.stream, pair[0]);
+    const before = this.eventAt(this.pending.length);
+    if (last === undefined) this.native.record(handle, call.stream, before);
+    else if (last.stream !== call.stream) this.native.wait(handle, call.stream, before);
     issue();
-    this.native.record(handle, call.stream, pair[1]);
-    this.pending.push({ call, pair });
-    if (this.pending.length === this.pairs.length) this.flush();
+    this.pending.push(call);
+    this.native.record(handle, call.stream, this.eventAt(this.pending.length));
+    if (this.pending.length === CALLS) this.flush();
+  }
+
+  private eventAt(index: number): number {
+    const event = this.events[index];
+    if (event === undefined) throw new Error(`the profile has no event ${index}`);
+    return event;
   }
 
   private flush(): void {
     const handle = this.handle();
     this.native.synchronize(handle);
-    for (const { call, pair } of this.pending) {
-      const { cost, communication } = call;
-      const sum = this.totals.get(cost.name) ?? { name: cost.name, communication, calls: 0, ms: 0, bytes: 0, flops: 0 };
+    this.pending.forEach(({ cost, communication }, i) => {
+      const sum = this.totals.get(cost.name) ?? {
+        name: cost.name,
+        communication,
+        calls: 0,
+        ms: 0,
+        bytes: 0,
+        flops: 0,
+      };
       this.totals.set(cost.name, {
         ...sum,
         calls: sum.calls + 1,
-        ms: sum.ms + this.native.elapsedMs(handle, pair[0], pair[1]),
+        ms: sum.ms + this.native.elapsedMs(handle, this.eventAt(i), this.eventAt(i + 1)),
         bytes: sum.bytes + cost.bytes,
         flops: sum.flops + cost.flops,
       });
-    }
+    });
     this.pending = [];
   }
 }

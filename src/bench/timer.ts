@@ -40,7 +40,7 @@ export class DeviceTimer {
   constructor(device: Device, options: TimerOptions = defaultTiming(device.kind)) {
     this.device = device;
     this.options = options;
-    this.events = [device.event(), device.event()];
+    this.events = [device.timedEvent(), device.timedEvent()];
   }
 
   /** @param run enqueues one call on the compute stream; it is given a number that counts up, to choose buffers by */

@@ -2,6 +2,7 @@ import type { Command } from 'commander';
 import type { BenchReport } from '../../bench/report.js';
 import type { RunConfig } from '../../config/schema.js';
 import type { SingleBench } from '../../bench/single.js';
+import { addBenchCheck } from './bench-check.js';
 import { addRunOptions, parseCount, resolveRequest, type RunOptions } from '../run-options.js';
 
 /** Those of one device: what they measure. */
@@ -50,6 +51,7 @@ export function addBench(program: Command): void {
     .option('--warmup <n>', 'steps before them', parseCount, 5)
     .option('--profile', 'measure one more step call by call')
     .action(benchStep);
+  addBenchCheck(bench);
   for (const command of bench.commands) command.copyInheritedSettings(program).helpOption('-h, --help', 'show this');
 }
 

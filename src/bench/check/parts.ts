@@ -1,0 +1,228 @@
+import { existsSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import type { Check, CheckPlace, CheckRunner, Measure } from './check.js';
+import { farthest, layoutName, ranksOf, type CheckLayout, type TrainedStep } from './train-run.js';
+
+/** What `mbridge bench check` can check, in the order in which it does. */
+export const PARTS = {
+  fixtures: fixtureChecks,
+  bits: bitChecks,
+  layouts: layoutChecks,
+  precision: precisionChecks,
+  torch: torchChecks,
+} as const satisfies Record<string, (place: CheckPlace) => Check[]>;
+export type PartName = keyof typeof PARTS;
+
+const ONE: CheckLayout = { tp: 1, pp: 1, dp: 1 };
+const MICRO_2 = 'train.micro_batch_size=2';
+const SELECTIVE = 'model.recompute_granularity=selective';
+const VPP_2 = 'model.virtual_pipeline_model_parallel_size=2';
+const OPTIM_GRADS = 'ddp.data_parallel_sharding_strategy=optim_grads';
+
+/** Every fixture runs on these. */
+const LAYOUTS: readonly CheckLayout[] = [
+  ONE,
+  { tp: 2, pp: 1, dp: 1 },
+  { tp: 1, pp: 2, dp: 1 },
+  { tp: 1, pp: 1, dp: 2 },
+  { tp: 2, pp: 2, dp: 1 },
+  { tp: 2, pp: 1, dp: 2 },
+];
+/** One of them runs on these too. */
+const MORE_LAYOUTS: readonly CheckLayout[] = [
+  { ...ONE, set: [MICRO_2] },
+  { ...ONE, set: [SELECTIVE] },
+  { tp: 2, pp: 1, dp: 1, set: ['model.sequence_parallel=false'] },
+  { tp: 1, pp: 2, dp: 1, set: [VPP_2] },
+  { tp: 1, pp: 1, dp: 2, set: [OPTIM_GRADS] },
+  { tp: 4, pp: 1, dp: 1 },
+  { tp: 1, pp: 4, dp: 1 },
+  { tp: 1, pp: 1, dp: 4, set: [MICRO_2] },
+  { tp: 1, pp: 2, dp: 2 },
+];
+const FIXTURES = ['qwen3-tied', 'qwen3-untied', 'qwen3-masked'] as const;
+
+/** Bounds of the parity tests on the CPU (test/parity); five times these on a GPU, whose sums are in another order. */
+const PARITY = { loss: 2e-5, grad_norm: 2e-4 } as const;
+const GPU_FACTOR = 5;
+
+interface Trajectory {
+  readonly optimizer: Readonly<Record<string, number>>;
+  readonly batch: number;
+  readonly seq: number;
+  readonly steps: readonly TrainedStep[];
+}
+
+function fixtureConfig(folder: string, { optimizer: o, steps, batch, seq }: Trajectory): unknown {
+  return {
+    model: { hf_path: folder, seq_length: seq },
+    train: { train_iters: steps.length, global_batch_size: batch, micro_batch_size: 1 },
+    optimizer: {
+      lr: o['lr'],
+      min_lr: o['min_lr'],
+      weight_decay: o['weight_decay'],
+      adam_beta1: o['beta1'],
+      adam_beta2: o['beta2'],
+      adam_eps: o['eps'],
+      clip_grad: o['clip_grad_norm'],
+    },
+    scheduler: { lr_decay_style: 'cosine', lr_warmup_iters: o['warmup_steps'], lr_decay_iters: o['decay_steps'] },
+    mixed_precision: 'fp32',
+    checkpoint: { pretrained_checkpoint: folder },
+    dataset: { type: 'jsonl', path: join(folder, 'tokens.jsonl'), shuffle: false },
+  };
+}
+
+/** Float32 training against what transformers and torch computed. */
+function fixtureChecks({ device, fixtures }: CheckPlace): Check[] {
+  const factor = device === 'cuda' ? GPU_FACTOR : 1;
+  return FIXTURES.flatMap((name) => {
+    const folder = join(fixtures, name);
+    const layouts = name === 'qwen3-tied' ? [...LAYOUTS, ...MORE_LAYOUTS] : LAYOUTS;
+    return layouts.map((layout): Check => ({
+      part: 'fixtures',
+      name: `${name} ${layoutName(layout)}`,
+      ranks: ranksOf(layout),
+      ...(existsSync(folder) ? {} : { impossible: `${folder} is not there (--fixtures)` }),
+      run: async (runner) => {
+        const trajectory = JSON.parse(readFileSync(join(folder, 'trajectory.json'), 'utf8')) as Trajectory;
+        const steps = await runner.train(layout, { config: fixtureConfig(folder, trajectory) });
+        return (['loss', 'grad_norm'] as const).map((key): Measure => ({
+          what: key,
+          value: farthest(steps, trajectory.steps, key),
+          bound: PARITY[key] * factor,
+        }));
+      },
+    }));
+  });
+}
+
+/** A 0.6B on a GPU; what is quick on a CPU. Real text, so that the loss moves. */
+function textRun({ device }: CheckPlace, updates: number, precision?: 'fp32' | 'bf16_mixed'): string[] {
+  const recipe = device === 'cuda' ? ['qwen3-0.6b', 'model.seq_length=512'] : ['qwen3-tiny', 'model.seq_length=64'];
+  return [
+    ...recipe,
+    'dataset.type=text',
+    'dataset.path=builtin:moby-dick',
+    'train.global_batch_size=8',
+    `train.train_iters=${updates}`,
+    ...(precision === undefined ? [] : [`mixed_precision=${precision}`]),
+  ];
+}
+
+/** The same command twice gives the same bits. */
+function bitChecks(place: CheckPlace): Check[] {
+  const layouts: CheckLayout[] = [
+    ONE,
+    { tp: 2, pp: 1, dp: 1 },
+    { tp: 1, pp: 1, dp: 2 },
+    { tp: 1, pp: 2, dp: 1 },
+    { tp: 2, pp: 2, dp: 1 },
+    { tp: 2, pp: 1, dp: 2 },
+    { tp: 1, pp: 1, dp: 4 },
+  ];
+  const args = textRun(place, 6);
+  return layouts.map((layout): Check => ({
+    part: 'bits',
+    name: layoutName(layout),
+    ranks: ranksOf(layout),
+    run: async (runner) => {
+      const first = await runner.train(layout, { args });
+      const second = await runner.train(layout, { args });
+      const differing = first.filter(
+        ({ loss, grad_norm: norm }, i) => loss !== second[i]?.loss || norm !== second[i].grad_norm,
+      );
+      // A run without steps would agree with anything.
+      const value = first.length === 6 && second.length === 6 ? differing.length : NaN;
+      return [{ what: 'steps that differ', value, bound: 0 }];
+    },
+  }));
+}
+
+const LAYOUT_UPDATES = 20;
+const LAYOUT_BOUND = { cuda: 2e-3, cpu: 1e-5 } as const;
+
+/** The loss does not depend on the layout, but for rounding. */
+function layoutChecks(place: CheckPlace): Check[] {
+  const layouts: CheckLayout[] = [
+    { tp: 2, pp: 1, dp: 1 },
+    { tp: 1, pp: 1, dp: 2 },
+    { tp: 1, pp: 2, dp: 1 },
+    { tp: 2, pp: 2, dp: 1 },
+    { tp: 2, pp: 1, dp: 2 },
+    { tp: 1, pp: 1, dp: 4 },
+    { tp: 4, pp: 1, dp: 1 },
+    { tp: 1, pp: 4, dp: 1 },
+  ];
+  const args = textRun(place, LAYOUT_UPDATES);
+  return layouts.map((layout): Check => ({
+    part: 'layouts',
+    name: `${layoutName(layout)} against one process`,
+    ranks: ranksOf(layout),
+    run: async (runner) => {
+      const reference = await runner.shared('layouts', () => runner.train(ONE, { args }));
+      const steps = await runner.train(layout, { args });
+      return [lossMeasure(steps, reference, LAYOUT_UPDATES, LAYOUT_BOUND[place.device])];
+    },
+  }));
+}
+
+const PRECISION_UPDATES = 50;
+
+/** bf16 with float32 main parameters stays near float32. */
+function precisionChecks(place: CheckPlace): Check[] {
+  return [
+    {
+      part: 'precision',
+      name: 'bf16_mixed against fp32',
+      ranks: 1,
+      ...(place.device === 'cpu' ? { impossible: 'the CPU has no bf16' } : {}),
+      run: async (runner) => {
+        const train = (precision: 'fp32' | 'bf16_mixed'): Promise<TrainedStep[]> =>
+          runner.train(ONE, { args: textRun(place, PRECISION_UPDATES, precision) });
+        const [exact, mixed] = [await train('fp32'), await train('bf16_mixed')];
+        return [lossMeasure(mixed, exact, PRECISION_UPDATES, 5e-3)];
+      },
+    },
+  ];
+}
+
+function lossMeasure(
+  steps: readonly TrainedStep[],
+  reference: readonly TrainedStep[],
+  updates: number,
+  bound: number,
+): Measure {
+  const value = steps.length === updates ? farthest(steps, reference, 'loss') : NaN;
+  return { what: `loss over ${updates} updates`, value, bound };
+}
+
+/** What bench/torch_bf16_oracle.py writes beside the model and its tokens. */
+interface Oracle {
+  readonly config: unknown;
+  readonly steps: readonly TrainedStep[];
+}
+
+/** bf16 against transformers in torch: same weights, same data, same schedule. */
+function torchChecks({ device, oracle }: CheckPlace): Check[] {
+  const file = oracle === null ? '' : join(oracle, 'oracle.json');
+  const impossible =
+    device === 'cpu'
+      ? 'the CPU has no bf16'
+      : existsSync(file)
+        ? undefined
+        : `no oracle (run bench/torch_bf16_oracle.py, and give --oracle its folder)`;
+  return [
+    {
+      part: 'torch',
+      name: 'bf16_mixed against transformers',
+      ranks: 1,
+      ...(impossible === undefined ? {} : { impossible }),
+      run: async (runner: CheckRunner) => {
+        const { config, steps: reference } = JSON.parse(readFileSync(file, 'utf8')) as Oracle;
+        const steps = await runner.train(ONE, { config });
+        return [lossMeasure(steps, reference, reference.length, 3e-3)];
+      },
+    },
+  ];
+}

@@ -1,0 +1,99 @@
+import { spawn } from 'node:child_process';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { packageRoot } from '../../run/package-root.js';
+
+/** Ranks by what they share; tp * pp * dp processes. */
+export interface CheckLayout {
+  readonly tp: number;
+  readonly pp: number;
+  readonly dp: number;
+  /** `section.key=value` */
+  readonly set?: readonly string[];
+}
+
+export interface TrainedStep {
+  readonly step: number;
+  readonly loss: number;
+  readonly grad_norm: number;
+  readonly lr: number;
+}
+
+export interface TrainRequest {
+  readonly device: 'cpu' | 'cuda';
+  /** Indices of the GPUs to use; the run is given no others. */
+  readonly gpus: readonly number[];
+  readonly layout: CheckLayout;
+  /** A recipe and overrides, or a configuration (JSON is YAML). */
+  readonly args?: readonly string[];
+  readonly config?: unknown;
+}
+
+const TIMEOUT_MS = 240_000;
+
+export function layoutName({ tp, pp, dp, set = [] }: CheckLayout): string {
+  return `tp${tp} pp${pp} dp${dp} ${set.map((text) => text.replace(/^\w+\./, '')).join(' ')}`.trim();
+}
+
+export function ranksOf({ tp, pp, dp }: CheckLayout): number {
+  return tp * pp * dp;
+}
+
+/** Trains through the real command line, and gives the step lines; throws with the output where the run fails. */
+export async function trainRun({ device, gpus, layout, args = [], config }: TrainRequest): Promise<TrainedStep[]> {
+  const folder = mkdtempSync(join(tmpdir(), 'mbridge-check-'));
+  try {
+    const file = join(folder, 'run.yaml');
+    if (config !== undefined) writeFileSync(file, JSON.stringify(config));
+    const sizes = ['--nproc', String(ranksOf(layout)), '--tp-size', String(layout.tp), '--pp-size', String(layout.pp)];
+    const command = [
+      join(packageRoot(), 'bin', 'mbridge.js'),
+      'pretrain',
+      ...args,
+      ...(layout.set ?? []),
+      ...(config === undefined ? [] : ['--config', file]),
+      ...sizes,
+      ...['--device', device, '--json', '--log-dir', join(folder, 'run')],
+    ];
+    const visible = device === 'cuda' ? { CUDA_VISIBLE_DEVICES: gpus.join(',') } : {};
+    const { code, out, err } = await runNode(command, { ...process.env, NO_COLOR: '1', ...visible });
+    if (code !== 0) throw new Error(`mbridge ${command.slice(1).join(' ')} ended with ${code}\n${err.slice(-3000)}`);
+    return out
+      .split('\n')
+      .filter((line) => line.includes('"type":"step"'))
+      .map((line) => JSON.parse(line) as TrainedStep);
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+async function runNode(
+  args: readonly string[],
+  env: NodeJS.ProcessEnv,
+): Promise<{ code: string | 0; out: string; err: string }> {
+  const child = spawn(process.execPath, args, { env, stdio: ['ignore', 'pipe', 'pipe'], timeout: TIMEOUT_MS });
+  let [out, err] = ['', ''];
+  child.stdout.setEncoding('utf8').on('data', (text: string) => (out += text));
+  child.stderr.setEncoding('utf8').on('data', (text: string) => (err += text));
+  return new Promise((resolve, reject) => {
+    child.once('error', reject);
+    child.once('close', (code, signal) => {
+      resolve({ code: code === 0 ? 0 : (signal ?? `exit code ${String(code)}`), out, err });
+    });
+  });
+}
+
+/** Largest relative distance of a metric over the steps. NaN where either has none. */
+export function farthest(
+  steps: readonly TrainedStep[],
+  reference: readonly Pick<TrainedStep, 'loss' | 'grad_norm'>[],
+  key: 'loss' | 'grad_norm',
+): number {
+  if (steps.length !== reference.length) return NaN;
+  const distances = steps.map((step, i) => {
+    const right = reference[i]?.[key] ?? NaN;
+    return Math.abs(step[key] - right) / Math.abs(right);
+  });
+  return distances.some(Number.isNaN) ? NaN : Math.max(...distances);
+}
