@@ -5,7 +5,7 @@
  *
  * The Python needs torch and transformers. Rates are medians over the updates of all rounds, 3 of each left out.
  */
-import { cpus } from 'node:os';
+import { cpus, loadavg } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { measureOurs, ourCommand, rates } from './cpu-train.js';
@@ -48,7 +48,7 @@ if (python === undefined) {
 
 const threads = Number(values.threads);
 console.log(
-  `${cpus()[0]?.model ?? 'unknown CPU'}, ${cpus().length} cores, ${threads} threads used, ${new Date().toISOString()}`,
+  `${cpus()[0]?.model ?? 'unknown CPU'}, ${cpus().length} cores, ${threads} threads used, load ${loadavg()[0]?.toFixed(1)} before, ${new Date().toISOString()}`,
 );
 for (const microBatch of values['micro-batches'].split(',').map(Number)) {
   const shape: StepShape = { microBatch, globalBatch: 8, seqLength: 256, threads, steps: Number(values.steps) };
