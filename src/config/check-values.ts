@@ -40,5 +40,14 @@ export function checkValues(cfg: RunConfig, placeOf: (path: string) => string | 
     const found = `${model.seq_length} is above model.max_position_embeddings ${model.max_position_embeddings}`;
     bad('model.seq_length', `${found}; raise that if the model is meant for longer sequences`);
   }
+  const { checkpoint } = cfg;
+  for (const key of ['save_interval', 'keep_last', 'keep_every'] as const) {
+    if (checkpoint[key] !== null && checkpoint.save === null) {
+      bad(`checkpoint.${key}`, 'nothing is saved; set checkpoint.save to a folder, or leave it unset');
+    }
+  }
+  if (checkpoint.keep_every !== null && checkpoint.keep_last === null) {
+    bad('checkpoint.keep_every', 'all checkpoints are kept; set checkpoint.keep_last, or leave it unset');
+  }
   return problems;
 }

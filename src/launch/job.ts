@@ -21,7 +21,10 @@ export interface LaunchJob {
   json?: boolean;
   /** Ranks whose info lines the console shows; [0] by default. Warnings are shown from all. */
   consoleRanks?: 'all' | readonly number[];
-  /** How long workers may take to end after the first signal, or once they are done, before they are killed; 30 s. */
+  /**
+   * How long workers may take to end after the first signal, or once they are done, before they are killed; 30 s, or
+   * 10 min where the run saves.
+   */
   gracePeriodMs?: number;
   /** Absolute path of another module that exports runWorker (tests). */
   workerModule?: string;

@@ -18,6 +18,8 @@ import { Supervisor, type Supervision } from './supervisor.js';
 import { WorkerProcess, type WorkerListener } from './worker-process.js';
 
 const DEFAULT_GRACE_MS = 30_000;
+/** A run that stops saves first, and a large state takes its time on a slow disk. */
+const SAVING_GRACE_MS = 600_000;
 
 /**
  * Runs a job: one worker process a rank, until all have ended. Prints results on stdout and everything else, a failure
@@ -67,7 +69,8 @@ async function superviseRun(
   const stall = new StallNotice(job.nproc, (text) => {
     output.warn(text);
   });
-  const graceMs = job.gracePeriodMs ?? DEFAULT_GRACE_MS;
+  const saves = job.config.checkpoint.save !== null;
+  const graceMs = job.gracePeriodMs ?? (saves ? SAVING_GRACE_MS : DEFAULT_GRACE_MS);
   const workers: WorkerProcess[] = [];
   const supervisor = new Supervisor(workers, graceMs);
   stopped.request = (signal) => {

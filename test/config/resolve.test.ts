@@ -153,6 +153,16 @@ describe('problems', () => {
       'MB_CONFIG_VALUE run.yaml:1:14 checkpoint.save_interval: expected an integer of at least 1, or null, got "often"',
     ],
     [
+      'checkpoint: {save_interval: 10}',
+      'MB_CONFIG_VALUE run.yaml:1:14 checkpoint.save_interval: nothing is saved; set checkpoint.save to a folder, or ' +
+        'leave it unset',
+    ],
+    [
+      'checkpoint: {save: here, keep_every: 10}',
+      'MB_CONFIG_VALUE run.yaml:1:26 checkpoint.keep_every: all checkpoints are kept; set checkpoint.keep_last, or ' +
+        'leave it unset',
+    ],
+    [
       'scheduler: {lr_warmup_iters: 50}',
       'MB_CONFIG_VALUE run.yaml:1:13 scheduler.lr_warmup_iters: 50 updates of warm-up do not end before ' +
         'scheduler.lr_decay_iters 50; lower it (0 is allowed) or raise lr_decay_iters (default: train_iters)',

@@ -65,7 +65,13 @@ export class Running {
 /** Starts a launcher with workers of `test/launch/workers`; `job.env` is added to its environment. */
 export function startLaunch(worker: string, job: Record<string, unknown>, test: Record<string, unknown> = {}): Running {
   const { train_iters = 3, env = {}, ...rest } = job;
-  const config = { train: { train_iters }, dist: { timeout_s: 20 }, logger: { log_dir: null }, test };
+  const config = {
+    train: { train_iters },
+    dist: { timeout_s: 20 },
+    logger: { log_dir: null },
+    checkpoint: { save: null },
+    test,
+  };
   const full = { runDir: join(temporaryFolder(), 'run'), workerModule: workerModule(worker), config, ...rest };
   return new Running([process.execPath, SCRIPT, JSON.stringify(full)], env as Record<string, string>);
 }
