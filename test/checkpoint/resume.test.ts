@@ -1,8 +1,19 @@
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
+import { BIN, mbridge } from '../cli/mbridge.js';
+import { Running } from '../launch/processes.js';
 import { farthest } from '../parity/run-fixture.js';
-import { expectSameTensors, LAYOUT_FLAGS, pretrain, pretrainSteps, stepsOf, temporaryFolder } from './runs.js';
+import {
+  expectSameTensors,
+  fixture,
+  LAYOUT_FLAGS,
+  pretrain,
+  pretrainArgs,
+  pretrainSteps,
+  stepsOf,
+  temporaryFolder,
+} from './runs.js';
 
 const full = process.env['MBRIDGE_TEST_FULL'] === '1';
 
@@ -101,6 +112,39 @@ test('a folder without a checkpoint starts fresh and says so; load wins over pre
   rmSync(join(saved, 'latest'));
   const pointerless = await pretrainSteps({ folder, args });
   expect(pointerless.stderr).toMatch(/no latest file; taking step-00000002/);
+});
+
+test.each(['SIGTERM', 'SIGINT'] as const)('the first %s saves, and the run goes on from there', async (signal) => {
+  const folder = temporaryFolder();
+  const saved = join(folder, 'saved');
+  const iterations = 'train.train_iters=100000';
+  const args = [...LAYOUT_FLAGS['tp2 dp2'], `checkpoint.save=${saved}`, `checkpoint.load=${saved}`, iterations];
+  const run = new Running([process.execPath, BIN, ...pretrainArgs({ folder, args })]);
+  await run.says(/"step":3,/);
+  process.kill(run.pid, signal);
+  const { code, stdout, stderr } = await run.ended;
+  expect(code, stderr).toBe(signal === 'SIGTERM' ? 143 : 130);
+  const last = stepsOf(stdout).at(-1)!.step;
+  expect(last).toBeGreaterThanOrEqual(3);
+  expect(readFileSync(join(saved, 'latest'), 'utf8')).toBe(`step-${String(last).padStart(8, '0')}\n`);
+  const { steps } = await pretrainSteps({ folder, args: [...args, `train.exit_interval=${last + 1}`] });
+  expect(steps.map(({ step }) => step)).toEqual([last + 1]);
+});
+
+test('an imported model is where a run begins', async () => {
+  const folder = temporaryFolder();
+  const saved = join(folder, 'saved');
+  expect((await mbridge(['checkpoint', 'import', fixture.folder, saved])).exitCode).toBe(0);
+  const args = [...LAYOUT_FLAGS.dp1, 'train.exit_interval=2'];
+  const expected = await pretrainSteps({ folder, args });
+  const begun = [
+    ...args,
+    `checkpoint.load=${saved}`,
+    `checkpoint.save=${saved}`,
+    'checkpoint.pretrained_checkpoint=null',
+  ];
+  expect((await pretrainSteps({ folder, args: begun })).steps).toEqual(expected.steps);
+  expect(readdirSync(saved).sort()).toEqual(['latest', 'step-00000000', 'step-00000002']);
 });
 
 test('exit_duration_in_mins saves and ends in order', async () => {
