@@ -150,6 +150,13 @@ int Gemm::Run(int stream, cudaStream_t cuda_stream, const mb_buf* t, int nt, con
   }
   const mb_buf &a = t[0], &b = t[1], &c = t[2], &d = t[3];
   Key key = {};
+  static const char* const kNames[] = {"m", "n", "k", "ta", "tb", "lda", "ldb", "ldc", "ldd"};
+  for (int i = 0; i < 9; ++i) {
+    const bool flag = i == 3 || i == 4;
+    if (s[i] >= 0 && s[i] == static_cast<double>(static_cast<int64_t>(s[i])) && !(flag && s[i] > 1)) continue;
+    return Fail(MB_ERR_ARGUMENT, "gemm: %s is %g, expected %s", kNames[i], s[i],
+                flag ? "0 or 1" : "an integer of at least 0");
+  }
   key.m = static_cast<int64_t>(s[0]);
   key.n = static_cast<int64_t>(s[1]);
   key.k = static_cast<int64_t>(s[2]);

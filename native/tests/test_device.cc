@@ -52,11 +52,13 @@ void transfers(Context& c, int) {
 
 void events(Context& c, int) {
   double ms = -1;
-  c.is(c.table->record(c.device, 0, 3) == MB_OK && c.table->wait(c.device, 1, 3) == MB_OK, "record, wait");
+  c.is(c.table->record(c.device, 0, MB_FIRST_TIMING_EVENT) == MB_OK &&
+           c.table->wait(c.device, 1, MB_FIRST_TIMING_EVENT) == MB_OK,
+       "record, wait");
   const Tensor x(c, c.random.uniforms(100000), MB_F32);
   c.run(MB_OP_SCALE, {&x}, {100000, 2});
   c.is(c.table->record(c.device, 0, 255) == MB_OK && c.table->synchronize(c.device) == MB_OK, "record, synchronize");
-  c.is(c.table->elapsed_ms(c.device, 3, 255, &ms) == MB_OK && ms > 0 && ms < 60000, "elapsed_ms");
+  c.is(c.table->elapsed_ms(c.device, MB_FIRST_TIMING_EVENT, 255, &ms) == MB_OK && ms > 0 && ms < 60000, "elapsed_ms");
   c.is(c.table->record(c.device, 0, 256) == MB_ERR_ARGUMENT, "event 256");
 }
 

@@ -33,7 +33,9 @@ __global__ void prepare_kernel(const float* normsq, const float* acc, double* st
 }
 
 constexpr int kThreads = 256;
-constexpr int kUnit = 8;  // elements a thread and turn
+// Elements a thread and access: 16 bytes of float32, so that a warp's accesses are contiguous.
+constexpr int kUnit = 4;
+constexpr int kTurns = 2;  // accesses of each tensor in flight
 
 struct Adam {
   float scale, decay, step_size, root_scale, beta1, one_beta1, beta2, one_beta2, eps;
@@ -45,6 +47,13 @@ __device__ __forceinline__ float adamw_one(float p, float& m, float& v, float g,
   m = fmaf(k.beta1, m, k.one_beta1 * g);
   v = fmaf(k.beta2, v, k.one_beta2 * g * g);
   return p - k.decay * p - k.step_size * m / (sqrtf(v) * k.root_scale + k.eps);
+}
+
+__device__ __forceinline__ void store4(float* to, const float (&x)[4]) { store16(to, pack<float>(x)); }
+__device__ __forceinline__ void store4(bf16* to, const float (&x)[4]) {
+  const __nv_bfloat162 low = __floats2bfloat162_rn(x[0], x[1]), high = __floats2bfloat162_rn(x[2], x[3]);
+  *reinterpret_cast<uint2*>(to) =
+      make_uint2(*reinterpret_cast<const unsigned*>(&low), *reinterpret_cast<const unsigned*>(&high));
 }
 
 template <class T, bool OUT>
@@ -69,38 +78,35 @@ __global__ void __launch_bounds__(kThreads) adamw_kernel(float* p, float* m, flo
   const Adam k = shared;
   const int64_t stride = int64_t(gridDim.x) * kThreads;
   const int64_t first = int64_t(blockIdx.x) * kThreads + threadIdx.x;
-  for (int64_t i = first; i < span.vectors; i += stride) {
-    const int64_t at = span.head + i * kUnit;
-    uint4 raw[4][2];
+  for (int64_t tile = blockIdx.x; tile * kThreads * kTurns < span.vectors; tile += gridDim.x) {
+    const int64_t start = tile * kThreads * kTurns + threadIdx.x;
+    uint4 raw[kTurns][4];
 #pragma unroll
-    for (int h = 0; h < 2; ++h) {
-      raw[0][h] = load16_once(p + at + 4 * h);
-      raw[1][h] = load16_once(m + at + 4 * h);
-      raw[2][h] = load16_once(v + at + 4 * h);
-      raw[3][h] = load16_once(g + at + 4 * h);
+    for (int h = 0; h < kTurns; ++h) {
+      const int64_t i = start + h * kThreads;
+      if (i >= span.vectors) break;
+      const int64_t at = span.head + i * kUnit;
+      raw[h][0] = load16_once(p + at);
+      raw[h][1] = load16_once(m + at);
+      raw[h][2] = load16_once(v + at);
+      raw[h][3] = load16_once(g + at);
     }
-    float next[kUnit];
 #pragma unroll
-    for (int h = 0; h < 2; ++h) {
+    for (int h = 0; h < kTurns; ++h) {
+      const int64_t i = start + h * kThreads;
+      if (i >= span.vectors) break;
+      const int64_t at = span.head + i * kUnit;
       float fp[4], fm[4], fv[4], fg[4];
-      unpack<float>(raw[0][h], fp);
-      unpack<float>(raw[1][h], fm);
-      unpack<float>(raw[2][h], fv);
-      unpack<float>(raw[3][h], fg);
+      unpack<float>(raw[h][0], fp);
+      unpack<float>(raw[h][1], fm);
+      unpack<float>(raw[h][2], fv);
+      unpack<float>(raw[h][3], fg);
 #pragma unroll
-      for (int e = 0; e < 4; ++e) next[4 * h + e] = fp[e] = adamw_one(fp[e], fm[e], fv[e], fg[e], k);
-      store16_once(p + at + 4 * h, pack<float>(fp));
-      store16_once(m + at + 4 * h, pack<float>(fm));
-      store16_once(v + at + 4 * h, pack<float>(fv));
-    }
-    if constexpr (OUT) {
-#pragma unroll
-      for (int j = 0; j < kUnit / kVec<T>; ++j) {
-        float part[kVec<T>];
-#pragma unroll
-        for (int e = 0; e < kVec<T>; ++e) part[e] = next[j * kVec<T> + e];
-        store16(out + at + j * kVec<T>, pack<T>(part));
-      }
+      for (int e = 0; e < 4; ++e) fp[e] = adamw_one(fp[e], fm[e], fv[e], fg[e], k);
+      store16_once(p + at, pack<float>(fp));
+      store16_once(m + at, pack<float>(fm));
+      store16_once(v + at, pack<float>(fv));
+      if constexpr (OUT) store4(out + at, fp);
     }
   }
   for (int64_t j = first; j < span.singles(); j += stride) {
