@@ -1,7 +1,7 @@
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Store } from '../comm/store.js';
-import type { Device } from '../engine/device.js';
+import { STREAM, type Device } from '../engine/device.js';
 import { STATE } from '../engine/ops.js';
 import type { Place } from '../model/parameter.js';
 import type { OptimizerState } from '../optim/optimizer-state.js';
@@ -11,6 +11,7 @@ import { stepFolderName, TEMPORARY, type CheckpointState } from './checkpoint-fo
 import { makeFolder } from './checkpoint-root.js';
 import { publishLatest, sealFolder } from './commit.js';
 import { leaveContribution, takeContributions } from './contribution.js';
+import type { HostImage } from './host-image.js';
 import { prune, type Retention } from './prune.js';
 import { planSave } from './save-plan.js';
 import { describeShards } from './shard-layout.js';
@@ -76,11 +77,11 @@ export class CheckpointSaver {
     if (step === this.savedStep) return;
     this.savedStep = step;
     const started = performance.now();
-    const scalars = this.o.device.fetch(this.o.optimizer.scalars);
     this.snapshot.take();
-    this.inFlight = this.write(step, scalars, started).catch(async (error: unknown) => {
+    // Resolves once the images are filled.
+    const scalars = this.o.device.fetch(this.o.optimizer.scalars, STREAM.copy);
+    this.inFlight = this.write(step, scalars, started).catch((error: unknown) => {
       this.failure = error;
-      await this.discard(step);
     });
     if (!this.o.async) await this.finish();
   }
@@ -100,23 +101,17 @@ export class CheckpointSaver {
   async close(): Promise<void> {
     await this.finish();
     await this.writer.close();
+    this.snapshot.release();
   }
 
   private async write(step: number, fetched: Promise<Uint8Array>, started: number): Promise<void> {
-    const { root, place, store, describe, retention, onSaved } = this.o;
+    const { root, runToken, place, store, describe, retention, onSaved } = this.o;
     const { rank, size } = place.model;
-    const temporary = this.temporaryName(step);
+    const temporary = `${TEMPORARY}${stepFolderName(step)}-${runToken}`;
     const folder = join(root, temporary);
     const raw = await fetched;
     const scalars = new Float64Array(raw.buffer, raw.byteOffset, STATE.length);
-    try {
-      await makeFolder(folder);
-    } catch (cause) {
-      throw checkpointIoError('write', folder, cause);
-    }
-    const { plans, images } = this.snapshot;
-    const records = await Promise.all(plans.map(({ file }, i) => this.writer.write(join(folder, file), images[i]!)));
-    await leaveContribution(folder, rank, describeShards(plans, records));
+    await this.contribute(folder);
     const key = (what: string): string => `checkpoint/${temporary}/${what}`;
     if ((await store.add(key('written'), 1)) === size) await store.set(key('all'), new Uint8Array());
     if (rank !== 0) {
@@ -134,14 +129,17 @@ export class CheckpointSaver {
     onSaved?.({ step, folder: join(root, stepFolderName(step)), bytes, seconds, removed });
   }
 
-  private temporaryName(step: number): string {
-    return `${TEMPORARY}${stepFolderName(step)}-${this.o.runToken}`;
-  }
-
-  /** Gives a full disk back what this rank wrote of a save that failed; the folder goes when the next run begins. */
-  private async discard(step: number): Promise<void> {
-    for (const { file } of this.snapshot.plans) {
-      await rm(join(this.o.root, this.temporaryName(step), file), { force: true }).catch(() => undefined);
+  /** Writes this rank's shards. From when they are announced, they are the committing rank's. */
+  private async contribute(folder: string): Promise<void> {
+    const { plans, images } = this.snapshot;
+    try {
+      await makeFolder(folder);
+      const writes = plans.map(({ file }, i) => this.writer.write(join(folder, file), images[i] as HostImage));
+      await leaveContribution(folder, this.o.place.model.rank, describeShards(plans, await Promise.all(writes)));
+    } catch (cause) {
+      // A full disk gets its space back; the folder goes when the next run begins.
+      for (const { file } of plans) await rm(join(folder, file), { force: true }).catch(() => undefined);
+      throw checkpointIoError('write', folder, cause);
     }
   }
 }

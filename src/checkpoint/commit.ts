@@ -1,7 +1,7 @@
-import { readFile, rename, rm } from 'node:fs/promises';
+import { readFile, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { BLOCK_BYTES, recordChecksum } from './block-checksums.js';
-import { checkpointIoError } from './checkpoint-error.js';
+import { badCheckpoint, checkpointIoError } from './checkpoint-error.js';
 import { checkIndex } from './checkpoint-files.js';
 import {
   COMMIT_FILE,
@@ -37,6 +37,7 @@ export async function sealFolder(
 ): Promise<void> {
   const files: Record<string, FileRecord> = {};
   for (const contribution of contributions) Object.assign(files, contribution.files);
+  for (const [name, { bytes }] of Object.entries(files)) await requireSize(join(folder, name), bytes);
   const index = mergeIndex(contributions);
   checkIndex(join(folder, INDEX_FILE), index, { files });
   files[INDEX_FILE] = await writeJsonDurably(join(folder, INDEX_FILE), index);
@@ -85,6 +86,17 @@ export async function publishFolder(root: string, temporary: string, name: strin
 export async function publishLatest(root: string, temporary: string, name: string): Promise<void> {
   await publishFolder(root, temporary, name);
   await setLatest(root, name);
+}
+
+/** The last look before a checkpoint is one: on a shared file system, others' files must be here as well. */
+async function requireSize(path: string, bytes: number): Promise<void> {
+  let found: number;
+  try {
+    found = (await stat(path)).size;
+  } catch (cause) {
+    throw checkpointIoError('read', path, cause);
+  }
+  if (found !== bytes) throw badCheckpoint('SIZE', path, `has ${found} bytes, ${bytes} were written`, 'check the disk');
 }
 
 /** Equal tensors give equal indices, whatever the order of the writers. */

@@ -1,4 +1,4 @@
-import type { Device } from '../engine/device.js';
+import { STREAM, type Device } from '../engine/device.js';
 import type { Tensor } from '../engine/tensor.js';
 import type { Place } from '../model/parameter.js';
 import type { BucketState, OptimizerState } from '../optim/optimizer-state.js';
@@ -9,21 +9,25 @@ import type { SavedPiece } from './save-plan.js';
 import type { ShardLayout } from './shard-layout.js';
 
 /**
- * A rank's shard files in host memory, which is taken once. `take` fills them with the state as it is after the work
- * that is enqueued; training may go on when it returns. (On a GPU this is where copies to pinned memory under the next
- * forward pass go: the state changes only in the next optimizer update.)
+ * A rank's shard files in pinned host memory, which is taken once. `take` starts copies of the state as it is after the
+ * work that is enqueued; they run beside the next forward and backward, and the next update waits for them.
  */
 export class StateSnapshot {
   readonly plans: readonly ShardLayout<SavedPiece>[];
   readonly images: readonly HostImage[];
   private readonly device: Device;
+  private readonly state: OptimizerState;
+  private readonly events: { readonly before: number; readonly after: number };
   private readonly copies: readonly { source: Tensor; views: readonly Uint8Array[] }[];
 
   constructor(device: Device, state: OptimizerState, plans: readonly ShardLayout<SavedPiece>[], dpCp: Place) {
     this.device = device;
+    this.state = state;
+    this.events = { before: device.event(), after: device.event() };
     this.plans = plans;
     this.images = plans.map(({ head, bytes }) => {
       const image = new HostImage(bytes);
+      for (const chunk of image.chunks) device.pin(new Uint8Array(chunk));
       image.set(0, head);
       return image;
     });
@@ -41,14 +45,28 @@ export class StateSnapshot {
     return this.images.reduce((sum, { bytes }) => sum + bytes, 0);
   }
 
+  /**
+   * Starts the copies. The images are filled when the copy stream has passed them: whatever is fetched on it afterwards
+   * resolves later.
+   */
   take(): void {
+    const { device, events } = this;
+    device.record(events.before, STREAM.compute);
+    device.wait(STREAM.copy, events.before);
     for (const { source, views } of this.copies) {
       let done = 0;
       for (const view of views) {
-        this.device.read(source.slice(done / 4, view.length / 4), view);
+        device.readAsync(source.slice(done / 4, view.length / 4), view, STREAM.copy);
         done += view.length;
       }
     }
+    device.record(events.after, STREAM.copy);
+    this.state.readers = events.after;
+  }
+
+  /** Gives the pinned memory back; no copy may be under way. */
+  release(): void {
+    for (const image of this.images) for (const chunk of image.chunks) this.device.unpin(new Uint8Array(chunk));
   }
 }
 
