@@ -44,6 +44,7 @@ export interface CheckResult {
 /** What a check trains with: the GPUs that it was given, and runs that several checks compare with, made once. */
 export interface CheckRunner {
   readonly place: CheckPlace;
+  readonly gpus: readonly number[];
   train(layout: CheckLayout, what: { args?: readonly string[]; config?: unknown }): Promise<TrainedStep[]>;
   shared(key: string, make: () => Promise<TrainedStep[]>): Promise<TrainedStep[]>;
 }
@@ -75,6 +76,7 @@ export async function runCheck(
   if (skipped !== null) return finish('skipped', [], skipped);
   const runner: CheckRunner = {
     place,
+    gpus,
     train: (layout, what) => trainRun({ device: place.device, gpus: gpus.slice(0, ranksOf(layout)), layout, ...what }),
     shared: (key, make) => {
       const known = made.get(key) ?? make();

@@ -1,6 +1,8 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import type { Check, CheckPlace, CheckRunner, Measure } from './check.js';
+import type { Check, CheckPlace, Measure } from './check.js';
+import { failureChecks } from './failures.js';
+import { textRun } from './text-run.js';
 import { farthest, layoutName, ranksOf, type CheckLayout, type TrainedStep } from './train-run.js';
 
 /** What `mbridge bench check` can check, in the order in which it does. */
@@ -10,6 +12,7 @@ export const PARTS = {
   layouts: layoutChecks,
   precision: precisionChecks,
   torch: torchChecks,
+  failures: failureChecks,
 } as const satisfies Record<string, (place: CheckPlace) => Check[]>;
 export type PartName = keyof typeof PARTS;
 
@@ -95,19 +98,6 @@ function fixtureChecks({ device, fixtures }: CheckPlace): Check[] {
       },
     }));
   });
-}
-
-/** A 0.6B on a GPU; what is quick on a CPU. Real text, so that the loss moves. */
-function textRun({ device }: CheckPlace, updates: number, precision?: 'fp32' | 'bf16_mixed'): string[] {
-  const recipe = device === 'cuda' ? ['qwen3-0.6b', 'model.seq_length=512'] : ['qwen3-tiny', 'model.seq_length=64'];
-  return [
-    ...recipe,
-    'dataset.type=text',
-    'dataset.path=builtin:moby-dick',
-    'train.global_batch_size=8',
-    `train.train_iters=${updates}`,
-    ...(precision === undefined ? [] : [`mixed_precision=${precision}`]),
-  ];
 }
 
 /** The same command twice gives the same bits. */
@@ -199,30 +189,28 @@ function lossMeasure(
 
 /** What bench/torch_bf16_oracle.py writes beside the model and its tokens. */
 interface Oracle {
-  readonly config: unknown;
+  readonly config: { readonly mixed_precision: 'bf16_mixed' | 'fp32' };
   readonly steps: readonly TrainedStep[];
 }
 
-/** bf16 against transformers in torch: same weights, same data, same schedule. */
+/** Against transformers in torch: same weights, same data, same schedule. */
 function torchChecks({ device, oracle }: CheckPlace): Check[] {
   const file = oracle === null ? '' : join(oracle, 'oracle.json');
-  const impossible =
-    device === 'cpu'
-      ? 'the CPU has no bf16'
-      : existsSync(file)
-        ? undefined
-        : `no oracle (run bench/torch_bf16_oracle.py, and give --oracle its folder)`;
+  const part = 'torch';
+  if (!existsSync(file)) {
+    const impossible = 'no oracle (run bench/torch_bf16_oracle.py, and give --oracle its folder)';
+    return [{ part, name: 'against transformers', ranks: 1, impossible, run: () => Promise.resolve([]) }];
+  }
+  const { config, steps: reference } = JSON.parse(readFileSync(file, 'utf8')) as Oracle;
+  const precision = config.mixed_precision;
+  const bound = precision === 'fp32' ? PARITY.loss * (device === 'cuda' ? GPU_FACTOR : 1) : 3e-3;
   return [
     {
-      part: 'torch',
-      name: 'bf16_mixed against transformers',
+      part,
+      name: `${precision} against transformers`,
       ranks: 1,
-      ...(impossible === undefined ? {} : { impossible }),
-      run: async (runner: CheckRunner) => {
-        const { config, steps: reference } = JSON.parse(readFileSync(file, 'utf8')) as Oracle;
-        const steps = await runner.train(ONE, { config });
-        return [lossMeasure(steps, reference, reference.length, 3e-3)];
-      },
+      ...(device === 'cpu' && precision !== 'fp32' ? { impossible: 'the CPU has no bf16' } : {}),
+      run: async (runner) => [lossMeasure(await runner.train(ONE, { config }), reference, reference.length, bound)],
     },
   ];
 }

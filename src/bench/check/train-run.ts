@@ -1,7 +1,8 @@
-import { spawn } from 'node:child_process';
+import { spawn, type ChildProcessByStdio } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import type { Readable } from 'node:stream';
 import { packageRoot } from '../../run/package-root.js';
 
 /** Ranks by what they share; tp * pp * dp processes. */
@@ -40,47 +41,71 @@ export function ranksOf({ tp, pp, dp }: CheckLayout): number {
   return tp * pp * dp;
 }
 
-/** Trains through the real command line, and gives the step lines; throws with the output where the run fails. */
-export async function trainRun({ device, gpus, layout, args = [], config }: TrainRequest): Promise<TrainedStep[]> {
-  const folder = mkdtempSync(join(tmpdir(), 'mbridge-check-'));
-  try {
-    const file = join(folder, 'run.yaml');
-    if (config !== undefined) writeFileSync(file, JSON.stringify(config));
-    const sizes = ['--nproc', String(ranksOf(layout)), '--tp-size', String(layout.tp), '--pp-size', String(layout.pp)];
-    const command = [
-      join(packageRoot(), 'bin', 'mbridge.js'),
-      'pretrain',
-      ...args,
-      ...(layout.set ?? []),
-      ...(config === undefined ? [] : ['--config', file]),
-      ...sizes,
-      ...['--device', device, '--json', '--log-dir', join(folder, 'run')],
-    ];
-    const visible = device === 'cuda' ? { CUDA_VISIBLE_DEVICES: gpus.join(',') } : {};
-    const { code, out, err } = await runNode(command, { ...process.env, NO_COLOR: '1', ...visible });
-    if (code !== 0) throw new Error(`mbridge ${command.slice(1).join(' ')} ended with ${code}\n${err.slice(-3000)}`);
-    return out
-      .split('\n')
-      .filter((line) => line.includes('"type":"step"'))
-      .map((line) => JSON.parse(line) as TrainedStep);
-  } finally {
-    rmSync(folder, { recursive: true, force: true });
-  }
+/** The arguments of Node that make the run, with its folder in `folder`. */
+export function trainCommand({ device, layout, args = [], config }: TrainRequest, folder: string): string[] {
+  const file = join(folder, 'run.yaml');
+  if (config !== undefined) writeFileSync(file, JSON.stringify(config));
+  const sizes = ['--nproc', String(ranksOf(layout)), '--tp-size', String(layout.tp), '--pp-size', String(layout.pp)];
+  return [
+    join(packageRoot(), 'bin', 'mbridge.js'),
+    'pretrain',
+    ...args,
+    ...(layout.set ?? []),
+    ...(config === undefined ? [] : ['--config', file]),
+    ...sizes,
+    ...['--device', device, '--json', '--log-dir', join(folder, 'run')],
+  ];
 }
 
-async function runNode(
-  args: readonly string[],
-  env: NodeJS.ProcessEnv,
-): Promise<{ code: string | 0; out: string; err: string }> {
-  const child = spawn(process.execPath, args, { env, stdio: ['ignore', 'pipe', 'pipe'], timeout: TIMEOUT_MS });
+/** Starts the run, on its GPUs alone. */
+export function startTraining(request: TrainRequest, folder: string): ChildProcessByStdio<null, Readable, Readable> {
+  const { device, gpus } = request;
+  const visible = device === 'cuda' ? { CUDA_VISIBLE_DEVICES: gpus.join(',') } : {};
+  return spawn(process.execPath, trainCommand(request, folder), {
+    env: { ...process.env, NO_COLOR: '1', ...visible },
+    stdio: ['ignore', 'pipe', 'pipe'],
+    timeout: TIMEOUT_MS,
+  });
+}
+
+/** Exit code or signal of a run, and what it printed. */
+export interface TrainOutcome {
+  readonly ended: number | string;
+  readonly out: string;
+  readonly err: string;
+}
+
+export async function outcomeOf(child: ChildProcessByStdio<null, Readable, Readable>): Promise<TrainOutcome> {
   let [out, err] = ['', ''];
   child.stdout.setEncoding('utf8').on('data', (text: string) => (out += text));
   child.stderr.setEncoding('utf8').on('data', (text: string) => (err += text));
   return new Promise((resolve, reject) => {
     child.once('error', reject);
     child.once('close', (code, signal) => {
-      resolve({ code: code === 0 ? 0 : (signal ?? `exit code ${String(code)}`), out, err });
+      resolve({ ended: code ?? signal ?? 'unknown', out, err });
     });
+  });
+}
+
+/** Calls `use` with a folder that is gone afterwards. */
+export async function withFolder<Result>(use: (folder: string) => Promise<Result>): Promise<Result> {
+  const folder = mkdtempSync(join(tmpdir(), 'mbridge-check-'));
+  try {
+    return await use(folder);
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+/** Trains through the real command line, and gives the step lines; throws with the output where the run fails. */
+export async function trainRun(request: TrainRequest): Promise<TrainedStep[]> {
+  return withFolder(async (folder) => {
+    const { ended, out, err } = await outcomeOf(startTraining(request, folder));
+    if (ended !== 0) throw new Error(`the run ended with ${ended}\n${err.slice(-3000)}`);
+    return out
+      .split('\n')
+      .filter((line) => line.includes('"type":"step"'))
+      .map((line) => JSON.parse(line) as TrainedStep);
   });
 }
 

@@ -19,13 +19,17 @@ const DEFAULT_RECIPE = { cuda: 'qwen3-4b', cpu: 'qwen3-tiny' } as const;
 /** Bytes of the buffers: [smallest, largest]. */
 const COMM_SIZES = { cuda: [2 ** 16, 2 ** 30], cpu: [2 ** 14, 2 ** 22] } as const;
 
-interface StepFlags extends RunOptions {
+interface BenchFlags extends RunOptions {
+  readonly record?: string;
+}
+
+interface StepFlags extends BenchFlags {
   readonly steps: number;
   readonly warmup: number;
   readonly profile?: boolean;
 }
 
-interface CommFlags extends RunOptions {
+interface CommFlags extends BenchFlags {
   readonly largest?: number;
 }
 
@@ -35,7 +39,7 @@ export function addBench(program: Command): void {
   for (const [name, description] of Object.entries(SINGLE) as [SingleBench, string][]) {
     addRunOptions(bench.command(name))
       .description(description)
-      .action(async (args: string[], options: RunOptions) => {
+      .action(async (args: string[], options: BenchFlags) => {
         const { runSingleBench } = await import('../../bench/single.js');
         const { config, device } = await prepare(args, options);
         await print(runSingleBench(name, config, { device, ...(await facts()) }), options);
@@ -51,6 +55,7 @@ export function addBench(program: Command): void {
     .option('--warmup <n>', 'steps before them', parseCount, 5)
     .option('--profile', 'measure one more step call by call')
     .action(benchStep);
+  for (const command of bench.commands) command.option('--record <file>', 'also append the JSON to a file');
   addBenchCheck(bench);
   for (const command of bench.commands) command.copyInheritedSettings(program).helpOption('-h, --help', 'show this');
 }
@@ -130,7 +135,11 @@ async function facts(): Promise<{ command: string; version: string }> {
   return { command: ['mbridge', ...process.argv.slice(2)].join(' '), version };
 }
 
-async function print(report: BenchReport, options: RunOptions): Promise<void> {
+async function print(report: BenchReport, options: BenchFlags): Promise<void> {
+  if (options.record !== undefined) {
+    const { appendFile } = await import('node:fs/promises');
+    await appendFile(options.record, `${JSON.stringify(report)}\n`);
+  }
   const { formatTable } = await import('../table.js');
   const { formatBench } = await import('../../bench/report.js');
   process.stdout.write(options.json ? `${JSON.stringify(report)}\n` : formatBench(report, formatTable));

@@ -1,0 +1,18 @@
+import type { CheckPlace } from './check.js';
+
+/** A 0.6B on a GPU; what is quick on a CPU. Real text, so that the loss moves. */
+export function textRun(
+  { device }: Pick<CheckPlace, 'device'>,
+  updates: number,
+  precision?: 'fp32' | 'bf16_mixed',
+): string[] {
+  const recipe = device === 'cuda' ? ['qwen3-0.6b', 'model.seq_length=512'] : ['qwen3-tiny', 'model.seq_length=64'];
+  return [
+    ...recipe,
+    'dataset.type=text',
+    'dataset.path=builtin:moby-dick',
+    'train.global_batch_size=8',
+    `train.train_iters=${updates}`,
+    ...(precision === undefined ? [] : [`mixed_precision=${precision}`]),
+  ];
+}

@@ -1,0 +1,40 @@
+import { expect, test } from 'vitest';
+import type { BenchReport } from '../../src/bench/report.js';
+import { visibleGpus } from '../../src/engine/devices.js';
+import { mbridge } from '../cli/mbridge.js';
+
+async function bench(...args: string[]): Promise<BenchReport> {
+  const { exitCode, stdout, stderr } = await mbridge(['bench', ...args, '--device', 'cuda', '--json']);
+  expect(exitCode, stderr).toBe(0);
+  return JSON.parse(stdout) as BenchReport;
+}
+
+function numbers({ tables }: BenchReport, column: string): number[] {
+  return tables[0]!.rows.map((row) => Number(row[column]));
+}
+
+test('the products of a 0.6B run near the large one', async () => {
+  const report = await bench('gemm', 'qwen3-0.6b');
+  // A wrong layout or a float32 path is ten times slower; the smallest product reaches a third.
+  for (const share of numbers(report, '% of ceiling')) expect(share).toBeGreaterThan(25);
+});
+
+test('attention in bf16 is not served by the fallback kernel where cuDNN is there', async () => {
+  const report = await bench('attention', 'qwen3-0.6b');
+  const served = report.tables[0]!.rows.map(({ kernel }) => String(kernel));
+  if (report.versions['cuDNN'] === 'missing') expect(served.join()).toMatch(/mbridge/);
+  else for (const kernel of served) expect(kernel).toMatch(/cudnn/i);
+});
+
+test.skipIf(visibleGpus() < 2)('collectives over all GPUs', async () => {
+  const report = await bench('comm', '--largest', String(2 ** 26));
+  for (const rate of numbers(report, 'bus GB/s')) expect(rate).toBeGreaterThan(0);
+});
+
+test('a step of a 0.6B, call by call', async () => {
+  const args = ['--nproc', '1', 'train.global_batch_size=2', '--steps', '3', '--warmup', '2', '--profile'];
+  const report = await bench('step', 'qwen3-0.6b', ...args);
+  expect(numbers(report, 'tokens/s/GPU')[0]).toBeGreaterThan(0);
+  const calls = report.tables.find(({ title }) => title.startsWith('one step call by call'))!;
+  expect(calls.rows.find(({ call }) => call === 'attention_fwd')!['calls']).toBe(28 * 2);
+});

@@ -1,0 +1,21 @@
+import { join } from 'node:path';
+import { execa } from 'execa';
+import { expect, test } from 'vitest';
+import { cudaEnginePath } from '../../src/engine/open-device.js';
+
+const TESTS = join(import.meta.dirname, '..', '..', 'native', 'build', 'mbridge_native_tests');
+
+async function nativeTests(...before: string[]): Promise<void> {
+  const [program = '', ...args] = [...before, TESTS, '--backend', cudaEnginePath()];
+  const { exitCode, all } = await execa(program, args, { reject: false, all: true });
+  expect(exitCode, all.slice(-4000)).toBe(0);
+  expect(all).toMatch(/^\d+ passed, 0 failed/m);
+}
+
+test('every op agrees with float64, and with itself a second time', () => nativeTests());
+
+const sanitizer = (await execa('compute-sanitizer', ['--version'], { reject: false })).exitCode === 0;
+
+test.skipIf(!sanitizer).each(['memcheck', 'racecheck'])('every op is clean under compute-sanitizer %s', (tool) =>
+  nativeTests('compute-sanitizer', '--tool', tool, '--error-exitcode', '9'),
+);
