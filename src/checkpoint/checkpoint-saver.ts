@@ -1,8 +1,7 @@
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Store } from '../comm/store.js';
-import { STREAM, type Device } from '../engine/device.js';
-import { STATE } from '../engine/ops.js';
+import type { Device } from '../engine/device.js';
 import type { Place } from '../model/parameter.js';
 import type { OptimizerState } from '../optim/optimizer-state.js';
 import { BackgroundWriter } from './background-writer.js';
@@ -68,8 +67,8 @@ export class CheckpointSaver {
   }
 
   /**
-   * Saves the state after update `step`, unless it was the last that was saved. Resolves when training may go on: once it is staged, or, where saves are not
-   * asynchronous, committed.
+   * Saves the state after update `step`, unless it was the last that was saved. Resolves when training may go on: once
+   * copies of it are under way, or, where saves are not asynchronous, committed.
    * @throws MbridgeError exit 7, also for the save before, naming the file that could not be written
    */
   async save(step: number): Promise<void> {
@@ -77,10 +76,7 @@ export class CheckpointSaver {
     if (step === this.savedStep) return;
     this.savedStep = step;
     const started = performance.now();
-    this.snapshot.take();
-    // Resolves once the images are filled.
-    const scalars = this.o.device.fetch(this.o.optimizer.scalars, STREAM.copy);
-    this.inFlight = this.write(step, scalars, started).catch((error: unknown) => {
+    this.inFlight = this.write(step, this.snapshot.take(), started).catch((error: unknown) => {
       this.failure = error;
     });
     if (!this.o.async) await this.finish();
@@ -104,13 +100,12 @@ export class CheckpointSaver {
     this.snapshot.release();
   }
 
-  private async write(step: number, fetched: Promise<Uint8Array>, started: number): Promise<void> {
+  private async write(step: number, staged: Promise<Float64Array>, started: number): Promise<void> {
     const { root, runToken, place, store, describe, retention, onSaved } = this.o;
     const { rank, size } = place.model;
     const temporary = `${TEMPORARY}${stepFolderName(step)}-${runToken}`;
     const folder = join(root, temporary);
-    const raw = await fetched;
-    const scalars = new Float64Array(raw.buffer, raw.byteOffset, STATE.length);
+    const scalars = await staged;
     await this.contribute(folder);
     const key = (what: string): string => `checkpoint/${temporary}/${what}`;
     if ((await store.add(key('written'), 1)) === size) await store.set(key('all'), new Uint8Array());

@@ -1,4 +1,5 @@
 import { STREAM, type Device } from '../engine/device.js';
+import { STATE } from '../engine/ops.js';
 import type { Tensor } from '../engine/tensor.js';
 import type { Place } from '../model/parameter.js';
 import type { BucketState, OptimizerState } from '../optim/optimizer-state.js';
@@ -46,10 +47,10 @@ export class StateSnapshot {
   }
 
   /**
-   * Starts the copies. The images are filled when the copy stream has passed them: whatever is fetched on it afterwards
-   * resolves later.
+   * Starts the copies. Resolves with the optimizer's float64 scalars of this moment, once the images are filled: they
+   * follow the copies on the copy stream, and the next update waits for both.
    */
-  take(): void {
+  take(): Promise<Float64Array> {
     const { device, events } = this;
     device.record(events.before, STREAM.compute);
     device.wait(STREAM.copy, events.before);
@@ -60,8 +61,10 @@ export class StateSnapshot {
         done += view.length;
       }
     }
+    const scalars = device.fetch(this.state.scalars, STREAM.copy);
     device.record(events.after, STREAM.copy);
     this.state.readers = events.after;
+    return scalars.then((raw) => new Float64Array(raw.buffer, raw.byteOffset, STATE.length));
   }
 
   /** Gives the pinned memory back; no copy may be under way. */
