@@ -93,6 +93,7 @@ export async function runWorker(context: WorkerContext): Promise<void> {
     const ranks = Array.from({ length: worldSize }, (_, i) => i);
     const group = await runtime.createGroups('bench', [ranks]);
     if (group === NON_MEMBER) throw new Error('every rank is in the group');
+    runtime.watch();
     const events = [device.timedEvent(), device.timedEvent()] as const;
     for (const bytes of sizes) {
       for (const collective of COLLECTIVES) {
@@ -104,6 +105,7 @@ export async function runWorker(context: WorkerContext): Promise<void> {
     device.close();
   } catch (error) {
     runtime.abortAll();
+    runtime.checkWatch();
     throw error;
   }
 }

@@ -3,7 +3,8 @@ import { opCost, operands, type CallCost } from './call-cost.js';
 
 /** Work that is about to be enqueued. */
 export interface ObservedCall {
-  readonly cost: CallCost;
+  /** To be asked for before the call is issued, if at all: it takes time, and reads the arguments. */
+  readonly cost: () => CallCost;
   readonly stream: number;
   /** Between ranks: what a link moves, not what memory does. */
   readonly communication: boolean;
@@ -19,42 +20,63 @@ export function observedBinding(
 ): NativeBinding {
   const { args } = binding;
   const bytes = (index: number): number => args[4 * index + 2] ?? 0;
-  const communicate = (name: string, moved: number, stream: number, issue: () => void): void => {
-    observe({ cost: { name, bytes: moved, flops: 0 }, stream, communication: true }, issue);
+  const communicate = (name: string, moved: () => number, stream: number, issue: () => void): void => {
+    observe({ cost: () => ({ name, bytes: moved(), flops: 0 }), stream, communication: true }, issue);
   };
   const observed: Partial<NativeBinding> = {
     run: (device, stream, op, nt, ns) => {
-      observe({ cost: opCost(op, args, nt, ns), stream, communication: false }, () => {
+      observe({ cost: () => opCost(op, args, nt, ns), stream, communication: false }, () => {
         binding.run(device, stream, op, nt, ns);
       });
     },
     copy: (device, stream) => {
-      observe({ cost: { name: 'copy', bytes: bytes(0) + bytes(1), flops: 0 }, stream, communication: false }, () => {
+      const cost = (): CallCost => ({ name: 'copy', bytes: bytes(0) + bytes(1), flops: 0 });
+      observe({ cost, stream, communication: false }, () => {
         binding.copy(device, stream);
       });
     },
     allReduce: (comm, stream, n, reduce) => {
-      communicate('all_reduce', bytes(0), stream, () => {
-        binding.allReduce(comm, stream, n, reduce);
-      });
+      communicate(
+        'all_reduce',
+        () => bytes(0),
+        stream,
+        () => {
+          binding.allReduce(comm, stream, n, reduce);
+        },
+      );
     },
     reduceScatter: (comm, stream, n, reduce) => {
-      communicate('reduce_scatter', bytes(0), stream, () => {
-        binding.reduceScatter(comm, stream, n, reduce);
-      });
+      communicate(
+        'reduce_scatter',
+        () => bytes(0),
+        stream,
+        () => {
+          binding.reduceScatter(comm, stream, n, reduce);
+        },
+      );
     },
     allGather: (comm, stream, n) => {
-      communicate('all_gather', bytes(1), stream, () => {
-        binding.allGather(comm, stream, n);
-      });
+      communicate(
+        'all_gather',
+        () => bytes(1),
+        stream,
+        () => {
+          binding.allGather(comm, stream, n);
+        },
+      );
     },
     broadcast: (comm, stream, n, root) => {
-      communicate('broadcast', bytes(0), stream, () => {
-        binding.broadcast(comm, stream, n, root);
-      });
+      communicate(
+        'broadcast',
+        () => bytes(0),
+        stream,
+        () => {
+          binding.broadcast(comm, stream, n, root);
+        },
+      );
     },
     p2p: (comm, stream, nt) => {
-      const moved = operands(args, nt).reduce((sum, operand) => sum + operand.bytes, 0);
+      const moved = (): number => operands(args, nt).reduce((sum, operand) => sum + operand.bytes, 0);
       communicate('send/receive', moved, stream, () => {
         binding.p2p(comm, stream, nt);
       });

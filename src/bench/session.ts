@@ -25,7 +25,7 @@ export function openSession(kind: 'cpu' | 'cuda', threads: number, act: 'f32' | 
   // Observing costs time, so it is done for one call only.
   const observed: { on: boolean; cost: CallCost | undefined } = { on: false, cost: undefined };
   const binding = observedBinding(native, ({ cost }, issue) => {
-    if (observed.on) observed.cost = cost;
+    if (observed.on) observed.cost = cost();
     issue();
   });
   const device = Device.open(binding, kind, 0, threads);

@@ -1,5 +1,6 @@
 import type { NativeBinding } from '../engine/binding.js';
 import type { Device } from '../engine/device.js';
+import type { CallCost } from './call-cost.js';
 import { observedBinding, type ObservedCall } from './observed-binding.js';
 import type { Ceilings } from './session.js';
 
@@ -11,6 +12,12 @@ export interface ProfiledCalls {
   readonly ms: number;
   readonly bytes: number;
   readonly flops: number;
+}
+
+interface PendingCall {
+  readonly cost: CallCost;
+  readonly stream: number;
+  readonly communication: boolean;
 }
 
 /** A device has few timed events: so many calls are measured before it is waited for. */
@@ -28,7 +35,7 @@ export class StepProfile {
   /** One before the first call of a batch, and one after each. */
   private events: readonly number[] = [];
   private active = false;
-  private pending: ObservedCall[] = [];
+  private pending: PendingCall[] = [];
   private totals = new Map<string, ProfiledCalls>();
 
   constructor(binding: NativeBinding) {
@@ -47,7 +54,7 @@ export class StepProfile {
 
   begin(): void {
     this.totals = new Map();
-    this.handle();
+    this.native.synchronize(this.handle());
     this.active = true;
   }
 
@@ -67,10 +74,11 @@ export class StepProfile {
     const handle = this.handle();
     const last = this.pending.at(-1);
     const before = this.eventAt(this.pending.length);
+    const cost = call.cost();
     if (last === undefined) this.native.record(handle, call.stream, before);
     else if (last.stream !== call.stream) this.native.wait(handle, call.stream, before);
     issue();
-    this.pending.push(call);
+    this.pending.push({ cost, stream: call.stream, communication: call.communication });
     this.native.record(handle, call.stream, this.eventAt(this.pending.length));
     if (this.pending.length === CALLS) this.flush();
   }

@@ -63,6 +63,7 @@ export async function runWorker(context: WorkerContext): Promise<void> {
       backend: 'nccl',
     });
     const pgs: Groups = await ProcessGroupCollection.fromGrid(grid, runtime);
+    runtime.watch();
     const model = await provideDistributedModel(cfg, { pgCollection: pgs, device });
     const { optimizer, scheduler } = setupOptimizer(cfg, model, { pgCollection: pgs });
     const data = await setupDataIterators(cfg, {
@@ -114,6 +115,7 @@ export async function runWorker(context: WorkerContext): Promise<void> {
     device.close();
   } catch (error) {
     runtime.abortAll();
+    runtime.checkWatch();
     throw error;
   }
 }
