@@ -7,7 +7,7 @@
 #pragma once
 #include <stdint.h>
 
-#define MB_ABI 1
+#define MB_ABI 2
 
 #ifdef __cplusplus
 extern "C" {
@@ -218,6 +218,11 @@ typedef struct {
   int (*fetch_begin)(mb_device*, int stream, const mb_buf* src, int64_t* ticket);
   int (*fetch_wait)(mb_device*, int64_t ticket, void* dst);
   int (*copy)(mb_device*, int stream, const mb_buf* src, const mb_buf* dst);  // equal byte counts
+  // Pins memory of the process, so that read_async runs beside the device's work; unregister before it is freed.
+  int (*host_register)(mb_device*, void* ptr, int64_t bytes);
+  int (*host_unregister)(mb_device*, void* ptr);
+  // Enqueues a copy into registered memory and returns; dst is filled when the stream has passed it.
+  int (*read_async)(mb_device*, int stream, const mb_buf* src, void* dst);
   // Events 0..255 per device: record on one stream, make another wait. No-ops on the CPU.
   int (*record)(mb_device*, int stream, int event);
   int (*wait)(mb_device*, int stream, int event);

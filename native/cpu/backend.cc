@@ -134,6 +134,15 @@ int copy(mb_device*, int, const mb_buf* src, const mb_buf* dst) {
   return MB_OK;
 }
 
+int host_register(mb_device*, void*, int64_t) { return MB_OK; }
+
+int host_unregister(mb_device*, void*) { return MB_OK; }
+
+int read_async(mb_device*, int, const mb_buf* src, void* dst) {
+  memcpy(dst, src->ptr, static_cast<size_t>(src->bytes));
+  return MB_OK;
+}
+
 int check_event(const char* call, int event) {
   return event >= 0 && event < 256 ? MB_OK : fail(MB_ERR_ARGUMENT, "%s: event %d, expected 0 to 255", call, event);
 }
@@ -211,6 +220,9 @@ const mb_backend* mb_cpu_backend() {
       .fetch_begin = fetch_begin,
       .fetch_wait = fetch_wait,
       .copy = copy,
+      .host_register = host_register,
+      .host_unregister = host_unregister,
+      .read_async = read_async,
       .record = record,
       .wait = wait_event,
       .synchronize = synchronize,

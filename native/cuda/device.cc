@@ -185,6 +185,31 @@ int Read(mb_device* device, int stream, const mb_buf* src, void* dst) {
   return device->read_buffers.Read(s, dst, src->ptr, static_cast<size_t>(src->bytes));
 }
 
+int HostRegister(mb_device* device, void* ptr, int64_t bytes) {
+  MB_CUDA(cudaSetDevice(device->index));
+  const cudaError_t error = cudaHostRegister(ptr, static_cast<size_t>(bytes), cudaHostRegisterDefault);
+  if (error == cudaErrorMemoryAllocation) {
+    cudaGetLastError();
+    return Fail(MB_ERR_MEMORY, "the system refused to pin %lld bytes of memory", static_cast<long long>(bytes));
+  }
+  MB_CUDA(error);
+  return MB_OK;
+}
+
+int HostUnregister(mb_device* device, void* ptr) {
+  MB_CUDA(cudaSetDevice(device->index));
+  MB_CUDA(cudaHostUnregister(ptr));
+  return MB_OK;
+}
+
+int ReadAsync(mb_device* device, int stream, const mb_buf* src, void* dst) {
+  cudaStream_t s = nullptr;
+  MB_TRY(Enter(device, stream, &s));
+  MB_TRY(CheckBuffer(src, "read_async"));
+  MB_CUDA(cudaMemcpyAsync(dst, src->ptr, static_cast<size_t>(src->bytes), cudaMemcpyDeviceToHost, s));
+  return MB_OK;
+}
+
 int FetchBegin(mb_device* device, int stream, const mb_buf* src, int64_t* ticket) {
   cudaStream_t s = nullptr;
   MB_TRY(Enter(device, stream, &s));

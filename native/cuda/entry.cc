@@ -95,6 +95,9 @@ mb_backend MakeTable() {
   table.fetch_begin = FetchBegin;
   table.fetch_wait = FetchWait;
   table.copy = Copy;
+  table.host_register = HostRegister;
+  table.host_unregister = HostUnregister;
+  table.read_async = ReadAsync;
   table.record = Record;
   table.wait = Wait;
   table.synchronize = Synchronize;

@@ -40,6 +40,9 @@ class Addon : public Napi::Addon<Addon> {
   Napi::Value fetch_begin(Info info);
   Napi::Value fetch_wait(Info info);
   void copy(Info info);
+  void host_register(Info info);
+  void host_unregister(Info info);
+  void read_async(Info info);
 
   // run.cc
   void run(Info info);

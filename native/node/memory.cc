@@ -93,4 +93,27 @@ void Addon::copy(Info info) {
   check(info.Env(), of->backend, of->backend->copy(of->device, stream, &src, &dst));
 }
 
+void Addon::host_register(Info info) {
+  const std::shared_ptr<Device>& of = device(info, 0);
+  Napi::Uint8Array memory = byte_array(info, 1, "memory");
+  const auto bytes = static_cast<int64_t>(memory.ByteLength());
+  check(info.Env(), of->backend, of->backend->host_register(of->device, memory.Data(), bytes));
+}
+
+void Addon::host_unregister(Info info) {
+  const std::shared_ptr<Device>& of = device(info, 0);
+  check(info.Env(), of->backend, of->backend->host_unregister(of->device, byte_array(info, 1, "memory").Data()));
+}
+
+void Addon::read_async(Info info) {
+  const std::shared_ptr<Device>& of = device(info, 0);
+  const int stream = static_cast<int>(integer(info, 1, "stream", 0, 7));
+  Napi::Uint8Array to = byte_array(info, 2, "dst");
+  const mb_buf src = present(info.Env(), 0, *of);
+  if (static_cast<int64_t>(to.ByteLength()) != src.bytes) {
+    throw_argument(info.Env(), "readAsync: %lld bytes into %zu", static_cast<long long>(src.bytes), to.ByteLength());
+  }
+  check(info.Env(), of->backend, of->backend->read_async(of->device, stream, &src, to.Data()));
+}
+
 }  // namespace mb::node

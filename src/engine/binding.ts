@@ -43,6 +43,11 @@ export interface NativeBinding {
   fetchWait(device: number, ticket: number, bytes: number): Promise<Uint8Array>;
   /** args holds source and destination. */
   copy(device: number, stream: number): void;
+  /** Pins memory, so that readAsync into it runs beside the device's work. It must stay alive until hostUnregister. */
+  hostRegister(device: number, memory: Uint8Array): void;
+  hostUnregister(device: number, memory: Uint8Array): void;
+  /** args holds the source. `dst` is pinned memory, filled when the stream has passed the copy. */
+  readAsync(device: number, stream: number, dst: Uint8Array): void;
   record(device: number, stream: number, event: number): void;
   wait(device: number, stream: number, event: number): void;
   synchronize(device: number): void;

@@ -94,6 +94,21 @@ export class Device {
     return this.binding.fetchWait(this.handle, ticket, src.bytes);
   }
 
+  /** Pins memory for {@link readAsync}. It must stay referenced until {@link unpin}. */
+  pin(memory: Uint8Array): void {
+    this.binding.hostRegister(this.handle, memory);
+  }
+
+  unpin(memory: Uint8Array): void {
+    this.binding.hostUnregister(this.handle, memory);
+  }
+
+  /** Device to pinned memory; `dst` is filled when the stream has passed the copy. */
+  readAsync(src: Tensor, dst: Uint8Array, stream: Stream): void {
+    this.put(0, src);
+    this.binding.readAsync(this.handle, stream, dst);
+  }
+
   copy(src: Tensor, dst: Tensor, stream: Stream = STREAM.compute): void {
     this.put(0, src);
     this.put(4, dst);

@@ -151,6 +151,8 @@ export class DistributedOptimizer {
 
   private update(): void {
     const { ops, state, hyper, weightDecay, buffer } = this.o;
+    if (state.readers !== null) this.device.wait(STREAM.compute, state.readers);
+    state.readers = null;
     ops.optimizerPrepare(state.sums.slice(0, 1), state.sums.slice(1, 2), state.scalars, hyper);
     for (const { bucket, main, m, v } of state.buckets) {
       const out = state.sharded ? buffer.shard(bucket, bucket.params) : bucket.params;

@@ -24,6 +24,8 @@ export class OptimizerState {
   /** f32 [4]: squared norm, loss sum, token count, ranks that want to stop; reduced together. */
   readonly sums: Tensor;
   readonly workspace: Tensor;
+  /** Event after which the state may change: a copy of it is still being taken. Null where nobody reads it. */
+  readers: number | null = null;
   readonly ring: GradientRing;
   private readonly buffer: ParameterBuffer;
 

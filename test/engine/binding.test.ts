@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { NativeBinding } from '../../src/engine/binding.js';
-import { loadBinding } from '../../src/engine/load.js';
+import { NATIVE_ABI, loadBinding } from '../../src/engine/load.js';
 
 const script = fileURLToPath(new URL('binding-process.mjs', import.meta.url));
 const addon = fileURLToPath(new URL('../../native/build/mbridge.node', import.meta.url));
@@ -38,7 +38,7 @@ function failure(call: () => unknown): string {
 
 describe('the addon', () => {
   it('describes itself and the device', () => {
-    expect(b.abi).toBe(1);
+    expect(b.abi).toBe(NATIVE_ABI);
     expect(b.args).toBeInstanceOf(Float64Array);
     expect(JSON.parse(b.describe('cpu'))).toMatchObject({ backend: 'cpu', cores: b.cpuCount() });
     expect(b.deviceCount('cpu')).toBe(1);
@@ -178,7 +178,7 @@ describe('loadBinding', () => {
       'MB_NATIVE_MISSING: the native engine cannot be loaded: /nowhere/mbridge.node does not exist',
     );
     expect(failure(() => loadBinding({ MBRIDGE_NATIVE: script }))).toMatch(/^MB_NATIVE_MISSING: .*does not load: /);
-    expect(loadBinding({}).abi).toBe(1);
+    expect(loadBinding({}).abi).toBe(NATIVE_ABI);
   });
 });
 
