@@ -116,7 +116,7 @@ void Context::refuses(int op, const std::vector<mb_buf>& tensors, const std::vec
          std::to_string(found) + ": " + message);
 }
 
-void Context::close(const std::string& what, const Values& found, const Values& expected, double limit) {
+void Context::close(const std::string& what, const Values& found, const Values& expected, double limit, double floor) {
   double error = 0;
   double norm = 0;
   bool finite = found.size() == expected.size();
@@ -125,6 +125,7 @@ void Context::close(const std::string& what, const Values& found, const Values& 
     error += (found[i] - expected[i]) * (found[i] - expected[i]);
     norm += expected[i] * expected[i];
   }
+  norm = std::fmax(norm, floor * floor * static_cast<double>(expected.size()));
   // An expected zero vector must be found exactly.
   const double relative = norm > 0 ? std::sqrt(error / norm) : error > 0 ? INFINITY : 0;
   char text[200];

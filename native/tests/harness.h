@@ -49,8 +49,9 @@ class Context {
   void refuses(int op, const std::vector<mb_buf>& tensors, const std::vector<double>& scalars, int status,
                const std::string& text);
 
-  // ||found - expected|| / ||expected|| <= tolerance, and every element finite.
-  void close(const std::string& what, const Values& found, const Values& expected, double tolerance);
+  // ||found - expected|| / ||expected|| <= tolerance, and every element finite. Where the values may cancel, `floor` is
+  // the size of an element below which the error counts as absolute.
+  void close(const std::string& what, const Values& found, const Values& expected, double tolerance, double floor = 0);
   void equal(const std::string& what, const Values& found, const Values& expected);
   void is(bool holds, const std::string& what);
 

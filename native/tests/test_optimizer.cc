@@ -70,14 +70,17 @@ void adamw(Context& c, int act) {
     for (const bool separate : {true, false}) {
       if (!separate && act == MB_BF16) continue;  // out is p only where both are float32
       const size_t count = size_t(n);
-      const Tensor p(c, c.random.uniforms(n), MB_F32);
+      const Tensor p(c, c.random.uniforms(n, 0.5, 1.5), MB_F32);
       const Tensor m(c, Values(count, 0.0), MB_F32);
       const Tensor v(c, Values(count, 0.0), MB_F32);
       const Tensor other(c, n, act);
       const Tensor& out = separate ? other : p;
       Values rp = p.values(), rm(count, 0.0), rv(count, 0.0);
       for (int step = 1; step <= 3; ++step) {
-        const Tensor g(c, c.random.uniforms(n, -5, 5), MB_F32);
+        // Of one sign through the steps: a single moment near zero would have no relative accuracy.
+        Values gradient = c.random.uniforms(n, 1, 5);
+        for (size_t i = 1; i < count; i += 2) gradient[i] = -gradient[i];
+        const Tensor g(c, gradient, MB_F32);
         Values state(MB_STATE_COUNT, 0.0);
         const double lr = 0.01 * step, scale = 0.25;
         state[MB_STATE_LR] = lr;

@@ -7,8 +7,8 @@
 #include "core/dtype.h"
 
 // Each kernel is compiled for AVX-512, AVX2 and plain x86-64; which one serves is chosen when the library is loaded,
-// where glibc can (ifunc). All give the same bits.
-#if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__clang__) && \
+// where glibc can (ifunc) and GCC knows these levels (12). All give the same bits.
+#if defined(__x86_64__) && defined(__GLIBC__) && __GNUC__ >= 12 && !defined(__clang__) && \
     !defined(__SANITIZE_THREAD__) && !defined(__SANITIZE_ADDRESS__)
 #define MB_CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
 #else

@@ -9,8 +9,13 @@ namespace mb::MB_ISA {
 // One butterfly: afterwards a holds the lanes whose bit `Step` is 0 of both, b the others, each at its partner's place.
 template <int Step, int... L>
 MB_INLINE void exchange(V& a, V& b, std::integer_sequence<int, L...>) {
+#if defined(__clang__)
   const V low = __builtin_shufflevector(a, b, ((L & Step) == 0 ? L : W + L - Step)...);
   const V high = __builtin_shufflevector(a, b, ((L & Step) == 0 ? L + Step : W + L)...);
+#else  // GCC has the above from 12 on only
+  const V low = __builtin_shuffle(a, b, I{((L & Step) == 0 ? L : W + L - Step)...});
+  const V high = __builtin_shuffle(a, b, I{((L & Step) == 0 ? L + Step : W + L)...});
+#endif
   a = low;
   b = high;
 }
