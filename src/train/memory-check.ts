@@ -6,10 +6,14 @@ export function gib(bytes: number): string {
   return `${(bytes / 2 ** 30).toFixed(bytes < 2 ** 30 ? 3 : 1)} GiB`;
 }
 
+/** What CUDA's libraries take at first use, after the arena: kernels, and channels of communicators. */
+const LAZY_BYTES = 2 ** 29;
+
 /** Refuses a plan that this device cannot hold, before anything is allocated. */
 export function refuseIfTooLarge(plan: MemoryPlan, device: Device): void {
   const { freeBytes } = device.memory();
-  if (plan.totalBytes <= freeBytes) return;
+  const later = device.kind === 'cuda' ? LAZY_BYTES : 0;
+  if (plan.totalBytes + later <= freeBytes) return;
   const regions = Object.entries(plan.byRegion())
     .filter(([, bytes]) => bytes > 0)
     .map(([name, bytes]) => `${name} ${gib(bytes)}`);

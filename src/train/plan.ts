@@ -1,6 +1,7 @@
 import { resolvePrecision, validateLayout, type DeviceKind, type RunLayout } from '../config/layout.js';
 import { modelShape } from '../config/model-shape.js';
 import type { RunConfig } from '../config/schema.js';
+import { runtimeAllowance } from './runtime-allowance.js';
 import { qwen3Parameters } from '../checkpoint/hf-names.js';
 import type { RegionName } from '../engine/memory-plan.js';
 import { groupRanks } from '../grid/group-fields.js';
@@ -18,7 +19,12 @@ export interface RankPlan {
   /** Parameters held here (shards counted as such). */
   readonly parameters: number;
   readonly bytes: Readonly<Record<RegionName, number>>;
+  /** Of the arena: the sum of `bytes`. */
   readonly totalBytes: number;
+  /** Allowance for libraries and communicators, which a GPU holds beside the arena. */
+  readonly runtimeBytes: number;
+  /** Host memory in which checkpoints are staged. */
+  readonly hostBytes: number;
   /** Model FLOPs of this rank in an update, by the formula that throughput is reported with. */
   readonly flopsPerStep: number;
 }
@@ -54,7 +60,8 @@ export function planRun(cfg: RunConfig, worldSize: number, device: DeviceKind): 
   const { global_batch_size: batch } = cfg.train;
   const { seq_length: seq } = cfg.model;
   // Ranks that differ only in dp have the same plan.
-  const stages = new Map<string, Omit<RankPlan, 'rank' | 'coordinates'>>();
+  const groups = groupRanks(grid);
+  const stages = new Map<string, StagePlan>();
   const ranks = Array.from({ length: worldSize }, (_, rank): RankPlan => {
     const at = (dim: string): number => grid.coordinates(rank)[dim] ?? 0;
     const coordinates = { tp: at('tp'), cp: at('cp'), dp: at('dp'), pp: at('pp') };
@@ -76,7 +83,7 @@ export function planRun(cfg: RunConfig, worldSize: number, device: DeviceKind): 
       stage = describeStage(built, layout, cfg);
       stages.set(key, stage);
     }
-    return { rank, coordinates, ...stage };
+    return { rank, coordinates, ...stage, runtimeBytes: runtimeAllowance(device, rank, groups) };
   });
   return {
     layout,
@@ -85,12 +92,14 @@ export function planRun(cfg: RunConfig, worldSize: number, device: DeviceKind): 
     parameters: qwen3Parameters(shape).reduce((sum, p) => sum + p.shape.reduce((a, b) => a * b, 1), 0),
     flopsPerStep: stepFlops(shape, seq, batch),
     tokensPerStep: batch * seq,
-    groups: groupRanks(grid),
+    groups,
     ranks,
   };
 }
 
-function describeStage(stage: Stage, layout: RunLayout, cfg: RunConfig): Omit<RankPlan, 'rank' | 'coordinates'> {
+type StagePlan = Omit<RankPlan, 'rank' | 'coordinates' | 'runtimeBytes'>;
+
+function describeStage(stage: Stage, layout: RunLayout, cfg: RunConfig): StagePlan {
   const { layers, chunks, buffer, plan, shape } = stage;
   const last = chunks.some((chunk) => chunk.head !== null);
   const embedding = layers.some((part) => part.firstLayer === 0);
@@ -104,6 +113,13 @@ function describeStage(stage: Stage, layout: RunLayout, cfg: RunConfig): Omit<Ra
     parameters: buffer.parameterCount,
     bytes: plan.byRegion(),
     totalBytes: plan.totalBytes,
+    hostBytes: cfg.checkpoint.save === null ? 0 : savedBytes(stage, layout),
     flopsPerStep: (here * tokens) / layout.tp,
   };
+}
+
+/** float32 main parameter and two moments of what a rank owns; headers of files are not counted. */
+function savedBytes({ buffer }: Stage, { dp, cp }: RunLayout): number {
+  const owned = buffer.buckets.filter(({ kind }) => kind.tied !== 'copy').reduce((sum, { size }) => sum + size, 0);
+  return (3 * 4 * owned) / (dp * cp);
 }

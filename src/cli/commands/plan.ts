@@ -35,7 +35,13 @@ async function asText(plan: RunPlan): Promise<string> {
     MEMORY_UNITS,
   );
   const work = inUnit([plan.flopsPerStep], WORK_UNITS);
-  const memoryHeads = [...regions, 'total'].map((name) => `${name} ${memory.name}`);
+  const extra = (
+    [
+      ['runtime', 'runtimeBytes'],
+      ['host', 'hostBytes'],
+    ] as const
+  ).filter(([, key]) => ranks.some((r) => r[key] > 0));
+  const memoryHeads = [...regions, 'total', ...extra.map(([name]) => name)].map((name) => `${name} ${memory.name}`);
   const head = ['rank', 'tp', 'cp', 'dp', 'pp', 'layers', 'parameters', ...memoryHeads, work.name];
   const rows = ranks.map(({ rank, coordinates: at, ...r }) => [
     rank,
@@ -47,6 +53,7 @@ async function asText(plan: RunPlan): Promise<string> {
     r.parameters,
     ...regions.map((name) => memory.of(r.bytes[name])),
     memory.of(r.totalBytes),
+    ...extra.map(([, key]) => memory.of(r[key])),
     work.of(r.flopsPerStep),
   ]);
   const device = `${plan.device}, ${plan.precision}${plan.device === 'cpu' ? ' (--device cuda plans for GPUs)' : ''}`;
@@ -55,6 +62,9 @@ async function asText(plan: RunPlan): Promise<string> {
     `parameters: ${plan.parameters.toLocaleString('en-US')}`,
     `update: ${plan.tokensPerStep.toLocaleString('en-US')} tokens, ${work.of(plan.flopsPerStep)} ${work.name}, ${layout.microBatches} micro-batches a replica`,
   ];
+  if (plan.device === 'cuda') {
+    facts.push('runtime: allowance for libraries and communicators, which the device holds beside the total');
+  }
   return `${facts.join('\n')}\n\n${formatTable([head, ...rows])}`;
 }
 
