@@ -25,7 +25,7 @@ export function ourCommand(shape: StepShape): string[] {
 
 /** Trains once and returns what the step lines say. */
 export async function measureOurs(shape: StepShape): Promise<Measurement> {
-  const folder = await mkdtemp(join(tmpdir(), 'mbridge-bench-'));
+  const folder = await mkdtemp(join(tmpdir(), 'mbridge-cpu-train-'));
   try {
     const run = [process.execPath, MBRIDGE, ...ourCommand(shape), '--log-dir', join(folder, 'run')];
     const steps = (await jsonLines(onCores(shape.threads, run))).filter(({ type }) => type === 'step');
@@ -36,7 +36,7 @@ export async function measureOurs(shape: StepShape): Promise<Measurement> {
       versions: `Node ${process.versions.node}`,
     };
   } finally {
-    await rm(folder, { recursive: true });
+    await rm(folder, { recursive: true, force: true });
   }
 }
 

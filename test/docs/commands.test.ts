@@ -1,9 +1,9 @@
 import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { execa } from 'execa';
 import { afterAll, describe, expect, test } from 'vitest';
-import { COMMANDS, FENCES, ROOT, type DocumentedCommand } from './fences.js';
+import { COMMANDS, FENCES, PAGES, ROOT, type DocumentedCommand } from './fences.js';
 
 // Commands run in a folder that looks like the checkout but keeps what they write.
 const folder = mkdtempSync(join(tmpdir(), 'mbridge-docs-'));
@@ -131,6 +131,12 @@ describe('other blocks', () => {
       expect(exitCode, stderr).toBe(0);
     },
   );
+});
+
+test.each(PAGES)('the links of %s lead to files', (page) => {
+  const text = readFileSync(join(ROOT, page), 'utf8');
+  const links = [...text.matchAll(/\]\((?!https?:)([^)#]+)[^)]*\)/g)].map((match) => match[1] as string);
+  expect(links.filter((link) => !existsSync(join(ROOT, dirname(page), link)))).toEqual([]);
 });
 
 test('docs/configuration.md is that of configs/schema.json', async () => {
