@@ -1,3 +1,4 @@
+import { join } from 'node:path';
 import type { ModelShape } from '../config/model-shape.js';
 import type { Device } from '../engine/device.js';
 import type { WeightSource } from '../model/weight-source.js';
@@ -6,7 +7,6 @@ import { COMMIT_FILE, LATEST_FILE } from './checkpoint-format.js';
 import { exists, findCheckpoint } from './checkpoint-root.js';
 import { CheckpointWeights } from './checkpoint-weights.js';
 import { HfWeights } from './hf-weights.js';
-import { join } from 'node:path';
 
 export type ClosableWeights = WeightSource & { close(): Promise<void> };
 

@@ -8,91 +8,110 @@ import type { OptimizerState } from '../optim/optimizer-state.js';
 import { TEMPORARY } from './checkpoint-format.js';
 import { findCheckpoint, listRoot, prepareRoot, PROBE, removeFolder } from './checkpoint-root.js';
 import { CheckpointSaver } from './checkpoint-saver.js';
+import { restoreOptimizer } from './checkpoint-weights.js';
 import { Checkpoint } from './checkpoint.js';
 import { describeState, differences, type RunFacts } from './state-record.js';
 
 /** What the checkpoints of a run need to know of it. All ranks of the model's grid give the same but for their place. */
 export interface RunCheckpointsOptions extends RunFacts {
   readonly store: Store;
-  /** Rank in the model's grid. */
-  readonly place: Place;
+  readonly groups: {
+    /** All ranks of this model. */
+    readonly intraDistOpt: Place;
+    readonly tp: Place;
+    /** Replicas, over which optimizer state is sharded. */
+    readonly dpCp: Place;
+  };
   readonly log: Logger;
 }
 
 const SECOND_MS = 1000;
 
-/**
- * Opens the checkpoint that `checkpoint.load` leads to. The first rank chooses, so that all take the same.
- * @returns null where the run starts fresh, which is said
- * @throws MbridgeError exit 7 for a damaged checkpoint, or one of another model
- */
-export async function openResume(o: RunCheckpointsOptions): Promise<Checkpoint | null> {
-  const { cfg, store, place, log } = o;
-  const { load } = cfg.checkpoint;
-  if (load === null) return null;
-  const key = 'checkpoint/load';
-  let folder: string;
-  if (place.rank === 0) {
-    const found = await findCheckpoint(load);
-    for (const warning of found.warnings) log.warn(warning);
-    if (found.folder === null) log.info(`${load} holds no checkpoint: the run starts fresh`);
-    folder = found.folder ?? '';
-    await store.set(key, Buffer.from(folder));
-  } else {
-    folder = Buffer.from(await store.get(key, cfg.dist.timeout_s * SECOND_MS)).toString();
+/** Resuming and saving, as the `checkpoint` section of a configuration asks for it. Every rank makes the same calls. */
+export class RunCheckpoints {
+  /** What the run resumes from; null where it starts fresh. */
+  readonly resume: Checkpoint | null;
+  /** The first update to run, and the samples read before it: for setupDataIterators and train. */
+  readonly position: { readonly startStep: number; readonly consumedSamples: number };
+  private readonly o: RunCheckpointsOptions;
+  /** Agreed on by all ranks; null where nothing is saved. */
+  private readonly runToken: string | null;
+  private saver: CheckpointSaver | null = null;
+
+  private constructor(o: RunCheckpointsOptions, runToken: string | null, resume: Checkpoint | null) {
+    this.o = o;
+    this.runToken = runToken;
+    this.resume = resume;
+    const { step = 0, consumed_samples: consumedSamples = 0 } = resume?.state ?? {};
+    this.position = { startStep: step + 1, consumedSamples };
   }
-  if (folder === '') return null;
-  const checkpoint = await Checkpoint.open(folder);
-  checkpoint.check(modelShape(cfg));
-  if (place.rank === 0) {
-    const { step, consumed_samples: samples } = checkpoint.state;
-    log.info(`resuming from ${folder}: ${step} updates, ${samples} samples`);
-    const changed = step === 0 ? [] : differences(checkpoint.state, o);
-    if (changed.length > 0) log.warn(`not bit for bit the run that was saved: ${changed.join('; ')}`);
+
+  /**
+   * Proves that `checkpoint.save` can be written by every rank, removes what unfinished saves left there, and opens the
+   * checkpoint that `checkpoint.load` leads to: the first rank chooses, so that all take the same.
+   * @throws MbridgeError exit 7 for a folder that cannot be written, a damaged checkpoint, or one of another model
+   */
+  static async open(o: RunCheckpointsOptions): Promise<RunCheckpoints> {
+    const runToken = await prepareSaving(o);
+    return new RunCheckpoints(o, runToken, await openResume(o));
   }
-  return checkpoint;
+
+  /**
+   * Sets the optimizer's state as it was saved (the weights are the model's to take from `resume`), and takes the
+   * memory that saves are staged in.
+   * @param optimizer as it is initialized
+   */
+  async begin(optimizer: OptimizerState, data: DataIterator): Promise<void> {
+    const { cfg, groups, store, device, log } = this.o;
+    if (this.resume !== null) await restoreOptimizer(this.resume, device, optimizer, groups.dpCp);
+    await this.resume?.close();
+    const { save: root, async_save, keep_last, keep_every } = cfg.checkpoint;
+    if (root === null || this.runToken === null) return;
+    this.saver = new CheckpointSaver({
+      root,
+      runToken: this.runToken,
+      async: async_save,
+      retention: { keepLast: keep_last, keepEvery: keep_every },
+      device,
+      optimizer,
+      place: { tp: groups.tp, dpCp: groups.dpCp, model: groups.intraDistOpt },
+      store,
+      describe: (step, scalars) => {
+        return describeState(this.o, { step, consumedSamples: data.consumedBefore(step + 1), scalars });
+      },
+      onSaved: ({ step, folder, bytes, seconds, removed }) => {
+        const gone = removed.length === 0 ? '' : `; removed ${removed.length} older`;
+        log.info(`saved update ${step} to ${folder}: ${(bytes / 1e6).toFixed(1)} MB in ${seconds.toFixed(1)} s${gone}`);
+      },
+    });
+  }
+
+  /** To be awaited after each update: saves where `checkpoint.save_interval` says so, and throws if a save failed. */
+  async onUpdate(step: number): Promise<void> {
+    const { save_interval: interval } = this.o.cfg.checkpoint;
+    this.saver?.check();
+    if (interval !== null && step % interval === 0) await this.saver?.save(step);
+  }
+
+  /** Saves after the last update that was run, unless there was none, and waits until it is committed. */
+  async finish(step: number): Promise<void> {
+    if (step >= this.position.startStep) await this.saver?.save(step);
+    await this.saver?.close();
+  }
 }
 
-/**
- * Makes `checkpoint.save` ready to be written to by every rank, before training. Unfinished saves in it are removed.
- * @returns null where nothing is saved
- * @throws MbridgeError exit 7 for a folder that cannot be written
- */
-export async function openSaver(
-  o: RunCheckpointsOptions & {
-    readonly optimizer: OptimizerState;
-    readonly tp: Place;
-    readonly dpCp: Place;
-    readonly data: DataIterator;
-  },
-): Promise<CheckpointSaver | null> {
-  const { cfg, store, place, log, device } = o;
-  const { save: root, async_save, keep_last, keep_every } = cfg.checkpoint;
+/** @returns what names this run's unfinished saves; null where nothing is saved */
+async function prepareSaving({ cfg, store, groups, log }: RunCheckpointsOptions): Promise<string | null> {
+  const { save: root, load } = cfg.checkpoint;
   if (root === null) return null;
-  await prepareRoot(root, place.rank);
+  const { rank } = groups.intraDistOpt;
+  await prepareRoot(root, rank);
   const key = 'checkpoint/token';
-  if (place.rank === 0) {
-    await tidy(root, cfg.checkpoint.load, log);
+  if (rank === 0) {
+    await tidy(root, load, log);
     await store.set(key, Buffer.from(randomBytes(6).toString('hex')));
   }
-  const runToken = Buffer.from(await store.get(key, cfg.dist.timeout_s * SECOND_MS)).toString();
-  return new CheckpointSaver({
-    root,
-    runToken,
-    async: async_save,
-    retention: { keepLast: keep_last, keepEvery: keep_every },
-    device,
-    optimizer: o.optimizer,
-    place: { tp: o.tp, dpCp: o.dpCp, model: place },
-    store,
-    describe: (step, scalars) => {
-      return describeState(o, { step, consumedSamples: o.data.consumedBefore(step + 1), scalars });
-    },
-    onSaved: ({ step, folder, bytes, seconds, removed }) => {
-      const gone = removed.length === 0 ? '' : `; removed ${removed.length} older`;
-      log.info(`saved update ${step} to ${folder}: ${(bytes / 1e6).toFixed(1)} MB in ${seconds.toFixed(1)} s${gone}`);
-    },
-  });
+  return Buffer.from(await store.get(key, cfg.dist.timeout_s * SECOND_MS)).toString();
 }
 
 /** Removes what earlier runs left half done in the folder. A folder that has a checkpoint's name is only reported. */
@@ -108,4 +127,29 @@ async function tidy(root: string, load: string | null, log: Logger): Promise<voi
     const names = listing.checkpoints.map(({ name }) => name).join(', ');
     log.warn(`${root} holds checkpoints of an earlier run (${names}), and checkpoint.load is not set`);
   }
+}
+
+async function openResume(o: RunCheckpointsOptions): Promise<Checkpoint | null> {
+  const { cfg, store, groups, log } = o;
+  const { load } = cfg.checkpoint;
+  if (load === null) return null;
+  const isFirst = groups.intraDistOpt.rank === 0;
+  const key = 'checkpoint/load';
+  if (isFirst) {
+    const found = await findCheckpoint(load);
+    for (const warning of found.warnings) log.warn(warning);
+    if (found.folder === null) log.info(`${load} holds no checkpoint: the run starts fresh`);
+    await store.set(key, Buffer.from(found.folder ?? ''));
+  }
+  const folder = Buffer.from(await store.get(key, cfg.dist.timeout_s * SECOND_MS)).toString();
+  if (folder === '') return null;
+  const checkpoint = await Checkpoint.open(folder);
+  checkpoint.check(modelShape(cfg));
+  if (isFirst) {
+    const { step, consumed_samples: samples } = checkpoint.state;
+    log.info(`resuming from ${folder}: ${step} updates, ${samples} samples`);
+    const changed = step === 0 ? [] : differences(checkpoint.state, o);
+    if (changed.length > 0) log.warn(`not bit for bit the run that was saved: ${changed.join('; ')}`);
+  }
+  return checkpoint;
 }

@@ -1,5 +1,4 @@
-import { restoreOptimizer } from '../checkpoint/checkpoint-weights.js';
-import { openResume, openSaver } from '../checkpoint/run-checkpoints.js';
+import { RunCheckpoints } from '../checkpoint/run-checkpoints.js';
 import { CommRuntime } from '../comm/comm-runtime.js';
 import { validateLayout } from '../config/layout.js';
 import { setupDataIterators } from '../data/setup-data-iterators.js';
@@ -27,24 +26,19 @@ export async function runWorker(context: WorkerContext): Promise<void> {
     });
     const pgs: Groups = await ProcessGroupCollection.fromGrid(grid, runtime);
     runtime.watch();
-    const run = { cfg, layout, device, store: context.store, place: pgs.intraDistOpt, log };
-    const checkpoint = await openResume(run);
+    const checkpoints = await RunCheckpoints.open({ cfg, layout, device, store: context.store, groups: pgs, log });
+    const { resume: checkpoint, position } = checkpoints;
     const model = await provideDistributedModel(cfg, { pgCollection: pgs, device, checkpoint });
     const { optimizer, scheduler } = setupOptimizer(cfg, model, { pgCollection: pgs });
-    if (checkpoint !== null) await restoreOptimizer(checkpoint, device, optimizer.state, pgs.dpCp);
-    await checkpoint?.close();
-    const startStep = (checkpoint?.state.step ?? 0) + 1;
     const data = await setupDataIterators(cfg, {
       dpGroup: pgs.dp,
       vocabSize: cfg.model.vocab_size,
       seqLength: cfg.model.seq_length,
       globalBatchSize: cfg.train.global_batch_size,
       microBatchSize: cfg.train.micro_batch_size,
-      consumedSamples: checkpoint?.state.consumed_samples ?? 0,
-      startStep,
+      ...position,
     });
-    const saver = await openSaver({ ...run, optimizer: optimizer.state, tp: pgs.tp, dpCp: pgs.dpCp, data });
-    const { save_interval: saveInterval } = cfg.checkpoint;
+    await checkpoints.begin(optimizer.state, data);
     const lastMillisecond = (cfg.train.exit_duration_in_mins ?? Infinity) * 60_000;
     log.info(`${data.describe()}; ${cfg.train.train_iters} updates on tp ${tp}, dp ${dp}, pp ${pp}`);
     const result = await train({
@@ -54,18 +48,14 @@ export async function runWorker(context: WorkerContext): Promise<void> {
       scheduler,
       data,
       pgCollection: pgs,
-      startStep,
+      startStep: position.startStep,
       onStep: (event) => context.emit(event),
       onBegin: (step) => context.progress(step),
       // The clock counts from this process's start.
       wantsStop: () => context.stopRequested() !== 'no' || performance.now() > lastMillisecond,
-      onUpdate: async (step) => {
-        saver?.check();
-        if (saveInterval !== null && step % saveInterval === 0) await saver?.save(step);
-      },
+      onUpdate: (step) => checkpoints.onUpdate(step),
     });
-    if (result.step >= startStep) await saver?.save(result.step);
-    await saver?.close();
+    await checkpoints.finish(result.step);
     if (rank === 0) {
       const memory = deviceMemory(device, model.stage.plan.totalBytes);
       context.emit({ type: 'result', steps: result.step, loss: result.last?.loss ?? null, ...memory });
