@@ -15,13 +15,13 @@ extern "C" {
 
 typedef enum {
   MB_OK = 0,
-  MB_ERR_ARGUMENT = 1,   // a bug of the caller: shape, dtype, alignment, bounds
-  MB_ERR_MEMORY = 2,     // an allocation was refused
-  MB_ERR_DEVICE = 3,     // the device or its driver failed
-  MB_ERR_LIBRARY = 4,    // NCCL, cuBLASLt or cuDNN is missing or failed
-  MB_ERR_PEER = 5,       // a peer of a communicator died or aborted
-  MB_ERR_TIMEOUT = 6,    // a collective did not complete in time
-  MB_ERR_UNSUPPORTED = 7 // not built for this backend, dtype or size
+  MB_ERR_ARGUMENT = 1,    // a bug of the caller: shape, dtype, alignment, bounds
+  MB_ERR_MEMORY = 2,      // an allocation was refused
+  MB_ERR_DEVICE = 3,      // the device or its driver failed
+  MB_ERR_LIBRARY = 4,     // NCCL, cuBLASLt or cuDNN is missing or failed
+  MB_ERR_PEER = 5,        // a peer of a communicator died or aborted
+  MB_ERR_TIMEOUT = 6,     // a collective did not complete in time
+  MB_ERR_UNSUPPORTED = 7  // not built for this backend, dtype or size
 } mb_status;
 
 typedef enum { MB_F32 = 0, MB_BF16 = 1, MB_I32 = 2, MB_F64 = 3, MB_U8 = 4 } mb_dtype;
@@ -185,14 +185,14 @@ typedef struct {
 
 // ---- Backend -------------------------------------------------------------------------------------------------------
 typedef struct {
-  char name[128];        // "NVIDIA H200", or the CPU model
+  char name[128];  // "NVIDIA H200", or the CPU model
   int64_t total_bytes;
-  int64_t free_bytes;    // as of now
-  double peak_tflops;    // dense bf16 peak; 0 where unknown
+  int64_t free_bytes;  // as of now
+  double peak_tflops;  // dense bf16 peak; 0 where unknown
   int32_t index;
-  int32_t capability;    // 90 for sm_90
-  int32_t threads;       // CPU threads
-  int32_t driver;        // CUDA driver API version, 0 on the CPU
+  int32_t capability;  // 90 for sm_90
+  int32_t threads;     // CPU threads
+  int32_t driver;      // CUDA driver API version, 0 on the CPU
 } mb_device_info;
 
 typedef enum { MB_MEM_DEVICE = 0, MB_MEM_HOST_PINNED = 1 } mb_memory;

@@ -154,8 +154,8 @@ int Alloc(mb_device* device, int64_t bytes, int kind, void** out) {
     size_t free_bytes = 0, total_bytes = 0;
     cudaMemGetInfo(&free_bytes, &total_bytes);
     return Fail(MB_ERR_MEMORY, "the device refused %lld bytes (%.2f GiB): %.2f of %.2f GiB are free on %s %d",
-                static_cast<long long>(bytes), bytes / 1073741824.0,
-                free_bytes / 1073741824.0, total_bytes / 1073741824.0, device->properties.name, device->index);
+                static_cast<long long>(bytes), bytes / 1073741824.0, free_bytes / 1073741824.0,
+                total_bytes / 1073741824.0, device->properties.name, device->index);
   }
   MB_CUDA(error);
   return MB_OK;

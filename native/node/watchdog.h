@@ -1,5 +1,6 @@
-// A thread that asks communicators whether they have failed, whatever JavaScript is doing. A GPU's collective that waits
-// for a dead peer blocks the stream, then the queue, then the host inside a launch: only another thread can end that.
+// A thread that asks communicators whether they have failed, whatever JavaScript is doing. A GPU's collective that
+// waits for a dead peer blocks the stream, then the queue, then the host inside a launch: only another thread can end
+// that.
 #pragma once
 #include <atomic>
 #include <memory>

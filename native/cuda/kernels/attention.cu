@@ -265,8 +265,8 @@ struct Policies {
         static_cast<const T*>(o), static_cast<const T*>(d_o), delta, z);
     launch<B>(stream, attention_dkv_kernel<B, DP>, 4, 2, z, z.hkv, static_cast<const T*>(qkv),
               static_cast<const T*>(d_o), lse, delta, static_cast<T*>(dqkv));
-    launch<B>(stream, attention_dq_kernel<B, DP>, 4, 1, z, z.hq, static_cast<const T*>(qkv),
-              static_cast<const T*>(d_o), lse, delta, static_cast<T*>(dqkv));
+    launch<B>(stream, attention_dq_kernel<B, DP>, 4, 1, z, z.hq, static_cast<const T*>(qkv), static_cast<const T*>(d_o),
+              lse, delta, static_cast<T*>(dqkv));
   }
 };
 
@@ -286,8 +286,8 @@ void dispatch(int dtype, int64_t d, const Call& f) {
 }
 
 Shape read_shape(Args& a) {
-  const Shape z = {int(a.size(0, "b", 0, 65535)), int(a.size(1, "s", 0, 1 << 24)), int(a.size(2, "hq", 1, 65535)),
-                   int(a.size(3, "hkv", 1, 65535)), int(a.size(4, "d", 8, 256)),   float(a.number(5, "scale"))};
+  const Shape z = {int(a.size(0, "b", 0, 65535)),   int(a.size(1, "s", 0, 1 << 24)), int(a.size(2, "hq", 1, 65535)),
+                   int(a.size(3, "hkv", 1, 65535)), int(a.size(4, "d", 8, 256)),     float(a.number(5, "scale"))};
   a.flag(6, "deterministic");  // always is
   if (z.hq % z.hkv != 0) a.fail("hq %d is not a multiple of hkv %d", z.hq, z.hkv);
   if (z.d % 8 != 0) a.fail("d is %d, expected a multiple of 8", z.d);

@@ -135,8 +135,7 @@ struct MmaTiles {
     return (lane() / 16 * 8 + lane() % 8) * stride + lane() / 8 % 2 * 8;
   }
 
-  static __device__ __forceinline__ void nt(const bf16* a_tile, const bf16* b_tile, int d,
-                                            float (&acc)[kRows][kCols]) {
+  static __device__ __forceinline__ void nt(const bf16* a_tile, const bf16* b_tile, int d, float (&acc)[kRows][kCols]) {
 #pragma unroll
     for (int a = 0; a < kRows; ++a) {
 #pragma unroll

@@ -19,11 +19,16 @@ using bf16 = __nv_bfloat16;
 inline int64_t dtype_bytes(int dtype) {
   switch (dtype) {
     case MB_F32:
-    case MB_I32: return 4;
-    case MB_BF16: return 2;
-    case MB_F64: return 8;
-    case MB_U8: return 1;
-    default: return 0;
+    case MB_I32:
+      return 4;
+    case MB_BF16:
+      return 2;
+    case MB_F64:
+      return 8;
+    case MB_U8:
+      return 1;
+    default:
+      return 0;
   }
 }
 

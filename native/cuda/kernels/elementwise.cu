@@ -107,7 +107,7 @@ template <class A, class B>
 void cast(cudaStream_t stream, const void* in, void* out, int64_t n) {
   const Span span = span_of(n, 8, {{in, sizeof(A)}, {out, sizeof(B)}});
   cast_kernel<A, B><<<span_grid(span, kThreads, kMaxBlocks), kThreads, 0, stream>>>(static_cast<const A*>(in),
-                                                                                   static_cast<B*>(out), span);
+                                                                                    static_cast<B*>(out), span);
 }
 
 }  // namespace
@@ -191,7 +191,7 @@ int mbk_fill(cudaStream_t stream, const mb_buf* t, int nt, const double* s, int 
   memcpy(&pattern, bytes, 16);
   const Span span = span_of(n * element, 16, {{out, 1}});
   fill_kernel<<<span_grid(span, kThreads, kMaxBlocks), kThreads, 0, stream>>>(static_cast<unsigned char*>(out), pattern,
-                                                                             int(element), span);
+                                                                              int(element), span);
   return launched("fill");
 }
 

@@ -26,9 +26,9 @@ constexpr int kAhead = 8;      // rows in flight
 // Block (p, y): if a run of equal ids in `order` starts at p, adds its rows to dw, for the columns of chunk y. The
 // length is known before the sum starts, so that several rows are loaded at once; they are added in that order.
 template <class T, int N>
-__global__ void __launch_bounds__(kThreads) embed_bwd_kernel(const int32_t* ids, const int32_t* order, const T* dout,
-                                                             float* dw, int64_t tokens, int64_t h, int64_t vstart,
-                                                             int64_t vrows) {
+__global__ void __launch_bounds__(kThreads)
+    embed_bwd_kernel(const int32_t* ids, const int32_t* order, const T* dout, float* dw, int64_t tokens, int64_t h,
+                     int64_t vstart, int64_t vrows) {
   __shared__ int32_t rows[kThreads];
   const int64_t p = blockIdx.x;
   const int32_t id = ids[order[p]];

@@ -8,9 +8,9 @@ namespace {
 constexpr int kThreads = 256;
 
 template <class T>
-__global__ void __launch_bounds__(kThreads) init_normal_kernel(T* out, int64_t rows, int64_t cols, uint64_t row0,
-                                                               uint64_t col0, uint64_t gcols, double std, uint32_t key0,
-                                                               uint32_t key1) {
+__global__ void __launch_bounds__(kThreads)
+    init_normal_kernel(T* out, int64_t rows, int64_t cols, uint64_t row0, uint64_t col0, uint64_t gcols, double std,
+                       uint32_t key0, uint32_t key1) {
   const int64_t n = rows * cols;
   for (int64_t i = int64_t(blockIdx.x) * kThreads + threadIdx.x; i < n; i += int64_t(gridDim.x) * kThreads) {
     const int64_t r = i / cols, c = i - r * cols;

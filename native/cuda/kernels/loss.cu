@@ -79,8 +79,8 @@ __device__ __forceinline__ void add_chunks(Softmax& mine, const Chunk<T, N> (&ch
 
 // One row a block, read once.
 template <class T, bool VECTOR>
-__global__ void __launch_bounds__(kThreads) ce_stats_kernel(const T* logits, const int32_t* targets, float* stats,
-                                                            int64_t rows, int64_t v, int64_t vstart) {
+__global__ void __launch_bounds__(kThreads)
+    ce_stats_kernel(const T* logits, const int32_t* targets, float* stats, int64_t rows, int64_t v, int64_t vstart) {
   constexpr int N = VECTOR ? kVec<T> : 1;
   __shared__ Softmax shared[kThreads / 32];
   const T* row = logits + int64_t(blockIdx.x) * v;
@@ -125,9 +125,9 @@ __global__ void ce_rescale_kernel(float* stats, const float* gmax, int64_t rows)
 // One row a block, in place. Rows run backwards: the end of the logits is what the L2 cache still holds. The row's loss
 // comes from sums alone, so it does not race with the overwriting.
 template <class T, bool VECTOR>
-__global__ void __launch_bounds__(kThreads) ce_grad_kernel(T* logits, const int32_t* targets, const float* mask,
-                                                           const float* gmax, const float* sums, float* rowloss,
-                                                           int64_t rows, int64_t v, int64_t vstart) {
+__global__ void __launch_bounds__(kThreads)
+    ce_grad_kernel(T* logits, const int32_t* targets, const float* mask, const float* gmax, const float* sums,
+                   float* rowloss, int64_t rows, int64_t v, int64_t vstart) {
   constexpr int N = VECTOR ? kVec<T> : 1;
   const int64_t r = rows - 1 - int64_t(blockIdx.x);
   T* row = logits + r * v;
@@ -179,8 +179,8 @@ __global__ void __launch_bounds__(kThreads) ce_grad_kernel(T* logits, const int3
 constexpr int kSumThreads = 1024;
 
 // One block, so that the order of the sum is fixed.
-__global__ void __launch_bounds__(kSumThreads) ce_sum_kernel(const float* rowloss, const float* mask, float* acc,
-                                                             int64_t rows) {
+__global__ void __launch_bounds__(kSumThreads)
+    ce_sum_kernel(const float* rowloss, const float* mask, float* acc, int64_t rows) {
   __shared__ double shared[2][32];
   double loss = 0, count = 0;
 #pragma unroll 4

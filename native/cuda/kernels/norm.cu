@@ -15,8 +15,8 @@ constexpr int kAnyThreads = 256;  // of the kernels for any length and alignment
 
 // One block a row. sum and delta are used only when ADD; sum may be x.
 template <class T, bool ADD>
-__global__ void __launch_bounds__(kMaxThreads) rmsnorm_fwd_kernel(const T* x, const T* delta, const T* w, T* sum, T* y,
-                                                                  float* rstd, int cols, float eps) {
+__global__ void __launch_bounds__(kMaxThreads)
+    rmsnorm_fwd_kernel(const T* x, const T* delta, const T* w, T* sum, T* y, float* rstd, int cols, float eps) {
   constexpr int N = kVec<T>, V = kPerThread / N;
   __shared__ float shared[32];
   const int64_t base = int64_t(blockIdx.x) * cols;
@@ -62,8 +62,8 @@ __global__ void __launch_bounds__(kMaxThreads) rmsnorm_fwd_kernel(const T* x, co
 }
 
 template <class T, bool ADD>
-__global__ void __launch_bounds__(kAnyThreads) rmsnorm_fwd_any_kernel(const T* x, const T* delta, const T* w, T* sum,
-                                                                      T* y, float* rstd, int64_t cols, float eps) {
+__global__ void __launch_bounds__(kAnyThreads)
+    rmsnorm_fwd_any_kernel(const T* x, const T* delta, const T* w, T* sum, T* y, float* rstd, int64_t cols, float eps) {
   __shared__ float shared[32];
   const int64_t base = int64_t(blockIdx.x) * cols;
   const T* row = ADD ? sum : x;
@@ -166,9 +166,9 @@ __global__ void __launch_bounds__(kMaxThreads, sizeof(T) == 2 ? 2 : 1)
 
 // One row at a time; every thread owns its columns of ws[block].
 template <class T>
-__global__ void __launch_bounds__(kAnyThreads) rmsnorm_bwd_any_kernel(const T* dy, const T* x, const T* w,
-                                                                      const float* rstd, T* dx, float* ws, int64_t rows,
-                                                                      int64_t cols, bool accumulate_dx) {
+__global__ void __launch_bounds__(kAnyThreads)
+    rmsnorm_bwd_any_kernel(const T* dy, const T* x, const T* w, const float* rstd, T* dx, float* ws, int64_t rows,
+                           int64_t cols, bool accumulate_dx) {
   __shared__ float shared[2][32];
   int turn = 0;
   for (int64_t row = blockIdx.x; row < rows; row += gridDim.x) {

@@ -57,9 +57,9 @@ __device__ __forceinline__ void store4(bf16* to, const float (&x)[4]) {
 }
 
 template <class T, bool OUT>
-__global__ void __launch_bounds__(kThreads) adamw_kernel(float* p, float* m, float* v, const float* g, T* out,
-                                                         const double* state, Span span, double beta1, double beta2,
-                                                         double eps, double weight_decay) {
+__global__ void __launch_bounds__(kThreads)
+    adamw_kernel(float* p, float* m, float* v, const float* g, T* out, const double* state, Span span, double beta1,
+                 double beta2, double eps, double weight_decay) {
   if (state[MB_STATE_SKIP] != 0.0) return;
   __shared__ Adam shared;
   if (threadIdx.x == 0) {

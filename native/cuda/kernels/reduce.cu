@@ -86,7 +86,7 @@ void reduce_parts(cudaStream_t stream, const float* ws, int parts, int64_t cols,
                   float* out1, bool accumulate) {
   if (cols == 0) return;
   reduce_parts_kernel<<<unsigned(ceil_div(cols, 32)), dim3(32, 32), 0, stream>>>(ws, parts, cols, split, out0, out1,
-                                                                                accumulate);
+                                                                                 accumulate);
 }
 
 }  // namespace mbk

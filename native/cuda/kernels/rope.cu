@@ -43,15 +43,15 @@ __device__ __forceinline__ void store(T* p, const float* f) {
 struct Heads {
   uint32_t items;  // tokens * heads to handle
   int hq, hkv, d;
-  int lanes;       // of a head: a power of two
+  int lanes;  // of a head: a power of two
 };
 
 // N elements an access, M accesses a lane and half: (kVec<T>, 1) with d/2 = lanes * N, or (1, 4) with 32 lanes for any
 // even d up to 256 and any alignment. Heads are q, k and, where out is not qkv, v, which is copied.
 template <class T, int N, int M>
-__global__ void __launch_bounds__(kThreads) qknorm_rope_fwd_kernel(const T* qkv, const T* wq, const T* wk,
-                                                                   const float* table, const int32_t* positions, T* out,
-                                                                   float* rstd, Heads h, int heads, float eps) {
+__global__ void __launch_bounds__(kThreads)
+    qknorm_rope_fwd_kernel(const T* qkv, const T* wq, const T* wk, const float* table, const int32_t* positions, T* out,
+                           float* rstd, Heads h, int heads, float eps) {
   constexpr int R = N * M;
   const uint32_t item = blockIdx.x * uint32_t(kThreads / h.lanes) + threadIdx.x / uint32_t(h.lanes);
   const bool active = item < h.items;
@@ -177,7 +177,7 @@ __global__ void __launch_bounds__(kBwdThreads, 2)
       }
     }
     if (ws == nullptr) continue;
-    // Over the groups of a warp, then over the warps in order.
+      // Over the groups of a warp, then over the warps in order.
 #pragma unroll
     for (int e = 0; e < R; ++e) {
       for (int k = h.lanes; k < 32; k *= 2) {

@@ -34,6 +34,6 @@ int mbk_rope_table(cudaStream_t stream, const mb_buf* t, int nt, const double* s
   if (a.status != MB_OK || positions == 0) return a.status;
   const int64_t blocks = ceil_div(positions * (d / 2), kThreads);
   rope_table_kernel<<<unsigned(blocks < 65536 ? blocks : 65536), kThreads, 0, stream>>>(out, positions, int(d / 2),
-                                                                                       theta);
+                                                                                        theta);
   return launched("rope_table");
 }

@@ -21,15 +21,18 @@ __host__ __device__ inline double learning_rate(const Schedule& s, double n) {
   double p = span > 0 ? (n - s.warmup) / span : 1.0;
   p = p > 1 ? 1.0 : p;
   switch (s.style) {
-    case kLinear: return s.lr + (s.min_lr - s.lr) * p;
-    case kCosine: return s.min_lr + (s.lr - s.min_lr) * 0.5 * (1.0 + cos(3.14159265358979323846 * p));
+    case kLinear:
+      return s.lr + (s.min_lr - s.lr) * p;
+    case kCosine:
+      return s.min_lr + (s.lr - s.min_lr) * 0.5 * (1.0 + cos(3.14159265358979323846 * p));
     case kWsd: {
       const double start = s.decay_iters - s.wsd_iters;
       if (n <= start) return s.lr;
       const double q = s.wsd_iters > 0 ? (n - start) / s.wsd_iters : 1.0;
       return s.lr + (s.min_lr - s.lr) * (q > 1 ? 1.0 : q);
     }
-    default: return s.lr;
+    default:
+      return s.lr;
   }
 }
 

@@ -46,8 +46,8 @@ __global__ void __launch_bounds__(kThreads) swiglu_fwd_kernel(const T* gu, T* ou
 }
 
 template <class T>
-__global__ void __launch_bounds__(kThreads) swiglu_bwd_kernel(const T* dout, const T* gu, T* dgu, uint32_t items,
-                                                              uint32_t groups) {
+__global__ void __launch_bounds__(kThreads)
+    swiglu_bwd_kernel(const T* dout, const T* gu, T* dgu, uint32_t items, uint32_t groups) {
   constexpr int N = kVec<T>;
   const uint32_t item = blockIdx.x * uint32_t(kThreads) + threadIdx.x;
   if (item >= items) return;
@@ -73,8 +73,8 @@ __global__ void __launch_bounds__(kThreads) swiglu_fwd_any_kernel(const T* gu, T
 }
 
 template <class T>
-__global__ void __launch_bounds__(kThreads) swiglu_bwd_any_kernel(const T* dout, const T* gu, T* dgu, int64_t rows,
-                                                                  int64_t f) {
+__global__ void __launch_bounds__(kThreads)
+    swiglu_bwd_any_kernel(const T* dout, const T* gu, T* dgu, int64_t rows, int64_t f) {
   for (int64_t k = int64_t(blockIdx.x) * kThreads + threadIdx.x; k < rows * f; k += int64_t(gridDim.x) * kThreads) {
     const int64_t at = k / f * f + k;
     float gate = to_float(gu[at]), up = to_float(gu[at + f]);
