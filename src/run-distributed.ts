@@ -2,12 +2,17 @@ import { realpathSync } from 'node:fs';
 import { basename, extname } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { validateLayout, resolvePrecision } from './config/layout.js';
+import type { Resolution } from './config/resolve.js';
 import type { RunConfig } from './config/schema.js';
 import { chooseDevice, defaultProcesses, requireDevices } from './engine/devices.js';
+import { checkMachineMemory } from './train/machine-memory.js';
+import { planRun } from './train/plan.js';
 import { detectStarter, parseEnvironment } from './worker/environment.js';
 
 export interface RunDistributedOptions {
   config: RunConfig;
+  /** Where the values of the configuration came from (see resolve), so that messages can name the places. */
+  origins?: Resolution['origins'];
   /** Processes to start; by default one for each visible GPU, else one. Ignored under torchrun, srun or mpirun. */
   nproc?: number | undefined;
   /** `import.meta.url` of a module that exports `runWorker`; the standard training loop by default. */
@@ -32,9 +37,18 @@ export async function runDistributed(options: RunDistributedOptions): Promise<nu
   const device = chooseDevice(config);
   const external = options.nproc === undefined && detectStarter(process.env) !== undefined;
   const nproc = options.nproc ?? defaultProcesses(device);
-  if (!external) requireDevices(device, nproc);
-  const worldSize = external ? parseEnvironment(process.env, process.ppid).worldSize : nproc;
-  const layout = { ...validateLayout(config, worldSize, { device }) };
+  const environment = external ? parseEnvironment(process.env, process.ppid) : null;
+  const worldSize = environment?.worldSize ?? nproc;
+  const localRanks = environment?.localWorldSize ?? nproc;
+  requireDevices(device, localRanks);
+  const { origins } = options;
+  const layout = { ...validateLayout(config, worldSize, { device, ...(origins === undefined ? {} : { origins }) }) };
+  // A program of its own may build other models than the configuration's.
+  if (options.worker === undefined) checkMachineMemory(planRun(config, worldSize, device), localRanks);
+  if (config.dataset.type === 'mock' && (environment?.rank ?? 0) === 0) {
+    process.stderr.write('dataset: mock tokens; the loss means nothing (set dataset.type and dataset.path)\n');
+  }
+  // The run's record says what ran, not what was left open.
   const settled = { ...config, mixed_precision: resolvePrecision(config, device), dist: { ...config.dist, device } };
   const file = options.worker === undefined ? undefined : fileURLToPath(options.worker);
   const job = {

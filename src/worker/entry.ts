@@ -39,6 +39,8 @@ interface WorkerState {
   stop: 'no' | StopSignal;
   /** When it was first asked for, in performance.now(). */
   stopTime: number;
+  /** False while the ranks are still finding each other: there is no step to finish then. */
+  training: boolean;
   runDir: string | undefined;
   channel: Channel | undefined;
   log: Logger | undefined;
@@ -58,6 +60,7 @@ export async function runAsWorker(external?: ExternalRun): Promise<number> {
     step: 0,
     stop: 'no',
     stopTime: 0,
+    training: false,
     runDir: external === undefined ? process.env[ENV.runDir] : undefined,
     channel: external === undefined ? launcherChannel() : undefined,
     log: undefined,
@@ -71,6 +74,7 @@ export async function runAsWorker(external?: ExternalRun): Promise<number> {
   try {
     const binding = await bindToParent();
     const { context, channel } = await enterRun(external, binding, state);
+    state.training = true;
     if (state.stop === 'no') await (await loadRunWorker(external))(context);
     await context.store.close();
     await channel.done(state.stop);
@@ -161,6 +165,7 @@ async function agreeOnFolder(
 /** The first request is noted for the training loop. Without a launcher that would kill, a second signal ends it here. */
 function listenForStop(state: WorkerState, channel: Channel, alone: boolean): void {
   const note = (signal: StopSignal): void => {
+    if (alone && !state.training) process.exit(128 + constants.signals[signal]);
     if (state.stop !== 'no') {
       const echo = signal === state.stop && performance.now() - state.stopTime < SIGNAL_ECHO_MS;
       if (alone && !echo) process.exit(128 + constants.signals[signal]);

@@ -100,6 +100,16 @@ it('the second signal ends a worker that does not stop', async () => {
   expect(runs[0]?.child.exitCode).toBe(130);
 });
 
+it('a signal ends a worker that is still waiting for the others', async () => {
+  const env = { RANK: '1', LOCAL_RANK: '1', WORLD_SIZE: '2', LOCAL_WORLD_SIZE: '2' };
+  const [run] = await startRanks(1, { worker: 'steps', env });
+  await new Promise((resolve) => setTimeout(resolve, 1000));
+  run?.child.kill('SIGTERM');
+  const end = await run?.ended;
+  expect(end?.code).toBe(143);
+  expect(end?.seconds).toBeLessThan(4); // the rendezvous itself would give up after 5
+});
+
 it('a bad environment is one line, before anything is made', async () => {
   const runDir = join(temporaryFolder(), 'run');
   const [end] = await endOf(await startRanks(1, { worker: 'steps', runDir, env: { RANK: 'x' } }));

@@ -102,12 +102,12 @@ async function benchStep(args: string[], options: StepFlags): Promise<void> {
   const { runBench } = await import('../bench-launch.js');
   const { stepFindings } = await import('../../bench/launched.js');
   const { planRun } = await import('../../train/plan.js');
-  const { checkMemory } = await import('../check-memory.js');
+  const { checkMachineMemory } = await import('../../train/machine-memory.js');
   const { steps, warmup, profile = false } = options;
   const prepared = await prepare(args, options);
   const { device, nproc, name } = prepared;
   const config: RunConfig = { ...prepared.config, train: { ...prepared.config.train, train_iters: warmup + steps } };
-  checkMemory(planRun(config, nproc, device), nproc);
+  checkMachineMemory(planRun(config, nproc, device), nproc);
   const module = 'bench/step-worker.js';
   const { exitCode, events } = await runBench({ module, name, config, nproc, device, options: { profile } });
   if (exitCode === 0) {

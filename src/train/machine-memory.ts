@@ -1,7 +1,7 @@
 import { freemem } from 'node:os';
 import { MbridgeError } from '../errors.js';
-import { gib } from '../train/memory-check.js';
-import type { RankPlan, RunPlan } from '../train/plan.js';
+import { gib } from './memory-check.js';
+import type { RankPlan, RunPlan } from './plan.js';
 
 /** What a worker process needs besides the planned memory: Node, the compiled program, buffers of the system. */
 const PROCESS_BYTES = 96 * 2 ** 20;
@@ -30,7 +30,7 @@ function regionsText({ bytes }: RankPlan): string {
  * Refuses a run on the CPU whose ranks on this machine do not fit its memory (exit code 4), before anything is started.
  * GPUs have their own memory; there each rank compares the same plan with what its GPU has free.
  */
-export function checkMemory(plan: RunPlan, localRanks: number, available = availableBytes()): void {
+export function checkMachineMemory(plan: RunPlan, localRanks: number, available = availableBytes()): void {
   if (plan.device !== 'cpu') return;
   const needed = bytesOfRanks(plan, localRanks);
   if (needed <= available) return;
