@@ -63,7 +63,7 @@ it('workers find each other without our launcher; the reporting rank prints on i
 
 it('a failing worker says why, leaves its report, and the others lose a peer', async () => {
   const runDir = join(temporaryFolder(), 'run');
-  const test = { 0: 'wait', 1: 'config error', 2: 'wait' };
+  const test = { 0: 'say so and wait', 1: 'config error once all are here', 2: 'say so and wait' };
   const [first, second, third] = await endOf(await startRanks(3, { worker: 'misbehave', runDir, test }));
   expect(second).toMatchObject({
     code: 3,

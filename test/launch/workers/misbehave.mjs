@@ -15,6 +15,14 @@ export const ACTS = {
   'config error': () => {
     throw new MbridgeError('config', 'MB_TEST_CONFIG', 'tp 3 does not divide 8 heads', { hint: 'use 2 or 4' });
   },
+  'config error once all are here': async (ctx) => {
+    while ((await ctx.store.add('waiting', 0)) < ctx.worldSize - 1) await sleep(10);
+    ACTS['config error'](ctx);
+  },
+  'say so and wait': async (ctx) => {
+    await ctx.store.add('waiting', 1);
+    await ACTS.wait(ctx);
+  },
   bug: () => {
     throw new TypeError('x is not a function');
   },
