@@ -25,8 +25,12 @@ const RULES: readonly Rule[] = [
   {
     section: 'model',
     key: 'sequence_parallel',
-    words: 'model.tensor_model_parallel_size > 1',
-    value: (get) => Number(get('model', 'tensor_model_parallel_size') ?? 1) > 1,
+    words: 'model.tensor_model_parallel_size > 1, where it divides the tokens of a micro-batch',
+    value: (get) => {
+      const tp = Number(get('model', 'tensor_model_parallel_size') ?? 1);
+      const tokens = Number(get('model', 'seq_length') ?? 4096) * Number(get('train', 'micro_batch_size') ?? 1);
+      return tp > 1 && tokens % tp === 0;
+    },
   },
   {
     section: 'scheduler',

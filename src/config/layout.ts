@@ -135,8 +135,8 @@ function deviceProblems(cfg: RunConfig, device: DeviceKind | undefined): Problem
   if (device === 'cpu' && cfg.mixed_precision === 'bf16_mixed') {
     bad('mixed_precision', 'bf16_mixed runs on GPUs only; use auto or fp32 on the CPU');
   }
-  if (device === 'cuda' && cfg.model.head_dim % 8 !== 0) {
-    bad('model.head_dim', `${cfg.model.head_dim} is not a multiple of 8, which the GPU's attention needs`);
+  if (cfg.model.head_dim % 8 !== 0) {
+    bad('model.head_dim', `${cfg.model.head_dim} is not a multiple of 8, which the attention needs`);
   }
   return problems;
 }

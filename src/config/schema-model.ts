@@ -25,7 +25,9 @@ export const modelSchema = z.strictObject({
   virtual_pipeline_model_parallel_size: size.nullable().default(null).describe('chunks a stage (interleaved schedule)'),
   context_parallel_size: size.default(1).describe('ranks that share every sequence'),
   expert_model_parallel_size: size.default(1).describe('ranks that share the experts'),
-  sequence_parallel: z.boolean().describe('shard norms and residuals over tp; default true where tp > 1'),
+  sequence_parallel: z
+    .boolean()
+    .describe('shard norms and residuals over tp; default true where tp > 1 divides the tokens of a micro-batch'),
   num_layers_in_first_pipeline_stage: stageLayers.describe('by hand; null balances by FLOPs'),
   num_layers_in_last_pipeline_stage: stageLayers.describe('by hand; null balances by FLOPs'),
 

@@ -16,13 +16,14 @@ test.each<[RecipeOverrides, number, Partial<ReturnType<typeof validateLayout>>]>
   [{ ...pp(3) }, 3, { pp: 3 }],
   [{ ...pp(2), virtual_pipeline_model_parallel_size: 2 }, 2, { vpp: 2, microBatches: 8 }],
   [{ ...tp(4), sequence_parallel: false, seq_length: 255 }, 4, { tp: 4 }],
+  [{ ...tp(4), seq_length: 255 }, 4, { tp: 4 }],
 ])('%j on %i processes', (overrides, world, layout) => {
   expect(validateLayout(qwen3TinyPretrainConfig(overrides), world)).toMatchObject({ worldSize: world, ...layout });
 });
 
 test.each<[RecipeOverrides, number, string]>([
   [
-    tp(3),
+    { ...tp(3), sequence_parallel: true },
     3,
     '2 problems\n' +
       '  model.tensor_model_parallel_size: 3 does not divide model.num_attention_heads 8, model.num_key_value_heads 4, ' +
