@@ -13,7 +13,7 @@ const SINGLE: Readonly<Record<SingleBench, string>> = {
   bound: 'products and attention of one micro-batch: what no run can beat',
 };
 
-/** Without a recipe: what the issue is about on a GPU, and what is quick on a CPU. */
+/** Without a recipe: a model that fills a GPU, and one that is quick on a CPU. */
 const DEFAULT_RECIPE = { cuda: 'qwen3-4b', cpu: 'qwen3-tiny' } as const;
 
 /** Bytes of the buffers: [smallest, largest]. */
