@@ -20,6 +20,7 @@ export { DistributedOptimizer } from './optim/distributed-optimizer.js';
 export { setupDataIterators } from './data/setup-data-iterators.js';
 export { DataIterator, type MicroBatch } from './data/data-iterator.js';
 export { RunCheckpoints, type RunCheckpointsOptions } from './checkpoint/run-checkpoints.js';
+export { PlacementCheck } from './train/placement-check.js';
 export { train, type TrainOptions, type TrainResult } from './train/train.js';
 export { planRun, type RunPlan } from './train/plan.js';
 export { isMain, pretrain, runDistributed } from './run-distributed.js';

@@ -55,16 +55,6 @@ const GAPS: readonly Gap[] = [
     asked: (cfg) => cfg.ddp.bucket_size !== null,
     message: 'buckets are a layer each and other sizes are not built yet; leave it unset',
   },
-  {
-    path: 'logger.log_interval',
-    asked: (cfg) => cfg.logger.log_interval !== 1,
-    message: 'every update is printed; other intervals are not built yet; leave it at 1',
-  },
-  {
-    path: 'dist.check_placement',
-    asked: (cfg) => cfg.dist.check_placement,
-    message: 'comparing replicated tensors is not built yet; leave it at false',
-  },
 ];
 
 /** What `cfg` asks for that is not built. */

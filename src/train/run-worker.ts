@@ -7,6 +7,7 @@ import { openDevice } from '../engine/open-device.js';
 import { HyperCommGrid } from '../grid/hyper-comm-grid.js';
 import { ProcessGroupCollection } from '../grid/process-group-collection.js';
 import type { WorkerContext } from '../worker/context.js';
+import { PlacementCheck } from './placement-check.js';
 import { provideDistributedModel, setupOptimizer, type Groups } from './setup.js';
 import { train } from './train.js';
 
@@ -41,6 +42,7 @@ export async function runWorker(context: WorkerContext): Promise<void> {
     await checkpoints.begin(optimizer.state, data);
     const lastMillisecond = (cfg.train.exit_duration_in_mins ?? Infinity) * 60_000;
     log.info(`${data.describe()}; ${cfg.train.train_iters} updates on tp ${tp}, dp ${dp}, pp ${pp}`);
+    const placement = cfg.dist.check_placement ? new PlacementCheck(model, pgs) : null;
     const result = await train({
       cfg,
       model,
@@ -53,7 +55,13 @@ export async function runWorker(context: WorkerContext): Promise<void> {
       onBegin: (step) => context.progress(step),
       // The clock counts from this process's start.
       wantsStop: () => context.stopRequested() !== 'no' || performance.now() > lastMillisecond,
-      onUpdate: (step) => checkpoints.onUpdate(step),
+      onUpdate: async (step) => {
+        if (placement !== null) {
+          optimizer.settleParameters();
+          placement.check(step);
+        }
+        await checkpoints.onUpdate(step);
+      },
     });
     await checkpoints.finish(result.step);
     if (rank === 0) {
@@ -61,6 +69,7 @@ export async function runWorker(context: WorkerContext): Promise<void> {
       context.emit({ type: 'result', steps: result.step, loss: result.last?.loss ?? null, ...memory });
     }
     data.close();
+    placement?.dispose();
     model.dispose();
     runtime.destroyAll();
     device.close();

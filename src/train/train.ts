@@ -96,7 +96,9 @@ class StepClock {
   report(result: StepResult): void {
     const { cfg, model, data, onStep, pgCollection } = this.o;
     const milliseconds = this.between(result.step);
-    if (!this.reports || onStep === undefined) return;
+    const { log_interval: interval } = cfg.logger;
+    const shown = result.step % interval === 0 || result.step === cfg.train.train_iters;
+    if (!this.reports || onStep === undefined || !shown) return;
     const run = {
       milliseconds,
       ranks: pgCollection.intraDistOpt.size,

@@ -1,0 +1,63 @@
+import { join } from 'node:path';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { Writable } from 'node:stream';
+import { expect, test } from 'vitest';
+import { qwen3TinyPretrainConfig } from '../../recipes/qwen3.js';
+import { launch } from '../../src/launch/launch.js';
+import { loadFixture } from '../helpers/fixture.js';
+import { farthest, fixtureConfig, trainSteps } from '../parity/run-fixture.js';
+
+interface Damage {
+  /** Layout as [tp, pp, dp]. */
+  layout: [number, number, number];
+  bucket: string;
+  rank: number;
+  found: RegExp;
+}
+
+test.each<Damage>([
+  { layout: [2, 1, 1], bucket: 'norms', rank: 1, found: /bucket norms differ between ranks 0, 1 after update 1/ },
+  { layout: [1, 1, 2], bucket: 'layer.2', rank: 0, found: /bucket layer\.2 differ between ranks 0, 1 after update 1/ },
+  {
+    layout: [1, 2, 1],
+    bucket: 'embedding',
+    rank: 1,
+    found: /bucket embedding differ between ranks 0, 1 after update 1/,
+  },
+])('a replica that differs is named: $bucket', async ({ layout: [tp, pp, dp], bucket, rank, found }) => {
+  const folder = mkdtempSync(join(tmpdir(), 'mbridge-placement-'));
+  const config = qwen3TinyPretrainConfig({
+    tensor_model_parallel_size: tp,
+    pipeline_model_parallel_size: pp,
+    sequence_parallel: tp > 1,
+  });
+  // The worker reads what to damage from a key that it has no other use for.
+  config.logger.log_dir = JSON.stringify({ bucket, rank });
+  let text = '';
+  const sink = new Writable({ write: (chunk, _, done) => ((text += String(chunk)), done()) });
+  try {
+    const { exitCode } = await launch({
+      name: 'placement',
+      config,
+      nproc: tp * pp * dp,
+      device: 'cpu',
+      runDir: join(folder, 'run'),
+      argv: [],
+      workerModule: join(import.meta.dirname, '../workers/placement.mjs'),
+      stdout: sink,
+      stderr: sink,
+    });
+    expect(text.match(/^alike/gm), text).toHaveLength(tp * pp * dp);
+    expect(text).toMatch(found);
+    expect(exitCode).toBe(1);
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+});
+
+test('training with the check on passes it, and computes the same', async () => {
+  const fixture = loadFixture('qwen3-tied');
+  const steps = await trainSteps(fixtureConfig(fixture), { tp: 2, pp: 2, dp: 2, set: ['dist.check_placement=true'] });
+  expect(farthest(steps, fixture.trajectory.steps, 'loss')).toBeLessThan(2e-5);
+});
