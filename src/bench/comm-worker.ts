@@ -104,9 +104,7 @@ export async function runWorker(context: WorkerContext): Promise<void> {
     runtime.destroyAll();
     device.close();
   } catch (error) {
-    runtime.abortAll();
-    runtime.checkWatch();
-    throw error;
+    runtime.abandon(error);
   }
 }
 

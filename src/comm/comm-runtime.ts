@@ -53,14 +53,18 @@ export class CommRuntime implements GroupRuntime<CommGroup> {
     if (comms.length > 0) this.device.binding.watch(comms, WATCH_INTERVAL_MS);
   }
 
-  /** Throws what the watching thread found: the cause of whatever failed because groups were aborted. */
-  checkWatch(): void {
-    this.device.binding.watchCheck();
-  }
-
-  /** Makes all pending calls fail, here and at the peers: for the way out after a failure. */
-  abortAll(): void {
-    for (const group of this.groups) group.abort();
+  /**
+   * The way out after a failure: makes all pending calls fail, here and at the peers, so that nobody waits for this
+   * rank, and throws the cause: what the watching thread found, where it made `error` happen by aborting groups.
+   */
+  abandon(error: unknown): never {
+    try {
+      // Before our own aborts, which the watching thread would find too.
+      this.device.binding.watchCheck();
+    } finally {
+      for (const group of this.groups) group.abort();
+    }
+    throw error;
   }
 
   destroyAll(): void {

@@ -47,11 +47,14 @@ export class DistributedModel {
   /**
    * Forward and backward of a step's micro-batches. Gradients are sums over this replica's counted tokens, not yet
    * reduced over any group.
+   * @param options.hooks the optimizer's, where there is one
    */
   forwardBackward(
     batches: readonly MicroBatch[],
     options: { hooks?: BucketHooks; observe?: LogitsObserver } = {},
   ): void {
+    // The optimizer's hooks wait for each bucket of parameters where it is needed first.
+    if (options.hooks === undefined) this.settleParameters();
     this.begin(batches);
     this.stage.buffer.reset();
     this.executor.run(this.stage.schedule, options);
@@ -59,8 +62,14 @@ export class DistributedModel {
 
   /** Forward only: fills {@link lossAndTokens}. As many micro-batches as a training step has. */
   evaluate(batches: readonly MicroBatch[], observe?: LogitsObserver): void {
+    this.settleParameters();
     this.begin(batches);
     this.executor.run(this.stage.evaluation, { observe });
+  }
+
+  /** Makes the compute stream wait for parameters that an update is still gathering. */
+  settleParameters(): void {
+    this.stage.buffer.settle(this.device);
   }
 
   /** Reads {@link lossAndTokens} back; null on ranks without the loss head. */
@@ -78,6 +87,7 @@ export class DistributedModel {
 
   /** Reads this rank's float32 weights back. A bf16 model's are rounded. */
   parameters(): ParameterSlice[] {
+    this.settleParameters();
     return this.read((bucket) => bucket.params);
   }
 

@@ -44,7 +44,6 @@ export class DistributedOptimizer {
   private readonly marks: readonly number[];
   private readonly reduced = new Set<Bucket>();
   private readonly collected = new Set<Bucket>();
-  private readonly gathering = new Set<Bucket>();
 
   constructor(options: OptimizerOptions) {
     this.o = options;
@@ -54,7 +53,7 @@ export class DistributedOptimizer {
     for (const bucket of options.buffer.buckets) this.events.set(bucket, this.device.event());
     this.marks = [this.device.event(), this.device.event()];
     this.hooks = {
-      needed: (bucket) => this.gathered(bucket),
+      needed: (bucket) => options.buffer.settle(this.device, [bucket]),
       opening: (bucket) => this.open(bucket),
       done: (bucket, last) => this.done(bucket, last),
     };
@@ -98,11 +97,6 @@ export class DistributedOptimizer {
       // Both copies have the same layout, so their shards lie over each other.
       if (bucket.kind.tied !== 'none') groups.embd?.allReduce(this.own(bucket));
     }
-  }
-
-  /** Makes the compute stream wait for parameters that are still being gathered. */
-  settleParameters(): void {
-    for (const bucket of [...this.gathering]) this.gathered(bucket);
   }
 
   private open(bucket: Bucket): void {
@@ -173,13 +167,9 @@ export class DistributedOptimizer {
     for (const bucket of buckets) {
       groups.dpCp.allGather(buffer.shard(bucket, bucket.params), bucket.params, STREAM.data);
       this.device.record(this.eventOf(bucket), STREAM.data);
-      this.gathering.add(bucket);
-      if (!bucket.kind.weightDecay || !overlap.paramGather) this.gathered(bucket);
+      buffer.gathering.set(bucket, this.eventOf(bucket));
+      if (!bucket.kind.weightDecay || !overlap.paramGather) buffer.settle(this.device, [bucket]);
     }
-  }
-
-  private gathered(bucket: Bucket): void {
-    if (this.gathering.delete(bucket)) this.device.wait(STREAM.compute, this.eventOf(bucket));
   }
 
   /** `later` continues after everything `earlier` has been given so far. */

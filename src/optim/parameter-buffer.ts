@@ -1,3 +1,4 @@
+import { STREAM, type Device } from '../engine/device.js';
 import type { ActDType } from '../engine/dtype.js';
 import type { MemoryPlan } from '../engine/memory-plan.js';
 import type { Tensor } from '../engine/tensor.js';
@@ -54,6 +55,8 @@ function padTo(n: number, multiple: number): number {
 /** The parameters of one rank, in buckets. Built while the memory is planned. */
 export class ParameterBuffer {
   readonly buckets: Bucket[] = [];
+  /** Buckets whose parameters are still being gathered, and the event that ends it. */
+  readonly gathering = new Map<Bucket, number>();
   private readonly plan: MemoryPlan;
   private readonly dtype: ActDType;
   private readonly dp: Place;
@@ -129,6 +132,15 @@ export class ParameterBuffer {
     if (this.trainable || this.dtype === 'f32') return;
     const largest = Math.max(...this.buckets.map((bucket) => bucket.size));
     this.staging = this.plan.tensor('staging', [largest], 'f32');
+  }
+
+  /** Makes the compute stream wait for parameters that are still being gathered. */
+  settle(device: Device, buckets: readonly Bucket[] = this.buckets): void {
+    for (const bucket of buckets) {
+      const event = this.gathering.get(bucket);
+      if (event !== undefined) device.wait(STREAM.compute, event);
+      this.gathering.delete(bucket);
+    }
   }
 
   /** Starts a step: the first gradient of every weight overwrites. */

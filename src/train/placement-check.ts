@@ -30,11 +30,12 @@ export class PlacementCheck {
   }
 
   /**
-   * Collective over the model's ranks; parameters must be whole (gathered).
+   * Collective over the model's ranks.
    * @throws MbridgeError MB_PLACEMENT naming bucket and ranks
    */
   check(step: number): void {
     const { tp, dpCp, embd } = this.pgs;
+    this.model.settleParameters();
     for (const bucket of this.model.stage.buffer.buckets) {
       const sum = this.checksum(bucket);
       this.compare(bucket, sum, dpCp, step);

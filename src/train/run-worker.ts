@@ -56,10 +56,7 @@ export async function runWorker(context: WorkerContext): Promise<void> {
       // The clock counts from this process's start.
       wantsStop: () => context.stopRequested() !== 'no' || performance.now() > lastMillisecond,
       onUpdate: async (step) => {
-        if (placement !== null) {
-          optimizer.settleParameters();
-          placement.check(step);
-        }
+        placement?.check(step);
         await checkpoints.onUpdate(step);
       },
     });
@@ -74,10 +71,7 @@ export async function runWorker(context: WorkerContext): Promise<void> {
     runtime.destroyAll();
     device.close();
   } catch (error) {
-    // The others must not wait for this rank: their pending calls fail, and name the group.
-    runtime.abortAll();
-    runtime.checkWatch();
-    throw error;
+    runtime.abandon(error);
   }
 }
 
