@@ -30,9 +30,9 @@ export class StepData {
     return (microBatch) => tensors[microBatch] as Tensor;
   }
 
-  /** Sends a step's micro-batches; fewer than planned is allowed in evaluation. */
+  /** Sends a step's micro-batches, all of them: the schedules run every one, also in evaluation. */
   upload(device: Device, batches: readonly MicroBatch[]): void {
-    if (batches.length > this.microBatches) {
+    if (batches.length !== this.microBatches) {
       throw new RangeError(`${batches.length} micro-batches where ${this.microBatches} were planned`);
     }
     const floats = new Float32Array(this.host.buffer);
@@ -46,8 +46,7 @@ export class StepData {
         target.set(values, this.offset(m, name));
       }
     });
-    const count = batches.length * FIELDS.length * this.tokensPerMicroBatch;
-    device.write(this.all.slice(0, count), this.host.subarray(0, count));
+    device.write(this.all, this.host);
   }
 
   private offset(microBatch: number, name: (typeof FIELDS)[number]): number {

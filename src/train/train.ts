@@ -64,6 +64,8 @@ export async function train(o: TrainOptions): Promise<TrainResult> {
     clock.mark(step);
     const before: Promise<StepResult> | null = pending;
     pending = fetchStep(model.device, optimizer.state, step);
+    // Where several fail at once, the one awaited next is reported; this one is looked at a step later, if ever.
+    pending.catch(() => undefined);
     if (before !== null) await settle(before);
     await o.onUpdate?.(step);
     stopped ||= exitInterval !== null && step % exitInterval === 0;
