@@ -225,7 +225,7 @@ describe('show-config', () => {
     const { stdout } = await mbridge([...args, '--explain']);
     for (const line of [
       '  tensor_model_parallel_size: 2 # --tp-size',
-      '  sequence_parallel: true # from model.tensor_model_parallel_size > 1',
+      '  sequence_parallel: true # from model.tensor_model_parallel_size > 1, where it divides the tokens of a micro-batch',
       '  train_iters: 7 # argv[6]',
       '  hidden_size: 256 # recipe qwen3-tiny',
       '  adam_beta1: 0.9 # default',
