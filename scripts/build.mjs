@@ -1,4 +1,5 @@
-// npm's `prepare`: compiles TypeScript into dist/ and the native engine into native/build/.
+// node scripts/build.mjs [typescript | native]: compiles TypeScript into dist/, the native engine into native/build/, or both.
+// npm runs `native` wherever the package is installed (`install`), and `typescript` in a checkout (`prepare`).
 import { spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
@@ -22,15 +23,18 @@ function typescript() {
   }
 }
 
-// npx links this folder into its cache before it runs our command, and so calls `prepare` again.
+// npx links this folder into its cache before it runs our command, and so calls both again.
 const outputs = ['dist/src/index.js', 'native/build/mbridge.node'];
 if (process.env.npm_command === 'exec' && outputs.every((file) => existsSync(join(root, file)))) process.exit(0);
 
-const tsc = typescript();
-if (tsc !== undefined) {
-  run('tsc', [tsc, '-p', join(root, 'tsconfig.build.json')]);
-} else if (!existsSync(join(root, 'dist', 'src', 'index.js'))) {
-  console.error('error MB_BUILD_TYPESCRIPT: typescript is not installed and dist/ is not built\n  hint: run npm ci');
-  process.exit(4);
+const [only] = process.argv.slice(2);
+if (only !== 'native') {
+  const tsc = typescript();
+  if (tsc !== undefined) {
+    run('tsc', [tsc, '-p', join(root, 'tsconfig.build.json')]);
+  } else if (!existsSync(join(root, 'dist', 'src', 'index.js'))) {
+    console.error('error MB_BUILD_TYPESCRIPT: typescript is not installed and dist/ is not built\n  hint: run npm ci');
+    process.exit(4);
+  }
 }
-run('the native build', [join(root, 'scripts', 'build-native.mjs')]);
+if (only !== 'typescript') run('the native build', [join(root, 'scripts', 'build-native.mjs')]);
