@@ -7,12 +7,12 @@ import { exportHf, type ExportOptions, type Exported } from '../../src/checkpoin
 import { HfFolder } from '../../src/checkpoint/hf-folder.js';
 import { importHf } from '../../src/checkpoint/hf-import.js';
 import { float32ToBfloat16 } from '../../src/checkpoint/safetensors-convert.js';
-import { SafetensorsWriter } from '../../src/checkpoint/safetensors-writer.js';
 import { readHfConfig } from '../../src/config/hf-config.js';
 import { mbridge } from '../cli/mbridge.js';
 import { mbridgeError } from '../data/helpers.js';
 import { FIXTURES, loadFixture } from '../helpers/fixture.js';
 import { expectSameTensors, fixture, LAYOUT_FLAGS, pretrainSteps, temporaryFolder } from './runs.js';
+import { writeSafetensors } from './write-safetensors.js';
 
 /** Bytes of every tensor, as hexadecimal text, with dtype and shape. */
 async function tensorsOf(folder: string): Promise<Record<string, string>> {
@@ -53,13 +53,11 @@ async function bf16Folder(root: string): Promise<string> {
     tensors.set(name, halves);
   }
   tensors.set('lm_head.weight', tensors.get('model.embed_tokens.weight') as Uint16Array);
-  const specs = [...tensors.keys()].map((name) => {
-    const shape = hf.tensor(name === 'lm_head.weight' ? 'model.embed_tokens.weight' : name).shape;
-    return { name, dtype: 'BF16', shape } as const;
+  const entries = [...tensors].map(([name, halves]) => {
+    const { shape } = hf.tensor(name === 'lm_head.weight' ? 'model.embed_tokens.weight' : name);
+    return [{ name, dtype: 'BF16', shape }, new Uint8Array(halves.buffer)] as const;
   });
-  const writer = await SafetensorsWriter.create(join(folder, 'model.safetensors'), specs, { format: 'pt' });
-  for (const [name, halves] of tensors) await writer.write(name, new Uint8Array(halves.buffer));
-  await writer.finish();
+  writeSafetensors(join(folder, 'model.safetensors'), entries, { format: 'pt' });
   await hf.close();
   return folder;
 }
