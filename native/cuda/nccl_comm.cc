@@ -84,6 +84,7 @@ int WaitForStream(Comm& comm, const char* op, cudaStream_t stream) {
     const cudaError_t state = cudaEventQuery(comm.host_wait);
     if (state == cudaSuccess) return MB_OK;
     if (state != cudaErrorNotReady) return CudaFail(state, op);
+    cudaGetLastError();  // "not ready" is no error for the next launch to find
     if (comm.aborted) return AbortedFail(comm, op);
     if (comm.timeout_s > 0 && SecondsSince(start) > comm.timeout_s) return TimeoutFail(comm, op, comm.timeout_s);
     Pause(&rounds);

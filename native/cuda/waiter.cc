@@ -35,6 +35,7 @@ int Waiter::Poll(const char* what, Query query) {
       gave_up_ = true;
       return CudaFail(state, what);
     }
+    cudaGetLastError();  // "not ready" is no error for the next launch to find
     if (rounds < 200) {
       std::this_thread::yield();
       continue;
