@@ -47,7 +47,9 @@ function makeProgram(): Command {
     .exitOverride();
   for (const add of [addPretrain, addRecipes, addPlan, addGrid, addShowConfig, addDoctor, addBench, addCheckpoint])
     add(program);
-  for (const command of program.commands) command.copyInheritedSettings(program).helpOption('-h, --help', 'show this');
+  for (const command of program.commands.flatMap((outer) => [outer, ...outer.commands])) {
+    command.copyInheritedSettings(program).helpOption('-h, --help', 'show this');
+  }
   return program;
 }
 

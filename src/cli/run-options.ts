@@ -33,7 +33,14 @@ export interface RunRequest extends Resolution {
 export function parseCount(text: string): number {
   const value = Number(text);
   if (/^\d+$/.test(text) && value >= 1 && value <= 1_000_000) return value;
-  throw new InvalidArgumentError('Expected an integer of at least 1.');
+  throw new InvalidArgumentError('Expected an integer from 1 to 1000000.');
+}
+
+/** A number of bytes, `5e9` too. */
+export function parseBytes(text: string): number {
+  const value = Number(text);
+  if (Number.isFinite(value) && value >= 1) return value;
+  throw new InvalidArgumentError('Expected a number of bytes.');
 }
 
 /** Adds the arguments and flags that say what to run. */

@@ -3,7 +3,7 @@ import type { BenchReport } from '../../bench/report.js';
 import type { RunConfig } from '../../config/schema.js';
 import type { SingleBench } from '../../bench/single.js';
 import { addBenchCheck } from './bench-check.js';
-import { addRunOptions, parseCount, resolveRequest, type RunOptions } from '../run-options.js';
+import { addRunOptions, parseBytes, parseCount, resolveRequest, type RunOptions } from '../run-options.js';
 
 /** Those of one device: what they measure. */
 const SINGLE: Readonly<Record<SingleBench, string>> = {
@@ -35,7 +35,10 @@ interface CommFlags extends BenchFlags {
 
 /** `mbridge bench`: how fast this machine is, and how near to that we come. */
 export function addBench(program: Command): void {
-  const bench = program.command('bench').description('measure products, attention, ops, collectives and steps');
+  const bench = program
+    .command('bench')
+    .description('measure products, attention, ops, collectives and steps')
+    .addHelpText('after', `\nWithout a recipe: ${DEFAULT_RECIPE.cuda} on GPUs, ${DEFAULT_RECIPE.cpu} on a CPU.`);
   for (const [name, description] of Object.entries(SINGLE) as [SingleBench, string][]) {
     addRunOptions(bench.command(name))
       .description(description)
@@ -47,7 +50,7 @@ export function addBench(program: Command): void {
   }
   addRunOptions(bench.command('comm'))
     .description('collectives over all ranks')
-    .option('--largest <bytes>', 'largest buffer', parseCount)
+    .option('--largest <bytes>', 'largest buffer; default 1 GiB on GPUs, 4 MiB on a CPU', parseBytes)
     .action(benchComm);
   addRunOptions(bench.command('step'))
     .description('a training run: time of a step, tokens a second, memory')
@@ -57,7 +60,6 @@ export function addBench(program: Command): void {
     .action(benchStep);
   for (const command of bench.commands) command.option('--record <file>', 'also append the JSON to a file');
   addBenchCheck(bench);
-  for (const command of bench.commands) command.copyInheritedSettings(program).helpOption('-h, --help', 'show this');
 }
 
 async function prepare(

@@ -1,6 +1,6 @@
 import { InvalidArgumentError, type Command } from 'commander';
 import type { Checkpoint } from '../../checkpoint/checkpoint.js';
-import { parseCount } from '../run-options.js';
+import { parseBytes, parseCount } from '../run-options.js';
 
 interface Json {
   readonly json?: boolean;
@@ -171,10 +171,4 @@ function megabytes(bytes: number): string {
 function parseDtype(text: string): 'bf16' | 'fp32' {
   if (text === 'bf16' || text === 'fp32') return text;
   throw new InvalidArgumentError('Expected bf16 or fp32.');
-}
-
-function parseBytes(text: string): number {
-  const value = Number(text);
-  if (Number.isFinite(value) && value >= 1) return value;
-  throw new InvalidArgumentError('Expected a number of bytes.');
 }
