@@ -120,7 +120,7 @@ export class StageEnv {
   }
 
   /**
-   * What a forward leaves for its backward: one tensor for each of `slots` micro-batches in flight. `keptUntil` names
+   * What a forward leaves for its backward: one tensor for each of `slots` micro-batches in flight. `droppedBy` names
    * the first recompute granularity that drops it; then it is scratch that backward fills again.
    */
   saved(
