@@ -85,7 +85,7 @@ if (compiler === undefined) {
   stop(
     'MB_BUILD_COMPILER',
     `no C++ compiler (${env.CXX ?? 'c++, g++, clang++'})`,
-    'install g++ 12 or newer, or set CXX',
+    'install g++ 11 or newer, or set CXX',
   );
 }
 const generator = version('ninja') === undefined ? 'Unix Makefiles' : 'Ninja';
