@@ -1,4 +1,4 @@
-import { crc32 } from 'node:zlib';
+import { crc32 } from './crc32.js';
 import type { FileRecord } from './checkpoint-format.js';
 
 /** A file is checksummed in blocks of this size, so that whoever reads a part can check what is read. */

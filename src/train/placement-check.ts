@@ -1,4 +1,4 @@
-import { crc32 } from 'node:zlib';
+import { crc32 } from '../checkpoint/crc32.js';
 import type { CommGroup } from '../comm/comm-group.js';
 import { MbridgeError } from '../errors.js';
 import { MemoryPlan } from '../engine/memory-plan.js';
