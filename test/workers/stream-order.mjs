@@ -1,0 +1,211 @@
+// A worker that trains while it watches every call of the engine, as a GPU would order them: streams run beside each
+// other, and only events (or a host that waits) order one after another. Reports accesses that nothing orders.
+import {
+  CommRuntime,
+  HyperCommGrid,
+  ProcessGroupCollection,
+  RunCheckpoints,
+  openDevice,
+  provideDistributedModel,
+  setupDataIterators,
+  setupOptimizer,
+  validateLayout,
+} from '../../dist/src/index.js';
+
+/** Tensors that an op of abi.h writes, by number; the others it reads. A tensor that is both is listed here. */
+const WRITTEN = [
+  [3],
+  [2, 3],
+  [3, 4, 5],
+  [4, 5, 6],
+  [0],
+  [5, 6],
+  [0, 7, 8, 9],
+  [1, 2, 3],
+  [4, 5],
+  [1],
+  [2],
+  [2],
+  [3],
+  [2],
+  [0],
+  [0, 5, 6],
+  [2],
+  [1],
+  [0],
+  [0],
+  [1, 2],
+  [2],
+  [0, 1, 2, 4],
+  [0],
+];
+const STREAMS = 5;
+
+/** What happened before what: a vector clock a stream. `blind` ignores events, to show what they order. */
+class Order {
+  constructor(blind) {
+    this.blind = blind;
+    this.clocks = Array.from({ length: STREAMS }, () => new Array(STREAMS).fill(0));
+    this.host = new Array(STREAMS).fill(0);
+    this.events = new Map();
+    this.accesses = new Map();
+    this.races = new Set();
+  }
+
+  record(stream, event) {
+    this.events.set(event, [...this.clocks[stream]]);
+  }
+
+  wait(stream, event) {
+    const at = this.events.get(event);
+    if (at === undefined) throw new Error(`event ${event} was never recorded`);
+    if (!this.blind) merge(this.clocks[stream], at);
+  }
+
+  /** The host has waited for what the stream was given. */
+  join(stream) {
+    merge(this.host, this.clocks[stream]);
+  }
+
+  run(stream, label, reads, writes) {
+    const clock = this.clocks[stream];
+    merge(clock, this.host);
+    clock[stream]++;
+    for (const [list, write] of [
+      [reads, false],
+      [writes, true],
+    ]) {
+      for (const part of list) this.access(part, write, stream, label);
+    }
+  }
+
+  access({ arena, start, end }, write, stream, label) {
+    if (start === end) return;
+    const known = this.accesses.get(arena) ?? this.accesses.set(arena, new Map()).get(arena);
+    const clock = this.clocks[stream];
+    for (const other of known.values()) {
+      if (other.end <= start || other.start >= end || other.stream === stream || !(write || other.write)) continue;
+      if (clock[other.stream] < other.tick) {
+        const verb = (isWrite) => (isWrite ? 'writes' : 'reads');
+        this.races.add(
+          `${label} on stream ${stream} ${verb(write)} what ${other.label} on stream ${other.stream} ${verb(other.write)}`,
+        );
+      }
+    }
+    known.set(`${start} ${end} ${write} ${stream}`, { start, end, write, stream, tick: clock[stream], label });
+  }
+}
+
+function merge(into, from) {
+  from.forEach((tick, i) => (into[i] = Math.max(into[i], tick)));
+}
+
+/** The binding, with every call shown to `orders` first. */
+function watched(binding, orders) {
+  const { args } = binding;
+  const tensor = (i) => ({ arena: args[4 * i], start: args[4 * i + 1], end: args[4 * i + 1] + args[4 * i + 2] });
+  const each = (act) => orders.forEach(act);
+  const run = (stream, label, reads, writes) => each((order) => order.run(stream, label, reads, writes));
+  const calls = {
+    record: (_, stream, event) => each((order) => order.record(stream, event)),
+    wait: (_, stream, event) => each((order) => order.wait(stream, event)),
+    run: (_, stream, op, count) => {
+      const all = Array.from({ length: count }, (_unused, i) => i).filter((i) => args[4 * i] >= 0);
+      const written = (i) => WRITTEN[op].includes(i);
+      const places = (wanted) => all.filter(wanted).map(tensor);
+      run(
+        stream,
+        `op ${op}`,
+        places((i) => !written(i)),
+        places(written),
+      );
+    },
+    write: (_, stream) => run(stream, 'write', [], [tensor(0)]),
+    read: (_, stream) => {
+      run(stream, 'read', [tensor(0)], []);
+      each((order) => order.join(stream));
+    },
+    readAsync: (_, stream) => run(stream, 'readAsync', [tensor(0)], []),
+    fetchBegin: (_, stream) => run(stream, 'fetch', [tensor(0)], []),
+    copy: (_, stream) => run(stream, 'copy', [tensor(0)], [tensor(1)]),
+    allReduce: (_, stream) => run(stream, 'allReduce', [tensor(0)], [tensor(1)]),
+    reduceScatter: (_, stream) => run(stream, 'reduceScatter', [tensor(0)], [tensor(1)]),
+    allGather: (_, stream) => {
+      const [input, out] = [tensor(0), tensor(1)];
+      // In place, a rank's own part is not written.
+      const inside = input.arena === out.arena && input.start >= out.start && input.end <= out.end;
+      const writes = inside
+        ? [
+            { ...out, end: input.start },
+            { ...out, start: input.end },
+          ]
+        : [out];
+      run(stream, 'allGather', [input], writes);
+    },
+    broadcast: (_, stream) => run(stream, 'broadcast', [], [tensor(0)]),
+    p2p: (_, stream, count) => {
+      const all = Array.from({ length: count }, (_unused, i) => ({
+        place: tensor(i),
+        sent: args[4 * count + 2 * i + 1],
+      }));
+      const places = (sent) => all.filter((one) => one.sent === sent).map(({ place }) => place);
+      run(stream, 'p2p', places(1), places(0));
+    },
+    synchronize: () => each((order) => order.clocks.forEach((_unused, stream) => order.join(stream))),
+  };
+  const shown = {};
+  for (const name of Object.getOwnPropertyNames(binding)) {
+    const value = binding[name];
+    if (typeof value !== 'function') {
+      shown[name] = value;
+      continue;
+    }
+    shown[name] = (...rest) => {
+      calls[name]?.(...rest);
+      return value.apply(binding, rest);
+    };
+  }
+  return shown;
+}
+
+export async function runWorker(context) {
+  const { config: cfg, rank, worldSize } = context;
+  const layout = validateLayout(cfg, worldSize);
+  const { tp, cp, dp, pp } = layout;
+  const device = openDevice(context.device, context.localRank, context.threads);
+  const orders = [new Order(false), new Order(true)];
+  device.binding = watched(device.binding, orders);
+  const runtime = new CommRuntime({ rank, device, store: context.store, timeoutSeconds: 20 });
+  const grid = new HyperCommGrid({
+    shape: [tp, cp, dp, pp],
+    dimNames: ['tp', 'cp', 'dp', 'pp'],
+    worldSize,
+    backend: 'nccl',
+  });
+  const pgCollection = await ProcessGroupCollection.fromGrid(grid, runtime);
+  const { store, log } = context;
+  const checkpoints = await RunCheckpoints.open({ cfg, layout, device, store, groups: pgCollection, log });
+  const model = await provideDistributedModel(cfg, { pgCollection, device });
+  const { optimizer } = setupOptimizer(cfg, model, { pgCollection });
+  const data = await setupDataIterators(cfg, {
+    dpGroup: pgCollection.dp,
+    vocabSize: cfg.model.vocab_size,
+    seqLength: cfg.model.seq_length,
+    globalBatchSize: cfg.train.global_batch_size,
+    microBatchSize: cfg.train.micro_batch_size,
+  });
+  await checkpoints.begin(optimizer.state, data);
+  for (let step = 1; step <= 3; step++) {
+    model.forwardBackward(data.next(step), { hooks: optimizer.hooks });
+    optimizer.step();
+    await checkpoints.onUpdate(step);
+    if (step === 2) model.evaluate(data.next(step));
+  }
+  await checkpoints.finish(3);
+  const [races, blind] = orders.map((order) => [...order.races]);
+  context.emit({ type: 'order', rank, races, blind: blind.length });
+  data.close();
+  model.dispose();
+  runtime.destroyAll();
+  device.close();
+}
