@@ -6,8 +6,11 @@ import type { BucketHooks, ModelChunk } from '../model/model-chunk.js';
 import type { ComputeAction, ExchangeAction, Schedule, Transfer } from './schedule.js';
 import { isFirstMicroBatch, isLastMicroBatch } from './schedule-buffers.js';
 
-/** More than the exchanges that can be unfinished at once. */
-const EVENTS = 64;
+/**
+ * Two an exchange, by turns: one that is used again stands for a later exchange, which is safe to wait for too. A
+ * device has 224 events, and policy, value and reference models may share it.
+ */
+const EVENTS = 32;
 
 export interface ExecuteOptions {
   /** Data-parallel hooks; `needed` is called before a bucket's first use in the step. */
