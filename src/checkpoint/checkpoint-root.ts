@@ -5,7 +5,7 @@ import { COMMIT_FILE, INDEX_FILE, LATEST_FILE, STATE_FILE, stepOfFolder, TEMPORA
 import { replaceDurably, syncFolder } from './durable-files.js';
 
 /** First letters of a file that only shows that the folder can be written. */
-export const PROBE = `${TEMPORARY}probe-`;
+const PROBE = `${TEMPORARY}probe-`;
 
 /** What is found in a folder of checkpoints. */
 export interface RootListing {
@@ -33,7 +33,8 @@ export async function listRoot(root: string): Promise<RootListing | null> {
   const others: string[] = [];
   for (const name of names) {
     const step = stepOfFolder(name);
-    if (name === LATEST_FILE) continue;
+    // Another rank's probe may be there for a moment.
+    if (name === LATEST_FILE || name.startsWith(PROBE)) continue;
     if (name.startsWith(TEMPORARY)) unfinished.push(name);
     else if (step === undefined) others.push(name);
     else if (await exists(join(root, name, COMMIT_FILE))) checkpoints.push({ name, step });

@@ -6,7 +6,7 @@ import type { DataIterator } from '../data/data-iterator.js';
 import type { Place } from '../model/parameter.js';
 import type { OptimizerState } from '../optim/optimizer-state.js';
 import { TEMPORARY } from './checkpoint-format.js';
-import { findCheckpoint, listRoot, prepareRoot, PROBE, removeFolder } from './checkpoint-root.js';
+import { findCheckpoint, listRoot, prepareRoot, removeFolder } from './checkpoint-root.js';
 import { CheckpointSaver } from './checkpoint-saver.js';
 import { restoreOptimizer } from './checkpoint-weights.js';
 import { Checkpoint } from './checkpoint.js';
@@ -118,7 +118,6 @@ async function prepareSaving({ cfg, store, groups, log }: RunCheckpointsOptions)
 async function tidy(root: string, load: string | null, log: Logger): Promise<void> {
   const listing = await listRoot(root);
   for (const name of listing?.unfinished ?? []) {
-    if (name.startsWith(PROBE)) continue;
     const remove = name.startsWith(TEMPORARY);
     log.warn(`${root}: ${name} is a save or a removal that did not end; ${remove ? 'removed' : 'it is never loaded'}`);
     if (remove) await removeFolder(root, name);
