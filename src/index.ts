@@ -14,7 +14,7 @@ export type { Store } from './comm/store.js';
 export { Device } from './engine/device.js';
 export { MemoryPlan } from './engine/memory-plan.js';
 export { openDevice } from './engine/open-device.js';
-export { provideDistributedModel, setupOptimizer, type Groups } from './train/setup.js';
+export { provideDistributedModel, setupGroups, setupOptimizer, setupRunData, type Groups } from './train/setup.js';
 export { DistributedModel } from './model/distributed-model.js';
 export { DistributedOptimizer } from './optim/distributed-optimizer.js';
 export { setupDataIterators } from './data/setup-data-iterators.js';

@@ -1,13 +1,10 @@
 import { CommRuntime } from '../comm/comm-runtime.js';
-import { validateLayout, resolvePrecision } from '../config/layout.js';
-import { setupDataIterators } from '../data/setup-data-iterators.js';
+import { resolvePrecision } from '../config/layout.js';
 import { Device } from '../engine/device.js';
 import { loadBinding } from '../engine/load.js';
 import { loadCudaEngine } from '../engine/open-device.js';
 import { Ops } from '../engine/ops.js';
-import { HyperCommGrid } from '../grid/hyper-comm-grid.js';
-import { ProcessGroupCollection } from '../grid/process-group-collection.js';
-import { provideDistributedModel, setupOptimizer, type Groups } from '../train/setup.js';
+import { provideDistributedModel, setupGroups, setupOptimizer, setupRunData } from '../train/setup.js';
 import { train } from '../train/train.js';
 import type { WorkerContext } from '../worker/context.js';
 import { measureCeilings, type Ceilings } from './session.js';
@@ -55,24 +52,11 @@ export async function runWorker(context: WorkerContext): Promise<void> {
   const ceilings = profile && measureCeilings({ device, ops: new Ops(device), timer: new DeviceTimer(device), act });
   const runtime = new CommRuntime({ rank, device, store: context.store, timeoutSeconds: cfg.dist.timeout_s });
   try {
-    const { tp, cp, dp, pp } = validateLayout(cfg, worldSize, { device: context.device });
-    const grid = new HyperCommGrid({
-      shape: [tp, cp, dp, pp],
-      dimNames: ['tp', 'cp', 'dp', 'pp'],
-      worldSize,
-      backend: 'nccl',
-    });
-    const pgs: Groups = await ProcessGroupCollection.fromGrid(grid, runtime);
+    const { grid, pgCollection: pgs } = await setupGroups(cfg, { runtime, worldSize });
     runtime.watch();
     const model = await provideDistributedModel(cfg, { pgCollection: pgs, device });
     const { optimizer, scheduler } = setupOptimizer(cfg, model, { pgCollection: pgs });
-    const data = await setupDataIterators(cfg, {
-      dpGroup: pgs.dp,
-      vocabSize: cfg.model.vocab_size,
-      seqLength: cfg.model.seq_length,
-      globalBatchSize: cfg.train.global_batch_size,
-      microBatchSize: cfg.train.micro_batch_size,
-    });
+    const data = await setupRunData(cfg, pgs);
     const { step } = await train({
       cfg,
       model,

@@ -1,47 +1,30 @@
 import { RunCheckpoints } from '../checkpoint/run-checkpoints.js';
 import { CommRuntime } from '../comm/comm-runtime.js';
-import { validateLayout } from '../config/layout.js';
-import { setupDataIterators } from '../data/setup-data-iterators.js';
 import type { Device } from '../engine/device.js';
 import { openDevice } from '../engine/open-device.js';
-import { HyperCommGrid } from '../grid/hyper-comm-grid.js';
-import { ProcessGroupCollection } from '../grid/process-group-collection.js';
 import type { WorkerContext } from '../worker/context.js';
 import { PlacementCheck } from './placement-check.js';
-import { provideDistributedModel, setupOptimizer, type Groups } from './setup.js';
+import { provideDistributedModel, setupGroups, setupOptimizer, setupRunData } from './setup.js';
 import { train } from './train.js';
 
 /** What one rank of `mbridge pretrain` does: the library's own calls, in the order a program would make them. */
 export async function runWorker(context: WorkerContext): Promise<void> {
   const { config: cfg, rank, worldSize, log } = context;
-  const layout = validateLayout(cfg, worldSize, { device: context.device });
-  const { tp, cp, dp, pp } = layout;
   const device = openDevice(context.device, context.localRank, context.threads);
   const runtime = new CommRuntime({ rank, device, store: context.store, timeoutSeconds: cfg.dist.timeout_s });
   try {
-    const grid = new HyperCommGrid({
-      shape: [tp, cp, dp, pp],
-      dimNames: ['tp', 'cp', 'dp', 'pp'],
-      worldSize,
-      backend: 'nccl',
-    });
-    const pgs: Groups = await ProcessGroupCollection.fromGrid(grid, runtime);
+    const { layout, pgCollection: pgs } = await setupGroups(cfg, { runtime, worldSize });
     runtime.watch();
     const checkpoints = await RunCheckpoints.open({ cfg, layout, device, store: context.store, groups: pgs, log });
     const { resume: checkpoint, position } = checkpoints;
     const model = await provideDistributedModel(cfg, { pgCollection: pgs, device, checkpoint });
     const { optimizer, scheduler } = setupOptimizer(cfg, model, { pgCollection: pgs });
-    const data = await setupDataIterators(cfg, {
-      dpGroup: pgs.dp,
-      vocabSize: cfg.model.vocab_size,
-      seqLength: cfg.model.seq_length,
-      globalBatchSize: cfg.train.global_batch_size,
-      microBatchSize: cfg.train.micro_batch_size,
-      ...position,
-    });
+    const data = await setupRunData(cfg, pgs, position);
     await checkpoints.begin(optimizer.state, data);
     const lastMillisecond = (cfg.train.exit_duration_in_mins ?? Infinity) * 60_000;
-    log.info(`${data.describe()}; ${cfg.train.train_iters} updates on tp ${tp}, dp ${dp}, pp ${pp}`);
+    log.info(
+      `${data.describe()}; ${cfg.train.train_iters} updates on tp ${layout.tp}, dp ${layout.dp}, pp ${layout.pp}`,
+    );
     const placement = cfg.dist.check_placement ? new PlacementCheck(model, pgs) : null;
     const result = await train({
       cfg,

@@ -1,12 +1,17 @@
 import type { CommGroup } from '../comm/comm-group.js';
+import type { CommRuntime } from '../comm/comm-runtime.js';
 import { CheckpointWeights } from '../checkpoint/checkpoint-weights.js';
 import type { Checkpoint } from '../checkpoint/checkpoint.js';
 import { openWeights } from '../checkpoint/open-weights.js';
+import { validateLayout, type RunLayout } from '../config/layout.js';
 import type { RunConfig } from '../config/schema.js';
+import type { DataIterator } from '../data/data-iterator.js';
+import { setupDataIterators, type SetupDataOptions } from '../data/setup-data-iterators.js';
 import type { Device } from '../engine/device.js';
 import type { OptimizerHyper } from '../engine/ops.js';
 import type { Tensor } from '../engine/tensor.js';
-import type { ProcessGroupCollection } from '../grid/process-group-collection.js';
+import { HyperCommGrid } from '../grid/hyper-comm-grid.js';
+import { ProcessGroupCollection } from '../grid/process-group-collection.js';
 import { NON_MEMBER } from '../grid/process-group.js';
 import { DistributedModel } from '../model/distributed-model.js';
 import { buildStage, type Stage } from '../model/stage.js';
@@ -17,6 +22,34 @@ import type { RngStreams } from '../parallel/seeds.js';
 import { refuseIfTooLarge } from './memory-check.js';
 
 export type Groups = ProcessGroupCollection<CommGroup>;
+
+/** The groups of a model that spans all of `worldSize` ranks in the configured layout. Every rank calls it. */
+export async function setupGroups(
+  cfg: RunConfig,
+  { runtime, worldSize }: { runtime: CommRuntime; worldSize: number },
+): Promise<{ layout: RunLayout; grid: HyperCommGrid; pgCollection: Groups }> {
+  const layout = validateLayout(cfg, worldSize, { device: runtime.device.kind });
+  const { tp, cp, dp, pp } = layout;
+  const shape = [tp, cp, dp, pp];
+  const grid = new HyperCommGrid({ shape, dimNames: ['tp', 'cp', 'dp', 'pp'], worldSize, backend: 'nccl' });
+  return { layout, grid, pgCollection: await ProcessGroupCollection.fromGrid(grid, runtime) };
+}
+
+/** This replica's samples, in the sizes of the configuration. @param position where a resumed run goes on */
+export function setupRunData(
+  cfg: RunConfig,
+  { dp }: Pick<Groups, 'dp'>,
+  position: Pick<SetupDataOptions, 'consumedSamples' | 'startStep'> = {},
+): Promise<DataIterator> {
+  return setupDataIterators(cfg, {
+    dpGroup: dp,
+    vocabSize: cfg.model.vocab_size,
+    seqLength: cfg.model.seq_length,
+    globalBatchSize: cfg.train.global_batch_size,
+    microBatchSize: cfg.train.micro_batch_size,
+    ...position,
+  });
+}
 
 export interface ProvideModelOptions {
   pgCollection: Groups;

@@ -3,36 +3,21 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import {
   CommRuntime,
-  HyperCommGrid,
-  ProcessGroupCollection,
   openDevice,
   provideDistributedModel,
-  setupDataIterators,
   setupOptimizer,
-  validateLayout,
+  setupGroups,
+  setupRunData,
 } from '../../dist/src/index.js';
 
 export async function runWorker(context) {
   const { config: cfg, rank, worldSize, runDir } = context;
-  const { tp, cp, dp, pp } = validateLayout(cfg, worldSize);
   const device = openDevice(context.device, context.localRank, context.threads);
   const runtime = new CommRuntime({ rank, device, store: context.store, timeoutSeconds: 60 });
-  const grid = new HyperCommGrid({
-    shape: [tp, cp, dp, pp],
-    dimNames: ['tp', 'cp', 'dp', 'pp'],
-    worldSize,
-    backend: 'nccl',
-  });
-  const pgCollection = await ProcessGroupCollection.fromGrid(grid, runtime);
+  const { pgCollection } = await setupGroups(cfg, { runtime, worldSize });
   const model = await provideDistributedModel(cfg, { pgCollection, device });
   const { optimizer } = setupOptimizer(cfg, model, { pgCollection });
-  const data = await setupDataIterators(cfg, {
-    dpGroup: pgCollection.dp,
-    vocabSize: cfg.model.vocab_size,
-    seqLength: cfg.model.seq_length,
-    globalBatchSize: cfg.train.global_batch_size,
-    microBatchSize: cfg.train.micro_batch_size,
-  });
+  const data = await setupRunData(cfg, pgCollection);
   const logits = [];
   model.forwardBackward(data.next(1), {
     observe: (tensor, microBatch) => {

@@ -1,26 +1,11 @@
 // A worker that changes one rank's copy of a replicated parameter and asks for the check.
-import {
-  CommRuntime,
-  HyperCommGrid,
-  PlacementCheck,
-  ProcessGroupCollection,
-  openDevice,
-  provideDistributedModel,
-  validateLayout,
-} from '../../dist/src/index.js';
+import { CommRuntime, PlacementCheck, openDevice, provideDistributedModel, setupGroups } from '../../dist/src/index.js';
 
 export async function runWorker(context) {
   const { config: cfg, rank, worldSize } = context;
-  const { tp, cp, dp, pp } = validateLayout(cfg, worldSize);
   const device = openDevice(context.device, context.localRank, context.threads);
   const runtime = new CommRuntime({ rank, device, store: context.store, timeoutSeconds: 20 });
-  const grid = new HyperCommGrid({
-    shape: [tp, cp, dp, pp],
-    dimNames: ['tp', 'cp', 'dp', 'pp'],
-    worldSize,
-    backend: 'nccl',
-  });
-  const pgCollection = await ProcessGroupCollection.fromGrid(grid, runtime);
+  const { pgCollection } = await setupGroups(cfg, { runtime, worldSize });
   const model = await provideDistributedModel(cfg, { pgCollection, device });
   const check = new PlacementCheck(model, pgCollection);
   check.check(0);

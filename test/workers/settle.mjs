@@ -1,34 +1,21 @@
 // A worker that reports which parameters are still being gathered, before and after each way to read them.
 import {
   CommRuntime,
-  HyperCommGrid,
-  ProcessGroupCollection,
   openDevice,
   provideDistributedModel,
-  setupDataIterators,
   setupOptimizer,
+  setupGroups,
+  setupRunData,
 } from '../../dist/src/index.js';
 
 export async function runWorker(context) {
   const { config: cfg, rank, worldSize } = context;
   const device = openDevice(context.device, context.localRank, context.threads);
   const runtime = new CommRuntime({ rank, device, store: context.store, timeoutSeconds: 20 });
-  const grid = new HyperCommGrid({
-    shape: [1, 1, worldSize, 1],
-    dimNames: ['tp', 'cp', 'dp', 'pp'],
-    worldSize,
-    backend: 'nccl',
-  });
-  const pgCollection = await ProcessGroupCollection.fromGrid(grid, runtime);
+  const { pgCollection } = await setupGroups(cfg, { runtime, worldSize });
   const model = await provideDistributedModel(cfg, { pgCollection, device });
   const { optimizer } = setupOptimizer(cfg, model, { pgCollection });
-  const data = await setupDataIterators(cfg, {
-    dpGroup: pgCollection.dp,
-    vocabSize: cfg.model.vocab_size,
-    seqLength: cfg.model.seq_length,
-    globalBatchSize: cfg.train.global_batch_size,
-    microBatchSize: cfg.train.micro_batch_size,
-  });
+  const data = await setupRunData(cfg, pgCollection);
   const { buffer } = model.stage;
   const readers = {
     'forwardBackward with hooks': () => model.forwardBackward(data.next(2), { hooks: optimizer.hooks }),

@@ -2,14 +2,12 @@
 // other, and only events (or a host that waits) order one after another. Reports accesses that nothing orders.
 import {
   CommRuntime,
-  HyperCommGrid,
-  ProcessGroupCollection,
   RunCheckpoints,
   openDevice,
   provideDistributedModel,
-  setupDataIterators,
   setupOptimizer,
-  validateLayout,
+  setupGroups,
+  setupRunData,
 } from '../../dist/src/index.js';
 
 /** Tensors that an op of abi.h writes, by number; the others it reads. A tensor that is both is listed here. */
@@ -170,30 +168,16 @@ function watched(binding, orders) {
 
 export async function runWorker(context) {
   const { config: cfg, rank, worldSize } = context;
-  const layout = validateLayout(cfg, worldSize);
-  const { tp, cp, dp, pp } = layout;
   const device = openDevice(context.device, context.localRank, context.threads);
   const orders = [new Order(false), new Order(true)];
   device.binding = watched(device.binding, orders);
   const runtime = new CommRuntime({ rank, device, store: context.store, timeoutSeconds: 20 });
-  const grid = new HyperCommGrid({
-    shape: [tp, cp, dp, pp],
-    dimNames: ['tp', 'cp', 'dp', 'pp'],
-    worldSize,
-    backend: 'nccl',
-  });
-  const pgCollection = await ProcessGroupCollection.fromGrid(grid, runtime);
+  const { layout, pgCollection } = await setupGroups(cfg, { runtime, worldSize });
   const { store, log } = context;
   const checkpoints = await RunCheckpoints.open({ cfg, layout, device, store, groups: pgCollection, log });
   const model = await provideDistributedModel(cfg, { pgCollection, device });
   const { optimizer } = setupOptimizer(cfg, model, { pgCollection });
-  const data = await setupDataIterators(cfg, {
-    dpGroup: pgCollection.dp,
-    vocabSize: cfg.model.vocab_size,
-    seqLength: cfg.model.seq_length,
-    globalBatchSize: cfg.train.global_batch_size,
-    microBatchSize: cfg.train.micro_batch_size,
-  });
+  const data = await setupRunData(cfg, pgCollection);
   await checkpoints.begin(optimizer.state, data);
   for (let step = 1; step <= 3; step++) {
     model.forwardBackward(data.next(step), { hooks: optimizer.hooks });
