@@ -7,7 +7,7 @@
 #pragma once
 #include <stdint.h>
 
-#define MB_ABI 2
+#define MB_ABI 3
 
 #ifdef __cplusplus
 extern "C" {
@@ -161,6 +161,24 @@ typedef struct {
   int32_t send;  // 1 send, 0 receive
 } mb_p2p;
 
+// Ops fused with a communicator's collectives. `partial` and `full` are act [size * rows, cols] and must lie in a
+// window that `share` opened; act tensors otherwise have `rows` rows, those of this rank. cols is a multiple of 16
+// bytes, at most 8192, and everything is aligned to 16 bytes.
+typedef enum {
+  // sum = residual + (sum over members of their partial's rows of this rank), y = rmsnorm(sum) as ADD_RMSNORM_FWD, and
+  // full = every member's y. sum may be residual.
+  // partial residual w sum y full rstd | rows cols eps
+  MB_COMM_OP_REDUCE_NORM_GATHER = 0,
+  // RMSNORM_BWD whose dy is the sum over members of their partial's rows of this rank; full, which may be absent,
+  // receives every member's dx.
+  // partial x w rstd dx dw? ws full? | rows cols accumulate_dx accumulate_dw
+  MB_COMM_OP_NORM_BWD_GATHER = 1,
+  MB_COMM_OP_COUNT = 2
+} mb_comm_op;
+
+// The device is the one that the communicator was created on.
+typedef int (*mb_comm_op_fn)(mb_comm*, mb_device*, int stream, const mb_buf* t, int nt, const double* s, int ns);
+
 typedef struct {
   // 128 bytes, made by the group's first rank and given to the others through the rendezvous store.
   int (*make_id)(mb_device*, uint8_t id[128]);
@@ -181,6 +199,12 @@ typedef struct {
   int (*barrier)(mb_comm*, int stream);
   // MB_OK, or the asynchronous failure of this communicator. Called from a watchdog thread.
   int (*check)(mb_comm*);
+  // Every member calls it with its arena: *shared becomes 1 where all of them can read and write each other's memory
+  // directly, else 0. Collectives on tensors in a shared arena may then use that, and `ops` work. `layout` says what
+  // lies where in the arena; arenas of different bytes or layout are not shared, because a tensor is taken to lie at
+  // the same offset in each. The window ends when the arena is released.
+  int (*share)(mb_comm*, const mb_buf* arena, int64_t layout, int* shared);
+  mb_comm_op_fn ops[MB_COMM_OP_COUNT];
 } mb_comm_table;
 
 // ---- Backend -------------------------------------------------------------------------------------------------------

@@ -253,7 +253,7 @@ const mb_backend* mb_cpu_backend() {
               op_optimizer_prepare,
               op_adamw,
               op_init_normal},
-      .comm = *mb_shm_comm_table(),
+      .comm = comm_table(),
   };
   return &backend;
 }

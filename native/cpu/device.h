@@ -93,4 +93,7 @@ MB_OP(op_adamw);
 MB_OP(op_init_normal);
 #undef MB_OP
 
+// Collectives over shared memory, and the ops fused with them.
+mb_comm_table comm_table();
+
 }  // namespace mb

@@ -167,6 +167,7 @@ void Release(mb_device* device, void* memory, int kind) {
   if (kind == MB_MEM_HOST_PINNED) {
     cudaFreeHost(memory);
   } else {
+    device->waiter.CloseWindows(memory);
     cudaFree(memory);
   }
 }

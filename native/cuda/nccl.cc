@@ -216,6 +216,10 @@ int ReduceScatter(mb_comm* handle, int stream, const mb_buf* in, const mb_buf* o
   MB_TRY(CheckReduce(comm, "reduce_scatter", op));
   MB_TRY(CheckPair(comm, "reduce_scatter", in, n * comm.size, out, n));
   if (comm.size == 1) return CopyAlone(comm, stream, in, out, n);
+  if (op == MB_SUM && (in->dtype == MB_F32 || in->dtype == MB_BF16)) {
+    Window* window = WindowFor(comm, in->ptr, n * ElementBytes(in->dtype), comm.size, out->ptr);
+    if (window) return WindowReduceScatter(comm, *window, stream, *in, *out, n);
+  }
   return Issue(comm, stream, "reduce_scatter", [&](nccl::Comm c, cudaStream_t s) {
     return LoadNccl().ReduceScatter(in->ptr, out->ptr, n, NcclType(in->dtype), NcclOp(op), c, s);
   });
@@ -225,6 +229,11 @@ int AllGather(mb_comm* handle, int stream, const mb_buf* in, const mb_buf* out, 
   Comm& comm = *handle->shared;
   MB_TRY(CheckPair(comm, "all_gather", in, n, out, n * comm.size));
   if (comm.size == 1) return CopyAlone(comm, stream, in, out, n);
+  const int64_t bytes = n * ElementBytes(in->dtype);
+  const bool in_place = in->ptr == static_cast<char*>(out->ptr) + comm.rank * bytes;
+  Window* window =
+      in_place ? WindowFor(comm, out->ptr, bytes, comm.size, out->ptr) : WindowFor(comm, in->ptr, bytes, 1, out->ptr);
+  if (window) return WindowAllGather(comm, *window, stream, *in, *out, bytes);
   return Issue(comm, stream, "all_gather", [&](nccl::Comm c, cudaStream_t s) {
     return LoadNccl().AllGather(in->ptr, out->ptr, n, NcclType(in->dtype), c, s);
   });
@@ -278,6 +287,27 @@ int Barrier(mb_comm* handle, int stream) {
   return WaitForStream(comm, "barrier", s);
 }
 
+int Share(mb_comm* handle, const mb_buf* arena, int64_t layout, int* shared) {
+  Comm& comm = *handle->shared;
+  *shared = 0;
+  if (comm.size == 1) return MB_OK;
+  std::unique_ptr<Window> window;
+  MB_TRY(Window::Open(comm, *arena, layout, &window));
+  if (!window) return MB_OK;
+  std::lock_guard<std::mutex> lock(comm.windows_lock);
+  comm.windows.push_back(std::move(window));
+  *shared = 1;
+  return MB_OK;
+}
+
+int ReduceNormGather(mb_comm* handle, mb_device*, int stream, const mb_buf* t, int nt, const double* s, int ns) {
+  return WindowOp(*handle->shared, stream, "reduce_norm_gather", mbk::reduce_norm_gather, t, nt, s, ns);
+}
+
+int NormBwdGather(mb_comm* handle, mb_device*, int stream, const mb_buf* t, int nt, const double* s, int ns) {
+  return WindowOp(*handle->shared, stream, "norm_bwd_gather", mbk::norm_bwd_gather, t, nt, s, ns);
+}
+
 int Check(mb_comm* handle) { return CheckComm(*handle->shared); }
 
 }  // namespace
@@ -295,6 +325,9 @@ mb_comm_table NcclTable() {
   table.p2p = P2p;
   table.barrier = Barrier;
   table.check = Check;
+  table.share = Share;
+  table.ops[MB_COMM_OP_REDUCE_NORM_GATHER] = ReduceNormGather;
+  table.ops[MB_COMM_OP_NORM_BWD_GATHER] = NormBwdGather;
   return table;
 }
 

@@ -41,6 +41,11 @@ Comm::~Comm() {
   if (scratch && !aborted) cudaFree(scratch);
 }
 
+void Comm::StopWaiting() {
+  std::lock_guard<std::mutex> lock(windows_lock);
+  for (const std::unique_ptr<Window>& window : windows) window->Abort();
+}
+
 std::string Comm::Describe() const {
   std::string text =
       "communicator " + name + " (rank " + std::to_string(rank) + " of " + std::to_string(size) + "; global ranks ";
@@ -123,6 +128,7 @@ int CheckComm(Comm& comm) {
 
 void AbortComm(const std::shared_ptr<Comm>& comm) {
   if (comm->aborted.exchange(true) || comm->size == 1) return;
+  comm->StopWaiting();
   // In a thread of its own: ending one communicator waits for its kernels, and those may stand in a stream behind the
   // hung kernel of another, which the caller can only abort once this returns.
   auto end = [comm, device = comm->device->index] {

@@ -11,6 +11,7 @@
 #include "abi_nccl.h"
 #include "device.h"
 #include "watch.h"
+#include "window.h"
 
 namespace mbcuda {
 
@@ -30,8 +31,15 @@ struct Comm {
   OpWatch watch;
   void* scratch = nullptr;  // 256 device bytes, for barriers
   cudaEvent_t host_wait = nullptr;
+  // Arenas that the members share. The issuing thread alone changes it, under the lock; an abort reads it under the
+  // lock.
+  std::vector<std::unique_ptr<Window>> windows;
+  std::mutex windows_lock;
 
   ~Comm();
+
+  // Kernels that read the members' memory stop waiting for them.
+  void StopWaiting();
 
   // "communicator dp_cp (rank 1 of 4; global ranks 0,2,4,6)"
   std::string Describe() const;

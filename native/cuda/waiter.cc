@@ -14,15 +14,24 @@ void Waiter::Watch(const std::shared_ptr<Comm>& comm) {
   comms_.push_back(comm);
 }
 
-int Waiter::CheckComms() {
+std::vector<std::shared_ptr<Comm>> Waiter::Alive() {
   std::vector<std::shared_ptr<Comm>> alive;
-  {
-    std::lock_guard<std::mutex> lock(mutex_);
-    for (const std::weak_ptr<Comm>& known : comms_) {
-      if (std::shared_ptr<Comm> comm = known.lock()) alive.push_back(std::move(comm));
-    }
+  std::lock_guard<std::mutex> lock(mutex_);
+  for (const std::weak_ptr<Comm>& known : comms_) {
+    if (std::shared_ptr<Comm> comm = known.lock()) alive.push_back(std::move(comm));
   }
-  for (const std::shared_ptr<Comm>& comm : alive) MB_TRY(CheckComm(*comm));
+  return alive;
+}
+
+void Waiter::CloseWindows(const void* arena) {
+  for (const std::shared_ptr<Comm>& comm : Alive()) {
+    std::lock_guard<std::mutex> lock(comm->windows_lock);
+    std::erase_if(comm->windows, [&](const std::unique_ptr<Window>& window) { return window->base() == arena; });
+  }
+}
+
+int Waiter::CheckComms() {
+  for (const std::shared_ptr<Comm>& comm : Alive()) MB_TRY(CheckComm(*comm));
   return MB_OK;
 }
 

@@ -17,6 +17,9 @@ class Waiter {
   // From now on the failure of this communicator ends every wait.
   void Watch(const std::shared_ptr<Comm>& comm);
 
+  // This memory is about to be given back: no communicator's window may hold it.
+  void CloseWindows(const void* arena);
+
   // MB_OK once the event or all of the stream's work is done; else the device's failure or a communicator's. Any thread
   // that has made the device current.
   int ForEvent(cudaEvent_t event, const char* what);
@@ -30,6 +33,7 @@ class Waiter {
   template <class Query>
   int Poll(const char* what, Query query);
   int CheckComms();
+  std::vector<std::shared_ptr<Comm>> Alive();
 
   std::mutex mutex_;
   std::vector<std::weak_ptr<Comm>> comms_;

@@ -48,6 +48,8 @@ Addon::Addon(Napi::Env env, Napi::Object exports) : state_(*new State) {
                            InstanceMethod<&Addon::broadcast>("broadcast"),
                            InstanceMethod<&Addon::p2p>("p2p"),
                            InstanceMethod<&Addon::barrier>("barrier"),
+                           InstanceMethod<&Addon::comm_share>("commShare"),
+                           InstanceMethod<&Addon::comm_run>("commRun"),
                            InstanceMethod<&Addon::die_with_parent>("dieWithParent"),
                            InstanceMethod<&Addon::cpu_count>("cpuCount"),
                        });

@@ -64,6 +64,8 @@ class Addon : public Napi::Addon<Addon> {
   void broadcast(Info info);
   void p2p(Info info);
   void barrier(Info info);
+  Napi::Value comm_share(Info info);
+  void comm_run(Info info);
 
   // watchdog.cc
   void watch(Info info);

@@ -132,6 +132,28 @@ void Addon::p2p(Info info) {
   check(info.Env(), of->device->backend, of->table().p2p(of->comm, stream, transfers.data(), static_cast<int>(count)));
 }
 
+Napi::Value Addon::comm_share(Info info) {
+  const std::shared_ptr<Comm>& of = comm(info, 0);
+  const int64_t layout = integer(info, 1, "layout", 0, kMostElements);
+  const mb_buf arena = present(info.Env(), 0, *of->device);
+  int shared = 0;
+  check(info.Env(), of->device->backend, of->table().share(of->comm, &arena, layout, &shared));
+  return Napi::Boolean::New(info.Env(), shared != 0);
+}
+
+void Addon::comm_run(Info info) {
+  const std::shared_ptr<Comm>& of = comm(info, 0);
+  const int stream = static_cast<int>(integer(info, 1, "stream", 0, 7));
+  const int64_t op = integer(info, 2, "op", 0, MB_COMM_OP_COUNT - 1);
+  const int64_t nt = integer(info, 3, "nt", 0, kTensors);
+  const int64_t ns = integer(info, 4, "ns", 0, kScalars);
+  mb_buf tensors[kTensors];
+  for (int64_t i = 0; i < nt; ++i) tensors[i] = tensor(info.Env(), i, *of->device);
+  check(info.Env(), of->device->backend,
+        of->table().ops[op](of->comm, of->device->device, stream, tensors, static_cast<int>(nt), args_ + 4 * nt,
+                            static_cast<int>(ns)));
+}
+
 void Addon::barrier(Info info) {
   const std::shared_ptr<Comm>& of = comm(info, 0);
   const int stream = static_cast<int>(integer(info, 1, "stream", 0, 7));

@@ -1,3 +1,4 @@
+import type { CommGroup } from '../comm/comm-group.js';
 import { STREAM } from '../engine/device.js';
 import type { DType } from '../engine/dtype.js';
 import { MemoryPlan } from '../engine/memory-plan.js';
@@ -60,10 +61,11 @@ export class BenchBuffers {
     return (round) => sets[round % sets.length] as Set;
   }
 
-  /** Takes and fills the memory, runs `measure`, and gives it back. */
-  use<Result>(measure: () => Result): Result {
+  /** Takes and fills the memory, shares it with the members of `group`, runs `measure`, and gives it back. */
+  use<Result>(measure: () => Result, group: CommGroup | null = null): Result {
     this.plan.commit(this.ops.device);
     try {
+      group?.share(this.plan);
       for (const fill of this.fillers) fill();
       this.ops.device.synchronize();
       return measure();

@@ -97,7 +97,7 @@ export async function runWorker(context: WorkerContext): Promise<void> {
     const events = [device.timedEvent(), device.timedEvent()] as const;
     for (const bytes of sizes) {
       for (const collective of COLLECTIVES) {
-        const event = measure(device, group, collective, bytes, events);
+        const event = measure(device, group, collective, bytes, events, config.dist.peer_memory);
         if (rank === 0) context.emit(event);
       }
     }
@@ -114,6 +114,7 @@ function measure(
   collective: Collective,
   bytes: number,
   [start, end]: readonly [number, number],
+  sharing: boolean,
 ): CommEvent {
   const dtype = device.kind === 'cuda' ? 'bf16' : 'f32';
   const ops = new Ops(device);
@@ -129,7 +130,8 @@ function measure(
     device.record(end, STREAM.compute);
     return device.binding.elapsedMs(device.handle, start, end) / calls;
   };
-  const times = buffers.use(() => Array.from({ length: WARM_UP + SAMPLES }, sample).slice(WARM_UP));
+  const measureAll = (): number[] => Array.from({ length: WARM_UP + SAMPLES }, sample).slice(WARM_UP);
+  const times = buffers.use(measureAll, sharing ? group : null);
   const { median, min, max } = summarize(times, calls);
   const busGBs = (x.bytes * collective.share(group.size)) / median / 1e6;
   return { type: 'comm', collective: collective.name, bytes: x.bytes, median, min, max, busGBs };

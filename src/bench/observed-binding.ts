@@ -65,6 +65,18 @@ export function observedBinding(
         },
       );
     },
+    commRun: (comm, stream, op, nt, ns) => {
+      const name = op === 0 ? 'reduce_norm_gather' : 'norm_bwd_gather';
+      // The partial sums of the others, and as much of the result.
+      communicate(
+        name,
+        () => 2 * bytes(0),
+        stream,
+        () => {
+          binding.commRun(comm, stream, op, nt, ns);
+        },
+      );
+    },
     broadcast: (comm, stream, n, root) => {
       communicate(
         'broadcast',

@@ -1,6 +1,10 @@
 import { STREAM, type Device, type Stream } from '../engine/device.js';
+import type { MemoryPlan } from '../engine/memory-plan.js';
 import type { Tensor } from '../engine/tensor.js';
 import type { ProcessGroup } from '../grid/process-group.js';
+
+/** Numbers of `mb_comm_op` in native/core/abi.h, which documents every argument. */
+const COMM_OP = { reduceNormGather: 0, normBackwardGather: 1 } as const;
 
 export interface PointToPoint {
   readonly kind: 'send' | 'receive';
@@ -19,6 +23,7 @@ export class CommGroup implements ProcessGroup {
   readonly rank: number;
   readonly device: Device;
   private handle: number | null;
+  private readonly sharedArenas = new Set<number>();
 
   /** @param handle native communicator, or null for a group of one */
   constructor(name: string, ranks: readonly number[], rank: number, device: Device, handle: number | null) {
@@ -85,6 +90,63 @@ export class CommGroup implements ProcessGroup {
 
   barrier(stream: Stream = STREAM.compute): void {
     if (this.size > 1) this.device.binding.barrier(this.comm, stream);
+  }
+
+  /**
+   * Opens the members' memory to each other, where they can reach it: then collectives on tensors of the plan read and
+   * write it directly, and {@link addNormGather} and {@link normBackwardGather} work on them. Every member calls it,
+   * with a plan that is committed.
+   */
+  share(plan: MemoryPlan): void {
+    if (this.size === 1) return;
+    const whole = plan.whole();
+    this.device.put(0, whole);
+    if (this.device.binding.commShare(this.comm, plan.layout)) this.sharedArenas.add(whole.arena);
+  }
+
+  /** Whether the members share the memory that the tensor lies in. */
+  shares(tensor: Tensor): boolean {
+    return this.sharedArenas.has(tensor.arena);
+  }
+
+  /**
+   * The norm between two tensor-parallel products, in one call: sum = residual + this rank's rows of the members'
+   * `partial` added up, y = rmsnorm(sum), full = all members' y.
+   * `partial` and `full` are [size * rows, cols] in shared memory, the others [rows, cols].
+   */
+  addNormGather(
+    t: { partial: Tensor; residual: Tensor; w: Tensor; sum: Tensor; y: Tensor; full: Tensor; rstd: Tensor },
+    eps: number,
+    stream: Stream = STREAM.compute,
+  ): void {
+    const cols = t.w.size;
+    const tensors = [t.partial, t.residual, t.w, t.sum, t.y, t.full, t.rstd];
+    const count = this.device.arguments(tensors, [t.rstd.size, cols, eps]);
+    this.device.binding.commRun(this.comm, stream, COMM_OP.reduceNormGather, ...count);
+  }
+
+  /**
+   * Its backward: the gradient of y is this rank's rows of the members' `partial` added up, dx (+)= the gradient of the
+   * sum, dw (+)= that of the weight, full = all members' dx where it is wanted. `ws` as in `rmsnormBwd`.
+   */
+  normBackwardGather(
+    t: {
+      partial: Tensor;
+      x: Tensor;
+      w: Tensor;
+      rstd: Tensor;
+      dx: Tensor;
+      dw: Tensor | null;
+      ws: Tensor;
+      full: Tensor | null;
+    },
+    accumulate: { dx: boolean; dw: boolean },
+    stream: Stream = STREAM.compute,
+  ): void {
+    const tensors = [t.partial, t.x, t.w, t.rstd, t.dx, t.dw, t.ws, t.full];
+    const scalars = [t.rstd.size, t.w.size, Number(accumulate.dx), Number(accumulate.dw)];
+    const count = this.device.arguments(tensors, scalars);
+    this.device.binding.commRun(this.comm, stream, COMM_OP.normBackwardGather, ...count);
   }
 
   /** The native communicator, or null in a group of one. */

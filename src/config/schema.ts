@@ -117,6 +117,10 @@ const distSchema = z.strictObject({
   use_decentralized_pg: z.literal(true).default(true).describe('always true: process groups are always explicit'),
   use_gloo_process_groups: z.literal(false).default(false).describe('always false: NCCL, or shared memory on the CPU'),
   timeout_s: z.number().positive().default(600).describe('seconds after which a collective counts as hung'),
+  peer_memory: z
+    .boolean()
+    .default(true)
+    .describe('GPUs of one host read and write the memory of their groups directly; false: everything through NCCL'),
   check_placement: z.boolean().default(false).describe('compare hashes of replicated tensors over their groups'),
 });
 

@@ -94,6 +94,13 @@ export interface NativeBinding {
   /** args: nt tensors, then nt pairs (peer, 1 for send or 0 for receive). */
   p2p(comm: number, stream: number, nt: number): void;
   barrier(comm: number, stream: number): void;
+  /**
+   * args: the arena as one tensor. Every member calls it; true where all of them can read and write each other's.
+   * `layout`: equal only where every tensor lies at the same offset.
+   */
+  commShare(comm: number, layout: number): boolean;
+  /** An op of `mb_comm_op`, on tensors of a shared arena. */
+  commRun(comm: number, stream: number, op: number, nt: number, ns: number): void;
 
   /** prctl(PR_SET_PDEATHSIG, SIGKILL), and exits at once if the parent is no longer `parentPid`. */
   dieWithParent(parentPid: number): void;

@@ -158,6 +158,12 @@ export class Device {
 
   /** Runs an op of abi.h. */
   run(op: number, tensors: readonly (Tensor | null)[], scalars: readonly number[], stream: Stream): void {
+    const [nt, ns] = this.arguments(tensors, scalars);
+    this.binding.run(this.handle, stream, op, nt, ns);
+  }
+
+  /** Writes an op's arguments to the argument buffer. @returns how many tensors and scalars there are */
+  arguments(tensors: readonly (Tensor | null)[], scalars: readonly number[]): [nt: number, ns: number] {
     const args = this.binding.args;
     let at = 0;
     for (const tensor of tensors) {
@@ -165,7 +171,7 @@ export class Device {
       at += 4;
     }
     for (const scalar of scalars) args[at++] = scalar;
-    this.binding.run(this.handle, stream, op, tensors.length, scalars.length);
+    return [tensors.length, scalars.length];
   }
 }
 

@@ -6,7 +6,7 @@ import { packageRoot } from '../run/package-root.js';
 import type { NativeBinding } from './binding.js';
 
 /** The version of native/core/abi.h that this package speaks. */
-export const NATIVE_ABI = 2;
+export const NATIVE_ABI = 3;
 
 /**
  * Loads the native addon: the file that `MBRIDGE_NATIVE` names, else `native/build/mbridge.node` of this package.

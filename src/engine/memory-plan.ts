@@ -1,5 +1,5 @@
 import { MbridgeError } from '../errors.js';
-import { DTYPES, elementCount, type DType } from './dtype.js';
+import { DTYPES, type DType } from './dtype.js';
 import { Tensor } from './tensor.js';
 import type { Device } from './device.js';
 
@@ -41,6 +41,7 @@ export class Region {
 export class MemoryPlan {
   private readonly regions = new Map<RegionName, Region>(REGIONS.map((name) => [name, new Region(name)]));
   private committed: Device | undefined;
+  private hash = 0x811c9dc5;
 
   /** Reserves a tensor. Its contents are undefined until something writes them. */
   tensor(region: RegionName, shape: readonly number[], dtype: DType): Tensor {
@@ -49,8 +50,19 @@ export class MemoryPlan {
     }
     const r = this.region(region);
     const tensor = new Tensor(r, r.bytes, shape, dtype);
-    r.bytes += align(elementCount(shape) * DTYPES[dtype].bytes);
+    r.bytes += align(tensor.bytes);
+    for (const value of [REGIONS.indexOf(region), tensor.bytes, DTYPES[dtype].code]) this.mix(value);
     return tensor;
+  }
+
+  /** A number of 32 bits that two plans have in common where the same tensors lie at the same places. */
+  get layout(): number {
+    return this.hash;
+  }
+
+  /** The whole of the memory, as bytes. */
+  whole(): Tensor {
+    return new Tensor(this.region(REGIONS[0]), 0, [this.totalBytes], 'u8');
   }
 
   region(name: RegionName): Region {
@@ -71,6 +83,13 @@ export class MemoryPlan {
       RegionName,
       number
     >;
+  }
+
+  /** FNV-1a over 32-bit words. */
+  private mix(value: number): void {
+    for (const word of [value % 2 ** 32, Math.floor(value / 2 ** 32)]) {
+      this.hash = Math.imul(this.hash ^ word, 0x01000193) >>> 0;
+    }
   }
 
   /** Takes the memory on `device`, once. Throws MB_MEMORY with both sizes where it is refused. */

@@ -26,7 +26,7 @@ export class Attention {
   private readonly lse: PerMicroBatch;
   private readonly positions: PerMicroBatch;
   private readonly sizes: AttentionSizes;
-  private readonly temp: { full: Tensor; wide: Tensor; narrow: Tensor; dQkv: Tensor; dOut: Tensor; dyFull: Tensor };
+  private readonly temp: { wide: Tensor; dQkv: Tensor; dOut: Tensor };
 
   constructor(
     env: StageEnv,
@@ -35,7 +35,7 @@ export class Attention {
     keepInput: number | null,
     positions: PerMicroBatch,
   ) {
-    const { tokens, localTokens, heads, kvHeads, qWidth, qkvWidth, batch, seq } = env.sizes;
+    const { tokens, heads, kvHeads, qWidth, qkvWidth, batch, seq } = env.sizes;
     const { hiddenSize, headDim } = env.shape;
     this.env = env;
     this.weights = weights;
@@ -48,42 +48,39 @@ export class Attention {
     this.lse = env.saved('attention.lse', [batch, heads, seq], slots, 'full', 'f32');
     this.sizes = { batch, seq, heads, kvHeads, headDim, deterministic: env.deterministic };
     this.temp = {
-      full: env.scratch('full', [tokens, hiddenSize]),
       wide: env.scratch('wide', [tokens, hiddenSize]),
-      narrow: env.scratch('narrow', [localTokens, hiddenSize]),
-      dyFull: env.scratch('dyFull', [tokens, hiddenSize]),
       dQkv: env.scratch('dQkv', [tokens, qkvWidth]),
       dOut: env.scratch('dOut', [tokens, qWidth]),
     };
   }
 
   forward(microBatch: number, input: Stream): Stream {
-    const { ops, tp } = this.env;
-    const { wide, narrow } = this.temp;
     this.core(microBatch, this.norm.forward(microBatch, input));
-    ops.linear(this.out(microBatch), this.weights.out.data, wide);
-    return { residual: this.norm.x(microBatch), delta: tp.reduce(wide, narrow) };
+    return this.output(microBatch);
   }
 
   /** Under `full` recompute: everything that the forward would have kept, from the layer's input. */
   recompute(microBatch: number): void {
-    this.core(microBatch, this.norm.output(microBatch));
+    this.core(microBatch, this.norm.startOutput(microBatch).wait());
   }
 
-  /** The output projection alone, for what follows in a recomputed layer. */
-  recomputeOutput(microBatch: number): Stream {
-    const { wide, narrow } = this.temp;
-    this.env.ops.linear(this.out(microBatch), this.weights.out.data, wide);
-    return { residual: this.norm.x(microBatch), delta: this.env.tp.reduce(wide, narrow) };
+  /** The output projection alone: all that `forward` does after the attention itself. */
+  output(microBatch: number): Stream {
+    const partial = this.temp.wide;
+    this.env.ops.linear(this.out(microBatch), this.weights.out.data, partial);
+    return { residual: this.norm.x(microBatch), partial };
   }
 
-  /** @param dStream gradient of the residual stream after this module, becomes that before it */
-  backward(microBatch: number, dStream: Tensor): void {
+  /**
+   * @param dStream gradient of the residual stream after this module, becomes that before it
+   * @param dy the same of all tokens
+   * @param gathers whether the result is what `dStream` becomes, of all tokens; else it is `dStream` itself
+   */
+  backward(microBatch: number, dStream: Tensor, dy: Tensor, gathers: boolean): Tensor {
     const { env, weights, temp } = this;
-    const { ops, tp } = env;
+    const { ops } = env;
     const { qkv: wQkv, out: wOut, qNorm, kNorm } = weights;
-    const dy = tp.gather(dStream, temp.dyFull);
-    const normed = tp.startGather(this.norm.output(microBatch), temp.full);
+    const normed = this.norm.startOutput(microBatch);
     ops.linearDgrad(dy, wOut.data, temp.dOut);
     if (wOut.grad !== null) ops.linearWgrad(dy, this.out(microBatch), wOut.grad, wOut.accumulates());
     const qkv = this.qkv(microBatch);
@@ -110,14 +107,14 @@ export class Attention {
       accumulate,
     );
     ops.linearDgrad(dQkv, wQkv.data, temp.wide);
-    const dx = tp.startReduce(temp.wide, temp.narrow);
+    const dx = this.norm.startBackward(microBatch, temp.wide, dStream, gathers);
     if (wQkv.grad !== null) ops.linearWgrad(dQkv, normed.wait(), wQkv.grad, wQkv.accumulates());
-    this.norm.backward(microBatch, dx.wait(), dStream);
+    return dx.wait();
   }
 
   private core(microBatch: number, normed: Tensor): void {
     const { env } = this;
-    env.ops.linear(env.tp.gather(normed, this.temp.full), this.weights.qkv.data, this.raw(microBatch));
+    env.ops.linear(normed, this.weights.qkv.data, this.raw(microBatch));
     this.rope(microBatch);
     const [out, lse] = [this.out(microBatch), this.lse(microBatch)];
     env.ops.attention(this.qkv(microBatch), out, lse, env.attentionWorkspace, this.sizes);

@@ -35,12 +35,13 @@ export class DecoderLayer {
     return this.mlp.forward(microBatch, this.attention.forward(microBatch, input));
   }
 
-  backward(microBatch: number, dStream: Tensor): void {
+  /** Arguments and result as {@link Attention.backward}. */
+  backward(microBatch: number, dStream: Tensor, dy: Tensor, gathers: boolean): Tensor {
     if (this.env.recompute === 'full') {
       this.attention.recompute(microBatch);
-      this.mlp.recompute(microBatch, this.attention.recomputeOutput(microBatch));
+      this.mlp.recompute(microBatch, this.attention.output(microBatch));
     }
-    this.mlp.backward(microBatch, dStream);
-    this.attention.backward(microBatch, dStream);
+    const between = this.mlp.backward(microBatch, dStream, dy);
+    return this.attention.backward(microBatch, dStream, between, gathers);
   }
 }

@@ -9,7 +9,6 @@ export class Embedding {
   private readonly tokens: PerMicroBatch;
   private readonly order: PerMicroBatch;
   private readonly wide: Tensor;
-  private readonly dyFull: Tensor;
 
   constructor(env: StageEnv, weight: Weight, tokens: PerMicroBatch, order: PerMicroBatch) {
     const shape = [env.sizes.tokens, env.shape.hiddenSize];
@@ -18,7 +17,6 @@ export class Embedding {
     this.tokens = tokens;
     this.order = order;
     this.wide = env.scratch('wide', shape);
-    this.dyFull = env.scratch('dyFull', shape);
   }
 
   /** @param out [localTokens, hidden] */
@@ -30,10 +28,10 @@ export class Embedding {
     tp.reduce(partial, out);
   }
 
-  backward(microBatch: number, dStream: Tensor): void {
-    const { ops, tp, sizes } = this.env;
+  /** @param dy gradient of the output, of all tokens */
+  backward(microBatch: number, dy: Tensor): void {
+    const { ops, sizes } = this.env;
     const { grad } = this.weight;
-    const dy = tp.gather(dStream, this.dyFull);
     if (grad === null) return;
     if (!this.weight.accumulates()) ops.fill(grad, 0);
     ops.embedBwd(this.tokens(microBatch), this.order(microBatch), dy, grad, sizes.vocabStart);

@@ -20,7 +20,7 @@ export class LossHead {
   private readonly targets: PerMicroBatch;
   private readonly mask: PerMicroBatch;
   private readonly dNormed: PerMicroBatch;
-  private readonly temp: { full: Tensor; wide: Tensor; logits: Tensor; stats: Tensor; max: Tensor; rowLoss: Tensor };
+  private readonly temp: { wide: Tensor; logits: Tensor; stats: Tensor; max: Tensor; rowLoss: Tensor };
 
   constructor(
     env: StageEnv,
@@ -38,7 +38,6 @@ export class LossHead {
     this.dNormed = env.saved('head.dNormed', [localTokens, hiddenSize], slots, 'never');
     this.lossAndTokens = env.plan.tensor('workspace', [2], 'f32');
     this.temp = {
-      full: env.scratch('full', [tokens, hiddenSize]),
       wide: env.scratch('wide', [tokens, hiddenSize]),
       logits: env.scratch('logits', [tokens, vocab]),
       stats: env.scratch('stats', [3, tokens], 'f32'),
@@ -55,7 +54,7 @@ export class LossHead {
   forward(microBatch: number, input: Stream, withGradient: boolean, observe?: LogitsObserver): void {
     const { env, temp, weight } = this;
     const { ops, tp } = env;
-    const normed = tp.gather(this.norm.forward(microBatch, input), temp.full);
+    const normed = this.norm.forward(microBatch, input);
     ops.linear(normed, weight.data, temp.logits);
     observe?.(temp.logits, microBatch);
     this.loss(microBatch);

@@ -33,6 +33,8 @@ export class ModelChunk {
   private readonly headBucket: Bucket | null;
   private readonly outputs: PerMicroBatch;
   private readonly gradients: PerMicroBatch;
+  private readonly narrow: Tensor;
+  private readonly dyFull: Tensor;
 
   constructor(
     env: StageEnv,
@@ -61,6 +63,8 @@ export class ModelChunk {
     const head = parts.head ? weights.head : null;
     this.head = head && new LossHead(env, head, slots, { targets: data.field('targets'), mask: data.field('mask') });
     this.headBucket = head?.bucket ?? null;
+    this.narrow = env.scratch('narrow', [env.sizes.localTokens, env.shape.hiddenSize]);
+    this.dyFull = env.scratch('dyFull', [env.sizes.tokens, env.shape.hiddenSize]);
     // One more than can be in use: a buffer may still be on its way out when the next is filled.
     this.outputs = this.buffers('communication', parts.head ? 0 : 2);
     this.gradients = this.buffers('communication', Math.max(1, needs.waitingGradients) + 1);
@@ -91,7 +95,7 @@ export class ModelChunk {
       hooks.needed(this.embedding.bucket);
       this.embedding.module.forward(microBatch, input);
     }
-    let stream: Stream = { residual: input, delta: null };
+    let stream: Stream = { residual: input, partial: null };
     for (const { module, bucket } of this.layers) {
       hooks.needed(bucket);
       stream = module.forward(microBatch, stream);
@@ -99,8 +103,8 @@ export class ModelChunk {
     if (this.head !== null && this.headBucket !== null) {
       hooks.needed(this.headBucket);
       this.head.forward(microBatch, stream, withGradient, observe);
-    } else if (stream.delta !== null) {
-      this.env.ops.add(stream.residual, stream.delta, this.output(microBatch));
+    } else if (stream.partial !== null) {
+      this.env.ops.add(stream.residual, this.env.tp.reduce(stream.partial, this.narrow), this.output(microBatch));
     }
   }
 
@@ -111,13 +115,14 @@ export class ModelChunk {
       this.head.backward(microBatch, dStream);
       if (this.headBucket !== null && this.headBucket !== this.embedding?.bucket) hooks.done(this.headBucket, last);
     }
-    for (const { module, bucket } of [...this.layers].reverse()) {
+    let dy = this.env.tp.gather(dStream, this.dyFull);
+    for (const [i, { module, bucket }] of [...this.layers.entries()].reverse()) {
       hooks.opening(bucket);
-      module.backward(microBatch, dStream);
+      dy = module.backward(microBatch, dStream, dy, i > 0 || this.embedding !== null);
       hooks.done(bucket, last);
     }
     if (this.embedding !== null) {
-      this.embedding.module.backward(microBatch, dStream);
+      this.embedding.module.backward(microBatch, dy);
       hooks.done(this.embedding.bucket, last);
     }
   }

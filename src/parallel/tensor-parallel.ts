@@ -9,6 +9,8 @@ export interface Pending {
 
 /** Enough events that a collective in flight never shares one with the next. */
 const EVENTS = 8;
+/** Columns that the fused norms take: MB_COMM_OP of abi.h. */
+const WIDEST_ROW = 8192;
 
 /**
  * The collectives of tensor-parallel layers (Megatron's f and g operators), on a stream of their own so that they can
@@ -64,14 +66,39 @@ export class TensorParallel {
     return this.start(partial, (group) => group.allReduce(partial, 'sum', STREAM.tensor));
   }
 
+  /**
+   * Whether the ranks share the memory of both and can fuse the norm between two products with its collectives: a norm's
+   * rows go from rank to rank once, without a buffer or a kernel between.
+   */
+  fuses(partial: Tensor, full: Tensor): boolean {
+    const rowBytes = full.bytes / (full.shape[0] ?? 1);
+    const fits = rowBytes % 16 === 0 && (full.shape.at(-1) ?? 0) <= WIDEST_ROW;
+    return this.sequenceParallel && fits && (this.group?.shares(partial) ?? false) && this.group?.shares(full) === true;
+  }
+
+  /** {@link CommGroup.addNormGather}, where {@link fuses} says so. */
+  addNormGather(...args: Parameters<CommGroup['addNormGather']>): void {
+    this.live.group.addNormGather(...args);
+  }
+
+  /** {@link CommGroup.normBackwardGather} beside what the compute stream does next; the result is `result`. */
+  startNormBackwardGather(
+    result: Tensor,
+    tensors: Parameters<CommGroup['normBackwardGather']>[0],
+    accumulate: { dx: boolean; dw: boolean },
+  ): Pending {
+    return this.start(result, (group) => {
+      group.normBackwardGather(tensors, accumulate, STREAM.tensor);
+    });
+  }
+
   /** In-place reduction on the compute stream, for small tensors. */
   allReduce(x: Tensor, reduce: 'sum' | 'max'): void {
     this.group?.allReduce(x, reduce);
   }
 
   private start(result: Tensor, issue: (group: CommGroup) => void): Pending {
-    const { group, device } = this;
-    if (group === null || device === null) throw new Error('tensor parallelism was only planned');
+    const { group, device } = this.live;
     const [ready, done] = [this.event(), this.event()];
     device.record(ready, STREAM.compute);
     device.wait(STREAM.tensor, ready);
@@ -83,6 +110,12 @@ export class TensorParallel {
         return result;
       },
     };
+  }
+
+  private get live(): { group: CommGroup; device: Device } {
+    const { group, device } = this;
+    if (group === null || device === null) throw new Error('tensor parallelism was only planned');
+    return { group, device };
   }
 
   private event(): number {

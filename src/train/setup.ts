@@ -77,6 +77,7 @@ export async function provideDistributedModel(
   const stage = buildStage({ cfg, place, deviceKind: device.kind, trainable, live: { device, tp } });
   refuseIfTooLarge(stage.plan, device);
   stage.plan.commit(device);
+  if (cfg.dist.peer_memory) for (const group of [tp, dpCp]) group.share(stage.plan);
   stage.env.prepare();
   await initializeWeights(cfg, stage, device, checkpoint);
   return new DistributedModel(stage, { tp, pp });

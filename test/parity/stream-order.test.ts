@@ -22,6 +22,8 @@ const LAYOUTS: Layout[] = [
   { tp: 2, pp: 1, dp: 1 },
   { tp: 2, pp: 1, dp: 1, set: ['model.sequence_parallel=false'] },
   { tp: 2, pp: 1, dp: 1, set: ['model.recompute_granularity="full"'] },
+  { tp: 1, pp: 1, dp: 1, set: ['model.recompute_granularity="selective"'] },
+  { tp: 2, pp: 1, dp: 1, set: ['dist.peer_memory=false'] },
   { tp: 1, pp: 4, dp: 1 },
   { tp: 1, pp: 2, dp: 1, set: ['model.virtual_pipeline_model_parallel_size=2'] },
   { tp: 1, pp: 1, dp: 2 },

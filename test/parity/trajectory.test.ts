@@ -48,6 +48,7 @@ const MORE: Layout[] = [
     set: ['ddp.data_parallel_sharding_strategy=no_shard', 'optimizer.use_distributed_optimizer=false'],
   },
   { tp: 1, pp: 1, dp: 2, set: ['ddp.data_parallel_sharding_strategy=optim_grads'] },
+  { tp: 2, pp: 1, dp: 2, set: ['dist.peer_memory=false'] },
   { tp: 1, pp: 1, dp: 1, set: ['model.recompute_granularity=selective'] },
   { tp: 2, pp: 2, dp: 1, set: ['model.recompute_granularity=full'] },
 ];
@@ -57,7 +58,7 @@ const full = process.env['MBRIDGE_TEST_FULL'] === '1';
 /** tp must divide the heads; in CI the other fixtures run on the layouts that differ for them. */
 function layoutsOf(name: FixtureName): Layout[] {
   const { numKvHeads } = loadFixture(name).shape;
-  const ci = name === 'qwen3-tied' ? [...BASE, ...MORE.slice(-5)] : [0, 1, 5, 8, 10].map((i) => BASE[i]!);
+  const ci = name === 'qwen3-tied' ? [...BASE, ...MORE.slice(-6)] : [0, 1, 5, 8, 10].map((i) => BASE[i]!);
   return (full ? [...BASE, ...MORE] : ci).filter(({ tp }) => numKvHeads % tp === 0);
 }
 

@@ -37,6 +37,11 @@ const WRITTEN = [
   [0, 1, 2, 4],
   [0],
 ];
+/** The same of the ops that a communicator runs. */
+const COMM_WRITTEN = [
+  [3, 4, 5, 6],
+  [4, 5, 6, 7],
+];
 const STREAMS = 5;
 
 /** What happened before what: a vector clock a stream. `blind` ignores events, to show what they order. */
@@ -104,20 +109,16 @@ function watched(binding, orders) {
   const tensor = (i) => ({ arena: args[4 * i], start: args[4 * i + 1], end: args[4 * i + 1] + args[4 * i + 2] });
   const each = (act) => orders.forEach(act);
   const run = (stream, label, reads, writes) => each((order) => order.run(stream, label, reads, writes));
+  const runOp = (stream, label, count, written) => {
+    const all = Array.from({ length: count }, (_unused, i) => i).filter((i) => args[4 * i] >= 0);
+    const places = (wanted) => all.filter((i) => written.includes(i) === wanted).map(tensor);
+    run(stream, label, places(false), places(true));
+  };
   const calls = {
     record: (_, stream, event) => each((order) => order.record(stream, event)),
     wait: (_, stream, event) => each((order) => order.wait(stream, event)),
-    run: (_, stream, op, count) => {
-      const all = Array.from({ length: count }, (_unused, i) => i).filter((i) => args[4 * i] >= 0);
-      const written = (i) => WRITTEN[op].includes(i);
-      const places = (wanted) => all.filter(wanted).map(tensor);
-      run(
-        stream,
-        `op ${op}`,
-        places((i) => !written(i)),
-        places(written),
-      );
-    },
+    run: (_, stream, op, count) => runOp(stream, `op ${op}`, count, WRITTEN[op]),
+    commRun: (_, stream, op, count) => runOp(stream, `communicator op ${op}`, count, COMM_WRITTEN[op]),
     write: (_, stream) => run(stream, 'write', [], [tensor(0)]),
     read: (_, stream) => {
       run(stream, 'read', [tensor(0)], []);

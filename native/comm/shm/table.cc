@@ -76,7 +76,18 @@ int check(mb_comm* comm) {
 
 const mb_comm_table* mb_shm_comm_table() {
   using namespace mb::shm;
-  static constexpr mb_comm_table kTable = {make_group_id, create,    destroy, abort,   all_reduce, reduce_scatter,
-                                           all_gather,    broadcast, p2p,     barrier, check};
+  static constexpr mb_comm_table kTable = {.make_id = make_group_id,
+                                           .create = create,
+                                           .destroy = destroy,
+                                           .abort = abort,
+                                           .all_reduce = all_reduce,
+                                           .reduce_scatter = reduce_scatter,
+                                           .all_gather = all_gather,
+                                           .broadcast = broadcast,
+                                           .p2p = p2p,
+                                           .barrier = barrier,
+                                           .check = check,
+                                           .share = nullptr,
+                                           .ops = {}};
   return &kTable;
 }

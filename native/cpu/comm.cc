@@ -1,0 +1,64 @@
+// The communicator table of the CPU backend: collectives over shared memory, and the ops that a GPU fuses with them,
+// here one after the other.
+#include "comm/shm/shm.h"
+#include "core/error.h"
+#include "cpu/device.h"
+
+namespace mb {
+namespace {
+
+// A collective and the op beside it share the device's thread, so one buffer serves all calls of it.
+float* sums(int64_t count) {
+  thread_local std::vector<float> memory;
+  if (static_cast<int64_t>(memory.size()) < count) memory.resize(static_cast<size_t>(count));
+  return memory.data();
+}
+
+mb_buf view(void* ptr, int64_t count) { return {ptr, count * static_cast<int64_t>(sizeof(float)), MB_F32, 0}; }
+
+// Every member makes the same calls, so what one accepts all accept.
+int share(mb_comm*, const mb_buf*, int64_t, int* shared) {
+  *shared = 1;
+  return MB_OK;
+}
+
+// This rank's rows of the members' sum of tensor 0.
+int reduce_rows(mb_comm* comm, int stream, OpArgs& args, const mb_buf* t, mb_buf* sum, int64_t* count) {
+  *count = args.size(0, "rows", 0) * args.size(1, "cols");
+  args.f32(0, "partial", *count);
+  if (!args.ok()) return args.status();
+  *sum = view(sums(*count), *count);
+  return mb_shm_comm_table()->reduce_scatter(comm, stream, &t[0], sum, *count, MB_SUM);
+}
+
+int reduce_norm_gather(mb_comm* comm, mb_device* device, int stream, const mb_buf* t, int nt, const double* s, int ns) {
+  OpArgs args("reduce_norm_gather", t, nt, 7, s, ns, 3);
+  mb_buf delta;
+  int64_t count;
+  if (const int status = reduce_rows(comm, stream, args, t, &delta, &count)) return status;
+  const mb_buf tensors[] = {t[1], delta, t[2], t[3], t[4], t[6]};
+  if (const int status = op_add_rmsnorm_fwd(device, stream, tensors, 6, s, ns)) return status;
+  return mb_shm_comm_table()->all_gather(comm, stream, &t[4], &t[5], count);
+}
+
+int norm_bwd_gather(mb_comm* comm, mb_device* device, int stream, const mb_buf* t, int nt, const double* s, int ns) {
+  OpArgs args("norm_bwd_gather", t, nt, 8, s, ns, 4);
+  mb_buf dy;
+  int64_t count;
+  if (const int status = reduce_rows(comm, stream, args, t, &dy, &count)) return status;
+  const mb_buf tensors[] = {dy, t[1], t[2], t[3], t[4], t[5], t[6]};
+  if (const int status = op_rmsnorm_bwd(device, stream, tensors, 7, s, ns)) return status;
+  return t[7].ptr == nullptr ? MB_OK : mb_shm_comm_table()->all_gather(comm, stream, &t[4], &t[7], count);
+}
+
+}  // namespace
+
+mb_comm_table comm_table() {
+  mb_comm_table table = *mb_shm_comm_table();
+  table.share = share;
+  table.ops[MB_COMM_OP_REDUCE_NORM_GATHER] = reduce_norm_gather;
+  table.ops[MB_COMM_OP_NORM_BWD_GATHER] = norm_bwd_gather;
+  return table;
+}
+
+}  // namespace mb

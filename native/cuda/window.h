@@ -1,0 +1,63 @@
+// Arenas that the members of a communicator have opened to each other, and the collectives that go through them: a GPU
+// reads and writes its peers' memory itself, over NVLink, instead of handing both ends to NCCL.
+#pragma once
+#include <cuda_runtime_api.h>
+#include <stdint.h>
+
+#include <atomic>
+#include <memory>
+
+#include "device.h"
+#include "kernels/peer.h"
+
+namespace mbcuda {
+
+struct Comm;
+
+// One arena of each member. Closed when it is destroyed.
+class Window {
+ public:
+  // Collective. *out stays null where some member's memory cannot be reached: another host, no peer access, arenas
+  // that differ.
+  static int Open(Comm& comm, const mb_buf& arena, int64_t layout, std::unique_ptr<Window>* out);
+  ~Window();
+  Window(const Window&) = delete;
+  Window& operator=(const Window&) = delete;
+
+  const void* base() const { return base_; }
+  bool Holds(const void* ptr, int64_t bytes) const;
+  // For the next op on a stream.
+  mbk::Peers Next(int stream);
+  // Kernels stop waiting for members that are gone. Any thread.
+  void Abort();
+
+ private:
+  Window() = default;
+
+  int rank_ = 0, size_ = 0;
+  char* base_ = nullptr;
+  int64_t bytes_ = 0;
+  char* bases_[mbk::kMostPeers] = {};      // where the members' arenas lie here
+  uint32_t* flags_[mbk::kMostPeers] = {};  // kStreams * kPeerFlags words each
+  int* aborted_ = nullptr;                 // pinned
+  std::atomic<bool> gave_up_{false};
+  uint32_t sequence_[kStreams] = {};
+};
+
+// The window that serves a collective over `pieces` of `bytes` from `read` on in every member, with results at `write`
+// here, or null: then it goes through NCCL. All members decide alike.
+Window* WindowFor(Comm& comm, const void* read, int64_t bytes, int pieces, const void* write);
+
+// out [count] = sum over members of `in` at this rank's slice, which lies at the same place in every member.
+int WindowReduceScatter(Comm& comm, Window& window, int stream, const mb_buf& in, const mb_buf& out, int64_t count);
+
+// out [size * count]. `in` is this rank's slice of out, or lies at the same place in every member.
+int WindowAllGather(Comm& comm, Window& window, int stream, const mb_buf& in, const mb_buf& out, int64_t bytes);
+
+using PeerKernel = int (*)(cudaStream_t, const mbk::Peers&, const mb_buf* t, int nt, const double* s, int ns);
+
+// A fused op whose first tensor lies in a window.
+int WindowOp(Comm& comm, int stream, const char* name, PeerKernel kernel, const mb_buf* t, int nt, const double* s,
+             int ns);
+
+}  // namespace mbcuda

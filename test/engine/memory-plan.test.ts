@@ -1,0 +1,34 @@
+import { describe, expect, test } from 'vitest';
+import { MemoryPlan, type RegionName } from '../../src/engine/memory-plan.js';
+import type { DType } from '../../src/engine/dtype.js';
+
+type Wish = [RegionName, number[], DType];
+
+function planOf(wishes: readonly Wish[]): MemoryPlan {
+  const plan = new MemoryPlan();
+  for (const [region, shape, dtype] of wishes) plan.tensor(region, shape, dtype);
+  return plan;
+}
+
+const BASE: Wish[] = [
+  ['parameters', [10, 4], 'bf16'],
+  ['workspace', [7], 'f32'],
+];
+
+describe('the layout of a memory plan', () => {
+  test('is the same number for the same tensors', () => {
+    expect(planOf(BASE).layout).toBe(planOf(BASE).layout);
+    expect(planOf(BASE).layout).toBe(planOf([['parameters', [40], 'bf16'], BASE[1]!]).layout);
+  });
+
+  test.each<{ name: string; wishes: Wish[] }>([
+    { name: 'another size', wishes: [['parameters', [10, 5], 'bf16'], BASE[1]!] },
+    { name: 'another region', wishes: [['gradients', [10, 4], 'bf16'], BASE[1]!] },
+    { name: 'another dtype of the same bytes', wishes: [['parameters', [10, 2], 'f32'], BASE[1]!] },
+    { name: 'another order', wishes: [...BASE].reverse() },
+    { name: 'one more', wishes: [...BASE, BASE[1]!] },
+    { name: 'more than 32 bits of bytes', wishes: [['parameters', [10 * 2 ** 32, 4], 'bf16'], BASE[1]!] },
+  ])('differs for $name', ({ wishes }) => {
+    expect(planOf(wishes).layout).not.toBe(planOf(BASE).layout);
+  });
+});
