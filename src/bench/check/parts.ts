@@ -21,6 +21,7 @@ const MICRO_2 = 'train.micro_batch_size=2';
 const SELECTIVE = 'model.recompute_granularity=selective';
 const VPP_2 = 'model.virtual_pipeline_model_parallel_size=2';
 const OPTIM_GRADS = 'ddp.data_parallel_sharding_strategy=optim_grads';
+const NCCL_ALONE = 'dist.peer_memory=false';
 
 /** Every fixture runs on these. */
 const LAYOUTS: readonly CheckLayout[] = [
@@ -36,6 +37,9 @@ const MORE_LAYOUTS: readonly CheckLayout[] = [
   { ...ONE, set: [MICRO_2] },
   { ...ONE, set: [SELECTIVE] },
   { tp: 2, pp: 1, dp: 1, set: ['model.sequence_parallel=false'] },
+  { tp: 2, pp: 1, dp: 1, set: ['model.recompute_granularity=full'] },
+  { tp: 2, pp: 1, dp: 1, set: [NCCL_ALONE] },
+  { tp: 1, pp: 1, dp: 2, set: [NCCL_ALONE] },
   { tp: 1, pp: 2, dp: 1, set: [VPP_2] },
   { tp: 1, pp: 1, dp: 2, set: [OPTIM_GRADS] },
   { tp: 4, pp: 1, dp: 1 },
