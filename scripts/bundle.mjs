@@ -53,7 +53,8 @@ const KEPT_PATHS = {
   // We import its ES modules; the same in CommonJS and in TypeScript is two thirds of the package.
   zod: (path) => !path.endsWith('.cjs') && !path.startsWith('src/'),
 };
-const NATIVE = ['mbridge.node', 'mbridge_native_tests', 'libmbridge_cuda.so'];
+const NATIVE_CUDA = ['libmbridge_cuda.so', 'mbridge_peer_tests'];
+const NATIVE = ['mbridge.node', 'mbridge_native_tests', ...NATIVE_CUDA];
 
 const START = [
   '#!/bin/sh',
@@ -124,10 +125,8 @@ function copyDependencies(stage) {
 function copyNative(stage, cuda) {
   for (const name of NATIVE) {
     const from = join(root, 'native', 'build', name);
-    if (name === 'libmbridge_cuda.so' && (!cuda || !existsSync(from))) {
-      console.error(
-        cuda ? 'libmbridge_cuda.so is not built: the bundle runs on the CPU only' : 'without libmbridge_cuda.so',
-      );
+    if (NATIVE_CUDA.includes(name) && (!cuda || !existsSync(from))) {
+      console.error(cuda ? `${name} is not built: the bundle runs on the CPU only` : `without ${name}`);
       continue;
     }
     if (!existsSync(from)) stop('MB_BUNDLE_BUILD', `${from} is not there`, 'run npm run build');

@@ -24,7 +24,7 @@ usage: OUT=folder scripts/gpu-check.sh BUNDLE.tar.xz PART[@seconds]...
   step-4b-tp2dp2, step-4b-tp2pp2, step-4b-seq1024   tp 2 on 4 GPUs; the last with the seed's quick start
   step-8b      data parallel, optim_grads, 4 micro-batches
   quick-start  mbridge pretrain qwen3-4b --nproc 4 --tp-size 2 --pp-size 2 with configs/qwen3-4b-quick-start.yaml
-  'sh:COMMAND' anything else, with mbridge on the PATH
+  'sh:COMMAND' anything else, with mbridge on the PATH (LIMIT=seconds sets its time limit and that of the steps)
 groups: correct = machine doctor native fixtures bits layouts precision torch failures; speed = gemm attention ops bound comm
 TEXT
   exit 2
@@ -98,7 +98,7 @@ run_part() {
   case $1 in
     machine) nvidia-smi && nvidia-smi topo -m; nproc; free -g | head -2; df -h /dev/shm | tail -1 ;;
     doctor) mbridge doctor && mbridge doctor --json | tee -a "$results" | grep -q '"usable":{"cpu":true,"cuda":true' ;;
-    native) "$tests" --backend "$engine" ;;
+    native) "$tests" --backend "$engine" && "$home/native/build/mbridge_peer_tests" ;;
     native-bench) "$tests" --backend "$engine" --bench ;;
     memcheck | racecheck)
       compute-sanitizer --tool "$1" --error-exitcode 9 "$tests" --backend "$engine" ${ONLY:+--only "$ONLY"} ;;
@@ -132,7 +132,7 @@ limit_of() {
     fixtures | bits | layouts | failures) echo 300 ;;
     native | native-bench | memcheck | racecheck | precision | torch) echo 240 ;;
     quick-start) echo 240 ;;
-    *) echo 150 ;;
+    *) echo "${LIMIT:-150}" ;;
   esac
 }
 

@@ -14,6 +14,12 @@ async function nativeTests(...before: string[]): Promise<void> {
 
 test('every op agrees with float64, and with itself a second time', () => nativeTests());
 
+test('kernels over the memory of a group agree with float64, in groups of 2, 4 and 8 processes', async () => {
+  const { exitCode, all } = await execa(join(TESTS, '../mbridge_peer_tests'), { reject: false, all: true });
+  expect(exitCode, all.slice(-4000)).toBe(0);
+  expect(all.match(/ 0 failed$/gm)).toHaveLength(3);
+});
+
 const sanitizer = (await execa('compute-sanitizer', ['--version'], { reject: false })).exitCode === 0;
 
 test.skipIf(!sanitizer).each(['memcheck', 'racecheck'])('every op is clean under compute-sanitizer %s', (tool) =>

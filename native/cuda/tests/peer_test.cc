@@ -1,0 +1,260 @@
+// The kernels over members' memory against float64, in groups of 2, 4 and 8 processes on as many GPUs as there are.
+#include <errno.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+
+#include <new>
+
+#include "../error.h"
+#include "peer_member.h"
+
+namespace {
+
+using namespace mbpeer;
+
+double Tolerance(int dtype) { return dtype == MB_BF16 ? 1e-2 : 5e-6; }
+
+struct Case {
+  int dtype;
+  int64_t rows, cols;
+};
+
+// The members' partial sums, at all rows; member `m`'s come from seed 10 + m.
+Doubles Total(const Member& m, const Case& c) {
+  Doubles sum(static_cast<size_t>(m.size() * c.rows * c.cols));
+  for (int member = 0; member < m.size(); member++) {
+    const Doubles part = Member::Values(10 + static_cast<uint64_t>(member), m.size() * c.rows * c.cols, c.dtype);
+    for (size_t i = 0; i < sum.size(); i++) sum[i] += part[i];
+  }
+  return sum;
+}
+mb_buf Partial(Member& m, const Case& c) {
+  const int64_t count = m.size() * c.rows * c.cols;
+  const mb_buf buf = m.Take(count, c.dtype);
+  Member::Write(buf, Member::Values(10 + static_cast<uint64_t>(m.rank()), count, c.dtype));
+  return buf;
+}
+// Member `member`'s rows of what all members have.
+Doubles RowsOf(const Doubles& all, const Case& c, int member) {
+  const auto begin = all.begin() + member * c.rows * c.cols;
+  return Doubles(begin, begin + c.rows * c.cols);
+}
+
+void Run(Member& m, int status, const char* what) {
+  m.Is(status == MB_OK, status == MB_OK ? what : mbcuda::LastError());
+  CUDA(cudaStreamSynchronize(m.stream()));
+  m.Meet();
+}
+
+void TestReduce(Member& m, int dtype, int64_t count) {
+  snprintf(m.name, sizeof m.name, "reduce dtype %d, %lld", dtype, static_cast<long long>(count));
+  const Case c = {dtype, 1, count};
+  const mb_buf partial = Partial(m, c);
+  const mb_buf out = m.Take(count, dtype);
+  char* slice = static_cast<char*>(partial.ptr) + m.rank() * out.bytes;
+  const Doubles expected = RowsOf(Total(m, c), c, m.rank());
+  mbk::reduce(m.stream(), m.Next(), slice, out.ptr, count, dtype);
+  Run(m, MB_OK, "launched");
+  m.Close("sum", Member::Read(out), expected, Tolerance(dtype));
+  // In place: over the rank's own slice, which nobody else reads.
+  mbk::reduce(m.stream(), m.Next(), slice, slice, count, dtype);
+  Run(m, MB_OK, "launched");
+  m.Is(Member::Read({slice, out.bytes, dtype, 0}) == Member::Read(out), "in place: the same bits");
+  m.Reset();
+}
+
+void TestForward(Member& m, const Case& c) {
+  snprintf(m.name, sizeof m.name, "reduce_norm_gather dtype %d, [%lld, %lld]", c.dtype, static_cast<long long>(c.rows),
+           static_cast<long long>(c.cols));
+  const int64_t n = c.rows * c.cols;
+  const double eps = 1e-6;
+  const Doubles w = Member::Values(1, c.cols, c.dtype), total = Total(m, c);
+  const auto residual_of = [&](int member) { return Member::Values(100 + static_cast<uint64_t>(member), n, c.dtype); };
+  const mb_buf partial = Partial(m, c), full = m.Take(m.size() * n, c.dtype);
+  const mb_buf weight = m.Take(c.cols, c.dtype), residual = m.Take(n, c.dtype), sum = m.Take(n, c.dtype),
+               y = m.Take(n, c.dtype), rstd = m.Take(c.rows, MB_F32);
+  Member::Write(weight, w);
+  Member::Write(residual, residual_of(m.rank()));
+  const mb_buf tensors[] = {partial, residual, weight, sum, y, full, rstd};
+  const double scalars[] = {static_cast<double>(c.rows), static_cast<double>(c.cols), eps};
+  m.Meet();
+  Run(m, mbk::reduce_norm_gather(m.stream(), m.Next(), tensors, 7, scalars, 3), "launched");
+
+  Doubles all_y, own_sum, own_rstd;
+  for (int member = 0; member < m.size(); member++) {
+    const Doubles part = RowsOf(total, c, member), before = residual_of(member);
+    for (int64_t row = 0; row < c.rows; row++) {
+      Doubles x;
+      double squares = 0;
+      for (int64_t i = row * c.cols; i < (row + 1) * c.cols; i++) {
+        x.push_back(part[static_cast<size_t>(i)] + before[static_cast<size_t>(i)]);
+        squares += x.back() * x.back();
+      }
+      const double r = 1 / sqrt(squares / static_cast<double>(c.cols) + eps);
+      for (size_t i = 0; i < x.size(); i++) all_y.push_back(x[i] * r * w[i]);
+      if (member != m.rank()) continue;
+      own_sum.insert(own_sum.end(), x.begin(), x.end());
+      own_rstd.push_back(r);
+    }
+  }
+  const double tolerance = Tolerance(c.dtype);
+  m.Close("sum", Member::Read(sum), own_sum, tolerance);
+  m.Close("rstd", Member::Read(rstd), own_rstd, tolerance);
+  m.Close("y", Member::Read(y), RowsOf(all_y, c, m.rank()), tolerance);
+  const Doubles gathered = Member::Read(full);
+  m.Close("full", gathered, all_y, tolerance);
+  m.Is(RowsOf(gathered, c, m.rank()) == Member::Read(y), "full holds y to the bit");
+
+  // The sum over the residual, and the same bits again.
+  const mb_buf again[] = {partial, residual, weight, residual, y, full, rstd};
+  m.Meet();
+  Run(m, mbk::reduce_norm_gather(m.stream(), m.Next(), again, 7, scalars, 3), "launched");
+  m.Is(Member::Read(residual) == Member::Read(sum) && Member::Read(full) == gathered, "in place: the same bits");
+  m.Reset();
+}
+
+void TestBackward(Member& m, const Case& c, bool accumulate, bool wants_full, bool wants_dw) {
+  snprintf(m.name, sizeof m.name, "norm_bwd_gather dtype %d, [%lld, %lld], accumulate %d, full %d, dw %d", c.dtype,
+           static_cast<long long>(c.rows), static_cast<long long>(c.cols), accumulate, wants_full, wants_dw);
+  const int64_t n = c.rows * c.cols;
+  const Doubles w = Member::Values(1, c.cols, c.dtype), total = Total(m, c);
+  const auto x_of = [&](int member) { return Member::Values(200 + static_cast<uint64_t>(member), n, c.dtype); };
+  const auto dx_of = [&](int member) { return Member::Values(300 + static_cast<uint64_t>(member), n, c.dtype); };
+  const auto rstd_of = [&](int member) { return Member::Values(400 + static_cast<uint64_t>(member), c.rows, MB_F32); };
+  const Doubles old_dw = Member::Values(2, c.cols, MB_F32);
+  const mb_buf partial = Partial(m, c), full = m.Take(m.size() * n, c.dtype);
+  const mb_buf weight = m.Take(c.cols, c.dtype), x = m.Take(n, c.dtype), dx = m.Take(n, c.dtype),
+               rstd = m.Take(c.rows, MB_F32), dw = m.Take(c.cols, MB_F32),
+               ws = m.Take(MB_REDUCE_PARTS * c.cols, MB_F32);
+  Member::Write(weight, w);
+  Member::Write(x, x_of(m.rank()));
+  Member::Write(rstd, rstd_of(m.rank()));
+  const mb_buf none = {nullptr, 0, MB_F32, 0};
+  const mb_buf tensors[] = {partial, x, weight, rstd, dx, wants_dw ? dw : none, ws, wants_full ? full : none};
+  const double scalars[] = {static_cast<double>(c.rows), static_cast<double>(c.cols), double(accumulate),
+                            double(accumulate)};
+  Doubles first_dx, first_dw;
+  for (int round = 0; round < 2; round++) {
+    if (accumulate) Member::Write(dx, dx_of(m.rank()));
+    if (accumulate) Member::Write(dw, old_dw);
+    m.Meet();
+    Run(m, mbk::norm_bwd_gather(m.stream(), m.Next(), tensors, 8, scalars, 4), "launched");
+    if (round == 1) {
+      m.Is(Member::Read(dx) == first_dx && (!wants_dw || Member::Read(dw) == first_dw), "the same bits again");
+    }
+    first_dx = Member::Read(dx);
+    first_dw = Member::Read(dw);
+  }
+
+  Doubles all_dx, own_dw = accumulate ? old_dw : Doubles(static_cast<size_t>(c.cols));
+  for (int member = 0; member < m.size(); member++) {
+    const Doubles dy = RowsOf(total, c, member), input = x_of(member), old = dx_of(member), r = rstd_of(member);
+    for (int64_t row = 0; row < c.rows; row++) {
+      const size_t base = static_cast<size_t>(row * c.cols);
+      const double scale = r[static_cast<size_t>(row)];
+      double mean = 0;
+      for (size_t i = 0; i < w.size(); i++) mean += dy[base + i] * w[i] * input[base + i] * scale;
+      mean /= static_cast<double>(c.cols);
+      for (size_t i = 0; i < w.size(); i++) {
+        const double normed = input[base + i] * scale;
+        all_dx.push_back((accumulate ? old[base + i] : 0) + scale * (dy[base + i] * w[i] - normed * mean));
+        if (member == m.rank()) own_dw[i] += dy[base + i] * normed;
+      }
+    }
+  }
+  const double tolerance = Tolerance(c.dtype);
+  m.Close("dx", first_dx, RowsOf(all_dx, c, m.rank()), tolerance);
+  if (wants_dw) m.Close("dw", first_dw, own_dw, tolerance);
+  if (wants_full) {
+    const Doubles gathered = Member::Read(full);
+    m.Close("full", gathered, all_dx, tolerance);
+    m.Is(RowsOf(gathered, c, m.rank()) == first_dx, "full holds dx to the bit");
+  }
+  m.Reset();
+}
+
+// Refused without a launch, so no member waits for one.
+void TestRefusals(Member& m) {
+  snprintf(m.name, sizeof m.name, "refusals");
+  const mb_buf any = m.Take(8 * 16 * m.size(), MB_BF16);
+  const mb_buf tensors[] = {any, any, any, any, any, any, any};
+  const double cols9[] = {1, 9, 1e-6}, wide[] = {1, 8200, 1e-6}, fine[] = {1, 16, 1e-6};
+  m.Is(mbk::reduce_norm_gather(m.stream(), m.Next(), tensors, 7, cols9, 3) == MB_ERR_ARGUMENT, "9 columns");
+  m.Is(mbk::reduce_norm_gather(m.stream(), m.Next(), tensors, 7, wide, 3) == MB_ERR_ARGUMENT, "8200 columns");
+  m.Is(mbk::reduce_norm_gather(m.stream(), m.Next(), tensors, 7, fine, 3) == MB_ERR_ARGUMENT, "overlaps");
+  m.Is(mbk::reduce_norm_gather(m.stream(), m.Next(), tensors, 6, fine, 3) == MB_ERR_ARGUMENT, "6 tensors");
+  m.Reset();
+}
+
+// A member that is gone ends nobody's wait; an abort does.
+void TestAbort(Member& m) {
+  snprintf(m.name, sizeof m.name, "abort");
+  if (m.rank() == 0) {
+    mbk::meet(m.stream(), m.Next(), mbk::Phase::kBegin);
+    usleep(20000);
+    m.Is(cudaStreamQuery(m.stream()) == cudaErrorNotReady, "it waits");
+    cudaGetLastError();
+    m.Abort();
+    CUDA(cudaStreamSynchronize(m.stream()));
+    m.Is(true, "it ends");
+  }
+  m.Meet();
+}
+
+void RunMember(Board* board, int rank, int size) {
+  Member m(board, rank, size);
+  for (int dtype : {MB_F32, MB_BF16}) {
+    const int64_t unit = dtype == MB_F32 ? 4 : 8;
+    for (int64_t vectors : {1, 3, 1237, 70001}) TestReduce(m, dtype, vectors * unit);
+    const Case cases[] = {{dtype, 1, unit},      {dtype, 3, 5 * unit}, {dtype, 37, 1024},
+                          {dtype, 70, 2560 + 8}, {dtype, 5, 4096},     {dtype, 2, 8192}};
+    for (const Case& c : cases) {
+      TestForward(m, c);
+      TestBackward(m, c, false, true, true);
+      TestBackward(m, c, true, true, true);
+    }
+    TestBackward(m, cases[2], true, false, true);
+    TestBackward(m, cases[2], false, true, false);
+  }
+  TestRefusals(m);
+  TestAbort(m);
+}
+
+// In children, because a process that has used CUDA cannot fork.
+bool RunGroup(int size) {
+  void* memory = mmap(nullptr, sizeof(Board), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  if (memory == MAP_FAILED) Die("mmap", strerror(errno));
+  Board* board = new (memory) Board();
+  std::vector<pid_t> members;
+  for (int rank = 0; rank < size; rank++) {
+    const pid_t member = fork();
+    if (member < 0) Die("fork", strerror(errno));
+    if (member == 0) {
+      RunMember(board, rank, size);
+      fflush(stderr);
+      _exit(0);
+    }
+    members.push_back(member);
+  }
+  bool ended_well = true;
+  for (size_t i = 0; i < members.size(); i++) {
+    int status = 0;
+    wait(&status);
+    if (WIFEXITED(status) && WEXITSTATUS(status) == 0) continue;
+    if (ended_well) board->failed++;
+    ended_well = false;
+    for (pid_t member : members) kill(member, SIGKILL);  // they would wait for it
+  }
+  printf("groups of %d: %d checks, %d failed\n", size, board->checks.load(), board->failed.load());
+  fflush(stdout);
+  return ended_well && board->failed == 0;
+}
+
+}  // namespace
+
+int main() {
+  bool good = true;
+  for (int size : {2, 4, 8}) good = RunGroup(size) && good;
+  return good ? 0 : 1;
+}
