@@ -60,22 +60,30 @@ int CheckComm(Comm& comm);
 // Ends it from any thread, also while another is inside a call; returns within about a second.
 void AbortComm(const std::shared_ptr<Comm>& comm);
 
-// Makes `call` on the communicator, waits until its work is on the stream, and puts it on watch.
-template <class Call>
-int Issue(Comm& comm, int stream, const char* op, Call call) {
+// Enqueues the work of a collective and puts it on watch. `work` takes the stream and returns a status.
+template <class Work>
+int IssueWatched(Comm& comm, int stream, const char* op, Work work) {
   cudaStream_t s = nullptr;
   MB_TRY(Enter(comm.device, stream, &s));
   if (comm.aborted) return NcclFail(comm, op, nccl::kRemoteError);
   comm.watch.Begin(op);
-  nccl::Result result;
-  {
-    std::lock_guard<std::mutex> lock(comm.library);
-    result = comm.handle ? call(comm.handle, s) : nccl::kRemoteError;
-  }
-  const int status = Settle(comm, op, result, comm.timeout_s);
+  const int status = work(s);
   if (status == MB_OK) return comm.watch.Enqueued(s);
   if (status != MB_ERR_TIMEOUT) comm.watch.Drop();
   return status;
+}
+
+// The same for one of NCCL's: makes `call` on the communicator and waits until its work is on the stream.
+template <class Call>
+int Issue(Comm& comm, int stream, const char* op, Call call) {
+  return IssueWatched(comm, stream, op, [&](cudaStream_t s) {
+    nccl::Result result;
+    {
+      std::lock_guard<std::mutex> lock(comm.library);
+      result = comm.handle ? call(comm.handle, s) : nccl::kRemoteError;
+    }
+    return Settle(comm, op, result, comm.timeout_s);
+  });
 }
 
 }  // namespace mbcuda

@@ -75,17 +75,9 @@ bool OpenHandle(const cudaIpcMemHandle_t& handle, T** out) {
   return opened;
 }
 
-// Issues the work of a collective and puts it on watch, as Issue does for NCCL's.
-template <class Work>
-int IssueOn(Comm& comm, int stream, const char* op, Work work) {
-  cudaStream_t s = nullptr;
-  MB_TRY(Enter(comm.device, stream, &s));
-  if (comm.aborted) return NcclFail(comm, op, nccl::kRemoteError);
-  comm.watch.Begin(op);
-  const int status = work(s);
-  if (status == MB_OK) return comm.watch.Enqueued(s);
-  comm.watch.Drop();
-  return status;
+int Launched() {
+  MB_CUDA(cudaGetLastError());
+  return MB_OK;
 }
 
 }  // namespace
@@ -180,16 +172,15 @@ Window* WindowFor(Comm& comm, const void* read, int64_t bytes, int pieces, const
 }
 
 int WindowReduceScatter(Comm& comm, Window& window, int stream, const mb_buf& in, const mb_buf& out, int64_t count) {
-  return IssueOn(comm, stream, "reduce_scatter", [&](cudaStream_t s) {
+  return IssueWatched(comm, stream, "reduce_scatter", [&](cudaStream_t s) {
     const int64_t bytes = count * (in.dtype == MB_F32 ? 4 : 2);
     mbk::reduce(s, window.Next(stream), static_cast<const char*>(in.ptr) + comm.rank * bytes, out.ptr, count, in.dtype);
-    MB_CUDA(cudaGetLastError());
-    return static_cast<int>(MB_OK);
+    return Launched();
   });
 }
 
 int WindowAllGather(Comm& comm, Window& window, int stream, const mb_buf& in, const mb_buf& out, int64_t bytes) {
-  return IssueOn(comm, stream, "all_gather", [&](cudaStream_t s) {
+  return IssueWatched(comm, stream, "all_gather", [&](cudaStream_t s) {
     const mbk::Peers peers = window.Next(stream);
     char* to = static_cast<char*>(out.ptr);
     const char* from = static_cast<const char*>(in.ptr);
@@ -205,8 +196,7 @@ int WindowAllGather(Comm& comm, Window& window, int stream, const mb_buf& in, co
       MB_CUDA(cudaMemcpyAsync(to + comm.rank * bytes, from, static_cast<size_t>(bytes), cudaMemcpyDeviceToDevice, s));
     }
     mbk::meet(s, peers, mbk::Phase::kEnd);
-    MB_CUDA(cudaGetLastError());
-    return static_cast<int>(MB_OK);
+    return Launched();
   });
 }
 
@@ -217,7 +207,8 @@ int WindowOp(Comm& comm, int stream, const char* name, PeerKernel kernel, const 
     return Fail(MB_ERR_ARGUMENT, "%s: %s: its tensors lie in no arena that the members share", comm.Describe().c_str(),
                 name);
   }
-  return IssueOn(comm, stream, name, [&](cudaStream_t on) { return kernel(on, window->Next(stream), t, nt, s, ns); });
+  return IssueWatched(comm, stream, name,
+                      [&](cudaStream_t on) { return kernel(on, window->Next(stream), t, nt, s, ns); });
 }
 
 }  // namespace mbcuda

@@ -104,6 +104,11 @@ export class CommGroup implements ProcessGroup {
     if (this.device.binding.commShare(this.comm, plan.layout)) this.sharedArenas.add(whole.arena);
   }
 
+  /** Whether the members share the memory of some plan. */
+  get sharesMemory(): boolean {
+    return this.sharedArenas.size > 0;
+  }
+
   /** Whether the members share the memory that the tensor lies in. */
   shares(tensor: Tensor): boolean {
     return this.sharedArenas.has(tensor.arena);

@@ -25,6 +25,13 @@ export async function runWorker(context: WorkerContext): Promise<void> {
     log.info(
       `${data.describe()}; ${cfg.train.train_iters} updates on tp ${layout.tp}, dp ${layout.dp}, pp ${layout.pp}`,
     );
+    const wide = [pgs.tp, pgs.dpCp].filter(({ size }) => size > 1);
+    if (device.kind === 'cuda' && wide.length > 0) {
+      const ways = wide.map(
+        ({ name, sharesMemory }) => `${name} ${sharesMemory ? 'over peer memory' : 'through NCCL'}`,
+      );
+      log.info(`collectives of ${ways.join(', ')}`);
+    }
     const placement = cfg.dist.check_placement ? new PlacementCheck(model, pgs) : null;
     const result = await train({
       cfg,

@@ -2,15 +2,13 @@
 //
 // y = w * cast(x * rstd) as Hugging Face's Qwen3 computes it: the normalised row is rounded to act before the product
 // with the weight, which is rounded again. Backward differentiates that: dw sums dy * cast(x * rstd) over rows.
-#include "common.cuh"
+#include "norm_rows.cuh"
 
 namespace mbk {
 namespace {
 
-// Each thread holds 16 elements of a row in registers, so 512 threads hold the longest row.
-constexpr int kPerThread = 16;
-constexpr int kMaxThreads = 512;
-constexpr int kMaxCols = kPerThread * kMaxThreads;
+constexpr int kPerThread = kNormPerThread;
+constexpr int kMaxThreads = kNormThreads;
 constexpr int kAnyThreads = 256;  // of the kernels for any length and alignment
 
 // One block a row. sum and delta are used only when ADD; sum may be x.
@@ -91,13 +89,9 @@ __global__ void __launch_bounds__(kMaxThreads, sizeof(T) == 2 ? 2 : 1)
                        bool accumulate_dx) {
   constexpr int N = kVec<T>, V = kPerThread / N;
   __shared__ float shared[2][kMaxThreads / 32];
-  __shared__ float columns[kMaxThreads * kPerThread];
-  const int warps = blockDim.x / 32;  // of a row
-  const int slot = threadIdx.y * warps;
   float dw[V][N] = {};
   int turn = 0;
-  // All threads of the block make the same number of turns; a turn's sums go to the half of `shared` that was last read
-  // before the previous turn's barrier.
+  // All threads of the block make the same number of turns.
   for (int64_t first = int64_t(blockIdx.x) * blockDim.y; first < rows; first += int64_t(gridDim.x) * blockDim.y) {
     const int64_t row = first + threadIdx.y;
     const bool active = row < rows;
@@ -127,12 +121,7 @@ __global__ void __launch_bounds__(kMaxThreads, sizeof(T) == 2 ? 2 : 1)
         dw[i][e] = fmaf(g[e], rounded<T>(n[e]), dw[i][e]);
       }
     }
-    dot = lane_sum(dot);
-    if (threadIdx.x % 32 == 0) shared[turn][slot + threadIdx.x / 32] = dot;
-    __syncthreads();
-    float mean = 0;
-    for (int i = 0; i < warps; ++i) mean += shared[turn][slot + i];
-    mean /= float(cols);
+    const float mean = norm_row_sum(dot, shared, turn) / float(cols);
     turn ^= 1;
 #pragma unroll
     for (int i = 0; i < V; ++i) {
@@ -148,20 +137,7 @@ __global__ void __launch_bounds__(kMaxThreads, sizeof(T) == 2 ? 2 : 1)
       store16(dx + base + c, pack<T>(o));
     }
   }
-  if (ws == nullptr) return;
-#pragma unroll
-  for (int i = 0; i < V; ++i) {
-    const int c = (threadIdx.x + i * blockDim.x) * N;
-    if (c >= cols) break;
-#pragma unroll
-    for (int e = 0; e < N; ++e) columns[threadIdx.y * cols + c + e] = dw[i][e];
-  }
-  __syncthreads();
-  for (int c = threadIdx.y * blockDim.x + threadIdx.x; c < cols; c += blockDim.x * blockDim.y) {
-    float sum = 0;
-    for (int y = 0; y < int(blockDim.y); ++y) sum += columns[y * cols + c];
-    ws[int64_t(blockIdx.x) * cols + c] = sum;
-  }
+  if (ws != nullptr) norm_column_sums(dw, cols, ws);
 }
 
 // One row at a time; every thread owns its columns of ws[block].
@@ -192,9 +168,6 @@ __global__ void __launch_bounds__(kAnyThreads)
   }
 }
 
-// Threads that hold a row in registers.
-int row_threads(int64_t cols) { return int(ceil_div(cols, kPerThread * 32)) * 32; }
-
 template <class T, bool ADD>
 void forward(cudaStream_t stream, const void* x, const void* delta, const void* w, void* sum, void* y, float* rstd,
              int64_t rows, int64_t cols, float eps) {
@@ -203,10 +176,10 @@ void forward(cudaStream_t stream, const void* x, const void* delta, const void* 
                                                    static_cast<const T*>(w), static_cast<T*>(sum), static_cast<T*>(y),
                                                    rstd, columns, eps);
   };
-  const bool vector = cols % kVec<T> == 0 && cols <= kMaxCols && aligned16(x) && aligned16(delta) && aligned16(w) &&
+  const bool vector = cols % kVec<T> == 0 && cols <= kNormCols && aligned16(x) && aligned16(delta) && aligned16(w) &&
                       aligned16(sum) && aligned16(y);
   if (vector) {
-    args(rmsnorm_fwd_kernel<T, ADD>, row_threads(cols), int(cols));
+    args(rmsnorm_fwd_kernel<T, ADD>, norm_row_threads(cols), int(cols));
   } else {
     args(rmsnorm_fwd_any_kernel<T, ADD>, kAnyThreads, cols);
   }
@@ -216,8 +189,8 @@ template <class T>
 void backward(cudaStream_t stream, const void* dy, const void* x, const void* w, const float* rstd, void* dx, float* dw,
               float* ws, int64_t rows, int64_t cols, bool accumulate_dx, bool accumulate_dw) {
   const bool vector =
-      cols % kVec<T> == 0 && cols <= kMaxCols && aligned16(dy) && aligned16(x) && aligned16(w) && aligned16(dx);
-  const int threads = vector ? row_threads(cols) : kAnyThreads;
+      cols % kVec<T> == 0 && cols <= kNormCols && aligned16(dy) && aligned16(x) && aligned16(w) && aligned16(dx);
+  const int threads = vector ? norm_row_threads(cols) : kAnyThreads;
   const int together = vector ? kMaxThreads / threads : 1;
   // The grid decides the order of the sum over rows, so it must not depend on the device.
   const int64_t turns = ceil_div(rows, together);

@@ -43,16 +43,18 @@ __device__ __forceinline__ T* at(T* ours, const Peers& peers, int member) {
 template <int P>
 inline constexpr int kTogether = P < 4 ? P : 4;
 
-// Calls `with` with the number of members as a type.
+// Calls `with` with a null pointer to the element type and the number of members as a type.
 template <class With>
-void by_size(int size, With with) {
-  switch (size) {
-    case 2:
-      return with(std::integral_constant<int, 2>());
-    case 4:
-      return with(std::integral_constant<int, 4>());
-    default:
-      return with(std::integral_constant<int, 8>());
+void by_type(int dtype, int size, With with) {
+  const auto by_size = [&](auto* type) {
+    if (size == 2) return with(type, std::integral_constant<int, 2>());
+    if (size == 4) return with(type, std::integral_constant<int, 4>());
+    with(type, std::integral_constant<int, 8>());
+  };
+  if (dtype == MB_F32) {
+    by_size(static_cast<float*>(nullptr));
+  } else {
+    by_size(static_cast<bf16*>(nullptr));
   }
 }
 

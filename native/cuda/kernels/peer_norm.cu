@@ -1,14 +1,13 @@
 // The norm between two tensor-parallel products, fused with the sum over members in front of it and the gathering
 // behind: what norm.cu computes, on rows that come from all members and go to all.
+#include "norm_rows.cuh"
 #include "peer.cuh"
 
 namespace mbk {
 namespace {
 
-// As in norm.cu: each thread holds 16 elements of a row.
-constexpr int kPerThread = 16;
-constexpr int kMaxThreads = 512;
-constexpr int kMaxCols = kPerThread * kMaxThreads;
+constexpr int kPerThread = kNormPerThread;
+constexpr int kMaxThreads = kNormThreads;
 // Alike on every device: blocks of one index meet, and the backward's number decides the order of a sum.
 constexpr int kForwardBlocks = 264;
 constexpr int kBackwardBlocks = 64;  // beside products, which want the other multiprocessors
@@ -49,17 +48,6 @@ template <class T, int P>
 __device__ __forceinline__ void store_everywhere(const Peers& peers, T* ours, uint4 value) {
 #pragma unroll
   for (int p = 0; p < P; ++p) store16(at(ours, peers, p), value);
-}
-
-// Sum over the threads of a row; `turn` alternates, so that one barrier a row is enough.
-__device__ __forceinline__ float row_sum(float v, float (*shared)[kMaxThreads / 32], int turn) {
-  const int warps = blockDim.x / 32, slot = threadIdx.y * warps;
-  v = lane_sum(v);
-  if (threadIdx.x % 32 == 0) shared[turn][slot + threadIdx.x / 32] = v;
-  __syncthreads();
-  float total = 0;
-  for (int i = 0; i < warps; ++i) total += shared[turn][slot + i];
-  return total;
 }
 
 template <class T>
@@ -109,7 +97,7 @@ __global__ void __launch_bounds__(kMaxThreads, (P == 2 && sizeof(T) == 2 ? 2 : 1
 #pragma unroll
       for (int e = 0; e < N; ++e) squares = fmaf(f[i][e], f[i][e], squares);
     }
-    const float r = 1.0f / sqrtf(row_sum(squares, shared, turn) / float(cols) + eps);
+    const float r = 1.0f / sqrtf(norm_row_sum(squares, shared, turn) / float(cols) + eps);
     turn ^= 1;
     if (active && threadIdx.x == 0) rstd[row] = r;
 #pragma unroll
@@ -135,7 +123,6 @@ __global__ void __launch_bounds__(kMaxThreads, 1)
                            float* ws, int64_t rows, int cols, bool accumulate_dx) {
   constexpr int N = kVec<T>, V = kPerThread / N;
   __shared__ float shared[2][kMaxThreads / 32];
-  __shared__ float columns[kMaxThreads * kPerThread];
   uint4 weight[V];
   load_weight(w, cols, weight);
   float dw[V][N] = {};
@@ -170,7 +157,7 @@ __global__ void __launch_bounds__(kMaxThreads, 1)
         dot = fmaf(g[i][e], n[e], dot);
       }
     }
-    const float mean = row_sum(dot, shared, turn) / float(cols);
+    const float mean = norm_row_sum(dot, shared, turn) / float(cols);
     turn ^= 1;
 #pragma unroll
     for (int i = 0; i < V; ++i) {
@@ -186,27 +173,12 @@ __global__ void __launch_bounds__(kMaxThreads, 1)
       if (full != nullptr) store_everywhere<T, P>(peers, full + wide + c, out);
     }
   }
-  if (ws != nullptr) {
-#pragma unroll
-    for (int i = 0; i < V; ++i) {
-      const int c = (threadIdx.x + i * blockDim.x) * N;
-      if (c >= cols) break;
-#pragma unroll
-      for (int e = 0; e < N; ++e) columns[threadIdx.y * cols + c + e] = dw[i][e];
-    }
-    __syncthreads();
-    for (int c = threadIdx.y * blockDim.x + threadIdx.x; c < cols; c += blockDim.x * blockDim.y) {
-      float total = 0;
-      for (int row = 0; row < int(blockDim.y); ++row) total += columns[row * cols + c];
-      ws[int64_t(blockIdx.x) * cols + c] = total;
-    }
-  }
+  if (ws != nullptr) norm_column_sums(dw, cols, ws);
   meet_block(peers, Phase::kEnd);
 }
 
-// Threads of a row and rows of a block.
 dim3 row_block(int64_t cols) {
-  const int threads = int(ceil_div(cols, kPerThread * 32)) * 32;
+  const int threads = norm_row_threads(cols);
   return dim3(threads, kMaxThreads / threads);
 }
 
@@ -218,8 +190,8 @@ int blocks_for(int64_t rows, dim3 block, int most) {
 // What both fused ops ask of their sizes.
 void check_cols(Args& a, int64_t cols, int dtype) {
   const int64_t unit = 16 / dtype_bytes(dtype);
-  if (a.status == MB_OK && (cols % unit != 0 || cols > kMaxCols)) {
-    a.fail("cols is %lld, expected a multiple of %lld up to %d", (long long)cols, (long long)unit, kMaxCols);
+  if (a.status == MB_OK && (cols % unit != 0 || cols > kNormCols)) {
+    a.fail("cols is %lld, expected a multiple of %lld up to %d", (long long)cols, (long long)unit, kNormCols);
   }
 }
 
@@ -249,19 +221,11 @@ int reduce_norm_gather(cudaStream_t stream, const Peers& peers, const mb_buf* t,
   if (a.status != MB_OK || rows == 0) return a.status;
   const dim3 block = row_block(cols);
   const int blocks = blocks_for(rows, block, kForwardBlocks);
-  by_size(peers.size, [&](auto size) {
-    constexpr int P = decltype(size)::value;
-    const auto launch = [&](auto kernel, auto* type) {
-      using T = std::remove_pointer_t<decltype(type)>;
-      kernel<<<blocks, block, 0, stream>>>(peers, static_cast<const T*>(partial), static_cast<const T*>(residual),
-                                           static_cast<const T*>(w), static_cast<T*>(sum), static_cast<T*>(y),
-                                           static_cast<T*>(full), rstd, rows, int(cols), eps);
-    };
-    if (dtype == MB_F32) {
-      launch(reduce_norm_gather_kernel<float, P>, static_cast<float*>(nullptr));
-    } else {
-      launch(reduce_norm_gather_kernel<bf16, P>, static_cast<bf16*>(nullptr));
-    }
+  by_type(dtype, peers.size, [&](auto* type, auto members) {
+    using T = std::remove_pointer_t<decltype(type)>;
+    reduce_norm_gather_kernel<T, decltype(members)::value><<<blocks, block, 0, stream>>>(
+        peers, static_cast<const T*>(partial), static_cast<const T*>(residual), static_cast<const T*>(w),
+        static_cast<T*>(sum), static_cast<T*>(y), static_cast<T*>(full), rstd, rows, int(cols), eps);
   });
   return launched("reduce_norm_gather");
 }
@@ -291,19 +255,11 @@ int norm_bwd_gather(cudaStream_t stream, const Peers& peers, const mb_buf* t, in
   const dim3 block = row_block(cols);
   // The grid decides the order of the sum over rows.
   const int parts = blocks_for(rows, block, kBackwardBlocks);
-  by_size(peers.size, [&](auto size) {
-    constexpr int P = decltype(size)::value;
-    const auto launch = [&](auto kernel, auto* type) {
-      using T = std::remove_pointer_t<decltype(type)>;
-      kernel<<<parts, block, 0, stream>>>(peers, static_cast<const T*>(partial), static_cast<const T*>(x),
-                                          static_cast<const T*>(w), rstd, static_cast<T*>(dx), static_cast<T*>(full),
-                                          wants_dw ? ws : nullptr, rows, int(cols), accumulate_dx);
-    };
-    if (dtype == MB_F32) {
-      launch(norm_bwd_gather_kernel<float, P>, static_cast<float*>(nullptr));
-    } else {
-      launch(norm_bwd_gather_kernel<bf16, P>, static_cast<bf16*>(nullptr));
-    }
+  by_type(dtype, peers.size, [&](auto* type, auto members) {
+    using T = std::remove_pointer_t<decltype(type)>;
+    norm_bwd_gather_kernel<T, decltype(members)::value><<<parts, block, 0, stream>>>(
+        peers, static_cast<const T*>(partial), static_cast<const T*>(x), static_cast<const T*>(w), rstd,
+        static_cast<T*>(dx), static_cast<T*>(full), wants_dw ? ws : nullptr, rows, int(cols), accumulate_dx);
   });
   if (wants_dw) reduce_parts(stream, ws, parts, cols, cols, dw, nullptr, accumulate_dw);
   return launched("norm_bwd_gather");

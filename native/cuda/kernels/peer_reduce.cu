@@ -54,18 +54,10 @@ __global__ void __launch_bounds__(kMaxThreads, 1) reduce_kernel(Peers peers, con
 void meet(cudaStream_t stream, const Peers& peers, Phase phase) { meet_kernel<<<1, 32, 0, stream>>>(peers, phase); }
 
 void reduce(cudaStream_t stream, const Peers& peers, const void* in, void* out, int64_t count, int dtype) {
-  by_size(peers.size, [&](auto size) {
-    constexpr int P = decltype(size)::value;
-    const auto launch = [&](auto kernel, auto* type) {
-      using T = std::remove_pointer_t<decltype(type)>;
-      kernel<<<kReduceBlocks, kMaxThreads, 0, stream>>>(peers, static_cast<const T*>(in), static_cast<T*>(out),
-                                                        count / kVec<T>);
-    };
-    if (dtype == MB_F32) {
-      launch(reduce_kernel<float, P>, static_cast<float*>(nullptr));
-    } else {
-      launch(reduce_kernel<bf16, P>, static_cast<bf16*>(nullptr));
-    }
+  by_type(dtype, peers.size, [&](auto* type, auto members) {
+    using T = std::remove_pointer_t<decltype(type)>;
+    reduce_kernel<T, decltype(members)::value><<<kReduceBlocks, kMaxThreads, 0, stream>>>(
+        peers, static_cast<const T*>(in), static_cast<T*>(out), count / kVec<T>);
   });
 }
 
