@@ -1,6 +1,7 @@
 // The kernels over members' memory against float64, in groups of 2, 4 and 8 processes on as many GPUs as there are.
 #include <errno.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
 
@@ -253,8 +254,15 @@ bool RunGroup(int size) {
 
 }  // namespace
 
-int main() {
+int main(int argc, char** argv) {
+  std::vector<int> sizes = {2, 4, 8};
+  if (argc > 1) sizes.clear();
+  for (int i = 1; i < argc; i++) {
+    sizes.push_back(atoi(argv[i]));
+    const int size = sizes.back();
+    if (size != 2 && size != 4 && size != 8) Die(argv[i], "a group has 2, 4 or 8 members");
+  }
   bool good = true;
-  for (int size : {2, 4, 8}) good = RunGroup(size) && good;
+  for (int size : sizes) good = RunGroup(size) && good;
   return good ? 0 : 1;
 }
