@@ -16,7 +16,7 @@ float* sums(int64_t count) {
 
 mb_buf view(void* ptr, int64_t count) { return {ptr, count * static_cast<int64_t>(sizeof(float)), MB_F32, 0}; }
 
-// Every member makes the same calls, so what one accepts all accept.
+// What is below moves everything through the communicator, whatever the arenas are.
 int share(mb_comm*, const mb_buf*, int64_t, int* shared) {
   *shared = 1;
   return MB_OK;

@@ -167,6 +167,9 @@ void Release(mb_device* device, void* memory, int kind) {
   if (kind == MB_MEM_HOST_PINNED) {
     cudaFreeHost(memory);
   } else {
+    // cudaFree would wait too, but could not be aborted. Members that still have the memory open read it no more: their
+    // last op on it ended together with ours.
+    if (Synchronize(device) != MB_OK) return;
     device->waiter.CloseWindows(memory);
     cudaFree(memory);
   }

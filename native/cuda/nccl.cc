@@ -301,11 +301,11 @@ int Share(mb_comm* handle, const mb_buf* arena, int64_t layout, int* shared) {
 }
 
 int ReduceNormGather(mb_comm* handle, mb_device*, int stream, const mb_buf* t, int nt, const double* s, int ns) {
-  return WindowOp(*handle->shared, stream, "reduce_norm_gather", mbk::reduce_norm_gather, t, nt, s, ns);
+  return WindowOp(*handle->shared, stream, "reduce_norm_gather", mbk::reduce_norm_gather, 5, t, nt, s, ns);
 }
 
 int NormBwdGather(mb_comm* handle, mb_device*, int stream, const mb_buf* t, int nt, const double* s, int ns) {
-  return WindowOp(*handle->shared, stream, "norm_bwd_gather", mbk::norm_bwd_gather, t, nt, s, ns);
+  return WindowOp(*handle->shared, stream, "norm_bwd_gather", mbk::norm_bwd_gather, 7, t, nt, s, ns);
 }
 
 int Check(mb_comm* handle) { return CheckComm(*handle->shared); }

@@ -128,6 +128,7 @@ int CheckComm(Comm& comm) {
 
 void AbortComm(const std::shared_ptr<Comm>& comm) {
   if (comm->aborted.exchange(true) || comm->size == 1) return;
+  comm->device->waiter.Distrust();
   comm->StopWaiting();
   // In a thread of its own: ending one communicator waits for its kernels, and those may stand in a stream behind the
   // hung kernel of another, which the caller can only abort once this returns.

@@ -39,7 +39,7 @@ template <class Query>
 int Waiter::Poll(const char* what, Query query) {
   for (int rounds = 1;; rounds++) {
     const cudaError_t state = query();
-    if (state == cudaSuccess) return MB_OK;
+    if (state == cudaSuccess) return distrusted_ ? CheckComms() : MB_OK;
     if (state != cudaErrorNotReady) {
       gave_up_ = true;
       return CudaFail(state, what);

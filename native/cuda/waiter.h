@@ -17,6 +17,10 @@ class Waiter {
   // From now on the failure of this communicator ends every wait.
   void Watch(const std::shared_ptr<Comm>& comm);
 
+  // A communicator was aborted. Kernels that waited for its members end, so from now on a wait that succeeds says
+  // nothing about results: every wait fails while such a communicator is there.
+  void Distrust() { distrusted_ = true; }
+
   // This memory is about to be given back: no communicator's window may hold it.
   void CloseWindows(const void* arena);
 
@@ -37,7 +41,7 @@ class Waiter {
 
   std::mutex mutex_;
   std::vector<std::weak_ptr<Comm>> comms_;
-  std::atomic<bool> gave_up_{false};
+  std::atomic<bool> gave_up_{false}, distrusted_{false};
 };
 
 }  // namespace mbcuda

@@ -83,60 +83,63 @@ int Launched() {
 }  // namespace
 
 int Window::Open(Comm& comm, const mb_buf& arena, int64_t layout, std::unique_ptr<Window>* out) {
+  if (comm.size != 2 && comm.size != 4 && comm.size != 8) return MB_OK;  // the kernels know no others
   MB_CUDA(cudaSetDevice(comm.device->index));
-  const int size = comm.size, rank = comm.rank;
-  std::unique_ptr<Window> window(new Window);
-  window->rank_ = rank;
-  window->size_ = size;
-  window->base_ = static_cast<char*>(arena.ptr);
-  window->bytes_ = arena.bytes;
+  std::unique_ptr<Window> window(new Window(comm, arena));
+  bool usable = false;
+  const int status = window->Connect(comm, layout, &usable);
+  if (status != MB_OK) window->Abort();  // an exchange may hang on the device, and so would giving memory back
+  if (status == MB_OK && usable) *out = std::move(window);
+  return status;
+}
+
+Window::Window(const Comm& comm, const mb_buf& arena)
+    : rank_(comm.rank), size_(comm.size), base_(static_cast<char*>(arena.ptr)), bytes_(arena.bytes) {
+  bases_[rank_] = base_;
+}
+
+int Window::Connect(Comm& comm, int64_t layout, bool* usable) {
+  // All of an IPC handle's allocation is opened to the members: the flags get one of their own.
+  void* memory = nullptr;
+  MB_CUDA(cudaMalloc(&memory, kFlagBytes));
+  flags_[rank_] = static_cast<uint32_t*>(memory);
+  MB_CUDA(cudaMemset(memory, 0, kFlagBytes));
+  MB_CUDA(cudaHostAlloc(&memory, sizeof(int), cudaHostAllocPortable));
+  aborted_ = static_cast<int*>(memory);
+  *aborted_ = 0;
+  MB_CUDA(cudaDeviceSynchronize());
   Card mine = {};
-  mine.bytes = arena.bytes;
+  mine.bytes = bytes_;
   mine.layout = layout;
   ReadHost(mine.host);
-  const bool fits = size == 2 || size == 4 || size == 8;
-  if (fits) {
-    // All of an IPC handle's allocation is opened to the members: the flags get one of their own.
-    void* memory = nullptr;
-    MB_CUDA(cudaMalloc(&memory, kFlagBytes));
-    window->flags_[rank] = static_cast<uint32_t*>(memory);
-    MB_CUDA(cudaMemset(memory, 0, kFlagBytes));
-    MB_CUDA(cudaHostAlloc(&memory, sizeof(int), cudaHostAllocPortable));
-    window->aborted_ = static_cast<int*>(memory);
-    *window->aborted_ = 0;
-    MB_CUDA(cudaDeviceSynchronize());
-    mine.usable = cudaIpcGetMemHandle(&mine.arena, arena.ptr) == cudaSuccess &&
-                  cudaIpcGetMemHandle(&mine.flags, window->flags_[rank]) == cudaSuccess;
-    cudaGetLastError();
-  }
-  std::vector<Card> cards(static_cast<size_t>(size));
+  mine.usable = mine.host[0] && cudaIpcGetMemHandle(&mine.arena, base_) == cudaSuccess &&
+                cudaIpcGetMemHandle(&mine.flags, flags_[rank_]) == cudaSuccess;
+  cudaGetLastError();
+  std::vector<Card> cards(static_cast<size_t>(size_));
   MB_TRY(Exchange(comm, &mine, cards.data(), sizeof mine));
-  bool usable = fits;
+  bool opened = true;
   for (const Card& card : cards) {
-    usable = usable && card.usable && card.bytes == mine.bytes && card.layout == mine.layout && mine.host[0] &&
+    opened = opened && card.usable && card.bytes == mine.bytes && card.layout == mine.layout &&
              memcmp(card.host, mine.host, sizeof mine.host) == 0;
   }
-  window->bases_[fits ? rank : 0] = window->base_;
-  for (int member = 0; usable && member < size; member++) {
-    if (member == rank) continue;
+  for (int member = 0; opened && member < size_; member++) {
+    if (member == rank_) continue;
     const Card& card = cards[static_cast<size_t>(member)];
-    usable = OpenHandle(card.arena, &window->bases_[member]) && OpenHandle(card.flags, &window->flags_[member]);
+    opened = OpenHandle(card.arena, &bases_[member]) && OpenHandle(card.flags, &flags_[member]);
   }
-  bool all = false;
-  MB_TRY(Agree(comm, usable, &all));
-  if (all) *out = std::move(window);
-  return MB_OK;
+  return Agree(comm, opened, usable);
 }
 
 Window::~Window() {
   if (gave_up_) return;  // kernels may still read all of it
-  for (int member = 0; member < size_ && member < mbk::kMostPeers; member++) {
+  for (int member = 0; member < size_; member++) {
     if (member == rank_) continue;
     if (bases_[member]) cudaIpcCloseMemHandle(bases_[member]);
     if (flags_[member]) cudaIpcCloseMemHandle(flags_[member]);
   }
-  if (rank_ < mbk::kMostPeers && flags_[rank_]) cudaFree(flags_[rank_]);
+  if (flags_[rank_]) cudaFree(flags_[rank_]);
   if (aborted_) cudaFreeHost(aborted_);
+  cudaGetLastError();  // a failure to close is no error for the next launch to find
 }
 
 bool Window::Holds(const void* ptr, int64_t bytes) const {
@@ -200,12 +203,13 @@ int WindowAllGather(Comm& comm, Window& window, int stream, const mb_buf& in, co
   });
 }
 
-int WindowOp(Comm& comm, int stream, const char* name, PeerKernel kernel, const mb_buf* t, int nt, const double* s,
-             int ns) {
-  Window* window = nt > 0 && t[0].ptr ? WindowFor(comm, t[0].ptr, t[0].bytes, 1, t[0].ptr) : nullptr;
-  if (!window) {
-    return Fail(MB_ERR_ARGUMENT, "%s: %s: its tensors lie in no arena that the members share", comm.Describe().c_str(),
-                name);
+int WindowOp(Comm& comm, int stream, const char* name, PeerKernel kernel, int full, const mb_buf* t, int nt,
+             const double* s, int ns) {
+  Window* window = nt > full && t[0].ptr ? WindowFor(comm, t[0].ptr, t[0].bytes, 1, t[0].ptr) : nullptr;
+  // What is written into the members' memory must lie in the same window.
+  if (!window || (t[full].ptr && !window->Holds(t[full].ptr, t[full].bytes))) {
+    return Fail(MB_ERR_ARGUMENT, "%s: %s: partial and full lie in no one arena that the members share",
+                comm.Describe().c_str(), name);
   }
   return IssueWatched(comm, stream, name,
                       [&](cudaStream_t on) { return kernel(on, window->Next(stream), t, nt, s, ns); });

@@ -32,11 +32,12 @@ class Window {
   void Abort();
 
  private:
-  Window() = default;
+  Window(const Comm& comm, const mb_buf& arena);
+  int Connect(Comm& comm, int64_t layout, bool* usable);
 
-  int rank_ = 0, size_ = 0;
-  char* base_ = nullptr;
-  int64_t bytes_ = 0;
+  const int rank_, size_;
+  char* const base_;
+  const int64_t bytes_;
   char* bases_[mbk::kMostPeers] = {};      // where the members' arenas lie here
   uint32_t* flags_[mbk::kMostPeers] = {};  // kStreams * kPeerFlags words each
   int* aborted_ = nullptr;                 // pinned
@@ -56,8 +57,8 @@ int WindowAllGather(Comm& comm, Window& window, int stream, const mb_buf& in, co
 
 using PeerKernel = int (*)(cudaStream_t, const mbk::Peers&, const mb_buf* t, int nt, const double* s, int ns);
 
-// A fused op whose first tensor lies in a window.
-int WindowOp(Comm& comm, int stream, const char* name, PeerKernel kernel, const mb_buf* t, int nt, const double* s,
-             int ns);
+// A fused op whose first tensor, and tensor `full` where it is present, lie in a window.
+int WindowOp(Comm& comm, int stream, const char* name, PeerKernel kernel, int full, const mb_buf* t, int nt,
+             const double* s, int ns);
 
 }  // namespace mbcuda

@@ -67,7 +67,7 @@ export function observedBinding(
     },
     commRun: (comm, stream, op, nt, ns) => {
       const name = op === 0 ? 'reduce_norm_gather' : 'norm_bwd_gather';
-      // The partial sums of the others, and as much of the result.
+      // A reduce-scatter of the partial sums, and an all-gather of as much.
       communicate(
         name,
         () => 2 * bytes(0),

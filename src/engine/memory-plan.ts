@@ -55,7 +55,7 @@ export class MemoryPlan {
     return tensor;
   }
 
-  /** A number of 32 bits that two plans have in common where the same tensors lie at the same places. */
+  /** A number of 32 bits that two plans have in common where the same tensors were asked for in the same order. */
   get layout(): number {
     return this.hash;
   }

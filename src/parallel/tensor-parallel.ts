@@ -73,7 +73,8 @@ export class TensorParallel {
   fuses(partial: Tensor, full: Tensor): boolean {
     const rowBytes = full.bytes / (full.shape[0] ?? 1);
     const fits = rowBytes % 16 === 0 && (full.shape.at(-1) ?? 0) <= WIDEST_ROW;
-    return this.sequenceParallel && fits && (this.group?.shares(partial) ?? false) && this.group?.shares(full) === true;
+    const inOneArena = partial.arena === full.arena && this.group?.shares(partial) === true;
+    return this.sequenceParallel && fits && inOneArena;
   }
 
   /** {@link CommGroup.addNormGather}, where {@link fuses} says so. */

@@ -2,7 +2,11 @@
 //
 // A kernel begins when every member's has begun, so that all inputs are there, and ends when every member's has ended,
 // so that nobody still reads or writes what comes next. Blocks meet one by one: block b of a member waits for the
-// blocks b of the others alone, so all members must launch the same grid.
+// blocks b of the others alone, so all members must launch the same grid. A grid may be larger than what is resident at
+// once: blocks start in ascending order, so the lowest one unfinished is resident at every member.
+//
+// After an abort kernels no longer wait, and what they leave is garbage. Hosts see the abort at their next wait or
+// call, and an update at any rank comes after an all-reduce of the gradient's norm through NCCL, which then fails.
 #pragma once
 #include <type_traits>
 

@@ -211,6 +211,8 @@ int reduce_norm_gather(cudaStream_t stream, const Peers& peers, const mb_buf* t,
   void* full = a.tensor16(5, "full", dtype, times(n, peers.size));
   float* rstd = a.f32(6, "rstd", rows);
   a.same_or_distinct(1, "residual", 3, "sum");
+  a.same_or_distinct(1, "residual", 4, "y");
+  a.distinct(3, "sum", 4, "y");
   a.distinct(0, "partial", 3, "sum");
   a.distinct(0, "partial", 4, "y");
   a.distinct(0, "partial", 5, "full");
@@ -251,7 +253,11 @@ int norm_bwd_gather(cudaStream_t stream, const Peers& peers, const mb_buf* t, in
   a.distinct(1, "x", 7, "full");
   a.distinct(4, "dx", 7, "full");
   check_cols(a, cols, dtype);
-  if (a.status != MB_OK || rows == 0) return a.status;
+  if (a.status != MB_OK) return a.status;
+  if (rows == 0) {
+    if (wants_dw) reduce_parts(stream, ws, 0, cols, cols, dw, nullptr, accumulate_dw);
+    return launched("norm_bwd_gather");
+  }
   const dim3 block = row_block(cols);
   // The grid decides the order of the sum over rows.
   const int parts = blocks_for(rows, block, kBackwardBlocks);

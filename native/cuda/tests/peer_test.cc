@@ -185,6 +185,82 @@ void TestRefusals(Member& m) {
   m.Is(mbk::reduce_norm_gather(m.stream(), m.Next(), tensors, 7, wide, 3) == MB_ERR_ARGUMENT, "8200 columns");
   m.Is(mbk::reduce_norm_gather(m.stream(), m.Next(), tensors, 7, fine, 3) == MB_ERR_ARGUMENT, "overlaps");
   m.Is(mbk::reduce_norm_gather(m.stream(), m.Next(), tensors, 6, fine, 3) == MB_ERR_ARGUMENT, "6 tensors");
+  const mb_buf one = {any.ptr, 32, MB_BF16, 0};
+  const mb_buf at = {static_cast<char*>(any.ptr) + 64, 32 * m.size(), MB_BF16, 0};
+  const mb_buf twice[] = {at, one, one, one, one, at, one};
+  m.Is(mbk::reduce_norm_gather(m.stream(), m.Next(), twice, 7, fine, 3) == MB_ERR_ARGUMENT, "sum is y");
+  m.Reset();
+}
+
+// Round after round without the host between, each member early or late by chance: what goes in is overwritten as soon
+// as the op is enqueued, and what comes out is copied away at once, so an op that begins too early or ends too late is
+// seen.
+void TestOrder(Member& m, int rounds) {
+  snprintf(m.name, sizeof m.name, "order");
+  constexpr int kValues = 4;
+  const Case c = {MB_BF16, 90, 512};
+  const int64_t n = c.rows * c.cols;
+  const auto value = [](int member, int round) { return (1 + member + 2 * (round % kValues)) / 8.0; };
+  const mb_buf partial = m.Take(m.size() * n, c.dtype), full = m.Take(m.size() * n, c.dtype);
+  const mb_buf residual = m.Take(n, c.dtype), sum = m.Take(n, c.dtype), y = m.Take(n, c.dtype),
+               rstd = m.Take(c.rows, MB_F32);
+  Member::Write(residual, Doubles(static_cast<size_t>(n), 0));
+  mb_buf inputs[kValues], weights[kValues];
+  for (int i = 0; i < kValues; i++) {
+    inputs[i] = m.Take(m.size() * n, c.dtype);
+    weights[i] = m.Take(c.cols, c.dtype);
+    Member::Write(inputs[i], Doubles(static_cast<size_t>(m.size() * n), value(m.rank(), i)));
+    Member::Write(weights[i], Doubles(static_cast<size_t>(c.cols), value(m.rank(), i)));
+  }
+  // Only the first row of each member's part is kept of `full`.
+  std::vector<mb_buf> sums, gathered;
+  for (int round = 0; round < rounds; round++) {
+    sums.push_back(m.Take(c.cols, c.dtype));
+    gathered.push_back(m.Take(m.size() * c.cols, c.dtype));
+  }
+  const auto copy = [&](const mb_buf& from, int64_t row, const mb_buf& to, int64_t to_row) {
+    const size_t bytes = static_cast<size_t>(c.cols * 2);
+    CUDA(cudaMemcpyAsync(static_cast<char*>(to.ptr) + static_cast<size_t>(to_row) * bytes,
+                         static_cast<char*>(from.ptr) + static_cast<size_t>(row) * bytes, bytes,
+                         cudaMemcpyDeviceToDevice, m.stream()));
+  };
+  const auto poison = [&](const mb_buf& buf) {
+    CUDA(cudaMemsetAsync(buf.ptr, 0xff, static_cast<size_t>(buf.bytes), m.stream()));
+  };
+  const double scalars[] = {static_cast<double>(c.rows), static_cast<double>(c.cols), 1e-9};
+  bool launched = true;
+  m.Meet();
+  for (int round = 0; round < rounds; round++) {
+    usleep(static_cast<useconds_t>(150 * (1 + Value(static_cast<uint64_t>(m.rank()), round))));
+    CUDA(cudaMemcpyAsync(partial.ptr, inputs[round % kValues].ptr, static_cast<size_t>(partial.bytes),
+                         cudaMemcpyDeviceToDevice, m.stream()));
+    if (round % 3 == 0) {
+      const void* slice = static_cast<char*>(partial.ptr) + m.rank() * sum.bytes;
+      mbk::reduce(m.stream(), m.Next(), slice, sum.ptr, n, c.dtype);
+    } else {
+      const mb_buf tensors[] = {partial, residual, weights[round % kValues], sum, y, full, rstd};
+      launched = launched && !mbk::reduce_norm_gather(m.stream(), m.Next(), tensors, 7, scalars, 3);
+    }
+    poison(partial);
+    copy(sum, c.rows - 1, sums[static_cast<size_t>(round)], 0);
+    for (int member = 0; member < m.size(); member++) {
+      copy(full, member * c.rows, gathered[static_cast<size_t>(round)], member);
+    }
+    poison(sum);
+    poison(full);
+  }
+  Run(m, launched ? MB_OK : MB_ERR_ARGUMENT, "launched");
+  for (int round = 0; round < rounds; round++) {
+    double total = 0;
+    Doubles normed;
+    for (int member = 0; member < m.size(); member++) {
+      total += value(member, round);
+      normed.insert(normed.end(), static_cast<size_t>(c.cols), value(member, round));
+    }
+    m.Close("sum of a round", Member::Read(sums[static_cast<size_t>(round)]),
+            Doubles(static_cast<size_t>(c.cols), total), 1e-2);
+    if (round % 3) m.Close("full of a round", Member::Read(gathered[static_cast<size_t>(round)]), normed, 1e-2);
+  }
   m.Reset();
 }
 
@@ -204,6 +280,7 @@ void TestAbort(Member& m) {
 }
 
 void RunMember(Board* board, int rank, int size) {
+  alarm(150);  // a test of waiting ends, too
   Member m(board, rank, size);
   for (int dtype : {MB_F32, MB_BF16}) {
     const int64_t unit = dtype == MB_F32 ? 4 : 8;
@@ -218,6 +295,7 @@ void RunMember(Board* board, int rank, int size) {
     TestBackward(m, cases[2], true, false, true);
     TestBackward(m, cases[2], false, true, false);
   }
+  TestOrder(m, 200);
   TestRefusals(m);
   TestAbort(m);
 }

@@ -2,12 +2,15 @@ import { readFileSync } from 'node:fs';
 import { EXIT } from '../../errors.js';
 import type { Check, CheckPlace } from './check.js';
 import { textRun } from './text-run.js';
-import { outcomeOf, startTraining, withFolder, type CheckLayout } from './train-run.js';
+import { layoutName, outcomeOf, ranksOf, startTraining, withFolder, type CheckLayout } from './train-run.js';
 
 /** Longest that survivors of a dead rank, and a refusal, may take. */
 const MOST_SECONDS = 30;
 
-/** A rank that dies ends the run with its exit code, and a model that does not fit is refused: neither hangs. */
+/** Seconds until a collective counts as hung, where a rank stops answering. */
+const HANG_SECONDS = { cpu: 3, cuda: 8 } as const;
+
+/** A rank that dies or stops answering ends the run with the exit code of that, and a model that does not fit is refused: neither hangs. */
 export function failureChecks(place: CheckPlace): Check[] {
   const layouts: CheckLayout[] = [
     { tp: 2, pp: 1, dp: 1 },
@@ -15,22 +18,33 @@ export function failureChecks(place: CheckPlace): Check[] {
     { tp: 1, pp: 1, dp: 2 },
     { tp: 2, pp: 2, dp: 1 },
   ];
-  const killed = layouts.map((layout): Check => ({
-    part: 'failures',
-    name: `a rank of tp${layout.tp} pp${layout.pp} dp${layout.dp} is killed`,
-    ranks: layout.tp * layout.pp * layout.dp,
-    run: async ({ gpus }) => {
-      const seconds = await killOneRank(place.device, gpus, layout);
-      return [{ what: 'seconds until the others ended', value: seconds, bound: MOST_SECONDS }];
-    },
-  }));
-  return [...killed, refusal(place)];
+  const struck = (['SIGKILL', 'SIGSTOP'] as const).flatMap((signal) =>
+    layouts.map((layout): Check => ({
+      part: 'failures',
+      name: `a rank of ${layoutName(layout)} ${signal === 'SIGKILL' ? 'is killed' : 'stops answering'}`,
+      ranks: ranksOf(layout),
+      run: async ({ gpus }) => {
+        const seconds = await strikeOneRank(signal, place.device, gpus, layout);
+        return [{ what: 'seconds until the others ended', value: seconds, bound: MOST_SECONDS }];
+      },
+    })),
+  );
+  return [...struck, refusal(place)];
 }
 
-/** Seconds from the death of the last rank to the end of the run. Throws unless the run says which rank died. */
-async function killOneRank(device: 'cpu' | 'cuda', gpus: readonly number[], layout: CheckLayout): Promise<number> {
+/**
+ * Seconds from the signal to the last rank to the end of the run. Throws unless the run says which rank died, or, where
+ * one is stopped, a rank that waits for it ended by itself and named its collective.
+ */
+async function strikeOneRank(
+  signal: 'SIGKILL' | 'SIGSTOP',
+  device: 'cpu' | 'cuda',
+  gpus: readonly number[],
+  layout: CheckLayout,
+): Promise<number> {
   return withFolder(async (folder) => {
-    const child = startTraining({ device, gpus, layout, args: textRun({ device }, 100_000) }, folder);
+    const args = [...textRun({ device }, 100_000), `dist.timeout_s=${HANG_SECONDS[device]}`];
+    const child = startTraining({ device, gpus, layout, args }, folder);
     const outcome = outcomeOf(child);
     const stepped = new Promise<void>((resolve) => {
       child.stdout.on('data', (text: string) => {
@@ -42,13 +56,15 @@ async function killOneRank(device: 'cpu' | 'cuda', gpus: readonly number[], layo
       .trim()
       .split(' ');
     const victim = Number(workers.at(-1));
-    const died = performance.now();
-    process.kill(victim, 'SIGKILL');
+    const struck = performance.now();
+    process.kill(victim, signal);
     const { ended, err } = await outcome;
-    if (ended !== EXIT.worker || !/rank \d+.*SIGKILL/s.test(err)) {
-      throw new Error(`the run ended with ${ended}, not ${EXIT.worker} naming the killed rank:\n${err.slice(-2000)}`);
+    const [exit, cause] =
+      signal === 'SIGKILL' ? [EXIT.worker, /rank \d+.*SIGKILL/s] : [EXIT.hang, /MB_COLLECTIVE_TIMEOUT/];
+    if (ended !== exit || !cause.test(err)) {
+      throw new Error(`the run ended with ${ended}, not ${exit} and the rank:\n${err.slice(-2000)}`);
     }
-    return (performance.now() - died) / 1000;
+    return (performance.now() - struck) / 1000;
   });
 }
 
