@@ -83,6 +83,14 @@ class Addon : public Napi::Addon<Addon> {
   mb_buf tensor(Napi::Env env, int64_t i, const Device& owner) const;
   // The same, and it must be there.
   mb_buf present(Napi::Env env, int64_t i, const Device& owner) const;
+  // An op's arguments after its device or communicator: stream, number of the op (below `ops`), and what `args` holds.
+  struct OpCall {
+    int stream, nt, ns;
+    int64_t op;
+    mb_buf tensors[kTensors];
+    const double* scalars;
+  };
+  OpCall op_call(Info info, const Device& owner, int64_t ops) const;
 
   // Held apart and never freed: when the environment ends, collectives and devices may be in use by other threads, or
   // stuck in a library, and waiting for them would keep the process from exiting.

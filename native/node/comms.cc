@@ -143,15 +143,10 @@ Napi::Value Addon::comm_share(Info info) {
 
 void Addon::comm_run(Info info) {
   const std::shared_ptr<Comm>& of = comm(info, 0);
-  const int stream = static_cast<int>(integer(info, 1, "stream", 0, 7));
-  const int64_t op = integer(info, 2, "op", 0, MB_COMM_OP_COUNT - 1);
-  const int64_t nt = integer(info, 3, "nt", 0, kTensors);
-  const int64_t ns = integer(info, 4, "ns", 0, kScalars);
-  mb_buf tensors[kTensors];
-  for (int64_t i = 0; i < nt; ++i) tensors[i] = tensor(info.Env(), i, *of->device);
+  const OpCall call = op_call(info, *of->device, MB_COMM_OP_COUNT);
   check(info.Env(), of->device->backend,
-        of->table().ops[op](of->comm, of->device->device, stream, tensors, static_cast<int>(nt), args_ + 4 * nt,
-                            static_cast<int>(ns)));
+        of->table().ops[call.op](of->comm, of->device->device, call.stream, call.tensors, call.nt, call.scalars,
+                                 call.ns));
 }
 
 void Addon::barrier(Info info) {

@@ -51,4 +51,15 @@ mb_buf Addon::present(Napi::Env env, int64_t i, const Device& owner) const {
   return buf;
 }
 
+Addon::OpCall Addon::op_call(Info info, const Device& owner, int64_t ops) const {
+  OpCall call;
+  call.stream = static_cast<int>(integer(info, 1, "stream", 0, 7));
+  call.op = integer(info, 2, "op", 0, ops - 1);
+  call.nt = static_cast<int>(integer(info, 3, "nt", 0, kTensors));
+  call.ns = static_cast<int>(integer(info, 4, "ns", 0, kScalars));
+  for (int i = 0; i < call.nt; ++i) call.tensors[i] = tensor(info.Env(), i, owner);
+  call.scalars = args_ + 4 * call.nt;
+  return call;
+}
+
 }  // namespace mb::node

@@ -5,14 +5,9 @@ namespace mb::node {
 
 void Addon::run(Info info) {
   const std::shared_ptr<Device>& of = device(info, 0);
-  const int stream = static_cast<int>(integer(info, 1, "stream", 0, 7));
-  const int64_t op = integer(info, 2, "op", 0, MB_OP_COUNT - 1);
-  const int64_t nt = integer(info, 3, "nt", 0, kTensors);
-  const int64_t ns = integer(info, 4, "ns", 0, kScalars);
-  mb_buf tensors[kTensors];
-  for (int64_t i = 0; i < nt; ++i) tensors[i] = tensor(info.Env(), i, *of);
+  const OpCall call = op_call(info, *of, MB_OP_COUNT);
   check(info.Env(), of->backend,
-        of->backend->ops[op](of->device, stream, tensors, static_cast<int>(nt), args_ + 4 * nt, static_cast<int>(ns)));
+        of->backend->ops[call.op](of->device, call.stream, call.tensors, call.nt, call.scalars, call.ns));
 }
 
 void Addon::record(Info info) {

@@ -201,6 +201,43 @@ describe('communicators', () => {
     expect(failure(() => b.commDestroy(comm))).toMatch(/^MB_ARGUMENT: communicator/);
   });
 
+  it('run the ops that are fused with their collectives', async () => {
+    const comm = await b.commCreate(device, b.commMakeId(device), 'solo', 0, Int32Array.of(0), 10);
+    put(tensor(0, ARENA_BYTES));
+    expect(b.commShare(comm, 7)).toBe(true);
+    const [partial, residual, w, sum, y, full, rstd] = [0, 1, 2, 3, 4, 5, 6].map((i) => tensor(64 * i, 16));
+    for (const [at, values] of [
+      [partial, [1, 2, 3, 4]],
+      [residual, [1, -1, 1, -1]],
+      [w, [1, 1, 2, 2]],
+    ] as const) {
+      put(at!);
+      b.write(device, 0, bytesOf([...values]));
+    }
+    const tensors = [partial!, residual!, w!, sum!, y!, full!, rstd!];
+    put(...tensors, [1, 4, 0]);
+    b.commRun(comm, 0, 0, 7, 3);
+    const read = (at: number[]): number[] => {
+      const out = new Float32Array(4);
+      put(at);
+      b.read(device, 0, new Uint8Array(out.buffer));
+      return [...out];
+    };
+    expect(read(sum!)).toEqual([2, 1, 4, 3]);
+    const root = Math.sqrt(30 / 4);
+    [2, 1, 8, 6].forEach((value, i) => expect(read(y!)[i]).toBeCloseTo(value / root, 6));
+    expect(read(full!)).toEqual(read(y!));
+
+    expect(failure(() => b.commRun(comm, 0, 2, 7, 3))).toMatch(/^MB_ARGUMENT: .*op is 2/);
+    put(...tensors, [1, 4, 0]);
+    expect(failure(() => b.commRun(comm, 0, 0, 6, 3))).toMatch(/^MB_ARGUMENT: reduce_norm_gather/);
+    put(...tensors.slice(0, 6), tensor(0, 16, F32, 99), [1, 4, 0]);
+    expect(failure(() => b.commRun(comm, 0, 0, 7, 3))).toMatch(/^MB_ARGUMENT: tensor 6: arena 99 does not exist/);
+    expect(failure(() => b.commShare(comm, -1))).toMatch(/^MB_ARGUMENT: .*layout is -1/);
+    b.commDestroy(comm);
+    expect(failure(() => b.commShare(comm, 7))).toMatch(/^MB_ARGUMENT: communicator/);
+  });
+
   it('check what they are given', async () => {
     const id = b.commMakeId(device);
     expect(id.byteLength).toBe(128);
