@@ -24,6 +24,7 @@ usage: OUT=folder scripts/gpu-check.sh BUNDLE.tar.xz PART[@seconds]...
   step-4b-tp2dp2, step-4b-tp2pp2, step-4b-seq1024   tp 2 on 4 GPUs; the last with the seed's quick start
   step-8b      data parallel, optim_grads, 4 micro-batches
   quick-start  mbridge pretrain qwen3-4b --nproc 4 --tp-size 2 --pp-size 2 with configs/qwen3-4b-quick-start.yaml
+  quick-start-4096  the same 100 updates at the recipe's sequence length
   'sh:COMMAND' anything else, with mbridge on the PATH (LIMIT=seconds sets its time limit and that of the steps)
 groups: correct = machine doctor native fixtures bits layouts precision torch failures; speed = gemm attention ops bound comm
 TEXT
@@ -121,6 +122,9 @@ run_part() {
     quick-start)
       needs 4 && mbridge pretrain qwen3-4b --nproc 4 --tp-size 2 --pp-size 2 --log-dir "$work/quick-start" \
         --config "$repository/configs/qwen3-4b-quick-start.yaml" ;;
+    quick-start-4096)
+      needs 4 && mbridge pretrain qwen3-4b --nproc 4 --tp-size 2 --pp-size 2 --log-dir "$work/quick-start-4096" \
+        --config "$repository/configs/qwen3-4b-quick-start.yaml" model.seq_length=4096 ;;
     sh:*) bash -c "${1#sh:}" ;;
     *) echo "no part $1"; return 2 ;;
   esac
@@ -132,6 +136,7 @@ limit_of() {
     fixtures | bits | layouts | failures) echo 300 ;;
     native | native-bench | memcheck | racecheck | precision | torch) echo 240 ;;
     quick-start) echo 240 ;;
+    quick-start-4096) echo 360 ;;
     *) echo "${LIMIT:-150}" ;;
   esac
 }

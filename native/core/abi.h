@@ -163,7 +163,8 @@ typedef struct {
 
 // Ops fused with a communicator's collectives. `partial` and `full` are act [size * rows, cols] and must lie in a
 // window that `share` opened; act tensors otherwise have `rows` rows, those of this rank. cols is a multiple of 16
-// bytes, at most 8192, and everything is aligned to 16 bytes.
+// bytes, at most MB_COMM_COLS, and everything is aligned to 16 bytes.
+#define MB_COMM_COLS 8192
 typedef enum {
   // sum = residual + (sum over members of their partial's rows of this rank), y = rmsnorm(sum) as ADD_RMSNORM_FWD, and
   // full = every member's y. sum may be residual.

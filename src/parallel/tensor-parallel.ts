@@ -9,7 +9,7 @@ export interface Pending {
 
 /** Enough events that a collective in flight never shares one with the next. */
 const EVENTS = 8;
-/** Columns that the fused norms take: MB_COMM_OP of abi.h. */
+/** Columns that the fused norms take: MB_COMM_COLS of abi.h. */
 const WIDEST_ROW = 8192;
 
 /**

@@ -12,6 +12,7 @@ constexpr int kMaxThreads = kNormThreads;
 constexpr int kForwardBlocks = 264;
 constexpr int kBackwardBlocks = 64;  // beside products, which want the other multiprocessors
 static_assert(kForwardBlocks <= kPeerBlocks && kBackwardBlocks <= MB_REDUCE_PARTS);
+static_assert(kNormCols == MB_COMM_COLS);
 
 // This thread's elements of a row, summed over the members in the order of ranks.
 template <class T, int P>
