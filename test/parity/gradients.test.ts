@@ -1,12 +1,9 @@
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { Writable } from 'node:stream';
 import { describe, expect, test } from 'vitest';
-import { resolveConfig } from '../../src/config/resolve.js';
-import { launch } from '../../src/launch/launch.js';
 import { FIXTURES, loadFixture, relativeError, type Fixture } from '../helpers/fixture.js';
-import { fixtureConfig, label, type Layout } from './run-fixture.js';
+import { runWorkers } from '../helpers/run-workers.js';
+import { label, layoutConfig, type Layout } from './run-fixture.js';
 
 interface Dump {
   tp: number;
@@ -35,43 +32,14 @@ async function dumpOf(
   fixture: Fixture,
   layout: Layout,
 ): Promise<{ grads: Map<string, Float32Array>; logits: Float32Array }> {
-  const folder = mkdtempSync(join(tmpdir(), 'mbridge-gradients-'));
-  const { tp, pp, dp, set = [] } = layout;
-  const flag = (path: string, value: unknown): { path: string; value: unknown; place: string } => ({
-    path,
-    value,
-    place: path,
+  const config = layoutConfig(fixture, layout, {
+    // Whole gradients on every replica.
+    'ddp.data_parallel_sharding_strategy': 'no_shard',
+    'optimizer.use_distributed_optimizer': false,
   });
-  try {
-    const config = resolveConfig({
-      recipe: { name: 'fixture', config: fixtureConfig(fixture) },
-      flags: [
-        flag('model.tensor_model_parallel_size', tp),
-        flag('model.pipeline_model_parallel_size', pp),
-        // Whole gradients on every replica.
-        flag('ddp.data_parallel_sharding_strategy', 'no_shard'),
-        flag('optimizer.use_distributed_optimizer', false),
-        ...set.map((text) => flag(text.split('=')[0]!, JSON.parse(text.split('=')[1]!))),
-      ],
-    });
-    const text: string[] = [];
-    const sink = new Writable({ write: (chunk, _, done) => (text.push(String(chunk)), done()) });
-    const result = await launch({
-      name: 'gradients',
-      config,
-      nproc: tp * pp * dp,
-      device: 'cpu',
-      runDir: join(folder, 'run'),
-      argv: [],
-      workerModule: join(import.meta.dirname, '../workers/gradients.mjs'),
-      stdout: sink,
-      stderr: sink,
-    });
-    expect(result.exitCode, text.join('')).toBe(0);
-    return assemble(fixture, layout, join(folder, 'run'));
-  } finally {
-    rmSync(folder, { recursive: true, force: true });
-  }
+  const { exitCode, log, runDir } = await runWorkers('gradients', config, layout.tp * layout.pp * layout.dp);
+  expect(exitCode, log).toBe(0);
+  return assemble(fixture, layout, runDir);
 }
 
 function assemble(

@@ -2,6 +2,8 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { stringify } from 'yaml';
+import { resolveConfig } from '../../src/config/resolve.js';
+import type { RunConfig } from '../../src/config/schema.js';
 import { mbridge } from '../cli/mbridge.js';
 import type { Fixture } from '../helpers/fixture.js';
 
@@ -40,6 +42,21 @@ export function fixtureConfig({ folder, tokens, trajectory }: Fixture): Record<s
     checkpoint: { pretrained_checkpoint: folder },
     dataset: { type: 'jsonl', path: tokens, shuffle: false },
   };
+}
+
+/** A fixture's configuration on a layout, with values that win over both; `layout.set` in JSON. */
+export function layoutConfig(fixture: Fixture, layout: Layout, values: Record<string, unknown>): RunConfig {
+  const { tp, pp, set = [] } = layout;
+  const flags = Object.entries({
+    'model.tensor_model_parallel_size': tp,
+    'model.pipeline_model_parallel_size': pp,
+    ...values,
+    ...Object.fromEntries(set.map((text) => [text.split('=')[0]!, JSON.parse(text.split('=')[1]!) as unknown])),
+  });
+  return resolveConfig({
+    recipe: { name: 'fixture', config: fixtureConfig(fixture) },
+    flags: flags.map(([path, value]) => ({ path, value, place: path })),
+  });
 }
 
 export function label({ tp, pp, dp, set = [] }: Layout): string {

@@ -1,12 +1,9 @@
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { Writable } from 'node:stream';
 import { expect, test } from 'vitest';
-import { resolveConfig } from '../../src/config/resolve.js';
-import { launch } from '../../src/launch/launch.js';
 import { loadFixture } from '../helpers/fixture.js';
-import { fixtureConfig, label, type Layout } from './run-fixture.js';
+import { runWorkers } from '../helpers/run-workers.js';
+import { temporaryFolder } from '../launch/processes.js';
+import { label, layoutConfig, type Layout } from './run-fixture.js';
 
 interface OrderEvent {
   type: 'order';
@@ -41,49 +38,17 @@ const LAYOUTS: Layout[] = [
 
 test.each(LAYOUTS.map((layout) => ({ name: label(layout), layout })))(
   'streams never meet on the same memory without an event between them on $name',
-  async ({ layout: { tp, pp, dp, set = [] } }) => {
-    const folder = mkdtempSync(join(tmpdir(), 'mbridge-order-'));
-    const flag = (path: string, value: unknown): { path: string; value: unknown; place: string } => ({
-      path,
-      value,
-      place: path,
+  async ({ layout }) => {
+    const save = join(temporaryFolder(), 'save');
+    const config = layoutConfig(loadFixture('qwen3-tied'), layout, {
+      'checkpoint.save': save,
+      'checkpoint.save_interval': 1,
     });
-    const config = resolveConfig({
-      recipe: { name: 'fixture', config: fixtureConfig(loadFixture('qwen3-tied')) },
-      flags: [
-        flag('model.tensor_model_parallel_size', tp),
-        flag('model.pipeline_model_parallel_size', pp),
-        flag('checkpoint.save', join(folder, 'save')),
-        flag('checkpoint.save_interval', 1),
-        ...set.map((text) => flag(text.split('=')[0]!, JSON.parse(text.split('=')[1]!))),
-      ],
-    });
-    let out = '';
-    let log = '';
-    try {
-      const { exitCode } = await launch({
-        name: 'order',
-        config,
-        nproc: tp * pp * dp,
-        device: 'cpu',
-        json: true,
-        runDir: join(folder, 'run'),
-        argv: [],
-        workerModule: join(import.meta.dirname, '../workers/stream-order.mjs'),
-        stdout: new Writable({ write: (chunk, _, done) => ((out += String(chunk)), done()) }),
-        stderr: new Writable({ write: (chunk, _, done) => ((log += String(chunk)), done()) }),
-      });
-      expect(exitCode, log).toBe(0);
-    } finally {
-      rmSync(folder, { recursive: true, force: true });
-    }
-    const events = out
-      .trim()
-      .split('\n')
-      .map((line) => JSON.parse(line) as OrderEvent | { type: 'result' })
-      .filter((event) => event.type === 'order');
-    expect(events).toHaveLength(tp * pp * dp);
-    for (const { rank, races, blind } of events) {
+    const nproc = layout.tp * layout.pp * layout.dp;
+    const { exitCode, events, log } = await runWorkers('stream-order', config, nproc);
+    expect(exitCode, log).toBe(0);
+    expect(events).toHaveLength(nproc);
+    for (const { rank, races, blind } of events as OrderEvent[]) {
       expect(races, `rank ${rank}`).toEqual([]);
       // The watcher sees races where there are any: the copies of a checkpoint alone would be one.
       expect(blind, `rank ${rank}`).toBeGreaterThan(0);

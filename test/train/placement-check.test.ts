@@ -1,11 +1,7 @@
-import { join } from 'node:path';
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { Writable } from 'node:stream';
 import { expect, test } from 'vitest';
 import { qwen3TinyPretrainConfig } from '../../recipes/qwen3.js';
-import { launch } from '../../src/launch/launch.js';
 import { loadFixture } from '../helpers/fixture.js';
+import { runWorkers } from '../helpers/run-workers.js';
 import { farthest, fixtureConfig, trainSteps } from '../parity/run-fixture.js';
 
 interface Damage {
@@ -26,7 +22,6 @@ test.each<Damage>([
     found: /bucket embedding differ between ranks 0, 1 after update 1/,
   },
 ])('a replica that differs is named: $bucket', async ({ layout: [tp, pp, dp], bucket, rank, found }) => {
-  const folder = mkdtempSync(join(tmpdir(), 'mbridge-placement-'));
   const config = qwen3TinyPretrainConfig({
     tensor_model_parallel_size: tp,
     pipeline_model_parallel_size: pp,
@@ -34,26 +29,10 @@ test.each<Damage>([
   });
   // The worker reads what to damage from a key that it has no other use for.
   config.logger.log_dir = JSON.stringify({ bucket, rank });
-  let text = '';
-  const sink = new Writable({ write: (chunk, _, done) => ((text += String(chunk)), done()) });
-  try {
-    const { exitCode } = await launch({
-      name: 'placement',
-      config,
-      nproc: tp * pp * dp,
-      device: 'cpu',
-      runDir: join(folder, 'run'),
-      argv: [],
-      workerModule: join(import.meta.dirname, '../workers/placement.mjs'),
-      stdout: sink,
-      stderr: sink,
-    });
-    expect(text.match(/^alike/gm), text).toHaveLength(tp * pp * dp);
-    expect(text).toMatch(found);
-    expect(exitCode).toBe(1);
-  } finally {
-    rmSync(folder, { recursive: true, force: true });
-  }
+  const { exitCode, events, log } = await runWorkers('placement', config, tp * pp * dp);
+  expect(events, log).toHaveLength(tp * pp * dp);
+  expect(log).toMatch(found);
+  expect(exitCode).toBe(1);
 });
 
 test('training with the check on passes it, and computes the same', async () => {

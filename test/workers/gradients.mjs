@@ -1,23 +1,11 @@
 // A worker that writes this rank's reduced gradients and logits of the first batch to the run's folder.
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import {
-  CommRuntime,
-  openDevice,
-  provideDistributedModel,
-  setupOptimizer,
-  setupGroups,
-  setupRunData,
-} from '../../dist/src/index.js';
+import { setUp } from './set-up.mjs';
 
 export async function runWorker(context) {
-  const { config: cfg, rank, worldSize, runDir } = context;
-  const device = openDevice(context.device, context.localRank, context.threads);
-  const runtime = new CommRuntime({ rank, device, store: context.store, timeoutSeconds: 60 });
-  const { pgCollection } = await setupGroups(cfg, { runtime, worldSize });
-  const model = await provideDistributedModel(cfg, { pgCollection, device });
-  const { optimizer } = setupOptimizer(cfg, model, { pgCollection });
-  const data = await setupRunData(cfg, pgCollection);
+  const { rank, runDir } = context;
+  const { device, pgCollection, model, optimizer, data, close } = await setUp(context);
   const logits = [];
   model.forwardBackward(data.next(1), {
     observe: (tensor, microBatch) => {
@@ -37,7 +25,5 @@ export async function runWorker(context) {
   for (const { values, ...slice } of model.gradients()) index.gradients.push({ ...slice, file: dump(values) });
   for (const { values, microBatch } of logits) index.logits.push({ microBatch, file: dump(values) });
   writeFileSync(join(runDir, `rank-${rank}/dump.json`), JSON.stringify(index));
-  data.close();
-  model.dispose();
-  runtime.destroyAll();
+  close();
 }

@@ -1,16 +1,14 @@
 // A worker that changes one rank's copy of a replicated parameter and asks for the check.
-import { CommRuntime, PlacementCheck, openDevice, provideDistributedModel, setupGroups } from '../../dist/src/index.js';
+import { PlacementCheck } from '../../dist/src/index.js';
+import { setUp } from './set-up.mjs';
 
 export async function runWorker(context) {
-  const { config: cfg, rank, worldSize } = context;
-  const device = openDevice(context.device, context.localRank, context.threads);
-  const runtime = new CommRuntime({ rank, device, store: context.store, timeoutSeconds: 20 });
-  const { pgCollection } = await setupGroups(cfg, { runtime, worldSize });
-  const model = await provideDistributedModel(cfg, { pgCollection, device });
+  const { rank } = context;
+  const { device, pgCollection, model } = await setUp(context);
   const check = new PlacementCheck(model, pgCollection);
   check.check(0);
   context.emit({ type: 'alike', rank });
-  const { bucket, rank: victim } = cfg.logger.log_dir === null ? {} : JSON.parse(cfg.logger.log_dir);
+  const { bucket, rank: victim } = JSON.parse(context.config.logger.log_dir);
   if (rank === victim) {
     const { params } = model.stage.buffer.buckets.find(({ name }) => name === bucket);
     device.write(params.slice(3, 1), Float32Array.of(1.25));

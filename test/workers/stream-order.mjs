@@ -1,14 +1,7 @@
 // A worker that trains while it watches every call of the engine, as a GPU would order them: streams run beside each
 // other, and only events (or a host that waits) order one after another. Reports accesses that nothing orders.
-import {
-  CommRuntime,
-  RunCheckpoints,
-  openDevice,
-  provideDistributedModel,
-  setupOptimizer,
-  setupGroups,
-  setupRunData,
-} from '../../dist/src/index.js';
+import { RunCheckpoints } from '../../dist/src/index.js';
+import { setUp } from './set-up.mjs';
 
 /** Tensors that an op of abi.h writes, by number; the others it reads. A tensor that is both is listed here. */
 const WRITTEN = [
@@ -168,17 +161,12 @@ function watched(binding, orders) {
 }
 
 export async function runWorker(context) {
-  const { config: cfg, rank, worldSize } = context;
-  const device = openDevice(context.device, context.localRank, context.threads);
+  const { config: cfg, rank, store, log } = context;
   const orders = [new Order(false), new Order(true)];
-  device.binding = watched(device.binding, orders);
-  const runtime = new CommRuntime({ rank, device, store: context.store, timeoutSeconds: 20 });
-  const { layout, pgCollection } = await setupGroups(cfg, { runtime, worldSize });
-  const { store, log } = context;
+  const { device, layout, pgCollection, model, optimizer, data, close } = await setUp(context, (opened) => {
+    opened.binding = watched(opened.binding, orders);
+  });
   const checkpoints = await RunCheckpoints.open({ cfg, layout, device, store, groups: pgCollection, log });
-  const model = await provideDistributedModel(cfg, { pgCollection, device });
-  const { optimizer } = setupOptimizer(cfg, model, { pgCollection });
-  const data = await setupRunData(cfg, pgCollection);
   await checkpoints.begin(optimizer.state, data);
   for (let step = 1; step <= 3; step++) {
     model.forwardBackward(data.next(step), { hooks: optimizer.hooks });
@@ -189,8 +177,5 @@ export async function runWorker(context) {
   await checkpoints.finish(3);
   const [races, blind] = orders.map((order) => [...order.races]);
   context.emit({ type: 'order', rank, races, blind: blind.length });
-  data.close();
-  model.dispose();
-  runtime.destroyAll();
-  device.close();
+  close();
 }
