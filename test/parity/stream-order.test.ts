@@ -12,6 +12,8 @@ interface OrderEvent {
   races: string[];
   /** How many there would be without events. */
   blind: number;
+  /** Calls of norms that are one with the collectives around them. */
+  fused: number;
 }
 
 const LAYOUTS: Layout[] = [
@@ -48,10 +50,13 @@ test.each(LAYOUTS.map((layout) => ({ name: label(layout), layout })))(
     const { exitCode, events, log } = await runWorkers('stream-order', config, nproc);
     expect(exitCode, log).toBe(0);
     expect(events).toHaveLength(nproc);
-    for (const { rank, races, blind } of events as OrderEvent[]) {
+    const { tp, set = [] } = layout;
+    const alone = set.some((text) => /peer_memory=false|sequence_parallel=false/.test(text));
+    for (const { rank, races, blind, fused } of events as OrderEvent[]) {
       expect(races, `rank ${rank}`).toEqual([]);
       // The watcher sees races where there are any: the copies of a checkpoint alone would be one.
       expect(blind, `rank ${rank}`).toBeGreaterThan(0);
+      expect(fused > 0, `rank ${rank}: ${fused} fused norms`).toBe(tp > 1 && !alone);
     }
   },
 );

@@ -97,7 +97,7 @@ function merge(into, from) {
 }
 
 /** The binding, with every call shown to `orders` first. */
-function watched(binding, orders) {
+function watched(binding, orders, fused) {
   const { args } = binding;
   const tensor = (i) => ({ arena: args[4 * i], start: args[4 * i + 1], end: args[4 * i + 1] + args[4 * i + 2] });
   const each = (act) => orders.forEach(act);
@@ -111,7 +111,10 @@ function watched(binding, orders) {
     record: (_, stream, event) => each((order) => order.record(stream, event)),
     wait: (_, stream, event) => each((order) => order.wait(stream, event)),
     run: (_, stream, op, count) => runOp(stream, `op ${op}`, count, WRITTEN[op]),
-    commRun: (_, stream, op, count) => runOp(stream, `communicator op ${op}`, count, COMM_WRITTEN[op]),
+    commRun: (_, stream, op, count) => {
+      fused.calls++;
+      runOp(stream, `communicator op ${op}`, count, COMM_WRITTEN[op]);
+    },
     write: (_, stream) => run(stream, 'write', [], [tensor(0)]),
     read: (_, stream) => {
       run(stream, 'read', [tensor(0)], []);
@@ -163,8 +166,9 @@ function watched(binding, orders) {
 export async function runWorker(context) {
   const { config: cfg, rank, store, log } = context;
   const orders = [new Order(false), new Order(true)];
+  const fused = { calls: 0 };
   const { device, layout, pgCollection, model, optimizer, data, close } = await setUp(context, (opened) => {
-    opened.binding = watched(opened.binding, orders);
+    opened.binding = watched(opened.binding, orders, fused);
   });
   const checkpoints = await RunCheckpoints.open({ cfg, layout, device, store, groups: pgCollection, log });
   await checkpoints.begin(optimizer.state, data);
@@ -176,6 +180,6 @@ export async function runWorker(context) {
   }
   await checkpoints.finish(3);
   const [races, blind] = orders.map((order) => [...order.races]);
-  context.emit({ type: 'order', rank, races, blind: blind.length });
+  context.emit({ type: 'order', rank, races, blind: blind.length, fused: fused.calls });
   close();
 }
