@@ -3,7 +3,7 @@
 #include <cstdint>
 #include <cstring>
 
-#include "core/abi.h"
+#include "abi.h"
 
 namespace mb {
 

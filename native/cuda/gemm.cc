@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "../core/dtype.h"
 #include "error.h"
 #include "libs.h"
 
@@ -22,7 +23,6 @@ int LtFail(lt::Status status, const char* what) {
 }
 
 cudaDataType CudaType(int32_t dtype) { return dtype == MB_BF16 ? CUDA_R_16BF : CUDA_R_32F; }
-int64_t ElementBytes(int32_t dtype) { return dtype == MB_BF16 ? 2 : 4; }
 
 // What the heuristic may assume about an address. Two classes only, so that equal layers at different offsets of an
 // arena get the same algorithm.
@@ -34,7 +34,7 @@ int32_t Alignment(const void* pointer) {
 }
 
 int CheckMatrix(const char* name, const mb_buf& buf, int64_t rows, int64_t cols, int64_t ld) {
-  const int64_t element = ElementBytes(buf.dtype);
+  const int64_t element = mb::dtype_size(buf.dtype);
   if (ld < cols) {
     return Fail(MB_ERR_ARGUMENT, "gemm: leading dimension %lld of %s is less than its %lld columns",
                 static_cast<long long>(ld), name, static_cast<long long>(cols));

@@ -7,6 +7,7 @@
 #include <new>
 #include <thread>
 
+#include "../core/dtype.h"
 #include "libs.h"
 #include "nccl_comm.h"
 
@@ -16,20 +17,6 @@ struct mb_comm {
 
 namespace mbcuda {
 namespace {
-
-int64_t ElementBytes(int32_t dtype) {
-  switch (dtype) {
-    case MB_F64:
-      return 8;
-    case MB_F32:
-    case MB_I32:
-      return 4;
-    case MB_BF16:
-      return 2;
-    default:
-      return 1;
-  }
-}
 
 nccl::DataType NcclType(int32_t dtype) {
   switch (dtype) {
@@ -54,7 +41,7 @@ int CheckPair(const Comm& comm, const char* op, const mb_buf* in, int64_t in_cou
   if (in->dtype != out->dtype || in->dtype < MB_F32 || in->dtype > MB_U8) {
     return Fail(MB_ERR_ARGUMENT, "%s: %s: dtypes %d and %d", comm.Describe().c_str(), op, in->dtype, out->dtype);
   }
-  const int64_t element = ElementBytes(in->dtype);
+  const int64_t element = mb::dtype_size(in->dtype);
   if (!in->ptr || !out->ptr || in_count < 0 || in->bytes < in_count * element || out->bytes < out_count * element) {
     return Fail(MB_ERR_ARGUMENT, "%s: %s: needs %lld bytes in and %lld out, has %lld and %lld", comm.Describe().c_str(),
                 op, static_cast<long long>(in_count * element), static_cast<long long>(out_count * element),
@@ -75,7 +62,7 @@ int CopyAlone(Comm& comm, int stream, const mb_buf* in, const mb_buf* out, int64
   MB_TRY(Enter(comm.device, stream, &s));
   if (in->ptr == out->ptr || count == 0) return MB_OK;
   MB_CUDA(
-      cudaMemcpyAsync(out->ptr, in->ptr, static_cast<size_t>(count * ElementBytes(in->dtype)), cudaMemcpyDefault, s));
+      cudaMemcpyAsync(out->ptr, in->ptr, static_cast<size_t>(count * mb::dtype_size(in->dtype)), cudaMemcpyDefault, s));
   return MB_OK;
 }
 
@@ -217,7 +204,7 @@ int ReduceScatter(mb_comm* handle, int stream, const mb_buf* in, const mb_buf* o
   MB_TRY(CheckPair(comm, "reduce_scatter", in, n * comm.size, out, n));
   if (comm.size == 1) return CopyAlone(comm, stream, in, out, n);
   if (op == MB_SUM && (in->dtype == MB_F32 || in->dtype == MB_BF16)) {
-    Window* window = WindowFor(comm, in->ptr, n * ElementBytes(in->dtype), comm.size, out->ptr);
+    Window* window = WindowFor(comm, in->ptr, n * mb::dtype_size(in->dtype), comm.size, out->ptr);
     if (window) return WindowReduceScatter(comm, *window, stream, *in, *out, n);
   }
   return Issue(comm, stream, "reduce_scatter", [&](nccl::Comm c, cudaStream_t s) {
@@ -229,7 +216,7 @@ int AllGather(mb_comm* handle, int stream, const mb_buf* in, const mb_buf* out, 
   Comm& comm = *handle->shared;
   MB_TRY(CheckPair(comm, "all_gather", in, n, out, n * comm.size));
   if (comm.size == 1) return CopyAlone(comm, stream, in, out, n);
-  const int64_t bytes = n * ElementBytes(in->dtype);
+  const int64_t bytes = n * mb::dtype_size(in->dtype);
   const bool in_place = in->ptr == static_cast<char*>(out->ptr) + comm.rank * bytes;
   Window* window =
       in_place ? WindowFor(comm, out->ptr, bytes, comm.size, out->ptr) : WindowFor(comm, in->ptr, bytes, 1, out->ptr);

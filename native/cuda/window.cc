@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "../core/dtype.h"
 #include "libs.h"
 #include "nccl_comm.h"
 
@@ -176,7 +177,7 @@ Window* WindowFor(Comm& comm, const void* read, int64_t bytes, int pieces, const
 
 int WindowReduceScatter(Comm& comm, Window& window, int stream, const mb_buf& in, const mb_buf& out, int64_t count) {
   return IssueWatched(comm, stream, "reduce_scatter", [&](cudaStream_t s) {
-    const int64_t bytes = count * (in.dtype == MB_F32 ? 4 : 2);
+    const int64_t bytes = count * mb::dtype_size(in.dtype);
     mbk::reduce(s, window.Next(stream), static_cast<const char*>(in.ptr) + comm.rank * bytes, out.ptr, count, in.dtype);
     return Launched();
   });

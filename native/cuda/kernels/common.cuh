@@ -8,6 +8,7 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#include "../../core/dtype.h"
 #include "kernels.h"
 
 namespace mbk {
@@ -15,22 +16,6 @@ namespace mbk {
 using bf16 = __nv_bfloat16;
 
 // ---- Host: checking the arguments of an op -------------------------------------------------------------------------
-
-inline int64_t dtype_bytes(int dtype) {
-  switch (dtype) {
-    case MB_F32:
-    case MB_I32:
-      return 4;
-    case MB_BF16:
-      return 2;
-    case MB_F64:
-      return 8;
-    case MB_U8:
-      return 1;
-    default:
-      return 0;
-  }
-}
 
 // Product of sizes, saturating far above any memory so that the bytes check refuses what would overflow.
 inline int64_t times(int64_t a, int64_t b) {
@@ -91,7 +76,7 @@ class Args {
   void* tensor(int i, const char* name, int dtype, int64_t count) {
     if (!counted_) return nullptr;
     const mb_buf& b = t_[i];
-    const int64_t size = dtype_bytes(dtype);
+    const int64_t size = mb::dtype_size(dtype);
     if (b.ptr == nullptr) {
       if (count > 0) fail("%s is absent", name);
     } else if (b.dtype != dtype) {

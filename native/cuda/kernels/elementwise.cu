@@ -146,7 +146,7 @@ int mbk_cast(cudaStream_t stream, const mb_buf* t, int nt, const double* s, int 
   }
   if (a.status != MB_OK || n == 0 || in == out) return a.status;
   if (from == to) {
-    const cudaError_t e = cudaMemcpyAsync(out, in, size_t(n * dtype_bytes(to)), cudaMemcpyDeviceToDevice, stream);
+    const cudaError_t e = cudaMemcpyAsync(out, in, size_t(n * mb::dtype_size(to)), cudaMemcpyDeviceToDevice, stream);
     if (e == cudaSuccess) return MB_OK;
     mb_cuda_set_error("cast: copy failed: %s", cudaGetErrorString(e));
     return MB_ERR_DEVICE;
@@ -164,7 +164,7 @@ int mbk_fill(cudaStream_t stream, const mb_buf* t, int nt, const double* s, int 
   const int64_t n = a.size(0, "n");
   const double value = a.value(1);
   const int dtype = nt == 1 ? t[0].dtype : MB_U8;
-  const int64_t element = dtype_bytes(dtype);
+  const int64_t element = mb::dtype_size(dtype);
   if (element == 0) a.fail("out has unknown dtype %d", dtype);
   const bool integer = dtype == MB_I32 || dtype == MB_U8;
   const double lo = dtype == MB_I32 ? -2147483648.0 : 0.0, hi = dtype == MB_I32 ? 2147483647.0 : 255.0;

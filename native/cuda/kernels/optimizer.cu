@@ -162,7 +162,7 @@ int mbk_adamw(cudaStream_t stream, const mb_buf* t, int nt, const double* s, int
     a.distinct(3, "g", 4, "out");
   }
   if (a.status != MB_OK || n == 0) return a.status;
-  const int64_t element = dtype_bytes(dtype);
+  const int64_t element = mb::dtype_size(dtype);
   const Span span = has_out ? span_of(n, kUnit, {{p, 4}, {m, 4}, {v, 4}, {g, 4}, {out, element}})
                             : span_of(n, kUnit, {{p, 4}, {m, 4}, {v, 4}, {g, 4}});
   const unsigned grid = span_grid(span, kThreads, int64_t(sm_count()) * 16);

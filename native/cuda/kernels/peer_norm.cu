@@ -190,7 +190,7 @@ int blocks_for(int64_t rows, dim3 block, int most) {
 
 // What both fused ops ask of their sizes.
 void check_cols(Args& a, int64_t cols, int dtype) {
-  const int64_t unit = 16 / dtype_bytes(dtype);
+  const int64_t unit = 16 / mb::dtype_size(dtype);
   if (a.status == MB_OK && (cols % unit != 0 || cols > kNormCols)) {
     a.fail("cols is %lld, expected a multiple of %lld up to %d", (long long)cols, (long long)unit, kNormCols);
   }

@@ -11,6 +11,7 @@
 #include <cstdio>
 #include <vector>
 
+#include "../../core/dtype.h"
 #include "../kernels/peer.h"
 
 namespace mbpeer {
@@ -40,18 +41,6 @@ inline double Value(uint64_t seed, int64_t index) {
   z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
   z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
   return static_cast<double>((z ^ (z >> 31)) >> 11) * 0x1p-52 - 1;
-}
-
-inline uint16_t ToBf16(float x) {
-  uint32_t bits;
-  memcpy(&bits, &x, sizeof bits);
-  return static_cast<uint16_t>((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
-}
-inline float FromBf16(uint16_t x) {
-  const uint32_t bits = static_cast<uint32_t>(x) << 16;
-  float value;
-  memcpy(&value, &bits, sizeof value);
-  return value;
 }
 
 using Doubles = std::vector<double>;
@@ -108,7 +97,7 @@ class Member {
 
   // Memory at the same place in every member, filled with NaN.
   mb_buf Take(int64_t count, int dtype) {
-    const int64_t bytes = count * (dtype == MB_BF16 ? 2 : 4);
+    const int64_t bytes = count * mb::dtype_size(dtype);
     const mb_buf buf = {arena_ + used_, bytes, dtype, 0};
     used_ += (bytes + 255) / 256 * 256;
     if (used_ > kArenaBytes) Die("a case", "is larger than the arena");
@@ -126,14 +115,14 @@ class Member {
     Doubles values(static_cast<size_t>(count));
     for (int64_t i = 0; i < count; i++) {
       const float x = static_cast<float>(scale * Value(seed, i));
-      values[static_cast<size_t>(i)] = dtype == MB_BF16 ? FromBf16(ToBf16(x)) : x;
+      values[static_cast<size_t>(i)] = dtype == MB_BF16 ? mb::bf16_to_f32(mb::f32_to_bf16(x)) : x;
     }
     return values;
   }
   static void Write(const mb_buf& to, const Doubles& values) {
     std::vector<float> f(values.begin(), values.end());
     std::vector<uint16_t> h(to.dtype == MB_BF16 ? values.size() : 0);
-    for (size_t i = 0; i < h.size(); i++) h[i] = ToBf16(f[i]);
+    for (size_t i = 0; i < h.size(); i++) h[i] = mb::f32_to_bf16(f[i]);
     CUDA(cudaMemcpy(to.ptr, to.dtype == MB_BF16 ? static_cast<void*>(h.data()) : f.data(),
                     static_cast<size_t>(to.bytes), cudaMemcpyHostToDevice));
   }
@@ -141,12 +130,12 @@ class Member {
     std::vector<char> raw(static_cast<size_t>(from.bytes));
     CUDA(cudaMemcpy(raw.data(), from.ptr, raw.size(), cudaMemcpyDeviceToHost));
     Doubles values;
-    for (size_t at = 0; at < raw.size(); at += from.dtype == MB_BF16 ? 2 : 4) {
+    for (size_t at = 0; at < raw.size(); at += static_cast<size_t>(mb::dtype_size(from.dtype))) {
       uint16_t h;
       float f;
       memcpy(&h, &raw[at], 2);
       if (from.dtype == MB_BF16) {
-        f = FromBf16(h);
+        f = mb::bf16_to_f32(h);
       } else {
         memcpy(&f, &raw[at], 4);
       }

@@ -17,13 +17,16 @@ export const PARTS = {
 export type PartName = keyof typeof PARTS;
 
 const ONE: CheckLayout = { tp: 1, pp: 1, dp: 1 };
+const TP4: CheckLayout = { tp: 4, pp: 1, dp: 1 };
+const PP4: CheckLayout = { tp: 1, pp: 4, dp: 1 };
+const DP4: CheckLayout = { tp: 1, pp: 1, dp: 4 };
 const MICRO_2 = 'train.micro_batch_size=2';
 const SELECTIVE = 'model.recompute_granularity=selective';
 const VPP_2 = 'model.virtual_pipeline_model_parallel_size=2';
 const OPTIM_GRADS = 'ddp.data_parallel_sharding_strategy=optim_grads';
 const NCCL_ALONE = 'dist.peer_memory=false';
 
-/** Every fixture runs on these. */
+/** Every fixture, and what else holds on any layout, runs on these. */
 const LAYOUTS: readonly CheckLayout[] = [
   ONE,
   { tp: 2, pp: 1, dp: 1 },
@@ -32,7 +35,7 @@ const LAYOUTS: readonly CheckLayout[] = [
   { tp: 2, pp: 2, dp: 1 },
   { tp: 2, pp: 1, dp: 2 },
 ];
-/** One of them runs on these too. */
+/** One fixture runs on these too. */
 const MORE_LAYOUTS: readonly CheckLayout[] = [
   { ...ONE, set: [MICRO_2] },
   { ...ONE, set: [SELECTIVE] },
@@ -42,9 +45,9 @@ const MORE_LAYOUTS: readonly CheckLayout[] = [
   { tp: 1, pp: 1, dp: 2, set: [NCCL_ALONE] },
   { tp: 1, pp: 2, dp: 1, set: [VPP_2] },
   { tp: 1, pp: 1, dp: 2, set: [OPTIM_GRADS] },
-  { tp: 4, pp: 1, dp: 1 },
-  { tp: 1, pp: 4, dp: 1 },
-  { tp: 1, pp: 1, dp: 4, set: [MICRO_2] },
+  TP4,
+  PP4,
+  { ...DP4, set: [MICRO_2] },
   { tp: 1, pp: 2, dp: 2 },
 ];
 const FIXTURES = ['qwen3-tied', 'qwen3-untied', 'qwen3-masked'] as const;
@@ -106,15 +109,7 @@ function fixtureChecks({ device, fixtures }: CheckPlace): Check[] {
 
 /** The same command twice gives the same bits. */
 function bitChecks(place: CheckPlace): Check[] {
-  const layouts: CheckLayout[] = [
-    ONE,
-    { tp: 2, pp: 1, dp: 1 },
-    { tp: 1, pp: 1, dp: 2 },
-    { tp: 1, pp: 2, dp: 1 },
-    { tp: 2, pp: 2, dp: 1 },
-    { tp: 2, pp: 1, dp: 2 },
-    { tp: 1, pp: 1, dp: 4 },
-  ];
+  const layouts = [...LAYOUTS, DP4];
   const args = textRun(place, 6);
   return layouts.map((layout): Check => ({
     part: 'bits',
@@ -138,16 +133,7 @@ const LAYOUT_BOUND = { cuda: 2e-3, cpu: 1e-5 } as const;
 
 /** The loss does not depend on the layout, but for rounding. */
 function layoutChecks(place: CheckPlace): Check[] {
-  const layouts: CheckLayout[] = [
-    { tp: 2, pp: 1, dp: 1 },
-    { tp: 1, pp: 1, dp: 2 },
-    { tp: 1, pp: 2, dp: 1 },
-    { tp: 2, pp: 2, dp: 1 },
-    { tp: 2, pp: 1, dp: 2 },
-    { tp: 1, pp: 1, dp: 4 },
-    { tp: 4, pp: 1, dp: 1 },
-    { tp: 1, pp: 4, dp: 1 },
-  ];
+  const layouts = [...LAYOUTS.filter((layout) => layout !== ONE), DP4, TP4, PP4];
   const args = textRun(place, LAYOUT_UPDATES);
   return layouts.map((layout): Check => ({
     part: 'layouts',
