@@ -21,7 +21,7 @@ usage: OUT=folder scripts/gpu-check.sh BUNDLE.tar.xz PART[@seconds]...
   step-0.6b    one GPU, 4 sequences a step
   step-1.7b    one GPU, 2 sequences a step
   step-4b-dp   data parallel, 4 micro-batches; step-4b-dp1 and step-4b-dp16: 1 and 16
-  step-4b-tp2dp2, step-4b-tp2pp2, step-4b-seq1024   tp 2 on 4 GPUs; the last with the seed's quick start
+  step-4b-tp2dp2, step-4b-tp2pp2, step-4b-seq1024   tp 2 on 4 GPUs; the last of 1,024 tokens
   step-8b      data parallel, optim_grads, 4 micro-batches
   quick-start  mbridge pretrain qwen3-4b --nproc 4 --tp-size 2 --pp-size 2 with configs/qwen3-4b-quick-start.yaml
   quick-start-4096  the same 100 updates at the recipe's sequence length

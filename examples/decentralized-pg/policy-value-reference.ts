@@ -91,6 +91,7 @@ export const runWorker: RunWorker = async (context) => {
   const [policy, reference, value] = [await join(LAYOUTS[0]!), await join(LAYOUTS[1]!), await join(LAYOUTS[2]!)];
   // From the reference's last stage (rank 3) to the policy's ranks.
   const bridge = await runtime.createGroups('reference-to-policy', [[0, 1, 3]]);
+  runtime.watch(); // a group that fails or hangs is aborted, not waited for
   const memory = new MemoryPlan();
   const referenceLoss = memory.tensor('communication', [2], 'f32');
   memory.commit(device);

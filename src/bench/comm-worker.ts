@@ -128,7 +128,7 @@ function measure(
     device.record(start, STREAM.compute);
     for (let i = 0; i < calls; i++) collective.run(group, x, own, other);
     device.record(end, STREAM.compute);
-    return device.binding.elapsedMs(device.handle, start, end) / calls;
+    return device.elapsedMs(start, end) / calls;
   };
   const measureAll = (): number[] => Array.from({ length: WARM_UP + SAMPLES }, sample).slice(WARM_UP);
   const times = buffers.use(measureAll, sharing ? group : null);

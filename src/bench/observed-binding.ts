@@ -1,3 +1,4 @@
+import { COMM_OP } from '../comm/comm-group.js';
 import type { NativeBinding } from '../engine/binding.js';
 import { opCost, operands, type CallCost } from './call-cost.js';
 
@@ -66,7 +67,7 @@ export function observedBinding(
       );
     },
     commRun: (comm, stream, op, nt, ns) => {
-      const name = op === 0 ? 'reduce_norm_gather' : 'norm_bwd_gather';
+      const name = op === COMM_OP.reduceNormGather ? 'reduce_norm_gather' : 'norm_bwd_gather';
       // A reduce-scatter of the partial sums, and an all-gather of as much.
       communicate(
         name,

@@ -76,7 +76,7 @@ function logits({ act }: BenchSession, { shape, tp, tokens }: OpSizes, b: BenchB
   };
 }
 
-/** Every op of a training step but products and attention, at the sizes it has there. */
+/** The ops of a training step that move most bytes, but for products and attention, at the sizes they have there. */
 const CASES: Readonly<Record<string, OpCase>> = {
   rmsnorm_fwd: ({ ops, act }, { shape: { hiddenSize: h }, localTokens: t }, b) => {
     const w = b.random([h], act);

@@ -78,7 +78,7 @@ export function measureCeilings({ device, ops, timer, act }: Omit<BenchSession, 
   };
 }
 
-/** `12.3 (12.1-12.9)`: the median and the range of the samples, in milliseconds. */
+/** `12.1-12.9`: the range of the samples, in milliseconds. */
 export function spread({ min, max }: Timing): string {
   return `${round(min)}-${round(max)}`;
 }

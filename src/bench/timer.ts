@@ -51,7 +51,7 @@ export class DeviceTimer {
       this.device.record(start, STREAM.compute);
       for (let i = 0; i < calls; i++) run(round++);
       this.device.record(end, STREAM.compute);
-      return this.device.binding.elapsedMs(this.device.handle, start, end) / calls;
+      return this.device.elapsedMs(start, end) / calls;
     };
     sample(WARM_UP_CALLS);
     const once = sample(2);

@@ -31,7 +31,7 @@ export interface Pruned {
   readonly kept: readonly string[];
 }
 
-/** Removes what {@link planPrune} names, and what unfinished saves and removals left. */
+/** Removes what {@link planPrune} names, and with `leftovers` what unfinished saves and removals left. */
 export async function prune(root: string, retention: Retention, options: PruneOptions = {}): Promise<Pruned> {
   const listing = await listRoot(root);
   if (listing === null) throw badCheckpoint('NONE', root, 'does not exist', 'name a folder of checkpoints');

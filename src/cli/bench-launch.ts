@@ -56,7 +56,7 @@ export async function runBench(job: BenchJob): Promise<BenchRun> {
     device,
     argv: process.argv,
     json: true,
-    runDir: join(folder, 'run'),
+    runDir: config.logger.log_dir ?? join(folder, 'run'),
     workerModule: compiledFile(module),
     env: { [BENCH_OPTIONS]: JSON.stringify(options) },
     stdout,

@@ -3,6 +3,7 @@ import { existsSync, readFileSync, statfsSync } from 'node:fs';
 import { freemem, totalmem } from 'node:os';
 import { cudaEnginePath } from '../engine/open-device.js';
 import { compiledFile, packageRoot } from '../run/package-root.js';
+import { packageVersion } from '../run/run-folder.js';
 import { chooseDevice, defaultProcesses, visibleGpus } from '../engine/devices.js';
 
 /** One line of the probing process. */
@@ -169,7 +170,7 @@ export async function gatherFacts(env: Env = process.env): Promise<DoctorFacts> 
   const device = chooseDevice({ dist: { device: 'auto' } });
   const text = (key: string): string | null => (typeof cpu?.[key] === 'string' ? cpu[key] : null);
   return {
-    version: (JSON.parse(readFileSync(`${root}/package.json`, 'utf8')) as { version: string }).version,
+    version: packageVersion(),
     package: root,
     node: { version: process.versions.node, path: process.execPath, glibc: glibc() },
     cpu: {

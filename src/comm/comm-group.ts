@@ -4,7 +4,7 @@ import type { Tensor } from '../engine/tensor.js';
 import type { ProcessGroup } from '../grid/process-group.js';
 
 /** Numbers of `mb_comm_op` in native/core/abi.h, which documents every argument. */
-const COMM_OP = { reduceNormGather: 0, normBackwardGather: 1 } as const;
+export const COMM_OP = { reduceNormGather: 0, normBackwardGather: 1 } as const;
 
 export interface PointToPoint {
   readonly kind: 'send' | 'receive';

@@ -8,7 +8,7 @@ const PROCESS_BYTES = 96 * 2 ** 20;
 
 /** Bytes that `count` of the plan's ranks need on one machine. */
 function bytesOfRanks(plan: RunPlan, count: number): number {
-  return plan.ranks.slice(0, count).reduce((sum, rank) => sum + rank.totalBytes + PROCESS_BYTES, 0);
+  return plan.ranks.slice(0, count).reduce((sum, rank) => sum + rank.totalBytes + rank.hostBytes + PROCESS_BYTES, 0);
 }
 
 /** Memory that this machine, or the container that we are in, can still give. */

@@ -1,5 +1,8 @@
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
 import { expect, test, vi } from 'vitest';
 import type { BenchReport } from '../../src/bench/report.js';
+import { temporaryFolder } from '../launch/processes.js';
 import { mbridge } from './mbridge.js';
 
 // Every case measures with real processes, which may have to wait for cores that other tests hold.
@@ -88,4 +91,13 @@ test('a run that fails is told about, with its exit code', async () => {
   const { exitCode, stderr } = await mbridge(['bench', 'step', 'qwen3-tiny', '--nproc', '3', '--tp-size', '2']);
   expect(exitCode).toBe(3);
   expect(stderr).toContain('MB_CONFIG_LAYOUT');
+});
+
+test('comm takes any number of ranks; a step counts every step whatever is printed, and keeps a folder that is named', async () => {
+  const three = await bench('comm', '--nproc', '3', '--largest', '16384');
+  expect(column(three, 'size')).toEqual(Array(4).fill('16 KiB'));
+  const folder = join(temporaryFolder(), 'run');
+  const report = await bench('step', '--steps', '2', '--warmup', '1', 'logger.log_interval=10', '--log-dir', folder);
+  expectPositive(column(report, 'ms a step'));
+  expect(existsSync(join(folder, 'run.json'))).toBe(true);
 });

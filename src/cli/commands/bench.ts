@@ -9,7 +9,7 @@ import { addRunOptions, parseBytes, parseCount, resolveRequest, type RunOptions 
 const SINGLE: Readonly<Record<SingleBench, string>> = {
   gemm: "the model's matrix products, forward and backward, against a large one",
   attention: 'attention forward and backward, deterministic or not',
-  ops: 'every other op against the time to move its bytes',
+  ops: 'the other ops that move most bytes, against the time to move them',
   bound: 'products and attention of one micro-batch: what no run can beat',
 };
 
@@ -44,7 +44,7 @@ export function addBench(program: Command): void {
       .description(description)
       .action(async (args: string[], options: BenchFlags) => {
         const { runSingleBench } = await import('../../bench/single.js');
-        const { config, device } = await prepare(args, options);
+        const { config, device } = await prepare(args, options, 'device');
         await print(runSingleBench(name, config, { device, ...(await facts()) }), options);
       });
   }
@@ -62,9 +62,11 @@ export function addBench(program: Command): void {
   addBenchCheck(bench);
 }
 
+/** @param subject one device as a rank of the layout uses it, collectives over processes, or a training run */
 async function prepare(
   args: readonly string[],
   options: RunOptions,
+  subject: 'device' | 'collectives' | 'training',
 ): Promise<{ config: RunConfig; device: 'cpu' | 'cuda'; nproc: number; name: string }> {
   const { isOverride } = await import('../../config/overrides.js');
   const { validateLayout } = await import('../../config/layout.js');
@@ -79,16 +81,17 @@ async function prepare(
     context_parallel_size: cp,
     pipeline_model_parallel_size: pp,
   } = request.config.model;
-  const nproc = options.nproc ?? Math.max(defaultProcesses(device), tp * cp * pp);
-  requireDevices(device, options.nproc ?? 1);
-  validateLayout(request.config, nproc, { device, origins: request.origins });
+  const model = tp * cp * pp;
+  const nproc = subject === 'device' ? model : (options.nproc ?? Math.max(defaultProcesses(device), model));
+  requireDevices(device, subject === 'device' ? 1 : nproc);
+  if (subject !== 'collectives') validateLayout(request.config, nproc, { device, origins: request.origins });
   return { config: request.config, device, nproc, name: request.name };
 }
 
 async function benchComm(args: string[], options: CommFlags): Promise<void> {
   const { runBench } = await import('../bench-launch.js');
   const { commFindings } = await import('../../bench/launched.js');
-  const { config, device, nproc, name } = await prepare(args, options);
+  const { config, device, nproc, name } = await prepare(args, options, 'collectives');
   const [smallest, most] = COMM_SIZES[device];
   const largest = options.largest ?? most;
   const sizes: number[] = [];
@@ -106,9 +109,15 @@ async function benchStep(args: string[], options: StepFlags): Promise<void> {
   const { planRun } = await import('../../train/plan.js');
   const { checkMachineMemory } = await import('../../train/machine-memory.js');
   const { steps, warmup, profile = false } = options;
-  const prepared = await prepare(args, options);
+  const prepared = await prepare(args, options, 'training');
   const { device, nproc, name } = prepared;
-  const config: RunConfig = { ...prepared.config, train: { ...prepared.config.train, train_iters: warmup + steps } };
+  const { train, logger } = prepared.config;
+  const config: RunConfig = {
+    ...prepared.config,
+    train: { ...train, train_iters: warmup + steps },
+    // Every step is counted.
+    logger: { ...logger, log_interval: 1 },
+  };
   checkMachineMemory(planRun(config, nproc, device), nproc);
   const module = 'bench/step-worker.js';
   const { exitCode, events } = await runBench({ module, name, config, nproc, device, options: { profile } });
@@ -131,10 +140,8 @@ async function launchedReport(bench: string, kind: 'cpu' | 'cuda'): Promise<Omit
 }
 
 async function facts(): Promise<{ command: string; version: string }> {
-  const { readFile } = await import('node:fs/promises');
-  const { packageRoot } = await import('../../run/package-root.js');
-  const { version } = JSON.parse(await readFile(`${packageRoot()}/package.json`, 'utf8')) as { version: string };
-  return { command: ['mbridge', ...process.argv.slice(2)].join(' '), version };
+  const { packageVersion } = await import('../../run/run-folder.js');
+  return { command: ['mbridge', ...process.argv.slice(2)].join(' '), version: packageVersion() };
 }
 
 async function print(report: BenchReport, options: BenchFlags): Promise<void> {
