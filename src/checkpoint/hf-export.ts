@@ -1,5 +1,6 @@
 import { readdir, rename, rm, rmdir } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
+import { modelShape } from '../config/model-shape.js';
 import { MbridgeError } from '../errors.js';
 import type { Checkpoint } from './checkpoint.js';
 import { checkpointIoError, errnoOf } from './checkpoint-error.js';
@@ -7,11 +8,9 @@ import { HF_SUBFOLDER, isOptimizerTensor, TEMPORARY } from './checkpoint-format.
 import { makeFolder } from './checkpoint-root.js';
 import { syncFolder, writeDurably, writeJsonDurably } from './durable-files.js';
 import { hfConfig, type HfDtype } from './hf-config-file.js';
-import { readHfFiles } from './hf-files.js';
+import { modelOfSizes, readHfFiles } from './hf-files.js';
 import { groupBySize } from './hf-import.js';
 import { qwen3Parameters } from './hf-names.js';
-import { modelOfSizes } from './hf-files.js';
-import { modelShape } from '../config/model-shape.js';
 import { float32ToBfloat16, isFloatDtype, toFloat32 } from './safetensors-convert.js';
 import { DTYPE_BYTES, elementCount, layOut, type SafetensorsDtype, type TensorSpec } from './safetensors-header.js';
 
@@ -67,9 +66,11 @@ async function writeInto(folder: string, checkpoint: Checkpoint, options: Export
     return { name, dtype: isFloatDtype(stored) && dtype !== undefined ? STORED[dtype] : stored, shape };
   });
   const groups = groupBySize(specs, ({ dtype: d, shape }) => elementCount(shape) * DTYPE_BYTES[d], shardBytes);
-  const two = (n: number): string => String(n).padStart(5, '0');
+  const fiveDigits = (n: number): string => String(n).padStart(5, '0');
   const nameOf = (i: number): string =>
-    groups.length === 1 ? 'model.safetensors' : `model-${two(i + 1)}-of-${two(groups.length)}.safetensors`;
+    groups.length === 1
+      ? 'model.safetensors'
+      : `model-${fiveDigits(i + 1)}-of-${fiveDigits(groups.length)}.safetensors`;
   const weightMap: Record<string, string> = {};
   let bytes = 0;
   for (const [i, group] of groups.entries()) {

@@ -1,8 +1,8 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { validateModelLayout } from '../config/layout.js';
 import { modelShape } from '../config/model-shape.js';
 import type { ModelConfig } from '../config/schema.js';
-import { MbridgeError } from '../errors.js';
 import { MemoryPlan } from '../engine/memory-plan.js';
 import { assignLayers } from '../model/stage.js';
 import { layOutStage } from '../model/stage-weights.js';
@@ -36,7 +36,7 @@ export async function reshard(checkpoint: Checkpoint, root: string, target: Targ
     virtual_pipeline_model_parallel_size: target.vpp > 1 ? target.vpp : null,
     seq_length: checkpoint.state.config?.model.seq_length ?? 4096,
   });
-  refuseImpossible(model);
+  validateModelLayout(model);
   checkpoint.check(modelShape({ model }));
   const files = new Map<string, Uint8Array>();
   for (const name of Object.keys(checkpoint.commit.files).filter((file) => file.startsWith(`${HF_SUBFOLDER}/`))) {
@@ -87,20 +87,4 @@ export function plannedBuckets(model: ModelConfig, { tp, dpCp, pp }: Places): re
   const buffer = new ParameterBuffer(new MemoryPlan(), { dtype: 'f32', dp: dpCp, trainable: false });
   layOutStage(buffer, shape, tp, false, parts, 'whole');
   return buffer.buckets;
-}
-
-function refuseImpossible(model: ModelConfig): void {
-  const tp = model.tensor_model_parallel_size;
-  const pp = model.pipeline_model_parallel_size;
-  const chunks = pp * (model.virtual_pipeline_model_parallel_size ?? 1);
-  const divided = ['num_attention_heads', 'num_key_value_heads', 'intermediate_size', 'vocab_size'] as const;
-  const odd = divided.find((key) => model[key] % tp !== 0);
-  const found =
-    odd !== undefined
-      ? `tp ${tp} does not divide ${odd} ${model[odd]}`
-      : pp > model.num_hidden_layers || (chunks > pp && (pp === 1 || model.num_hidden_layers % chunks !== 0))
-        ? `${model.num_hidden_layers} layers do not fit ${pp} stages of ${chunks / pp} chunks`
-        : undefined;
-  if (found === undefined) return;
-  throw new MbridgeError('config', 'MB_CONFIG_LAYOUT', found, { hint: 'choose other parallel sizes' });
 }

@@ -1,6 +1,6 @@
 import { throwProblems, type Problem } from './problem.js';
 import type { Origin } from './resolve.js';
-import type { RunConfig } from './schema.js';
+import type { ModelConfig, RunConfig } from './schema.js';
 
 export type DeviceKind = 'cpu' | 'cuda';
 
@@ -46,8 +46,8 @@ export function validateLayout(
   const microBatches = train.global_batch_size / samples;
 
   const problems = [
-    ...tensorParallelProblems(cfg),
-    ...pipelineProblems(cfg),
+    ...modelProblems(cfg.model),
+    ...sequenceParallelProblems(cfg),
     ...deviceProblems(cfg, device ?? (cfg.dist.device === 'auto' ? undefined : cfg.dist.device)),
   ];
   const bad = badOf(problems);
@@ -74,7 +74,19 @@ function badOf(problems: Problem[]): (path: string, message: string) => void {
   return (path, message) => problems.push({ code: 'MB_CONFIG_LAYOUT', place: undefined, path, message });
 }
 
-function tensorParallelProblems({ model, train }: RunConfig): Problem[] {
+/**
+ * Refuses parallel sizes that the model cannot be cut by, whatever runs on them.
+ * @throws MbridgeError MB_CONFIG_LAYOUT, exit 3
+ */
+export function validateModelLayout(model: ModelConfig): void {
+  throwProblems(modelProblems(model));
+}
+
+function modelProblems(model: ModelConfig): Problem[] {
+  return [...tensorParallelProblems(model), ...pipelineProblems(model)];
+}
+
+function tensorParallelProblems(model: ModelConfig): Problem[] {
   const problems: Problem[] = [];
   const bad = badOf(problems);
   const tp = model.tensor_model_parallel_size;
@@ -84,6 +96,13 @@ function tensorParallelProblems({ model, train }: RunConfig): Problem[] {
     const allowed = divisors(divided.map((key) => model[key])).join(', ');
     bad('model.tensor_model_parallel_size', `${tp} does not divide ${odd.join(', ')}; this model takes ${allowed}`);
   }
+  return problems;
+}
+
+function sequenceParallelProblems({ model, train }: RunConfig): Problem[] {
+  const problems: Problem[] = [];
+  const bad = badOf(problems);
+  const tp = model.tensor_model_parallel_size;
   const tokens = model.seq_length * train.micro_batch_size;
   if (model.sequence_parallel && tokens % tp !== 0) {
     const found = `${tokens} tokens a micro-batch (seq_length ${model.seq_length} x micro_batch_size ${train.micro_batch_size})`;
@@ -98,7 +117,7 @@ function divisors(sizes: number[]): number[] {
   return Array.from({ length: least }, (_, i) => i + 1).filter((d) => sizes.every((size) => size % d === 0));
 }
 
-function pipelineProblems({ model }: RunConfig): Problem[] {
+function pipelineProblems(model: ModelConfig): Problem[] {
   const problems: Problem[] = [];
   const bad = badOf(problems);
   const layers = model.num_hidden_layers;

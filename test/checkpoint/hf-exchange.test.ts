@@ -154,4 +154,5 @@ test('a trained model goes out to Hugging Face and comes back with the same bits
   expectSameTensors(join(saved, 'step-00000002'), join(folder, 'back/step-00000002'));
   const impossible = await mbridge(['checkpoint', 'reshard', saved, join(folder, 'no'), '--tp-size', '3']);
   expect(impossible.exitCode).toBe(3);
+  expect(impossible.stderr).toMatch(/3 does not divide model\.num_attention_heads .*; this model takes 1, /);
 });
