@@ -1,10 +1,10 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { describe, expect, test, vi } from 'vitest';
+import { afterAll, describe, expect, test, vi } from 'vitest';
 import type { RunPlan } from '../../src/train/plan.js';
 import { mbridge } from './mbridge.js';
 
@@ -12,6 +12,9 @@ import { mbridge } from './mbridge.js';
 vi.setConfig({ testTimeout: 30_000 });
 
 const folder = mkdtempSync(join(tmpdir(), 'mbridge-cli-'));
+afterAll(() => {
+  rmSync(folder, { recursive: true, force: true });
+});
 const badFile = join(folder, 'bad.yaml');
 writeFileSync(badFile, 'model:\n  num_layer: 3\n');
 

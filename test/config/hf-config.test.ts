@@ -1,7 +1,7 @@
-import { mkdtempSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { expect, test } from 'vitest';
+import { afterAll, expect, test } from 'vitest';
 import { findRecipe } from '../../recipes/index.js';
 import { readHfConfig } from '../../src/config/hf-config.js';
 import { modelShape } from '../../src/config/model-shape.js';
@@ -32,8 +32,14 @@ const QWEN3 = {
   vocab_size: 512,
 };
 
+const made: string[] = [];
+afterAll(() => {
+  for (const path of made) rmSync(path, { recursive: true, force: true });
+});
+
 function folder(changes: Record<string, unknown>): string {
   const path = mkdtempSync(join(tmpdir(), 'mbridge-hf-'));
+  made.push(path);
   writeFileSync(join(path, 'config.json'), JSON.stringify({ ...QWEN3, ...changes }));
   return path;
 }

@@ -1,12 +1,15 @@
-import { mkdtempSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { describe, expect, test } from 'vitest';
+import { afterAll, describe, expect, test } from 'vitest';
 import { findRecipe } from '../../recipes/index.js';
 import { resolve, resolveConfig, type ConfigSources } from '../../src/config/resolve.js';
 import { MbridgeError } from '../../src/errors.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'mbridge-config-'));
+afterAll(() => {
+  rmSync(folder, { recursive: true, force: true });
+});
 const tiny = findRecipe('qwen3-tiny');
 
 function yaml(text: string): string {

@@ -1,10 +1,13 @@
-import { mkdirSync, mkdtempSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { expect, test } from 'vitest';
+import { afterAll, expect, test } from 'vitest';
 import { visibleGpus } from '../../src/engine/devices.js';
 
 const dev = mkdtempSync(join(tmpdir(), 'mbridge-dev-'));
+afterAll(() => {
+  rmSync(dev, { recursive: true, force: true });
+});
 for (const name of ['nvidia0', 'nvidia1', 'nvidia10', 'nvidia3', 'nvidiactl', 'nvidia-uvm', 'null']) {
   writeFileSync(join(dev, name), '');
 }
