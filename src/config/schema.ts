@@ -108,7 +108,7 @@ const checkpointSchema = z.strictObject({
 });
 
 const loggerSchema = z.strictObject({
-  log_interval: count.default(1).describe('updates between step lines'),
+  log_interval: count.default(1).describe('updates between step lines; the last is always shown'),
   log_dir: optionalPath.describe('run folder; default runs/<recipe>-<time>'),
 });
 

@@ -19,7 +19,7 @@ export interface TrainOptions {
   pgCollection: Groups;
   /** First update to run, from 1; after a resume, the one that follows the checkpoint's. */
   startStep?: number;
-  /** Called on the model's first rank for each finished update, in order, one update late. */
+  /** Called on the model's first rank for each update that is shown, in order, one update late. */
   onStep?: (event: StepEvent) => void;
   /** Called on every rank as an update begins. */
   onBegin?: (step: number) => void;
@@ -49,11 +49,12 @@ export async function train(o: TrainOptions): Promise<TrainResult> {
   let step = (o.startStep ?? 1) - 1;
   let stopped = false;
 
-  const settle = async (result: Promise<StepResult>): Promise<void> => {
+  const settle = async (result: Promise<StepResult>, final: boolean): Promise<void> => {
     last = await result;
-    clock.report(last);
+    const diverged = last.skippedInRow >= maxSkipped;
+    clock.report(last, final || diverged);
     stopped ||= last.stopVotes > 0;
-    if (last.skippedInRow >= maxSkipped) throw divergence(last);
+    if (diverged) throw divergence(last);
   };
 
   while (step < iterations && !stopped) {
@@ -66,11 +67,11 @@ export async function train(o: TrainOptions): Promise<TrainResult> {
     pending = fetchStep(model.device, optimizer.state, step);
     // Where several fail at once, the one awaited next is reported; this one is looked at a step later, if ever.
     pending.catch(() => undefined);
-    if (before !== null) await settle(before);
+    if (before !== null) await settle(before, false);
     await o.onUpdate?.(step);
     stopped ||= exitInterval !== null && step % exitInterval === 0;
   }
-  if (pending !== null) await settle(pending);
+  if (pending !== null) await settle(pending, true);
   return { step, last, stopped: stopped && step < iterations };
 }
 
@@ -95,11 +96,12 @@ class StepClock {
     else this.o.model.device.record(event, STREAM.compute);
   }
 
-  report(result: StepResult): void {
+  /** @param final whether no later one follows: it is shown whatever the interval */
+  report(result: StepResult, final: boolean): void {
     const { cfg, model, data, onStep, pgCollection } = this.o;
     const milliseconds = this.between(result.step);
     const { log_interval: interval } = cfg.logger;
-    const shown = result.step % interval === 0 || result.step === cfg.train.train_iters;
+    const shown = final || result.step % interval === 0;
     if (!this.reports || onStep === undefined || !shown) return;
     const run = {
       milliseconds,
