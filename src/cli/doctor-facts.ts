@@ -1,6 +1,7 @@
 import { spawn } from 'node:child_process';
 import { existsSync, readFileSync, statfsSync } from 'node:fs';
 import { freemem, totalmem } from 'node:os';
+import { nativePath } from '../engine/load.js';
 import { cudaEnginePath } from '../engine/open-device.js';
 import { compiledFile, packageRoot } from '../run/package-root.js';
 import { packageVersion } from '../run/run-folder.js';
@@ -162,7 +163,6 @@ function environmentOf(env: Env): Record<string, string> {
 /** Looks at this machine. Never throws for what it finds. */
 export async function gatherFacts(env: Env = process.env): Promise<DoctorFacts> {
   const { lines, crash } = await runProbe(env);
-  const root = packageRoot();
   const native = find(lines, 'native')[0];
   const cuda = find(lines, 'cuda')[0];
   const cpu = native?.description == null ? null : (JSON.parse(native.description) as Record<string, unknown>);
@@ -171,7 +171,7 @@ export async function gatherFacts(env: Env = process.env): Promise<DoctorFacts> 
   const text = (key: string): string | null => (typeof cpu?.[key] === 'string' ? cpu[key] : null);
   return {
     version: packageVersion(),
-    package: root,
+    package: packageRoot(),
     node: { version: process.versions.node, path: process.execPath, glibc: glibc() },
     cpu: {
       model: text('model'),
@@ -182,7 +182,7 @@ export async function gatherFacts(env: Env = process.env): Promise<DoctorFacts> 
       shm_free_bytes: shmFreeBytes(),
     },
     native: {
-      path: env['MBRIDGE_NATIVE'] ?? `${root}/native/build/mbridge.node`,
+      path: nativePath(env),
       ok: native?.reason === null,
       reason: native === undefined ? (crash ?? 'the probe said nothing') : native.reason,
     },

@@ -99,7 +99,7 @@ export function formatReport(facts: DoctorFacts): string {
   return [
     `mbridge ${facts.version} in ${facts.package}`,
     `  Node.js ${node.version}, ${node.path}${node.glibc === null ? '' : `, glibc ${node.glibc}`}`,
-    `  engine  ${native.ok ? native.path : (native.reason ?? native.path)}`,
+    `  engine  ${native.path}${native.ok ? '' : ', which cannot be loaded (below)'}`,
     `CPU: ${cpuOk ? 'usable' : 'not usable'}`,
     `  ${cpu.model ?? 'unknown'}, ${cpu.cores ?? '?'} cores usable (a run shares them among its ranks), kernels ${cpu.kernels ?? '?'}`,
     `  memory  ${gib(cpu.available_bytes)} of ${gib(cpu.total_bytes)} available; /dev/shm ${gib(cpu.shm_free_bytes)} free`,

@@ -8,16 +8,23 @@ import type { NativeBinding } from './binding.js';
 /** The version of native/core/abi.h that this package speaks. */
 export const NATIVE_ABI = 3;
 
+/** Where the native addon is looked for: the file that `MBRIDGE_NATIVE` names, else this package's build. */
+export function nativePath(env: NodeJS.ProcessEnv = process.env): string {
+  const named = env['MBRIDGE_NATIVE'];
+  return named ? resolve(named) : join(packageRoot(), 'native', 'build', 'mbridge.node');
+}
+
 /**
- * Loads the native addon: the file that `MBRIDGE_NATIVE` names, else `native/build/mbridge.node` of this package.
+ * Loads the native addon from {@link nativePath}.
  * @throws MbridgeError MB_NATIVE_MISSING naming the path and what was wrong with it.
  */
 export function loadBinding(env: NodeJS.ProcessEnv = process.env): NativeBinding {
-  const named = env['MBRIDGE_NATIVE'];
-  const path = named ? resolve(named) : join(packageRoot(), 'native', 'build', 'mbridge.node');
+  const path = nativePath(env);
   const refuse = (problem: string, cause?: unknown): MbridgeError =>
     new MbridgeError('environment', 'MB_NATIVE_MISSING', `the native engine cannot be loaded: ${path} ${problem}`, {
-      hint: named ? 'point MBRIDGE_NATIVE at an mbridge.node, or unset it' : 'run: npm run build:native',
+      hint: env['MBRIDGE_NATIVE']
+        ? 'point MBRIDGE_NATIVE at an mbridge.node, or unset it'
+        : 'run: npm run build:native',
       cause,
       details: { path },
     });

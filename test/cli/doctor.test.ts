@@ -1,6 +1,6 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { join, relative } from 'node:path';
 import { execa } from 'execa';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { CudaDescription, DoctorFacts } from '../../src/cli/doctor-facts.js';
@@ -53,10 +53,21 @@ describe('mbridge doctor', () => {
     expect(facts.environment['MBRIDGE_CUDA_ENGINE']).toBe(path);
   });
 
-  test('ends with 4 where not even the CPU part loads, and says why', async () => {
-    const { exitCode, facts } = await doctor({ MBRIDGE_NATIVE: garbage });
+  test('ends with 4 where not even the CPU part loads, and says once why', async () => {
+    const env = { MBRIDGE_NATIVE: relative(process.cwd(), garbage) };
+    const { exitCode, facts } = await doctor(env);
     expect(exitCode).toBe(4);
+    expect(facts.native).toMatchObject({ path: garbage, ok: false });
     expect(facts.usable.problems.join()).toContain('garbage.so');
+    const { stdout } = await mbridge(['doctor'], env);
+    expect(stdout).toContain(`engine  ${garbage}, which cannot be loaded (below)\n`);
+    expect(stdout.split(facts.native.reason!)).toHaveLength(2);
+  });
+
+  test('names the engine that is loaded where MBRIDGE_NATIVE is empty', async () => {
+    const { exitCode, facts } = await doctor({ MBRIDGE_NATIVE: '' });
+    expect(exitCode).toBe(0);
+    expect(facts.native.path).toMatch(/native\/build\/mbridge\.node$/);
   });
 });
 
