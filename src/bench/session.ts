@@ -6,7 +6,7 @@ import { Ops } from '../engine/ops.js';
 import { BenchBuffers } from './buffers.js';
 import type { CallCost } from './call-cost.js';
 import { observedBinding } from './observed-binding.js';
-import { DeviceTimer, type Timing } from './timer.js';
+import { DeviceTimer } from './timer.js';
 
 /** A device to measure on. */
 export interface BenchSession {
@@ -38,9 +38,6 @@ export function openSession(kind: 'cpu' | 'cuda', threads: number, act: 'f32' | 
   };
   return { device, ops: new Ops(device), timer: new DeviceTimer(device), act, costOf };
 }
-
-/** One line of a table; keys are the columns. */
-export type Row = Readonly<Record<string, string | number>>;
 
 /** What the card itself does: the ceilings that the rest is compared with. */
 export interface Ceilings {
@@ -76,22 +73,6 @@ export function measureCeilings({ device, ops, timer, act }: Omit<BenchSession, 
     gemmTflops: (2 * n ** 3) / gemm.median / 1e9,
     gemmSize: n,
   };
-}
-
-/** `12.1-12.9`: the range of the samples, in milliseconds. */
-export function spread({ min, max }: Timing): string {
-  return `${round(min)}-${round(max)}`;
-}
-
-/** Three significant digits, or all that stand before the point. */
-export function round(value: number): number {
-  if (!Number.isFinite(value) || value === 0) return value;
-  const digits = Math.max(0, 2 - Math.floor(Math.log10(Math.abs(value))));
-  return Number(value.toFixed(Math.min(6, digits)));
-}
-
-export function percent(part: number, whole: number): number {
-  return Number(((100 * part) / whole).toFixed(1));
 }
 
 /** Tokens of one micro-batch of a configuration. */

@@ -1,94 +1,81 @@
-import type { RunConfig } from '../config/schema.js';
 import { resolvePrecision } from '../config/layout.js';
 import { modelShape } from '../config/model-shape.js';
+import type { RunConfig } from '../config/schema.js';
 import { loadBinding } from '../engine/load.js';
 import type { AttentionSizes } from '../engine/ops.js';
 import { tokenFlops } from '../model/flops.js';
-import { measureAttention } from './attention.js';
-import { PASSES, linearShapes, measureGemm } from './gemm.js';
-import { OP_NAMES, measureOp } from './op-cases.js';
-import { versionsOf, type BenchReport } from './report.js';
-import {
-  measureCeilings,
-  openSession,
-  percent,
-  round,
-  spread,
-  tokensOf,
-  type BenchSession,
-  type Row,
-} from './session.js';
-import { floorMs } from './step-profile.js';
+import { measureAttention, type AttentionTiming } from './attention.js';
+import { PASSES, linearShapes, measureGemm, type GemmTiming } from './gemm.js';
+import { OP_NAMES, measureOp, type OpTiming } from './op-cases.js';
+import { measureCeilings, openSession, tokensOf, type BenchSession, type Ceilings } from './session.js';
+import type { Timing } from './timer.js';
+import { versionsOf } from './versions.js';
 
-/** Measurements on one device, of the sizes that a run of `cfg` has on each rank. */
-export const SINGLE_BENCHES = { gemm, attention, ops, bound } as const;
-export type SingleBench = keyof typeof SINGLE_BENCHES;
-
-/** What a measurement says beside what is the same for all. */
-type Findings = Pick<BenchReport, 'tables' | 'notes'>;
-
-interface Work {
-  readonly session: BenchSession;
-  readonly cfg: RunConfig;
-  readonly ceilings: NonNullable<BenchReport['ceilings']>;
+/** The products and the attention of one micro-batch through the whole model, and nothing else. */
+export interface Bound {
+  readonly parts: readonly {
+    readonly name: string;
+    /** How many of them a micro-batch has. */
+    readonly count: number;
+    readonly flops: number;
+    readonly timing: Timing;
+  }[];
+  /** Milliseconds of all parts. */
+  readonly ms: number;
+  readonly tokensPerSecond: number;
+  readonly tflops: number;
+  /** Of the device; 0 where it is not known. */
+  readonly peakTflops: number;
 }
 
-/** Opens the device, measures its ceilings and then what is asked for. */
-export function runSingleBench(
-  bench: SingleBench,
+/** What can be measured on one device, and what that finds. */
+export interface Measured {
+  readonly gemm: readonly GemmTiming[];
+  readonly attention: readonly AttentionTiming[];
+  readonly ops: readonly OpTiming[];
+  readonly bound: Bound;
+}
+export type SingleBench = keyof Measured;
+
+export interface DeviceMeasurement<Bench extends SingleBench> {
+  /** The device's name. */
+  readonly device: string;
+  readonly versions: Readonly<Record<string, string>>;
+  readonly act: 'f32' | 'bf16';
+  readonly ceilings: Ceilings;
+  readonly found: Measured[Bench];
+}
+
+type Measure<Found> = (session: BenchSession, cfg: RunConfig) => Found;
+
+const MEASURES: { readonly [Bench in SingleBench]: Measure<Measured[Bench]> } = {
+  gemm: measureProducts,
+  attention: (session, cfg) => [false, true].flatMap((each) => measureAttention(session, attentionSizes(cfg, each))),
+  ops: measureOps,
+  bound: measureBound,
+};
+
+/** Opens the device, measures its ceilings and then what is asked for, in the sizes that a run of `cfg` has on each rank. */
+export function measureDevice<Bench extends SingleBench>(
+  bench: Bench,
   cfg: RunConfig,
-  where: { device: 'cpu' | 'cuda'; command: string; version: string },
-): BenchReport {
-  const act = resolvePrecision(cfg, where.device) === 'fp32' ? 'f32' : 'bf16';
-  const session = openSession(where.device, loadBinding().cpuCount(), act);
+  kind: 'cpu' | 'cuda',
+  mbridge: string,
+): DeviceMeasurement<Bench> {
+  const act = resolvePrecision(cfg, kind) === 'fp32' ? 'f32' : 'bf16';
+  const session = openSession(kind, loadBinding().cpuCount(), act);
   try {
     const ceilings = measureCeilings(session);
-    const findings = SINGLE_BENCHES[bench]({ session, cfg, ceilings });
-    return {
-      bench,
-      command: where.command,
-      date: new Date().toISOString(),
-      device: session.device.info.name,
-      versions: versionsOf(session.device, where.version),
-      ceilings,
-      ...findings,
-    };
+    const found = MEASURES[bench](session, cfg);
+    return { device: session.device.info.name, versions: versionsOf(session.device, mbridge), act, ceilings, found };
   } finally {
     session.device.close();
   }
 }
 
-/** `qwen3 of 36 layers, tp 2, 4096 tokens, bf16` */
-function subject({ cfg, session }: Work): string {
-  const { model } = cfg;
-  const sizes = `hidden ${model.hidden_size}, ${model.num_hidden_layers} layers`;
-  return `${sizes}, tp ${model.tensor_model_parallel_size}, ${tokensOf(cfg)} tokens, ${session.act}`;
-}
-
-const MEDIANS =
-  'ms: median of the samples, each of several calls over buffers that outgrow the cache; range: fastest to slowest sample';
-
-function gemm(work: Work): Findings {
-  const { session, cfg, ceilings } = work;
+function measureProducts(session: BenchSession, cfg: RunConfig): GemmTiming[] {
   const layers = linearShapes(modelShape(cfg), cfg.model.tensor_model_parallel_size);
-  const rows = layers.flatMap((layer) =>
-    PASSES.map((pass): Row => {
-      const { flops, timing } = measureGemm(session, layer, pass, tokensOf(cfg));
-      const tflops = flops / timing.median / 1e9;
-      return {
-        layer: layer.name,
-        pass,
-        in: layer.inputs,
-        out: layer.outputs,
-        ms: round(timing.median),
-        range: spread(timing),
-        'TFLOP/s': round(tflops),
-        '% of ceiling': percent(tflops, ceilings.gemmTflops),
-      };
-    }),
-  );
-  const wgrad = 'wgrad adds to float32 gradients';
-  return { tables: [{ title: `products: ${subject(work)}`, rows }], notes: [wgrad, MEDIANS] };
+  return layers.flatMap((layer) => PASSES.map((pass) => measureGemm(session, layer, pass, tokensOf(cfg))));
 }
 
 function attentionSizes(cfg: RunConfig, deterministic: boolean): AttentionSizes {
@@ -99,61 +86,24 @@ function attentionSizes(cfg: RunConfig, deterministic: boolean): AttentionSizes 
   return { batch, seq, heads: numHeads / tp, kvHeads: numKvHeads / tp, headDim, deterministic };
 }
 
-function attention(work: Work): Findings {
-  const { session, cfg, ceilings } = work;
-  const rows = [false, true].flatMap((deterministic) =>
-    measureAttention(session, attentionSizes(cfg, deterministic)).map((result): Row => {
-      const tflops = result.flops / result.timing.median / 1e9;
-      return {
-        pass: result.pass,
-        deterministic: deterministic ? 'yes' : 'no',
-        kernel: result.kernel,
-        'workspace MB': round(result.workspaceBytes / 1e6),
-        ms: round(result.timing.median),
-        range: spread(result.timing),
-        'TFLOP/s': round(tflops),
-        '% of ceiling': percent(tflops, ceilings.gemmTflops),
-      };
-    }),
-  );
-  const flops = 'causal: half of the square counts; the backward as 2.5 forwards';
-  return { tables: [{ title: `attention: ${subject(work)}`, rows }], notes: [flops, MEDIANS] };
-}
-
-function ops(work: Work): Findings {
-  const { session, cfg, ceilings } = work;
+function measureOps(session: BenchSession, cfg: RunConfig): OpTiming[] {
   const tokens = tokensOf(cfg);
   const { tensor_model_parallel_size: tp, sequence_parallel: sp, seq_length: seq } = cfg.model;
   const sizes = { shape: modelShape(cfg), tp, tokens, seq, localTokens: sp ? tokens / tp : tokens };
-  const rows = OP_NAMES.map((name): Row => {
-    const { cost, timing } = measureOp(session, name, sizes);
-    return {
-      op: name,
-      MB: round(cost.bytes / 1e6),
-      ms: round(timing.median),
-      range: spread(timing),
-      'floor ms': round(floorMs(cost, ceilings)),
-      'GB/s': round(cost.bytes / timing.median / 1e6),
-      '% of copy': percent(cost.bytes / timing.median / 1e6, ceilings.copyGBs),
-    };
-  });
-  const bytes = 'MB: each input read once, each output written once; floor: that at the speed of the copy';
-  return { tables: [{ title: `ops: ${subject(work)}`, rows }], notes: [bytes, MEDIANS] };
+  return OP_NAMES.map((name) => measureOp(session, name, sizes));
 }
 
-/** The products and the attention of one micro-batch through the whole model, and nothing else. */
-function bound(work: Work): Findings {
-  const { session, cfg } = work;
+function measureBound(session: BenchSession, cfg: RunConfig): Bound {
   const shape = modelShape(cfg);
   const { tensor_model_parallel_size: tp, deterministic, seq_length: seq } = cfg.model;
   const tokens = tokensOf(cfg);
   const parts = [
-    ...linearShapes(shape, tp).flatMap((layer) =>
-      PASSES.map((pass) => {
-        const { flops, timing } = measureGemm(session, layer, pass, tokens);
-        return { name: `${layer.name} ${pass}`, count: layer.count, flops, timing };
-      }),
-    ),
+    ...measureProducts(session, cfg).map(({ layer, pass, flops, timing }) => ({
+      name: `${layer.name} ${pass}`,
+      count: layer.count,
+      flops,
+      timing,
+    })),
     ...measureAttention(session, attentionSizes(cfg, deterministic)).map(({ pass, flops, timing }) => ({
       name: `attention ${pass}`,
       count: shape.numLayers,
@@ -161,25 +111,13 @@ function bound(work: Work): Findings {
       timing,
     })),
   ];
-  const total = parts.reduce((sum, { count, timing }) => sum + count * timing.median, 0);
-  const rows = parts.map(({ name, count, flops, timing }): Row => ({
-    part: name,
-    count,
-    'ms each': round(timing.median),
-    'ms in all': round(count * timing.median),
-    'TFLOP/s': round(flops / timing.median / 1e9),
-    '% of bound': percent(count * timing.median, total),
-  }));
+  const ms = parts.reduce((sum, { count, timing }) => sum + count * timing.median, 0);
   const { layer, head } = tokenFlops(shape, seq);
-  const tflops = ((shape.numLayers * layer + head) * tokens) / tp / total / 1e9;
-  const { peakTflops } = session.device.info;
-  const mfu = peakTflops > 0 ? `, MFU ${percent(tflops, peakTflops)} % of ${peakTflops} TFLOP/s` : '';
-  const perSecond = Math.round((tokens * 1000) / total / tp).toLocaleString('en-US');
   return {
-    tables: [{ title: `bound: ${subject(work)}, attention ${deterministic ? '' : 'not '}deterministic`, rows }],
-    notes: [
-      `bound: ${round(total)} ms a micro-batch, ${perSecond} tokens/s/GPU, ${round(tflops)} TFLOP/s/GPU${mfu}`,
-      MEDIANS,
-    ],
+    parts,
+    ms,
+    tokensPerSecond: (tokens * 1000) / ms / tp,
+    tflops: ((shape.numLayers * layer + head) * tokens) / tp / ms / 1e9,
+    peakTflops: session.device.info.peakTflops,
   };
 }

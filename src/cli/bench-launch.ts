@@ -7,6 +7,7 @@ import { EXIT } from '../errors.js';
 import { launch } from '../launch/launch.js';
 import { LineSplitter } from '../run/line-splitter.js';
 import { compiledFile } from '../run/package-root.js';
+import type { BenchEvent } from '../bench/worker-events.js';
 import { BENCH_OPTIONS } from '../bench/worker-options.js';
 
 export interface BenchJob {
@@ -21,8 +22,8 @@ export interface BenchJob {
 
 export interface BenchRun {
   readonly exitCode: number;
-  /** What the workers said, in order, each with the seconds since this process began. */
-  readonly events: readonly { readonly type: string; readonly at: number; readonly [key: string]: unknown }[];
+  /** In the order in which they came. */
+  readonly events: readonly BenchEvent[];
 }
 
 /** A profile is one line. */
@@ -30,7 +31,7 @@ const LONGEST_LINE = 2 ** 24;
 
 /** Runs a measuring worker on every rank and collects what they report. A failure is printed, and its folder kept. */
 export async function runBench(job: BenchJob): Promise<BenchRun> {
-  const events: { type: string; at: number }[] = [];
+  const events: BenchEvent[] = [];
   const lines = new LineSplitter((line) => {
     events.push({ ...(JSON.parse(line) as { type: string }), at: performance.now() / 1000 });
   }, LONGEST_LINE);

@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test, vi } from 'vitest';
-import type { BenchReport } from '../../src/bench/report.js';
+import type { BenchReport } from '../../src/cli/bench-report.js';
 import { temporaryFolder } from '../launch/processes.js';
 import { mbridge } from './mbridge.js';
 

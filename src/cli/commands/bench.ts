@@ -1,7 +1,8 @@
 import type { Command } from 'commander';
-import type { BenchReport } from '../../bench/report.js';
+import type { CommEvent } from '../../bench/comm-worker.js';
 import type { RunConfig } from '../../config/schema.js';
 import type { SingleBench } from '../../bench/single.js';
+import type { BenchReport, Findings } from '../bench-report.js';
 import { addBenchCheck } from './bench-check.js';
 import { addRunOptions, parseBytes, parseCount, resolveRequest, type RunOptions } from '../run-options.js';
 
@@ -42,11 +43,7 @@ export function addBench(program: Command): void {
   for (const [name, description] of Object.entries(SINGLE) as [SingleBench, string][]) {
     addRunOptions(bench.command(name))
       .description(description)
-      .action(async (args: string[], options: BenchFlags) => {
-        const { runSingleBench } = await import('../../bench/single.js');
-        const { config, device } = await prepare(args, options, 'device');
-        await print(runSingleBench(name, config, { device, ...(await facts()) }), options);
-      });
+      .action((args: string[], options: BenchFlags) => benchDevice(name, args, options));
   }
   addRunOptions(bench.command('comm'))
     .description('collectives over all ranks')
@@ -88,9 +85,21 @@ async function prepare(
   return { config: request.config, device, nproc, name: request.name };
 }
 
+async function benchDevice(bench: SingleBench, args: string[], options: BenchFlags): Promise<void> {
+  const { measureDevice } = await import('../../bench/single.js');
+  const { deviceFindings } = await import('../bench-device-tables.js');
+  const { config, device: kind } = await prepare(args, options, 'device');
+  const { command, version } = await facts();
+  const measured = measureDevice(bench, config, kind, version);
+  const { device, versions, ceilings } = measured;
+  const head = { bench, command, date: new Date().toISOString(), device, versions, ceilings };
+  await print({ ...head, ...deviceFindings(bench, measured, config) }, options);
+}
+
 async function benchComm(args: string[], options: CommFlags): Promise<void> {
   const { runBench } = await import('../bench-launch.js');
-  const { commFindings } = await import('../../bench/launched.js');
+  const { eventsOf } = await import('../../bench/worker-events.js');
+  const { commFindings } = await import('../bench-run-tables.js');
   const { config, device, nproc, name } = await prepare(args, options, 'collectives');
   const [smallest, most] = COMM_SIZES[device];
   const largest = options.largest ?? most;
@@ -98,14 +107,17 @@ async function benchComm(args: string[], options: CommFlags): Promise<void> {
   for (let bytes = Math.min(smallest, largest); bytes <= largest; bytes *= 4) sizes.push(bytes);
   const module = 'bench/comm-worker.js';
   const { exitCode, events } = await runBench({ module, name, config, nproc, device, options: { sizes } });
-  if (exitCode === 0)
-    await print({ ...(await launchedReport('comm', device)), ...commFindings(events, nproc) }, options);
+  if (exitCode === 0) {
+    const findings = commFindings(eventsOf<CommEvent>(events, 'comm'), nproc);
+    await print({ ...(await launchedReport('comm', device)), ...findings }, options);
+  }
   process.exitCode = exitCode;
 }
 
 async function benchStep(args: string[], options: StepFlags): Promise<void> {
   const { runBench } = await import('../bench-launch.js');
-  const { stepFindings } = await import('../../bench/launched.js');
+  const { summarizeSteps } = await import('../../bench/step-summary.js');
+  const { stepFindings } = await import('../bench-run-tables.js');
   const { planRun } = await import('../../train/plan.js');
   const { checkMachineMemory } = await import('../../train/machine-memory.js');
   const { steps, warmup, profile = false } = options;
@@ -122,16 +134,16 @@ async function benchStep(args: string[], options: StepFlags): Promise<void> {
   const module = 'bench/step-worker.js';
   const { exitCode, events } = await runBench({ module, name, config, nproc, device, options: { profile } });
   if (exitCode === 0) {
-    const findings = stepFindings(config, nproc, events, warmup);
+    const findings = stepFindings(config, nproc, summarizeSteps(config, nproc, events, warmup), warmup);
     await print({ ...(await launchedReport('step', device)), ...findings }, options);
   }
   process.exitCode = exitCode;
 }
 
 /** The head of a report whose device was opened by other processes. */
-async function launchedReport(bench: string, kind: 'cpu' | 'cuda'): Promise<Omit<BenchReport, 'tables' | 'notes'>> {
+async function launchedReport(bench: string, kind: 'cpu' | 'cuda'): Promise<Omit<BenchReport, keyof Findings>> {
   const { openDevice } = await import('../../engine/open-device.js');
-  const { versionsOf } = await import('../../bench/report.js');
+  const { versionsOf } = await import('../../bench/versions.js');
   const { command, version } = await facts();
   const device = openDevice(kind, 0, 1);
   const head = { device: device.info.name, versions: versionsOf(device, version) };
@@ -149,7 +161,6 @@ async function print(report: BenchReport, options: BenchFlags): Promise<void> {
     const { appendFile } = await import('node:fs/promises');
     await appendFile(options.record, `${JSON.stringify(report)}\n`);
   }
-  const { formatTable } = await import('../table.js');
-  const { formatBench } = await import('../../bench/report.js');
-  process.stdout.write(options.json ? `${JSON.stringify(report)}\n` : formatBench(report, formatTable));
+  const { formatBench } = await import('../bench-report.js');
+  process.stdout.write(options.json ? `${JSON.stringify(report)}\n` : formatBench(report));
 }

@@ -1,5 +1,6 @@
 import { InvalidArgumentError, type Command } from 'commander';
 import type { Checkpoint } from '../../checkpoint/checkpoint.js';
+import { inspectionText, megabytes } from '../checkpoint-text.js';
 import { parseBytes, parseCount } from '../run-options.js';
 
 interface Json {
@@ -27,7 +28,7 @@ function addInspect(parent: Command): void {
     .option('--tensors', 'list every tensor')
     .option('--json', 'as JSON')
     .action(async (folder: string, options: Json & { tensors?: boolean }) => {
-      const { inspect, inspectionText } = await import('../../checkpoint/inspect.js');
+      const { inspect } = await import('../../checkpoint/inspect.js');
       const found = await inspect(folder, options.tensors ?? false);
       process.stdout.write(options.json ? `${JSON.stringify(found)}\n` : inspectionText(found));
     });
@@ -162,10 +163,6 @@ function warn(text: string): void {
 
 function report({ json }: Json, result: Record<string, unknown>, text: string): void {
   process.stdout.write(json ? `${JSON.stringify(result)}\n` : `${text}\n`);
-}
-
-function megabytes(bytes: number): string {
-  return `${(bytes / 1e6).toFixed(1)} MB`;
 }
 
 function parseDtype(text: string): 'bf16' | 'fp32' {
