@@ -18,14 +18,16 @@ const imports = new Map<string, readonly Import[]>([
   ...NATIVE.map((file) => [file, includesOf(file)] as const),
 ]);
 
+/** Whether what a row may import is about this file, package or module. */
+function names({ target }: Row['mayImport'][number], imported: string): boolean {
+  const other = rowOf(table, imported);
+  // A folder does not stand for the more specific rows inside it.
+  return other === undefined ? covers(target, imported) : other.paths.includes(target);
+}
+
 function allows(row: Row, { target, typesOnly }: Import): boolean {
-  const other = rowOf(table, target);
-  if (other === row) return true;
-  return row.mayImport.some((allowed) => {
-    if (allowed.typesOnly && !typesOnly) return false;
-    // A folder does not stand for the more specific rows inside it.
-    return other === undefined ? covers(allowed.target, target) : other.paths.includes(allowed.target);
-  });
+  if (rowOf(table, target) === row) return true;
+  return row.mayImport.some((allowed) => names(allowed, target) && (typesOnly || !allowed.typesOnly));
 }
 
 /** Files, packages and Node modules that are loaded, at once or later, when `file` is; with the way to them. */
@@ -51,7 +53,7 @@ describe('docs/architecture.md', () => {
   test('what a row may import and never reaches is named as it is elsewhere', () => {
     const paths = new Set(table.flatMap((row) => row.paths));
     const names = table.flatMap((row) => [...row.mayImport.map(({ target }) => target), ...row.neverReaches]);
-    const ours = names.filter((name) => name.includes('/') && name !== 'dist/' && !name.startsWith('node:'));
+    const ours = names.filter((name) => name.includes('/') && !name.startsWith('node:'));
     expect(ours.filter((name) => !paths.has(name))).toEqual([]);
   });
 
@@ -63,6 +65,16 @@ describe('docs/architecture.md', () => {
         : list.filter((each) => !allows(row, each)).map(({ target }) => `${file} imports ${target}`);
     });
     expect(wrong).toEqual([]);
+  });
+
+  test('no row lists what none of its files imports, nor in full what they import as types only', () => {
+    const unused = table.flatMap((row) => {
+      const own = [...imports].flatMap(([file, list]) => (rowOf(table, file) === row ? list : []));
+      return row.mayImport
+        .filter((allowed) => !own.some((each) => names(allowed, each.target) && (allowed.typesOnly || !each.typesOnly)))
+        .map(({ target }) => `${row.paths.join(', ')} does not need ${target}`);
+    });
+    expect(unused).toEqual([]);
   });
 
   test('no file loads, also through others, what its row never reaches', () => {
