@@ -1,5 +1,5 @@
 import { modelShape } from '../config/model-shape.js';
-import { packageVersion } from '../run/run-folder.js';
+import { packageVersion } from '../run/package-root.js';
 import { badCheckpoint } from './checkpoint-error.js';
 import { FORMAT, HF_SUBFOLDER, isOptimizerTensor, VERSION, type CheckpointState } from './checkpoint-format.js';
 import { readHfFiles, readHfModel } from './hf-files.js';

@@ -2,7 +2,7 @@ import { resolvePrecision, type RunLayout } from '../config/layout.js';
 import type { ModelConfig, RunConfig } from '../config/schema.js';
 import type { Device } from '../engine/device.js';
 import { STATE } from '../engine/ops.js';
-import { packageVersion } from '../run/run-folder.js';
+import { packageVersion } from '../run/package-root.js';
 import { FORMAT, toJsonNumber, VERSION, type CheckpointState } from './checkpoint-format.js';
 
 /** Keys of the `model` section that say what the model is, not how it is spread or fed. */

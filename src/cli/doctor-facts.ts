@@ -3,8 +3,7 @@ import { existsSync, readFileSync, statfsSync } from 'node:fs';
 import { freemem, totalmem } from 'node:os';
 import { nativePath } from '../engine/load.js';
 import { cudaEnginePath } from '../engine/open-device.js';
-import { compiledFile, packageRoot } from '../run/package-root.js';
-import { packageVersion } from '../run/run-folder.js';
+import { compiledFile, packageRoot, packageVersion } from '../run/package-root.js';
 import { chooseDevice, defaultProcesses, visibleGpus } from '../engine/devices.js';
 
 /** One line of the probing process. */

@@ -1,8 +1,6 @@
-import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
 import { Command, CommanderError } from 'commander';
 import { EXIT, type ExitKind } from '../errors.js';
-import { packageRoot } from '../run/package-root.js';
+import { packageVersion } from '../run/package-root.js';
 import { exitOnClosedPipe } from './closed-pipe.js';
 import { addBench } from './commands/bench.js';
 import { addDoctor } from './commands/doctor.js';
@@ -25,11 +23,6 @@ const EXIT_WORDS: Record<keyof typeof EXIT, string> = {
   io: 'data or checkpoint could not be read or written',
 } satisfies Record<ExitKind | 'ok', string>;
 
-function version(): string {
-  const text = readFileSync(join(packageRoot(), 'package.json'), 'utf8');
-  return (JSON.parse(text) as { version: string }).version;
-}
-
 function exitCodes(): string {
   const lines = Object.entries(EXIT).map(([kind, code]) => `  ${code}      ${EXIT_WORDS[kind as keyof typeof EXIT]}`);
   return ['', 'Exit codes:', ...lines, '  128+n  ended by signal n'].join('\n');
@@ -39,7 +32,7 @@ function exitCodes(): string {
 function makeProgram(): Command {
   const program = new Command('mbridge')
     .description('Train Qwen3-class language models across many GPUs from one command')
-    .version(version())
+    .version(packageVersion())
     .showSuggestionAfterError()
     .addHelpText('after', exitCodes())
     // What commander would print is in the error it throws; report-error prints that.

@@ -2,7 +2,7 @@ import { mkdirSync, readFileSync, readdirSync, renameSync, rmSync, writeFileSync
 import { join, resolve } from 'node:path';
 import type { RunConfig } from '../config/schema.js';
 import { MbridgeError } from '../errors.js';
-import { packageRoot } from './package-root.js';
+import { packageVersion } from './package-root.js';
 
 /** Files of one run: `run.json`, `resolved.yaml`, and a folder for each rank. */
 export const RUN_FILE = 'run.json';
@@ -107,8 +107,4 @@ function newFolder(wanted: string): string {
       if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
     }
   }
-}
-
-export function packageVersion(): string {
-  return (JSON.parse(readFileSync(join(packageRoot(), 'package.json'), 'utf8')) as { version: string }).version;
 }

@@ -152,7 +152,7 @@ async function launchedReport(bench: string, kind: 'cpu' | 'cuda'): Promise<Omit
 }
 
 async function facts(): Promise<{ command: string; version: string }> {
-  const { packageVersion } = await import('../../run/run-folder.js');
+  const { packageVersion } = await import('../../run/package-root.js');
   return { command: ['mbridge', ...process.argv.slice(2)].join(' '), version: packageVersion() };
 }
 
