@@ -7,7 +7,7 @@ import type { Tensor } from '../engine/tensor.js';
 import { NON_MEMBER } from '../grid/process-group.js';
 import type { WorkerContext } from '../worker/context.js';
 import { BenchBuffers } from './buffers.js';
-import { summarize } from './timer.js';
+import { DeviceTimer, summarize } from './timer.js';
 import { readBenchOptions } from './worker-options.js';
 
 export interface CommOptions {
@@ -94,10 +94,10 @@ export async function runWorker(context: WorkerContext): Promise<void> {
     const group = await runtime.createGroups('bench', [ranks]);
     if (group === NON_MEMBER) throw new Error('every rank is in the group');
     runtime.watch();
-    const events = [device.timedEvent(), device.timedEvent()] as const;
+    const timer = new DeviceTimer(device);
     for (const bytes of sizes) {
       for (const collective of COLLECTIVES) {
-        const event = measure(device, group, collective, bytes, events, config.dist.peer_memory);
+        const event = measure(device, timer, group, collective, bytes, config.dist.peer_memory);
         if (rank === 0) context.emit(event);
       }
     }
@@ -110,10 +110,10 @@ export async function runWorker(context: WorkerContext): Promise<void> {
 
 function measure(
   device: Device,
+  timer: DeviceTimer,
   group: CommGroup,
   collective: Collective,
   bytes: number,
-  [start, end]: readonly [number, number],
   sharing: boolean,
 ): CommEvent {
   const dtype = device.kind === 'cuda' ? 'bf16' : 'f32';
@@ -125,10 +125,7 @@ function measure(
   const calls = callsFor(bytes);
   const sample = (): number => {
     group.barrier();
-    device.record(start, STREAM.compute);
-    for (let i = 0; i < calls; i++) collective.run(group, x, own, other);
-    device.record(end, STREAM.compute);
-    return device.elapsedMs(start, end) / calls;
+    return timer.sample(calls, () => collective.run(group, x, own, other));
   };
   const measureAll = (): number[] => Array.from({ length: WARM_UP + SAMPLES }, sample).slice(WARM_UP);
   const times = buffers.use(measureAll, sharing ? group : null);

@@ -46,13 +46,7 @@ export class DeviceTimer {
   /** @param run enqueues one call on the compute stream; it is given a number that counts up, to choose buffers by */
   measure(run: (round: number) => void): Timing {
     let round = 0;
-    const sample = (calls: number): number => {
-      const [start, end] = this.events;
-      this.device.record(start, STREAM.compute);
-      for (let i = 0; i < calls; i++) run(round++);
-      this.device.record(end, STREAM.compute);
-      return this.device.elapsedMs(start, end) / calls;
-    };
+    const sample = (calls: number): number => this.sample(calls, () => run(round++));
     sample(WARM_UP_CALLS);
     const once = sample(2);
     const { sampleMs, samples } = this.options;
@@ -61,5 +55,14 @@ export class DeviceTimer {
       Array.from({ length: samples }, () => sample(calls)),
       calls,
     );
+  }
+
+  /** Milliseconds of a call, over `calls` of them. */
+  sample(calls: number, run: () => void): number {
+    const [start, end] = this.events;
+    this.device.record(start, STREAM.compute);
+    for (let i = 0; i < calls; i++) run();
+    this.device.record(end, STREAM.compute);
+    return this.device.elapsedMs(start, end) / calls;
   }
 }
