@@ -1,10 +1,11 @@
 import { spawn } from 'node:child_process';
 import { existsSync, readFileSync, statfsSync } from 'node:fs';
-import { freemem, totalmem } from 'node:os';
+import { totalmem } from 'node:os';
 import { nativePath } from '../engine/load.js';
 import { cudaEnginePath } from '../engine/open-device.js';
 import { compiledFile, packageRoot, packageVersion } from '../run/package-root.js';
 import { chooseDevice, defaultProcesses, visibleGpus } from '../engine/devices.js';
+import { availableBytes } from '../train/machine-memory.js';
 
 /** One line of the probing process. */
 export type ProbeLine =
@@ -177,7 +178,7 @@ export async function gatherFacts(env: Env = process.env): Promise<DoctorFacts> 
       cores: native?.cores ?? null,
       kernels: text('kernels'),
       total_bytes: totalmem(),
-      available_bytes: (process as { availableMemory?: () => number }).availableMemory?.() ?? freemem(),
+      available_bytes: availableBytes(),
       shm_free_bytes: shmFreeBytes(),
     },
     native: {

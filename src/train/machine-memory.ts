@@ -12,7 +12,7 @@ function bytesOfRanks(plan: RunPlan, count: number): number {
 }
 
 /** Memory that this machine, or the container that we are in, can still give. */
-function availableBytes(): number {
+export function availableBytes(): number {
   // Node 20.13 and newer knows the container's limit.
   return (process as { availableMemory?: () => number }).availableMemory?.() ?? freemem();
 }
