@@ -83,7 +83,6 @@ export class DistributedOptimizer {
     this.reduceGradients();
     this.reduceSums(wantsStop);
     this.update();
-    this.gatherParameters();
   }
 
   /** Sums gradients over tp where they are partial, over the replicas, and over the copies of a tied embedding. */
@@ -143,33 +142,35 @@ export class DistributedOptimizer {
     groups.model.allReduce(state.sums);
   }
 
+  /** AdamW bucket by bucket, each gathered while the next are updated, in the order of the next forward. */
   private update(): void {
-    const { ops, state, hyper, weightDecay, buffer } = this.o;
+    const { ops, state, hyper, weightDecay, buffer, groups, overlap } = this.o;
     if (state.readers !== null) this.device.wait(STREAM.compute, state.readers);
     state.readers = null;
     ops.optimizerPrepare(state.sums.slice(0, 1), state.sums.slice(1, 2), state.scalars, hyper);
-    for (const { bucket, main, m, v } of state.buckets) {
+    const gathers = state.sharded && groups.dpCp.size > 1;
+    // Norms are small and needed from the first layer on.
+    const order = [...state.buckets].sort(
+      (a, b) => Number(a.bucket.kind.weightDecay) - Number(b.bucket.kind.weightDecay),
+    );
+    for (const { bucket, main, m, v } of order) {
       const out = state.sharded ? buffer.shard(bucket, bucket.params) : bucket.params;
-      ops.adamw(
-        { p: main, m, v, g: this.own(bucket), out, state: state.scalars },
-        hyper,
-        bucket.kind.weightDecay ? weightDecay : 0,
-      );
+      const decay = bucket.kind.weightDecay ? weightDecay : 0;
+      ops.adamw({ p: main, m, v, g: this.own(bucket), out, state: state.scalars }, hyper, decay);
+      if (gathers) this.gather(bucket, out);
     }
+    const awaited = ({ kind }: Bucket): boolean => !kind.weightDecay || !overlap.paramGather;
+    if (gathers) buffer.settle(this.device, buffer.buckets.filter(awaited));
   }
 
-  private gatherParameters(): void {
-    const { groups, buffer, state, overlap } = this.o;
-    if (!state.sharded || groups.dpCp.size === 1) return;
+  /** Gathers a bucket on the data stream; who reads its parameters waits for that. */
+  private gather(bucket: Bucket, own: Tensor): void {
+    const { groups, buffer } = this.o;
+    const event = this.eventOf(bucket);
     this.join(STREAM.compute, STREAM.data);
-    // Norms are small and needed from the first layer on; the rest in the order of the next forward.
-    const buckets = [...buffer.buckets].sort((a, b) => Number(a.kind.weightDecay) - Number(b.kind.weightDecay));
-    for (const bucket of buckets) {
-      groups.dpCp.allGather(buffer.shard(bucket, bucket.params), bucket.params, STREAM.data);
-      this.device.record(this.eventOf(bucket), STREAM.data);
-      buffer.gathering.set(bucket, this.eventOf(bucket));
-      if (!bucket.kind.weightDecay || !overlap.paramGather) buffer.settle(this.device, [bucket]);
-    }
+    groups.dpCp.allGather(own, bucket.params, STREAM.data);
+    this.device.record(event, STREAM.data);
+    buffer.gathering.set(bucket, event);
   }
 
   /** `later` continues after everything `earlier` has been given so far. */
