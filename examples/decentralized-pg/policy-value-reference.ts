@@ -60,7 +60,7 @@ export const runWorker: RunWorker = async (context) => {
   if (worldSize !== 4) {
     throw new MbridgeError('config', 'MB_EXAMPLE', `this example is laid out for 4 ranks, got ${worldSize}`);
   }
-  const device = openDevice(context.device, context.localRank, context.threads);
+  const device = openDevice(context.device, context.deviceIndex, context.threads);
   const runtime = new CommRuntime({ rank, device, store: context.store, timeoutSeconds: base.dist.timeout_s });
 
   /** This rank's part of a model, or null where it has none. */

@@ -74,7 +74,7 @@ export const runWorker: RunWorker = async (context) => {
   const { tp, cp, dp, pp } = validateLayout(cfg, worldSize, { device: context.device });
 
   // Step 1: a device, and what makes communicators: the counterpart of torch.distributed.init_process_group.
-  const device = openDevice(context.device, context.localRank, context.threads);
+  const device = openDevice(context.device, context.deviceIndex, context.threads);
   const runtime = new CommRuntime({ rank, device, store: context.store, timeoutSeconds: cfg.dist.timeout_s });
 
   // Step 2: the grid of ranks, its groups, and their collection. The first dimension varies fastest.

@@ -87,7 +87,7 @@ const COLLECTIVES: readonly Collective[] = [
 export async function runWorker(context: WorkerContext): Promise<void> {
   const { rank, worldSize, store, config } = context;
   const { sizes } = readBenchOptions<CommOptions>();
-  const device = openDevice(context.device, context.localRank, context.threads);
+  const device = openDevice(context.device, context.deviceIndex, context.threads);
   const runtime = new CommRuntime({ rank, device, store, timeoutSeconds: config.dist.timeout_s });
   try {
     const ranks = Array.from({ length: worldSize }, (_, i) => i);

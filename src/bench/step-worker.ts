@@ -45,7 +45,7 @@ export async function runWorker(context: WorkerContext): Promise<void> {
   const native = loadBinding();
   if (context.device === 'cuda') loadCudaEngine(native);
   const profile = wanted ? new StepProfile(native) : null;
-  const index = context.device === 'cuda' ? context.localRank : 0;
+  const index = context.device === 'cuda' ? context.deviceIndex : 0;
   const device = Device.open(profile?.binding ?? native, context.device, index, context.threads);
   const act = resolvePrecision(cfg, context.device) === 'fp32' ? 'f32' : 'bf16';
   // Before the model takes the memory.

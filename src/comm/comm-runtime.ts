@@ -1,4 +1,5 @@
 import type { Device } from '../engine/device.js';
+import { MbridgeError } from '../errors.js';
 import { NON_MEMBER, type GroupRuntime, type NonMember } from '../grid/process-group.js';
 import { CommGroup } from './comm-group.js';
 import { communicatorKey, type Store } from './store.js';
@@ -85,6 +86,19 @@ export class CommRuntime implements GroupRuntime<CommGroup> {
       id = await store.get(storeKey, timeoutSeconds * 1000);
     }
     const members = Int32Array.from(ranks);
-    return binding.commCreate(device.handle, id, `${key} [${ranks.join(',')}]`, index, members, timeoutSeconds);
+    try {
+      return await binding.commCreate(device.handle, id, `${key} [${ranks.join(',')}]`, index, members, timeoutSeconds);
+    } catch (error) {
+      throw explained(error);
+    }
   }
+}
+
+/** NCCL before 2.30 refuses two ranks on one GPU. */
+function explained(error: unknown): unknown {
+  if (!(error instanceof Error) || !error.message.includes('Duplicate GPU')) return error;
+  return new MbridgeError('environment', 'MB_SHARED_GPU', error.message, {
+    hint: 'ranks that share a GPU (dist.ranks_per_gpu) need NCCL 2.30 or newer; `mbridge doctor` shows which one was found',
+    cause: error,
+  });
 }

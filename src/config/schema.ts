@@ -121,6 +121,11 @@ const distSchema = z.strictObject({
     .boolean()
     .default(true)
     .describe('GPUs of one host read and write the memory of their groups directly; false: everything through NCCL'),
+  ranks_per_gpu: z
+    .int()
+    .min(1)
+    .default(1)
+    .describe('processes that share each GPU, to try a layout on fewer GPUs than it is for'),
   check_placement: z.boolean().default(false).describe('compare hashes of replicated tensors over their groups'),
 });
 

@@ -19,9 +19,9 @@ export function visibleGpus(env: Env = process.env, deviceFolder = '/dev'): numb
   return Math.min(present, end < 0 ? entries.length : end);
 }
 
-/** Processes where nobody says how many: one a GPU. */
-export function defaultProcesses(device: DeviceKind): number {
-  return device === 'cuda' ? Math.max(1, visibleGpus()) : 1;
+/** Processes where nobody says how many: one a GPU, or as many as are to share each. */
+export function defaultProcesses(device: DeviceKind, ranksPerGpu = 1): number {
+  return device === 'cuda' ? Math.max(1, visibleGpus()) * ranksPerGpu : 1;
 }
 
 /** The device that a run takes here. Throws MB_DEVICE (exit code 4) where GPUs are asked for and cannot be used. */
@@ -40,12 +40,18 @@ export function chooseDevice(cfg: { readonly dist: Pick<RunConfig['dist'], 'devi
   });
 }
 
-/** Every process on this machine needs a GPU of its own. */
-export function requireDevices(device: DeviceKind, processes: number): void {
-  const gpus = visibleGpus();
-  if (device === 'cpu' || processes <= gpus) return;
-  throw new MbridgeError('environment', 'MB_DEVICE', `${processes} processes need as many GPUs, ${gpus} are visible`, {
-    hint: `use --nproc ${gpus}, or --device cpu`,
-    details: { processes, gpus },
-  });
+/** Every process on this machine needs a GPU, of its own unless `ranksPerGpu` are to share each. */
+export function requireDevices(device: DeviceKind, processes: number, ranksPerGpu: number, gpus = visibleGpus()): void {
+  const needed = Math.ceil(processes / ranksPerGpu);
+  if (device === 'cpu' || needed <= gpus) return;
+  const share = Math.ceil(processes / Math.max(1, gpus));
+  throw new MbridgeError(
+    'environment',
+    'MB_DEVICE',
+    `${processes} processes need ${needed} GPUs, ${gpus} are visible`,
+    {
+      hint: `use --nproc ${gpus * ranksPerGpu}, --device cpu, or dist.ranks_per_gpu=${share} to try the layout on fewer GPUs`,
+      details: { processes, needed, gpus },
+    },
+  );
 }

@@ -9,9 +9,12 @@ export function gib(bytes: number): string {
 /** What CUDA's libraries take at first use, after the arena: kernels, and channels of communicators. */
 const LAZY_BYTES = 2 ** 29;
 
-/** Refuses a plan that this device cannot hold, before anything is allocated. */
-export function refuseIfTooLarge(plan: MemoryPlan, device: Device): void {
-  const { freeBytes } = device.memory();
+/** Refuses a plan that this device, or this rank's part of it, cannot hold, before anything is allocated. */
+export function refuseIfTooLarge(plan: MemoryPlan, device: Device, ranksPerGpu: number): void {
+  const now = device.memory();
+  // Those that share the GPU may have taken their part or not.
+  const part = device.kind === 'cuda' ? now.totalBytes / ranksPerGpu : now.totalBytes;
+  const freeBytes = Math.min(now.freeBytes, part);
   const later = device.kind === 'cuda' ? LAZY_BYTES : 0;
   if (plan.totalBytes + later <= freeBytes) return;
   const regions = Object.entries(plan.byRegion())

@@ -10,7 +10,7 @@ import { train } from './train.js';
 /** What one rank of `mbridge pretrain` does: the library's own calls, in the order a program would make them. */
 export async function runWorker(context: WorkerContext): Promise<void> {
   const { config: cfg, rank, worldSize, log } = context;
-  const device = openDevice(context.device, context.localRank, context.threads);
+  const device = openDevice(context.device, context.deviceIndex, context.threads);
   const runtime = new CommRuntime({ rank, device, store: context.store, timeoutSeconds: cfg.dist.timeout_s });
   try {
     const { layout, pgCollection: pgs } = await setupGroups(cfg, { runtime, worldSize });
@@ -26,6 +26,9 @@ export async function runWorker(context: WorkerContext): Promise<void> {
       `${data.describe()}; ${cfg.train.train_iters} updates on tp ${layout.tp}, dp ${layout.dp}, pp ${layout.pp}`,
     );
     const wide = [pgs.tp, pgs.dpCp].filter(({ size }) => size > 1);
+    if (device.kind === 'cuda' && cfg.dist.ranks_per_gpu > 1) {
+      log.info(`${cfg.dist.ranks_per_gpu} ranks share each GPU: the speed is not that of the layout`);
+    }
     if (device.kind === 'cuda' && wide.length > 0) {
       const ways = wide.map(
         ({ name, sharesMemory }) => `${name} ${sharesMemory ? 'over peer memory' : 'through NCCL'}`,
@@ -52,7 +55,7 @@ export async function runWorker(context: WorkerContext): Promise<void> {
     });
     await checkpoints.finish(result.step);
     if (rank === 0) {
-      const memory = deviceMemory(device, model.stage.plan.totalBytes);
+      const memory = deviceMemory(device, model.stage.plan.totalBytes, cfg.dist.ranks_per_gpu);
       context.emit({ type: 'result', steps: result.step, loss: result.last?.loss ?? null, ...memory });
     }
     data.close();
@@ -65,9 +68,9 @@ export async function runWorker(context: WorkerContext): Promise<void> {
   }
 }
 
-/** What a GPU holds at the end of a run: the plan's arena, and libraries and communicators beside it. */
-function deviceMemory(device: Device, arenaBytes: number): Record<string, number> {
-  if (device.kind === 'cpu') return { arena_bytes: arenaBytes };
+/** What a GPU of its own holds at the end of a run: the plan's arena, and libraries and communicators beside it. */
+function deviceMemory(device: Device, arenaBytes: number, ranksPerGpu: number): Record<string, number> {
+  if (device.kind === 'cpu' || ranksPerGpu > 1) return { arena_bytes: arenaBytes };
   const { totalBytes, freeBytes } = device.memory();
   const used = totalBytes - freeBytes;
   return { arena_bytes: arenaBytes, runtime_bytes: used - arenaBytes, device_bytes: used };

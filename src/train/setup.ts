@@ -75,7 +75,7 @@ export async function provideDistributedModel(
   const { tp, pp, dp, dpCp } = pgs;
   const place = { tp, pp, dp, dpCp };
   const stage = buildStage({ cfg, place, deviceKind: device.kind, trainable, live: { device, tp } });
-  refuseIfTooLarge(stage.plan, device);
+  refuseIfTooLarge(stage.plan, device, cfg.dist.ranks_per_gpu);
   stage.plan.commit(device);
   if (cfg.dist.peer_memory) for (const group of [tp, dpCp]) group.share(stage.plan);
   stage.env.prepare();

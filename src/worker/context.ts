@@ -9,8 +9,10 @@ export type { StopSignal, WorkerEvent } from '../run/messages.js';
 export interface WorkerContext {
   /** Global rank, 0..worldSize-1. */
   readonly rank: number;
-  /** Rank on this node; the index of its GPU. */
+  /** Rank on this node. */
   readonly localRank: number;
+  /** Index of this rank's GPU: its local rank, or what `dist.ranks_per_gpu` makes of it. */
+  readonly deviceIndex: number;
   readonly worldSize: number;
   readonly localWorldSize: number;
   readonly store: Store;

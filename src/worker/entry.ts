@@ -16,6 +16,7 @@ import { detectStarter, parseEnvironment, type WorkerEnvironment } from './envir
 import { reportOf } from './failure.js';
 import { makeLogger } from './logger.js';
 import { openStore } from './rendezvous.js';
+import { deviceIndexOf, prepareSharedGpu } from './shared-gpu.js';
 
 /** What a worker under our launcher reads from the run's folder; under torchrun, srun or mpirun every rank brings it. */
 export interface ExternalRun {
@@ -105,6 +106,8 @@ async function enterRun(
   state.rank = environment.rank;
   const record = external ?? readRunRecord(state.runDir ?? '');
   const { config, device } = record;
+  const { ranks_per_gpu: ranksPerGpu } = config.dist;
+  if (device === 'cuda') prepareSharedGpu(ranksPerGpu);
   state.channel ??= consoleChannel(environment.rank, {
     json: external?.json ?? false,
     totalSteps: config.train.train_iters,
@@ -126,6 +129,7 @@ async function enterRun(
   const context: WorkerContext = {
     rank: environment.rank,
     localRank: environment.localRank,
+    deviceIndex: deviceIndexOf(environment.localRank, ranksPerGpu),
     worldSize: environment.worldSize,
     localWorldSize: environment.localWorldSize,
     store,

@@ -2,7 +2,7 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, expect, test } from 'vitest';
-import { visibleGpus } from '../../src/engine/devices.js';
+import { requireDevices, visibleGpus } from '../../src/engine/devices.js';
 
 const dev = mkdtempSync(join(tmpdir(), 'mbridge-dev-'));
 afterAll(() => {
@@ -28,4 +28,27 @@ test.each<[string | undefined, number]>([
 
 test('no device folder, no GPUs', () => {
   expect(visibleGpus({}, join(dev, 'absent'))).toBe(0);
+});
+
+test.each<['cpu' | 'cuda', number, number, number, string | null]>([
+  ['cpu', 64, 1, 0, null],
+  ['cuda', 4, 1, 4, null],
+  ['cuda', 8, 2, 4, null],
+  ['cuda', 7, 4, 2, null],
+  ['cuda', 4, 1, 2, '4 processes need 4 GPUs, 2 are visible; dist.ranks_per_gpu=2'],
+  ['cuda', 9, 4, 2, '9 processes need 3 GPUs, 2 are visible; dist.ranks_per_gpu=5'],
+])('%s: %i processes, %i a GPU, on %i GPUs', (device, processes, ranksPerGpu, gpus, refusal) => {
+  const [found, remedy] = refusal?.split('; ') ?? [];
+  const ask = (): void => {
+    requireDevices(device, processes, ranksPerGpu, gpus);
+  };
+  if (found === undefined) expect(ask).not.toThrow();
+  else
+    expect(ask).toThrow(
+      expect.objectContaining({
+        code: 'MB_DEVICE',
+        message: found,
+        hint: expect.stringContaining(remedy ?? '') as string,
+      }),
+    );
 });

@@ -5,14 +5,17 @@ import { PARTS, type PartName } from '../../src/bench/check/parts.js';
 import type { TrainedStep } from '../../src/bench/check/train-run.js';
 import { visibleGpus } from '../../src/engine/devices.js';
 
+/** MBRIDGE_RANKS_PER_GPU lets layouts of more processes than there are GPUs run. */
+const ranksPerGpu = Number(process.env['MBRIDGE_RANKS_PER_GPU'] ?? 1);
 const place: CheckPlace = {
   device: 'cuda',
-  ranks: visibleGpus(),
+  ranks: visibleGpus() * ranksPerGpu,
+  ranksPerGpu,
   fixtures: join(import.meta.dirname, '..', 'fixtures'),
   // What bench/torch_bf16_oracle.py wrote.
   oracle: process.env['MBRIDGE_ORACLE'] ?? null,
 };
-const gpus = Array.from({ length: place.ranks }, (_, i) => i);
+const gpus = Array.from({ length: visibleGpus() }, (_, i) => i);
 const made = new Map<string, Promise<TrainedStep[]>>();
 
 describe.each(Object.keys(PARTS) as PartName[])('%s', (part) => {

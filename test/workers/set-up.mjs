@@ -11,7 +11,7 @@ import {
 /** @param prepare sees the device before anything uses it */
 export async function setUp(context, prepare = () => undefined) {
   const { config: cfg, rank, worldSize, store } = context;
-  const device = openDevice(context.device, context.localRank, context.threads);
+  const device = openDevice(context.device, context.deviceIndex, context.threads);
   prepare(device);
   const runtime = new CommRuntime({ rank, device, store, timeoutSeconds: 60 });
   const { layout, pgCollection } = await setupGroups(cfg, { runtime, worldSize });

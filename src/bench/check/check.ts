@@ -3,8 +3,10 @@ import { ranksOf, trainRun, type CheckLayout, type TrainedStep } from './train-r
 /** Where checks run, and what they compare with. */
 export interface CheckPlace {
   readonly device: 'cpu' | 'cuda';
-  /** GPUs of this machine, or processes to use at most on a CPU. */
+  /** Most processes of a run. */
   readonly ranks: number;
+  /** Processes that share each GPU. */
+  readonly ranksPerGpu: number;
   /** Folder of the oracle fixtures (test/fixtures). */
   readonly fixtures: string;
   /** Folder that bench/torch_bf16_oracle.py wrote; null where there is none. */
@@ -22,7 +24,7 @@ export interface Measure {
 export interface Check {
   readonly part: string;
   readonly name: string;
-  /** GPUs that it takes. */
+  /** Processes that it takes. */
   readonly ranks: number;
   /** Why it cannot run here, whatever the number of GPUs. */
   readonly impossible?: string;
@@ -54,10 +56,15 @@ export function holds({ value, bound }: Measure): boolean {
 }
 
 /** Why a check does not run here, or null. */
-export function whySkipped(check: Check, { device, ranks }: CheckPlace): string | null {
+export function whySkipped(check: Check, { device, ranks, ranksPerGpu }: CheckPlace): string | null {
   if (check.impossible !== undefined) return check.impossible;
-  const unit = device === 'cuda' ? 'GPUs' : 'processes';
+  const unit = device === 'cuda' && ranksPerGpu === 1 ? 'GPUs' : 'processes';
   return check.ranks > ranks ? `needs ${check.ranks} ${unit}, ${ranks} are here` : null;
+}
+
+/** GPUs that `ranks` processes take. */
+function gpusFor(ranks: number, { ranksPerGpu }: CheckPlace): number {
+  return Math.ceil(ranks / ranksPerGpu);
 }
 
 /** Runs one check on the GPUs `gpus`. */
@@ -77,7 +84,10 @@ export async function runCheck(
   const runner: CheckRunner = {
     place,
     gpus,
-    train: (layout, what) => trainRun({ device: place.device, gpus: gpus.slice(0, ranksOf(layout)), layout, ...what }),
+    train: (layout, what) => {
+      const { device, ranksPerGpu } = place;
+      return trainRun({ device, ranksPerGpu, gpus: gpus.slice(0, gpusFor(ranksOf(layout), place)), layout, ...what });
+    },
     shared: (key, make) => {
       const known = made.get(key) ?? make();
       made.set(key, known);
@@ -102,7 +112,7 @@ export async function runChecks(
   onResult: (result: CheckResult) => void,
 ): Promise<CheckResult[]> {
   const made = new Map<string, Promise<TrainedStep[]>>();
-  const free = new Set(Array.from({ length: place.ranks }, (_, i) => i));
+  const free = new Set(Array.from({ length: gpusFor(place.ranks, place) }, (_, i) => i));
   const results: (CheckResult | undefined)[] = checks.map(() => undefined);
   const running = new Map<number, Promise<void>>();
   // The largest first: the small ones fill what these leave.
@@ -111,12 +121,12 @@ export async function runChecks(
     if (place.device === 'cpu' && running.size > 0) return false;
     const at = queue.findIndex((i) => {
       const check = checks[i];
-      return check !== undefined && (whySkipped(check, place) !== null || check.ranks <= free.size);
+      return check !== undefined && (whySkipped(check, place) !== null || gpusFor(check.ranks, place) <= free.size);
     });
     const [index] = at < 0 ? [] : queue.splice(at, 1);
     const check = index === undefined ? undefined : checks[index];
     if (index === undefined || check === undefined) return false;
-    const gpus = whySkipped(check, place) === null ? [...free].slice(0, check.ranks) : [];
+    const gpus = whySkipped(check, place) === null ? [...free].slice(0, gpusFor(check.ranks, place)) : [];
     for (const gpu of gpus) free.delete(gpu);
     const run = runCheck(check, place, gpus, made).then((result) => {
       for (const gpu of gpus) free.add(gpu);

@@ -24,7 +24,7 @@ export function failureChecks(place: CheckPlace): Check[] {
       name: `a rank of ${layoutName(layout)} ${signal === 'SIGKILL' ? 'is killed' : 'stops answering'}`,
       ranks: ranksOf(layout),
       run: async ({ gpus }) => {
-        const seconds = await strikeOneRank(signal, place.device, gpus, layout);
+        const seconds = await strikeOneRank(signal, place, gpus, layout);
         return [{ what: 'seconds until the others ended', value: seconds, bound: MOST_SECONDS }];
       },
     })),
@@ -38,13 +38,13 @@ export function failureChecks(place: CheckPlace): Check[] {
  */
 async function strikeOneRank(
   signal: 'SIGKILL' | 'SIGSTOP',
-  device: 'cpu' | 'cuda',
+  { device, ranksPerGpu }: CheckPlace,
   gpus: readonly number[],
   layout: CheckLayout,
 ): Promise<number> {
   return withFolder(async (folder) => {
     const args = [...textRun({ device }, 100_000), `dist.timeout_s=${HANG_SECONDS[device]}`];
-    const child = startTraining({ device, gpus, layout, args }, folder);
+    const child = startTraining({ device, ranksPerGpu, gpus, layout, args }, folder);
     const outcome = outcomeOf(child);
     const stepped = new Promise<void>((resolve) => {
       child.stdout.on('data', (text: string) => {
@@ -69,7 +69,7 @@ async function strikeOneRank(
 }
 
 /** 32 billion parameters and their optimizer need some 600 GB. */
-function refusal({ device }: CheckPlace): Check {
+function refusal({ device, ranksPerGpu }: CheckPlace): Check {
   return {
     part: 'failures',
     name: 'a model that does not fit one process is refused',
@@ -78,7 +78,9 @@ function refusal({ device }: CheckPlace): Check {
       withFolder(async (folder) => {
         const begun = performance.now();
         const layout = { tp: 1, pp: 1, dp: 1 };
-        const { ended, err } = await outcomeOf(startTraining({ device, gpus, layout, args: ['qwen3-32b'] }, folder));
+        const { ended, err } = await outcomeOf(
+          startTraining({ device, ranksPerGpu, gpus, layout, args: ['qwen3-32b'] }, folder),
+        );
         if (ended !== EXIT.environment || !err.includes('MB_MEMORY_PLAN')) {
           throw new Error(
             `the run ended with ${ended}, not ${EXIT.environment} and MB_MEMORY_PLAN:\n${err.slice(-2000)}`,

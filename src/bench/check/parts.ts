@@ -20,6 +20,9 @@ const ONE: CheckLayout = { tp: 1, pp: 1, dp: 1 };
 const TP4: CheckLayout = { tp: 4, pp: 1, dp: 1 };
 const PP4: CheckLayout = { tp: 1, pp: 4, dp: 1 };
 const DP4: CheckLayout = { tp: 1, pp: 1, dp: 4 };
+const TP2_PP2_DP2: CheckLayout = { tp: 2, pp: 2, dp: 2 };
+const TP8: CheckLayout = { tp: 8, pp: 1, dp: 1 };
+const DP8: CheckLayout = { tp: 1, pp: 1, dp: 8 };
 const MICRO_2 = 'train.micro_batch_size=2';
 const SELECTIVE = 'model.recompute_granularity=selective';
 const VPP_2 = 'model.virtual_pipeline_model_parallel_size=2';
@@ -49,6 +52,9 @@ const MORE_LAYOUTS: readonly CheckLayout[] = [
   PP4,
   { ...DP4, set: [MICRO_2] },
   { tp: 1, pp: 2, dp: 2 },
+  TP2_PP2_DP2,
+  { tp: 4, pp: 1, dp: 2 },
+  { tp: 2, pp: 4, dp: 1 },
 ];
 const FIXTURES = ['qwen3-tied', 'qwen3-untied', 'qwen3-masked'] as const;
 
@@ -107,9 +113,14 @@ function fixtureChecks({ device, fixtures }: CheckPlace): Check[] {
   });
 }
 
+/** What the model of a text run can be spread over 8 processes by: on the CPU it has 4 heads of keys. */
+function eightRanks({ device }: CheckPlace): CheckLayout[] {
+  return [TP2_PP2_DP2, DP8, ...(device === 'cuda' ? [TP8] : [])];
+}
+
 /** The same command twice gives the same bits. */
 function bitChecks(place: CheckPlace): Check[] {
-  const layouts = [...LAYOUTS, DP4];
+  const layouts = [...LAYOUTS, DP4, ...eightRanks(place)];
   const args = textRun(place, 6);
   return layouts.map((layout): Check => ({
     part: 'bits',
@@ -133,7 +144,7 @@ const LAYOUT_BOUND = { cuda: 2e-3, cpu: 1e-5 } as const;
 
 /** The loss does not depend on the layout, but for rounding. */
 function layoutChecks(place: CheckPlace): Check[] {
-  const layouts = [...LAYOUTS.filter((layout) => layout !== ONE), DP4, TP4, PP4];
+  const layouts = [...LAYOUTS.filter((layout) => layout !== ONE), DP4, TP4, PP4, ...eightRanks(place)];
   const args = textRun(place, LAYOUT_UPDATES);
   return layouts.map((layout): Check => ({
     part: 'layouts',

@@ -25,6 +25,8 @@ export interface TrainRequest {
   readonly device: 'cpu' | 'cuda';
   /** Indices of the GPUs to use; the run is given no others. */
   readonly gpus: readonly number[];
+  /** Processes that share each of them. */
+  readonly ranksPerGpu: number;
   readonly layout: CheckLayout;
   /** A recipe and overrides, or a configuration (JSON is YAML). */
   readonly args?: readonly string[];
@@ -42,7 +44,10 @@ export function ranksOf({ tp, pp, dp }: CheckLayout): number {
 }
 
 /** The arguments of Node that make the run, with its folder in `folder`. */
-export function trainCommand({ device, layout, args = [], config }: TrainRequest, folder: string): string[] {
+export function trainCommand(
+  { device, ranksPerGpu, layout, args = [], config }: TrainRequest,
+  folder: string,
+): string[] {
   const file = join(folder, 'run.yaml');
   if (config !== undefined) writeFileSync(file, JSON.stringify(config));
   const sizes = ['--nproc', String(ranksOf(layout)), '--tp-size', String(layout.tp), '--pp-size', String(layout.pp)];
@@ -51,6 +56,7 @@ export function trainCommand({ device, layout, args = [], config }: TrainRequest
     'pretrain',
     ...args,
     ...(layout.set ?? []),
+    `dist.ranks_per_gpu=${ranksPerGpu}`,
     ...(config === undefined ? [] : ['--config', file]),
     ...sizes,
     ...['--device', device, '--json', '--log-dir', join(folder, 'run')],

@@ -9,6 +9,7 @@ interface CheckFlags {
   readonly oracle?: string;
   readonly device: string;
   readonly nproc?: number;
+  readonly ranksPerGpu: number;
   readonly json?: boolean;
 }
 
@@ -23,6 +24,7 @@ export function addBenchCheck(bench: Command): void {
     .option('--oracle <folder>', 'what bench/torch_bf16_oracle.py wrote, for the part torch')
     .option('--device <kind>', 'auto, cuda or cpu', 'auto')
     .option('--nproc <n>', 'most processes of a run; default: the GPUs, or 4 on a CPU', parseCount)
+    .option('--ranks-per-gpu <n>', 'processes that share each GPU (dist.ranks_per_gpu)', parseCount, 1)
     .option('--json', 'one JSON object a line')
     .action(checkAll);
 }
@@ -46,6 +48,7 @@ async function checkAll(flags: CheckFlags): Promise<void> {
   const place = {
     device,
     ranks,
+    ranksPerGpu: flags.ranksPerGpu,
     fixtures: resolve(flags.fixtures ?? join(packageRoot(), 'test', 'fixtures')),
     oracle: flags.oracle === undefined ? null : resolve(flags.oracle),
   };
@@ -93,6 +96,7 @@ async function choosePlace(flags: CheckFlags): Promise<{ device: 'cpu' | 'cuda';
     throw new MbridgeError('usage', 'MB_USAGE', `--device ${asked}`, { hint: 'auto, cuda or cpu' });
   }
   const device = chooseDevice({ dist: { device: asked } });
-  const ranks = device === 'cuda' ? Math.min(flags.nproc ?? Infinity, visibleGpus()) : (flags.nproc ?? 4);
+  const ranks =
+    device === 'cuda' ? Math.min(flags.nproc ?? Infinity, visibleGpus() * flags.ranksPerGpu) : (flags.nproc ?? 4);
   return { device, ranks };
 }

@@ -79,8 +79,9 @@ async function prepare(
     pipeline_model_parallel_size: pp,
   } = request.config.model;
   const model = tp * cp * pp;
-  const nproc = subject === 'device' ? model : (options.nproc ?? Math.max(defaultProcesses(device), model));
-  requireDevices(device, subject === 'device' ? 1 : nproc);
+  const { ranks_per_gpu: ranksPerGpu } = request.config.dist;
+  const nproc = subject === 'device' ? model : (options.nproc ?? Math.max(defaultProcesses(device, ranksPerGpu), model));
+  requireDevices(device, subject === 'device' ? 1 : nproc, ranksPerGpu);
   if (subject !== 'collectives') validateLayout(request.config, nproc, { device, origins: request.origins });
   return { config: request.config, device, nproc, name: request.name };
 }

@@ -19,7 +19,7 @@ async function planRequest({ config, origins }: RunRequest, asked: number | unde
   const { planRun } = await import('../../train/plan.js');
   const { chooseDevice, defaultProcesses } = await import('../../engine/devices.js');
   const device = config.dist.device === 'auto' ? chooseDevice(config) : config.dist.device;
-  const nproc = asked ?? defaultProcesses(device);
+  const nproc = asked ?? defaultProcesses(device, config.dist.ranks_per_gpu);
   validateLayout(config, nproc, { device, origins });
   return planRun(config, nproc, device);
 }
