@@ -1,4 +1,6 @@
 // What an update needs to know, computed on the device, and AdamW over a flat run.
+#include <limits.h>
+
 #include "common.cuh"
 #include "schedule.cuh"
 
@@ -35,7 +37,6 @@ __global__ void prepare_kernel(const float* normsq, const float* acc, double* st
 constexpr int kThreads = 256;
 // Elements a thread and access: 16 bytes of float32, so that a warp's accesses are contiguous.
 constexpr int kUnit = 4;
-constexpr int kTurns = 2;  // accesses of each tensor in flight
 
 struct Adam {
   float scale, decay, step_size, root_scale, beta1, one_beta1, beta2, one_beta2, eps;
@@ -56,6 +57,7 @@ __device__ __forceinline__ void store4(bf16* to, const float (&x)[4]) {
       make_uint2(*reinterpret_cast<const unsigned*>(&low), *reinterpret_cast<const unsigned*>(&high));
 }
 
+// A unit and a single element a thread: blocks that go on to further units reach 9 % less of the memory's rate.
 template <class T, bool OUT>
 __global__ void __launch_bounds__(kThreads)
     adamw_kernel(float* p, float* m, float* v, const float* g, T* out, const double* state, Span span, double beta1,
@@ -76,41 +78,24 @@ __global__ void __launch_bounds__(kThreads)
   }
   __syncthreads();
   const Adam k = shared;
-  const int64_t stride = int64_t(gridDim.x) * kThreads;
   const int64_t first = int64_t(blockIdx.x) * kThreads + threadIdx.x;
-  for (int64_t tile = blockIdx.x; tile * kThreads * kTurns < span.vectors; tile += gridDim.x) {
-    const int64_t start = tile * kThreads * kTurns + threadIdx.x;
-    uint4 raw[kTurns][4];
+  if (first < span.vectors) {
+    const int64_t at = span.head + first * kUnit;
+    const uint4 raw[4] = {load16_once(p + at), load16_once(m + at), load16_once(v + at), load16_once(g + at)};
+    float fp[4], fm[4], fv[4], fg[4];
+    unpack<float>(raw[0], fp);
+    unpack<float>(raw[1], fm);
+    unpack<float>(raw[2], fv);
+    unpack<float>(raw[3], fg);
 #pragma unroll
-    for (int h = 0; h < kTurns; ++h) {
-      const int64_t i = start + h * kThreads;
-      if (i >= span.vectors) break;
-      const int64_t at = span.head + i * kUnit;
-      raw[h][0] = load16_once(p + at);
-      raw[h][1] = load16_once(m + at);
-      raw[h][2] = load16_once(v + at);
-      raw[h][3] = load16_once(g + at);
-    }
-#pragma unroll
-    for (int h = 0; h < kTurns; ++h) {
-      const int64_t i = start + h * kThreads;
-      if (i >= span.vectors) break;
-      const int64_t at = span.head + i * kUnit;
-      float fp[4], fm[4], fv[4], fg[4];
-      unpack<float>(raw[h][0], fp);
-      unpack<float>(raw[h][1], fm);
-      unpack<float>(raw[h][2], fv);
-      unpack<float>(raw[h][3], fg);
-#pragma unroll
-      for (int e = 0; e < 4; ++e) fp[e] = adamw_one(fp[e], fm[e], fv[e], fg[e], k);
-      store16_once(p + at, pack<float>(fp));
-      store16_once(m + at, pack<float>(fm));
-      store16_once(v + at, pack<float>(fv));
-      if constexpr (OUT) store4(out + at, fp);
-    }
+    for (int e = 0; e < 4; ++e) fp[e] = adamw_one(fp[e], fm[e], fv[e], fg[e], k);
+    store16_once(p + at, pack<float>(fp));
+    store16_once(m + at, pack<float>(fm));
+    store16_once(v + at, pack<float>(fv));
+    if constexpr (OUT) store4(out + at, fp);
   }
-  for (int64_t j = first; j < span.singles(); j += stride) {
-    const int64_t i = span.single(j);
+  if (first < span.singles()) {
+    const int64_t i = span.single(first);
     float fm = m[i], fv = v[i];
     const float fp = adamw_one(p[i], fm, fv, g[i], k);
     p[i] = fp;
@@ -165,7 +150,7 @@ int mbk_adamw(cudaStream_t stream, const mb_buf* t, int nt, const double* s, int
   const int64_t element = mb::dtype_size(dtype);
   const Span span = has_out ? span_of(n, kUnit, {{p, 4}, {m, 4}, {v, 4}, {g, 4}, {out, element}})
                             : span_of(n, kUnit, {{p, 4}, {m, 4}, {v, 4}, {g, 4}});
-  const unsigned grid = span_grid(span, kThreads, int64_t(sm_count()) * 16);
+  const unsigned grid = span_grid(span, kThreads, INT_MAX);
   const auto run = [&](auto kernel, auto* to) {
     kernel<<<grid, kThreads, 0, stream>>>(p, m, v, g, to, state, span, beta1, beta2, eps, weight_decay);
   };
