@@ -12,7 +12,7 @@ const pipOptions = process.argv.slice(2);
 // The versions that were measured first; any later one of the same major version will do.
 const packages = [
   { preferred: 'nvidia-cublas==13.1.*', any: 'nvidia-cublas>=13,<14', file: 'libcublasLt.so.13' },
-  { preferred: 'nvidia-nccl-cu13==2.28.*', any: 'nvidia-nccl-cu13>=2.27,<3', file: 'libnccl.so.2' },
+  { preferred: 'nvidia-nccl-cu13==2.30.*', any: 'nvidia-nccl-cu13>=2.27,<3', file: 'libnccl.so.2' },
   { preferred: 'nvidia-cudnn-cu13==9.19.*', any: 'nvidia-cudnn-cu13>=9.14,<10', file: 'libcudnn.so.9' },
 ];
 
