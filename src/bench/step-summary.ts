@@ -29,7 +29,7 @@ export interface StageProfile {
   readonly floorMs: number;
 }
 
-/** The steps of a run after its warm-up; rates are those of the median step, a rank. */
+/** The steps of a run after its warm-up; rates are those of the median step, by device. */
 export interface StepSummary {
   readonly timing: Timing;
   readonly tokensPerSecond: number;
@@ -69,10 +69,10 @@ function floorOf(calls: readonly FlooredTime[]): number | null {
   return calls.some((call) => call.floorMs === null) ? null : sum(calls.map((call) => call.floorMs ?? 0));
 }
 
-/** Summarizes what the ranks of a run of `mbridge bench step` reported. */
+/** Summarizes what the ranks of a run of `mbridge bench step` reported; rates are given by `devices`. */
 export function summarizeSteps(
   cfg: RunConfig,
-  nproc: number,
+  devices: number,
   events: readonly BenchEvent[],
   warmup: number,
 ): StepSummary {
@@ -84,8 +84,8 @@ export function summarizeSteps(
   const last = timed.at(-1);
   return {
     timing,
-    tokensPerSecond: (batch * seq * 1000) / timing.median / nproc,
-    tflops: stepFlops(modelShape(cfg), seq, batch) / timing.median / nproc / 1e9,
+    tokensPerSecond: (batch * seq * 1000) / timing.median / devices,
+    tflops: stepFlops(modelShape(cfg), seq, batch) / timing.median / devices / 1e9,
     peakTflops: last?.mfu === undefined || last.tflops_per_gpu === undefined ? 0 : last.tflops_per_gpu / last.mfu,
     loss: last?.loss ?? NaN,
     firstStepAt: steps[0]?.at ?? null,

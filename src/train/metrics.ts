@@ -1,3 +1,4 @@
+import type { DeviceKind } from '../config/layout.js';
 import type { RunConfig } from '../config/schema.js';
 import type { Device } from '../engine/device.js';
 import { STATE } from '../engine/ops.js';
@@ -45,16 +46,21 @@ export function fetchStep(device: Device, state: OptimizerState, step: number): 
   });
 }
 
+/** Processes of the CPU, or GPUs, that `ranks` run on: what rates are given by. */
+export function devicesOf({ dist }: RunConfig, ranks: number, device: DeviceKind): number {
+  return device === 'cuda' ? ranks / dist.ranks_per_gpu : ranks;
+}
+
 /** The step line: the device's numbers with throughput, by Megatron's FLOP formula. */
 export function stepEvent(
   cfg: RunConfig,
   result: StepResult,
-  run: { milliseconds: number; ranks: number; peakTflops: number; epoch: number },
+  run: { milliseconds: number; devices: number; peakTflops: number; epoch: number },
 ): StepEvent {
   const { global_batch_size: batch } = cfg.train;
   const { seq_length: seq } = cfg.model;
   const seconds = run.milliseconds / 1000;
-  const tflops = stepFlops(modelShape(cfg), seq, batch) / (seconds * run.ranks * 1e12);
+  const tflops = stepFlops(modelShape(cfg), seq, batch) / (seconds * run.devices * 1e12);
   return {
     type: 'step',
     step: result.step,
@@ -63,7 +69,7 @@ export function stepEvent(
     lr: result.lr,
     tokens: result.tokens,
     step_time_ms: run.milliseconds,
-    tokens_per_s_per_gpu: (batch * seq) / (seconds * run.ranks),
+    tokens_per_s_per_gpu: (batch * seq) / (seconds * run.devices),
     tflops_per_gpu: tflops,
     ...(run.peakTflops > 0 ? { mfu: tflops / run.peakTflops } : {}),
     ...(run.epoch > 0 ? { epoch: run.epoch } : {}),

@@ -6,7 +6,7 @@ import type { OptimizerHyper } from '../engine/ops.js';
 import type { DistributedModel } from '../model/distributed-model.js';
 import type { DistributedOptimizer } from '../optim/distributed-optimizer.js';
 import type { StepEvent } from '../run/messages.js';
-import { fetchStep, stepEvent, type StepResult } from './metrics.js';
+import { devicesOf, fetchStep, stepEvent, type StepResult } from './metrics.js';
 import type { Groups } from './setup.js';
 
 export interface TrainOptions {
@@ -105,7 +105,7 @@ class StepClock {
     if (!this.reports || onStep === undefined || !shown) return;
     const run = {
       milliseconds,
-      ranks: pgCollection.intraDistOpt.size,
+      devices: devicesOf(cfg, pgCollection.intraDistOpt.size, model.device.kind),
       peakTflops: model.device.info.peakTflops,
       epoch: data.epoch(result.step),
     };

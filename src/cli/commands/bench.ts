@@ -80,7 +80,8 @@ async function prepare(
   } = request.config.model;
   const model = tp * cp * pp;
   const { ranks_per_gpu: ranksPerGpu } = request.config.dist;
-  const nproc = subject === 'device' ? model : (options.nproc ?? Math.max(defaultProcesses(device, ranksPerGpu), model));
+  const nproc =
+    subject === 'device' ? model : (options.nproc ?? Math.max(defaultProcesses(device, ranksPerGpu), model));
   requireDevices(device, subject === 'device' ? 1 : nproc, ranksPerGpu);
   if (subject !== 'collectives') validateLayout(request.config, nproc, { device, origins: request.origins });
   return { config: request.config, device, nproc, name: request.name };
@@ -118,6 +119,7 @@ async function benchComm(args: string[], options: CommFlags): Promise<void> {
 async function benchStep(args: string[], options: StepFlags): Promise<void> {
   const { runBench } = await import('../bench-launch.js');
   const { summarizeSteps } = await import('../../bench/step-summary.js');
+  const { devicesOf } = await import('../../train/metrics.js');
   const { stepFindings } = await import('../bench-run-tables.js');
   const { planRun } = await import('../../train/plan.js');
   const { checkMachineMemory } = await import('../../train/machine-memory.js');
@@ -135,7 +137,8 @@ async function benchStep(args: string[], options: StepFlags): Promise<void> {
   const module = 'bench/step-worker.js';
   const { exitCode, events } = await runBench({ module, name, config, nproc, device, options: { profile } });
   if (exitCode === 0) {
-    const findings = stepFindings(config, nproc, summarizeSteps(config, nproc, events, warmup), warmup);
+    const summary = summarizeSteps(config, devicesOf(config, nproc, device), events, warmup);
+    const findings = stepFindings(config, nproc, summary, warmup);
     await print({ ...(await launchedReport('step', device)), ...findings }, options);
   }
   process.exitCode = exitCode;

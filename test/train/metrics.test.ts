@@ -1,0 +1,30 @@
+import { expect, test } from 'vitest';
+import { resolve } from '../../src/config/resolve.js';
+import { findRecipe } from '../../recipes/index.js';
+import { devicesOf, stepEvent, type StepResult } from '../../src/train/metrics.js';
+
+const RESULT: StepResult = {
+  step: 3,
+  loss: 2,
+  gradNorm: 1,
+  lr: 1e-3,
+  tokens: 2048,
+  skipped: false,
+  skippedInRow: 0,
+  updates: 3,
+  stopVotes: 0,
+};
+
+test.each<['cpu' | 'cuda', number, number, number]>([
+  ['cuda', 4, 1, 4],
+  ['cuda', 4, 2, 2],
+  ['cpu', 4, 2, 4],
+])('rates of %s, %i ranks, %i a GPU, are by %i devices', (device, ranks, ranksPerGpu, devices) => {
+  const texts = ['model.seq_length=256', 'train.global_batch_size=8', `dist.ranks_per_gpu=${ranksPerGpu}`];
+  const overrides = texts.map((text) => ({ text, place: 'here' }));
+  const { config } = resolve({ recipe: findRecipe('qwen3-tiny'), flags: [], overrides });
+  const run = { milliseconds: 500, devices: devicesOf(config, ranks, device), peakTflops: 1, epoch: 0 };
+  const { tokens_per_s_per_gpu: rate, tflops_per_gpu: tflops, mfu } = stepEvent(config, RESULT, run);
+  expect(rate).toBe((2 * 8 * 256) / devices);
+  expect(mfu).toBe(tflops);
+});
