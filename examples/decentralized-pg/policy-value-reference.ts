@@ -134,7 +134,8 @@ function configFor(base: RunConfig, tp: number, pp: number): RunConfig {
 }
 
 if (isMain(import.meta.url)) {
-  const options = numberOptions({ nproc: 4, 'train-iters': 4 });
+  const options = numberOptions({ nproc: 4, 'train-iters': 4, 'ranks-per-gpu': 1 });
   const config = qwen3TinyPretrainConfig({ train_iters: options['train-iters'], seq_length: 64 });
+  config.dist.ranks_per_gpu = options['ranks-per-gpu'];
   process.exitCode = await runDistributed({ config, nproc: options.nproc, worker: import.meta.url });
 }

@@ -8,7 +8,7 @@
 import { pretrain, qwen34bPretrainConfig, qwen3TinyPretrainConfig } from '../../src/index.js';
 import { numberOptions } from './options.js';
 
-const options = numberOptions({ nproc: 4, tiny: 0, 'train-iters': 100 });
+const options = numberOptions({ nproc: 4, tiny: 0, 'train-iters': 100, 'ranks-per-gpu': 1 });
 
 const parallel = {
   tensor_model_parallel_size: 2,
@@ -29,5 +29,6 @@ const cfg = options.tiny
 // The two lines of the original. Here the first is always true, and the second can only be false: NCCL only.
 cfg.dist.use_decentralized_pg = true;
 cfg.dist.use_gloo_process_groups = false;
+cfg.dist.ranks_per_gpu = options['ranks-per-gpu']; // more than 1: the same on fewer GPUs
 
 process.exitCode = await pretrain(cfg, { nproc: options.nproc, name: 'qwen3-simple' });

@@ -40,7 +40,8 @@ function configure(): { config: RunConfig; nproc: number | undefined } {
     'global-batch-size': 32,
     'micro-batch-size': 1,
     lr: 1e-4,
-    // Not in the original: a narrower model, for machines without GPUs.
+    // Not in the original: ranks that share each GPU, and a narrower model for machines without any.
+    'ranks-per-gpu': 1,
     'hidden-size': 2560,
     'vocab-size': 10240,
   });
@@ -66,6 +67,7 @@ function configure(): { config: RunConfig; nproc: number | undefined } {
     weight_decay: 0.01,
     lr_warmup_iters: Math.min(10, o['train-iters'] - 1),
   });
+  config.dist.ranks_per_gpu = o['ranks-per-gpu'];
   return { config, nproc: o.nproc };
 }
 

@@ -26,9 +26,6 @@ export async function runWorker(context: WorkerContext): Promise<void> {
       `${data.describe()}; ${cfg.train.train_iters} updates on tp ${layout.tp}, dp ${layout.dp}, pp ${layout.pp}`,
     );
     const wide = [pgs.tp, pgs.dpCp].filter(({ size }) => size > 1);
-    if (device.kind === 'cuda' && cfg.dist.ranks_per_gpu > 1) {
-      log.info(`${cfg.dist.ranks_per_gpu} ranks share each GPU: the speed is not that of the layout`);
-    }
     if (device.kind === 'cuda' && wide.length > 0) {
       const ways = wide.map(
         ({ name, sharesMemory }) => `${name} ${sharesMemory ? 'over peer memory' : 'through NCCL'}`,

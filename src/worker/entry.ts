@@ -16,7 +16,7 @@ import { detectStarter, parseEnvironment, type WorkerEnvironment } from './envir
 import { reportOf } from './failure.js';
 import { makeLogger } from './logger.js';
 import { openStore } from './rendezvous.js';
-import { deviceIndexOf, prepareSharedGpu } from './shared-gpu.js';
+import { describeSharing, deviceIndexOf, prepareSharedGpu } from './shared-gpu.js';
 
 /** What a worker under our launcher reads from the run's folder; under torchrun, srun or mpirun every rank brings it. */
 export interface ExternalRun {
@@ -125,6 +125,7 @@ async function enterRun(
     channel.log(line);
   });
   state.log = log;
+  if (device === 'cuda' && ranksPerGpu > 1) log.info(describeSharing(ranksPerGpu));
   const share = Math.max(1, Math.floor(binding.cpuCount() / environment.localWorldSize));
   const context: WorkerContext = {
     rank: environment.rank,

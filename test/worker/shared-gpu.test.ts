@@ -1,5 +1,8 @@
-import { expect, test } from 'vitest';
-import { deviceIndexOf, prepareSharedGpu } from '../../src/worker/shared-gpu.js';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { expect, onTestFinished, test } from 'vitest';
+import { describeSharing, deviceIndexOf, prepareSharedGpu } from '../../src/worker/shared-gpu.js';
 
 test.each([
   [1, [0, 1, 2, 3]],
@@ -22,4 +25,15 @@ test.each<[number, Record<string, string>, Record<string, string>]>([
 ])('%i ranks a GPU turn %j into %j', (ranksPerGpu, env, expected) => {
   prepareSharedGpu(ranksPerGpu, env);
   expect(env).toEqual(expected);
+});
+
+test('the log says whether the multi-process service is there', () => {
+  const folder = mkdtempSync(join(tmpdir(), 'mbridge-mps-'));
+  onTestFinished(() => {
+    rmSync(folder, { recursive: true });
+  });
+  const env = { CUDA_MPS_PIPE_DIRECTORY: folder };
+  expect(describeSharing(2, env)).toMatch(/^2 ranks share each GPU in turns/);
+  writeFileSync(join(folder, 'control'), '');
+  expect(describeSharing(4, env)).toBe("4 ranks share each GPU at the same time, under CUDA's multi-process service");
 });
