@@ -48,7 +48,7 @@ export function fetchStep(device: Device, state: OptimizerState, step: number): 
 
 /** Processes of the CPU, or GPUs, that `ranks` run on: what rates are given by. */
 export function devicesOf({ dist }: RunConfig, ranks: number, device: DeviceKind): number {
-  return device === 'cuda' ? ranks / dist.ranks_per_gpu : ranks;
+  return device === 'cuda' ? Math.ceil(ranks / dist.ranks_per_gpu) : ranks;
 }
 
 /** The step line: the device's numbers with throughput, by Megatron's FLOP formula. */

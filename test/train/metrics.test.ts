@@ -18,6 +18,8 @@ const RESULT: StepResult = {
 test.each<['cpu' | 'cuda', number, number, number]>([
   ['cuda', 4, 1, 4],
   ['cuda', 4, 2, 2],
+  ['cuda', 3, 2, 2],
+  ['cuda', 1, 4, 1],
   ['cpu', 4, 2, 4],
 ])('rates of %s, %i ranks, %i a GPU, are by %i devices', (device, ranks, ranksPerGpu, devices) => {
   const texts = ['model.seq_length=256', 'train.global_batch_size=8', `dist.ranks_per_gpu=${ranksPerGpu}`];
