@@ -7,7 +7,7 @@
 #pragma once
 #include <stdint.h>
 
-#define MB_ABI 3
+#define MB_ABI 4
 
 #ifdef __cplusplus
 extern "C" {
@@ -203,8 +203,11 @@ typedef struct {
   // Every member calls it with its arena: *shared becomes 1 where all of them can read and write each other's memory
   // directly, else 0. Collectives on tensors in a shared arena may then use that, and `ops` work. `layout` says what
   // lies where in the arena; arenas of different bytes or layout are not shared, because a tensor is taken to lie at
-  // the same offset in each. The window ends when the arena is released.
+  // the same offset in each.
   int (*share)(mb_comm*, const mb_buf* arena, int64_t layout, int* shared);
+  // Every member calls it before it releases an arena that `share` opened and nothing uses any more. Returns when no
+  // member can reach another's: memory that others still have open would not be free.
+  int (*unshare)(mb_comm*, const mb_buf* arena);
   mb_comm_op_fn ops[MB_COMM_OP_COUNT];
 } mb_comm_table;
 

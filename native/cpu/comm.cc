@@ -22,6 +22,8 @@ int share(mb_comm*, const mb_buf*, int64_t, int* shared) {
   return MB_OK;
 }
 
+int unshare(mb_comm* comm, const mb_buf*) { return mb_shm_comm_table()->barrier(comm, 0); }
+
 // This rank's rows of the members' sum of tensor 0.
 int reduce_rows(mb_comm* comm, int stream, OpArgs& args, const mb_buf* t, mb_buf* sum, int64_t* count) {
   *count = args.size(0, "rows", 0) * args.size(1, "cols");
@@ -56,6 +58,7 @@ int norm_bwd_gather(mb_comm* comm, mb_device* device, int stream, const mb_buf* 
 mb_comm_table comm_table() {
   mb_comm_table table = *mb_shm_comm_table();
   table.share = share;
+  table.unshare = unshare;
   table.ops[MB_COMM_OP_REDUCE_NORM_GATHER] = reduce_norm_gather;
   table.ops[MB_COMM_OP_NORM_BWD_GATHER] = norm_bwd_gather;
   return table;

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <algorithm>
 #include <chrono>
 #include <new>
 #include <thread>
@@ -287,6 +288,21 @@ int Share(mb_comm* handle, const mb_buf* arena, int64_t layout, int* shared) {
   return MB_OK;
 }
 
+int Unshare(mb_comm* handle, const mb_buf* arena) {
+  Comm& comm = *handle->shared;
+  std::unique_ptr<Window> window;
+  {
+    std::lock_guard<std::mutex> lock(comm.windows_lock);
+    const auto found = std::find_if(comm.windows.begin(), comm.windows.end(),
+                                    [&](const std::unique_ptr<Window>& each) { return each->base() == arena->ptr; });
+    if (found == comm.windows.end()) return MB_OK;
+    window = std::move(*found);
+    comm.windows.erase(found);
+  }
+  window->Close();
+  return Barrier(handle, 0);
+}
+
 int ReduceNormGather(mb_comm* handle, mb_device*, int stream, const mb_buf* t, int nt, const double* s, int ns) {
   return WindowOp(*handle->shared, stream, "reduce_norm_gather", mbk::reduce_norm_gather, 5, t, nt, s, ns);
 }
@@ -313,6 +329,7 @@ mb_comm_table NcclTable() {
   table.barrier = Barrier;
   table.check = Check;
   table.share = Share;
+  table.unshare = Unshare;
   table.ops[MB_COMM_OP_REDUCE_NORM_GATHER] = ReduceNormGather;
   table.ops[MB_COMM_OP_NORM_BWD_GATHER] = NormBwdGather;
   return table;

@@ -131,16 +131,24 @@ int Window::Connect(Comm& comm, int64_t layout, bool* usable) {
   return Agree(comm, opened, usable);
 }
 
-Window::~Window() {
+void Window::Close() {
   if (gave_up_) return;  // kernels may still read all of it
   for (int member = 0; member < size_; member++) {
     if (member == rank_) continue;
     if (bases_[member]) cudaIpcCloseMemHandle(bases_[member]);
     if (flags_[member]) cudaIpcCloseMemHandle(flags_[member]);
+    bases_[member] = nullptr;
+    flags_[member] = nullptr;
   }
+  cudaGetLastError();  // a failure to close is no error for the next launch to find
+}
+
+Window::~Window() {
+  if (gave_up_) return;
+  Close();
   if (flags_[rank_]) cudaFree(flags_[rank_]);
   if (aborted_) cudaFreeHost(aborted_);
-  cudaGetLastError();  // a failure to close is no error for the next launch to find
+  cudaGetLastError();
 }
 
 bool Window::Holds(const void* ptr, int64_t bytes) const {

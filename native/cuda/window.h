@@ -20,6 +20,8 @@ class Window {
   // Collective. *out stays null where some member's memory cannot be reached: another host, no peer access, arenas
   // that differ.
   static int Open(Comm& comm, const mb_buf& arena, int64_t layout, std::unique_ptr<Window>* out);
+  // Ends this member's way to the others' memory; nothing may use the window afterwards.
+  void Close();
   ~Window();
   Window(const Window&) = delete;
   Window& operator=(const Window&) = delete;

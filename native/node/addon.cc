@@ -49,6 +49,7 @@ Addon::Addon(Napi::Env env, Napi::Object exports) : state_(*new State) {
                            InstanceMethod<&Addon::p2p>("p2p"),
                            InstanceMethod<&Addon::barrier>("barrier"),
                            InstanceMethod<&Addon::comm_share>("commShare"),
+                           InstanceMethod<&Addon::comm_unshare>("commUnshare"),
                            InstanceMethod<&Addon::comm_run>("commRun"),
                            InstanceMethod<&Addon::die_with_parent>("dieWithParent"),
                            InstanceMethod<&Addon::cpu_count>("cpuCount"),

@@ -65,6 +65,7 @@ class Addon : public Napi::Addon<Addon> {
   void p2p(Info info);
   void barrier(Info info);
   Napi::Value comm_share(Info info);
+  void comm_unshare(Info info);
   void comm_run(Info info);
 
   // watchdog.cc

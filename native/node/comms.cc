@@ -141,6 +141,12 @@ Napi::Value Addon::comm_share(Info info) {
   return Napi::Boolean::New(info.Env(), shared != 0);
 }
 
+void Addon::comm_unshare(Info info) {
+  const std::shared_ptr<Comm>& of = comm(info, 0);
+  const mb_buf arena = present(info.Env(), 0, *of->device);
+  check(info.Env(), of->device->backend, of->table().unshare(of->comm, &arena));
+}
+
 void Addon::comm_run(Info info) {
   const std::shared_ptr<Comm>& of = comm(info, 0);
   const OpCall call = op_call(info, *of->device, MB_COMM_OP_COUNT);

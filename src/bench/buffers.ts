@@ -64,14 +64,12 @@ export class BenchBuffers {
   /** Takes and fills the memory, shares it with the members of `group`, runs `measure`, and gives it back. */
   use<Result>(measure: () => Result, group: CommGroup | null = null): Result {
     this.plan.commit(this.ops.device);
-    try {
-      group?.share(this.plan);
-      for (const fill of this.fillers) fill();
-      this.ops.device.synchronize();
-      return measure();
-    } finally {
-      this.ops.device.synchronize();
-      this.plan.release();
-    }
+    group?.share(this.plan);
+    for (const fill of this.fillers) fill();
+    this.ops.device.synchronize();
+    const result = measure();
+    this.ops.device.synchronize();
+    this.plan.release();
+    return result;
   }
 }

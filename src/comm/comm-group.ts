@@ -101,7 +101,18 @@ export class CommGroup implements ProcessGroup {
     if (this.size === 1) return;
     const whole = plan.whole();
     this.device.put(0, whole);
-    if (this.device.binding.commShare(this.comm, plan.layout)) this.sharedArenas.add(whole.arena);
+    if (!this.device.binding.commShare(this.comm, plan.layout)) return;
+    this.sharedArenas.add(whole.arena);
+    plan.beforeRelease(() => {
+      this.unshare(whole);
+    });
+  }
+
+  private unshare(whole: Tensor): void {
+    this.sharedArenas.delete(whole.arena);
+    if (this.handle === null) return;
+    this.device.put(0, whole);
+    this.device.binding.commUnshare(this.handle);
   }
 
   /** Whether the members share the memory of some plan. */

@@ -99,6 +99,8 @@ export interface NativeBinding {
    * `layout`: equal only where every tensor lies at the same offset.
    */
   commShare(comm: number, layout: number): boolean;
+  /** args: an arena that commShare opened. Every member calls it, before it frees the arena; waits for them. */
+  commUnshare(comm: number): void;
   /** An op of `mb_comm_op`, on tensors of a shared arena. */
   commRun(comm: number, stream: number, op: number, nt: number, ns: number): void;
 

@@ -42,6 +42,7 @@ export class MemoryPlan {
   private readonly regions = new Map<RegionName, Region>(REGIONS.map((name) => [name, new Region(name)]));
   private committed: Device | undefined;
   private hash = 0x811c9dc5;
+  private readonly closers: (() => void)[] = [];
 
   /** Reserves a tensor. Its contents are undefined until something writes them. */
   tensor(region: RegionName, shape: readonly number[], dtype: DType): Tensor {
@@ -104,9 +105,18 @@ export class MemoryPlan {
     this.committed = device;
   }
 
-  /** Gives the memory back; every tensor of the plan is then invalid. */
+  /** `close` is called before the memory is given back. */
+  beforeRelease(close: () => void): void {
+    this.closers.push(close);
+  }
+
+  /**
+   * Gives the memory back; every tensor of the plan is then invalid. Ranks that opened it to each other call it
+   * together, when nothing uses it any more.
+   */
   release(): void {
     if (this.committed === undefined) return;
+    for (const close of this.closers.splice(0)) close();
     const arena = this.region('parameters').arena;
     for (const region of this.regions.values()) region.arena = -1;
     this.committed.freeArena(arena);

@@ -91,7 +91,7 @@ export class DistributedModel {
     return this.read((bucket) => bucket.params);
   }
 
-  /** Gives the memory back. */
+  /** Gives the memory back. Every rank of the model calls it. */
   dispose(): void {
     this.device.synchronize();
     this.stage.plan.release();

@@ -233,9 +233,12 @@ describe('communicators', () => {
     expect(failure(() => b.commRun(comm, 0, 0, 6, 3))).toMatch(/^MB_ARGUMENT: reduce_norm_gather/);
     put(...tensors.slice(0, 6), tensor(0, 16, F32, 99), [1, 4, 0]);
     expect(failure(() => b.commRun(comm, 0, 0, 7, 3))).toMatch(/^MB_ARGUMENT: tensor 6: arena 99 does not exist/);
+    put(tensor(0, ARENA_BYTES));
+    b.commUnshare(comm);
     expect(failure(() => b.commShare(comm, -1))).toMatch(/^MB_ARGUMENT: .*layout is -1/);
     b.commDestroy(comm);
     expect(failure(() => b.commShare(comm, 7))).toMatch(/^MB_ARGUMENT: communicator/);
+    expect(failure(() => b.commUnshare(comm))).toMatch(/^MB_ARGUMENT: communicator/);
   });
 
   it('check what they are given', async () => {

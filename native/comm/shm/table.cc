@@ -88,6 +88,7 @@ const mb_comm_table* mb_shm_comm_table() {
                                            .barrier = barrier,
                                            .check = check,
                                            .share = nullptr,
+                                           .unshare = nullptr,
                                            .ops = {}};
   return &kTable;
 }
