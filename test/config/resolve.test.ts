@@ -196,6 +196,18 @@ describe('problems', () => {
     ['model: {__proto__: {a: 1}}', 'MB_CONFIG_UNKNOWN_KEY run.yaml:1:9 model.__proto__: unknown key'],
     ['rng: {}\n---\nrng: {}', 'MB_CONFIG_SYNTAX run.yaml:2:1: a second document; a configuration is one'],
     [
+      'model: {num_hidden_layers: 1e9}',
+      'MB_CONFIG_VALUE run.yaml:1:9 model.num_hidden_layers: expected an integer of at least 1, of at most 10000, got 1000000000',
+    ],
+    [
+      'train: {global_batch_size: 1e9}',
+      'MB_CONFIG_VALUE run.yaml:1:9 train.global_batch_size: expected an integer of at least 1, of at most 1000000, got 1000000000',
+    ],
+    [
+      'dist: {timeout_s: 1e9}',
+      'MB_CONFIG_VALUE run.yaml:1:8 dist.timeout_s: expected a number above 0, of at most 1000000, got 1000000000',
+    ],
+    [
       'model: {num_key_value_heads: 3}',
       'MB_CONFIG_VALUE run.yaml:1:9 model.num_key_value_heads: 3 does not divide model.num_attention_heads 8',
     ],
