@@ -3,10 +3,9 @@ import { once } from 'node:events';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { afterAll, describe, expect, test, vi } from 'vitest';
 import type { RunPlan } from '../../src/train/plan.js';
-import { mbridge } from './mbridge.js';
+import { BIN, mbridge } from './mbridge.js';
 
 // Every case starts processes, which may have to wait for cores that other tests hold.
 vi.setConfig({ testTimeout: 30_000 });
@@ -57,6 +56,7 @@ describe('errors: one clear line, the right exit code, no stack', () => {
       3,
       'MB_CONFIG_VALUE: argv[4] dist.use_gloo_process_groups:',
     ],
+    [`show-config ${folder}`, 3, `MB_CONFIG_UNKNOWN_RECIPE: unknown recipe ${folder}`],
     ['grid --nproc 8 --tp-size 3', 3, 'MB_CONFIG_LAYOUT: tp 3 x cp 1 x pp 1 = 3 does not divide the 8 ranks'],
     ['grid --nproc 8 --rank-offset 1 --world-size 8', 3, 'MB_GRID_OVERSIZED: '],
   ])('mbridge %s', async (line, exitCode, message) => {
@@ -245,8 +245,7 @@ describe('show-config', () => {
 });
 
 test('a closed stdout ends a command quietly', async () => {
-  const bin = fileURLToPath(new URL('../../bin/mbridge.js', import.meta.url));
-  const child = spawn(process.execPath, [bin, 'show-config', 'qwen3-tiny'], { stdio: ['ignore', 'pipe', 'pipe'] });
+  const child = spawn(process.execPath, [BIN, 'show-config', 'qwen3-tiny'], { stdio: ['ignore', 'pipe', 'pipe'] });
   child.stdout.destroy();
   let stderr = '';
   child.stderr.on('data', (chunk: Buffer) => (stderr += chunk.toString()));
