@@ -195,6 +195,16 @@ describe('plan', () => {
     expect(stdout).toMatch(/^ {3}7 {3}1 {3}0 {3}1 {3}1 {2}20-35 H /m);
   });
 
+  test.each([
+    [['--device', 'cuda'], '2 ranks share each of 2 GPUs; the fullest holds'],
+    [['--device', 'cpu'], null],
+  ])('ranks that share a GPU: %j', async (device, said) => {
+    const args = 'plan qwen3-tiny --nproc 3 train.global_batch_size=6 dist.ranks_per_gpu=2'.split(' ');
+    const { stdout } = await mbridge([...args, ...device]);
+    if (said === null) expect(stdout).not.toContain('ranks_per_gpu');
+    else expect(stdout).toContain(`dist.ranks_per_gpu: ${said}`);
+  });
+
   test('a small model is printed in small units', async () => {
     const { stdout } = await mbridge('plan qwen3-tiny --nproc 2 --tp-size 2 --device cpu'.split(' '));
     expect(stdout).toMatch(/ parameters MiB .* total MiB +GFLOP\n/);
