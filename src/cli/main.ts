@@ -48,6 +48,7 @@ function makeProgram(): Command {
 
 async function main(argv: readonly string[]): Promise<number> {
   process.stdout.on('error', exitOnClosedPipe);
+  process.stderr.on('error', () => undefined); // there is nowhere left to say it
   const program = makeProgram();
   try {
     await program.parseAsync(argv);

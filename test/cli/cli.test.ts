@@ -1,8 +1,9 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { closeSync, mkdtempSync, openSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { execa } from 'execa';
 import { afterAll, describe, expect, test, vi } from 'vitest';
 import type { RunPlan } from '../../src/train/plan.js';
 import { BIN, mbridge } from './mbridge.js';
@@ -254,6 +255,21 @@ describe('show-config', () => {
     const { stdout } = await mbridge([...args, '--json']);
     expect(JSON.parse(stdout)).toMatchObject({ train: { train_iters: 7 }, scheduler: { lr_decay_iters: 7 } });
   });
+});
+
+test.each<[string, 'stdout' | 'stderr', number, string]>([
+  ['recipes', 'stdout', 7, 'error MB_STDOUT: stdout cannot be written: ENOSPC'],
+  ['show-config nothing', 'stderr', 3, ''],
+])('mbridge %s where the disk of %s is full ends with %i', async (line, full, exitCode, message) => {
+  const device = openSync('/dev/full', 'w');
+  const { stderr, ...ended } = await execa(process.execPath, [BIN, ...line.split(' ')], {
+    reject: false,
+    [full]: device,
+  });
+  closeSync(device);
+  expect(ended.exitCode).toBe(exitCode);
+  expect(String(stderr ?? '').split('\n  ')[0]).toMatch(new RegExp(`^${message}`));
+  expect(String(stderr ?? '')).not.toMatch(/^ +at /m);
 });
 
 test('a closed stdout ends a command quietly', async () => {
