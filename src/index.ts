@@ -24,7 +24,7 @@ export { RunCheckpoints, type RunCheckpointsOptions } from './checkpoint/run-che
 export { PlacementCheck } from './train/placement-check.js';
 export { train, type TrainOptions, type TrainResult } from './train/train.js';
 export { planRun, type RunPlan } from './train/plan.js';
-export { isMain, pretrain, runDistributed, type RunDistributedOptions } from './run-distributed.js';
+export { isMain, pretrain, runDistributed, runMain, type RunDistributedOptions } from './run-distributed.js';
 export type { RunWorker, StepEvent, StopSignal, WorkerContext, WorkerEvent } from './worker/context.js';
 export {
   qwen306bPretrainConfig,

@@ -1,5 +1,5 @@
 import { EXIT, MbridgeError } from '../errors.js';
-import { reportError } from './report-error.js';
+import { reportError } from '../run/report-error.js';
 
 /**
  * Listener for errors of stdout. A reader that has seen enough (`mbridge recipes | head`) ends the command quietly; what

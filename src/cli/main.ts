@@ -1,6 +1,7 @@
 import { Command, CommanderError } from 'commander';
 import { EXIT, type ExitKind } from '../errors.js';
 import { packageVersion } from '../run/package-root.js';
+import { reportError } from '../run/report-error.js';
 import { exitOnClosedPipe } from './closed-pipe.js';
 import { addBench } from './commands/bench.js';
 import { addDoctor } from './commands/doctor.js';
@@ -10,7 +11,7 @@ import { addPlan } from './commands/plan.js';
 import { addPretrain } from './commands/pretrain.js';
 import { addRecipes } from './commands/recipes.js';
 import { addShowConfig } from './commands/show-config.js';
-import { reportError, usageError } from './report-error.js';
+import { usageError } from './usage-error.js';
 
 const EXIT_WORDS: Record<keyof typeof EXIT, string> = {
   ok: 'done',
