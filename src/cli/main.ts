@@ -19,9 +19,9 @@ const EXIT_WORDS: Record<keyof typeof EXIT, string> = {
   usage: 'usage: unknown command or flag',
   config: 'configuration: unknown recipe, key or value, impossible layout',
   environment: 'environment: memory, devices, libraries',
-  worker: 'a worker failed',
+  worker: 'a worker failed, or the training diverged',
   hang: 'a collective hung',
-  io: 'data or checkpoint could not be read or written',
+  io: 'data, checkpoint or another file could not be read or written',
 } satisfies Record<ExitKind | 'ok', string>;
 
 function exitCodes(): string {
