@@ -60,6 +60,7 @@ describe('errors: one clear line, the right exit code, no stack', () => {
     [`show-config ${folder}`, 3, `MB_CONFIG_UNKNOWN_RECIPE: unknown recipe ${folder}`],
     [`pretrain qwen3-tiny --log-dir ${badFile}/run`, 7, "MB_RUN_FOLDER: cannot make the run's folder: ENOTDIR"],
     ['pretrain qwen3-tiny --log-dir /proc/none', 7, "MB_RUN_FOLDER: cannot make the run's folder: ENOENT"],
+    ['bench gemm qwen3-tiny --device cpu model.hidden_size=1e8', 4, 'MB_MEMORY_PLAN: this rank needs'],
     ['bench comm --device cpu', 2, 'MB_USAGE: one process has no collectives to measure'],
     [`bench ops --device cpu --record ${folder}/none/ops`, 7, `MB_BENCH_RECORD: --record ${folder}/none/ops cannot be`],
     ['grid --nproc 8 --tp-size 3', 3, 'MB_CONFIG_LAYOUT: tp 3 x cp 1 x pp 1 = 3 does not divide the 8 ranks'],
