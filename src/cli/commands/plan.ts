@@ -1,5 +1,6 @@
 import type { Command } from 'commander';
 import type { RunPlan } from '../../train/plan.js';
+import { largest } from '../table.js';
 import { addRunOptions, resolveRequest, type RunOptions, type RunRequest } from '../run-options.js';
 
 /** `mbridge plan`: ranks, layers, memory and work of a run, without starting it and without a device. */
@@ -72,7 +73,7 @@ async function asText(plan: RunPlan, ranksPerGpu: number): Promise<string> {
         .slice(rank, rank + ranksPerGpu)
         .reduce((sum, { totalBytes, runtimeBytes }) => sum + totalBytes + runtimeBytes, 0),
     );
-    const most = memory.of(Math.max(...held.filter((_, rank) => rank % ranksPerGpu === 0)));
+    const most = memory.of(largest(held.filter((_, rank) => rank % ranksPerGpu === 0)));
     const gpus = Math.ceil(ranks.length / ranksPerGpu);
     facts.push(
       `dist.ranks_per_gpu: ${ranksPerGpu} ranks share each of ${gpus} GPUs; the fullest holds ${most} ${memory.name}`,
@@ -97,7 +98,7 @@ const WORK_UNITS: readonly Unit[] = [
 
 /** The largest unit of which the largest value has at least one, and values in it with two digits after the point. */
 function inUnit(values: readonly number[], units: readonly Unit[]): { name: string; of: (value: number) => number } {
-  const most = Math.max(...values);
+  const most = largest(values);
   const { name, size } = units.find((unit) => most >= unit.size) ?? (units.at(-1) as Unit);
   return { name, of: (value) => Number((value / size).toFixed(2)) };
 }
