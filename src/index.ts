@@ -14,6 +14,7 @@ export type { Store } from './comm/store.js';
 export { Device } from './engine/device.js';
 export { MemoryPlan } from './engine/memory-plan.js';
 export { openDevice } from './engine/open-device.js';
+export type { Tensor } from './engine/tensor.js';
 export { provideDistributedModel, setupGroups, setupOptimizer, setupRunData, type Groups } from './train/setup.js';
 export { DistributedModel } from './model/distributed-model.js';
 export { DistributedOptimizer } from './optim/distributed-optimizer.js';
@@ -23,8 +24,8 @@ export { RunCheckpoints, type RunCheckpointsOptions } from './checkpoint/run-che
 export { PlacementCheck } from './train/placement-check.js';
 export { train, type TrainOptions, type TrainResult } from './train/train.js';
 export { planRun, type RunPlan } from './train/plan.js';
-export { isMain, pretrain, runDistributed } from './run-distributed.js';
-export type { RunWorker, WorkerContext } from './worker/context.js';
+export { isMain, pretrain, runDistributed, runMain, type RunDistributedOptions } from './run-distributed.js';
+export type { RunWorker, StepEvent, StopSignal, WorkerContext, WorkerEvent } from './worker/context.js';
 export {
   qwen306bPretrainConfig,
   qwen314bPretrainConfig,

@@ -5,6 +5,7 @@ import { validateLayout, resolvePrecision } from './config/layout.js';
 import type { Resolution } from './config/resolve.js';
 import type { RunConfig } from './config/schema.js';
 import { chooseDevice, defaultProcesses, requireDevices } from './engine/devices.js';
+import { reportError } from './run/report-error.js';
 import { checkMachineMemory } from './train/machine-memory.js';
 import { planRun } from './train/plan.js';
 import { detectStarter, parseEnvironment } from './worker/environment.js';
@@ -30,7 +31,8 @@ export function isMain(url: string): boolean {
 
 /**
  * Runs a program on many processes: starts one worker a rank and supervises them, or becomes one where torchrun, srun
- * or mpirun has started this process. Resolves with the exit code; what the user must know has been printed.
+ * or mpirun has started this process. Resolves with the exit code of the run, how it ended has been printed.
+ * @throws MbridgeError where it could not be started: {@link runMain} prints that too
  */
 export async function runDistributed(options: RunDistributedOptions): Promise<number> {
   const { config, json = false } = options;
@@ -65,7 +67,19 @@ export async function runDistributed(options: RunDistributedOptions): Promise<nu
   return (await (await import('./launch/launch.js')).launch({ ...job, nproc })).exitCode;
 }
 
-/** `mbridge pretrain` as a function: trains `config` on `nproc` processes. Resolves with the exit code. */
+/** `mbridge pretrain` as a function: trains `config` on `nproc` processes. Resolves and throws as {@link runDistributed}. */
 export function pretrain(config: RunConfig, options: Omit<RunDistributedOptions, 'config'> = {}): Promise<number> {
   return runDistributed({ ...options, config });
+}
+
+/**
+ * Runs the main function of a program and resolves with its exit code. What it throws is printed: an {@link MbridgeError}
+ * as one message with its hint, anything else with its stack.
+ */
+export async function runMain(main: () => number | Promise<number>): Promise<number> {
+  try {
+    return await main();
+  } catch (error) {
+    return reportError(error, false);
+  }
 }

@@ -22,6 +22,7 @@ import {
   provideDistributedModel,
   qwen3TinyPretrainConfig,
   runDistributed,
+  runMain,
   setupDataIterators,
   setupOptimizer,
   type DataIterator,
@@ -134,8 +135,10 @@ function configFor(base: RunConfig, tp: number, pp: number): RunConfig {
 }
 
 if (isMain(import.meta.url)) {
-  const options = numberOptions({ nproc: 4, 'train-iters': 4, 'ranks-per-gpu': 1 });
-  const config = qwen3TinyPretrainConfig({ train_iters: options['train-iters'], seq_length: 64 });
-  config.dist.ranks_per_gpu = options['ranks-per-gpu'];
-  process.exitCode = await runDistributed({ config, nproc: options.nproc, worker: import.meta.url });
+  process.exitCode = await runMain(() => {
+    const options = numberOptions({ nproc: 4, 'train-iters': 4, 'ranks-per-gpu': 1 });
+    const config = qwen3TinyPretrainConfig({ train_iters: options['train-iters'], seq_length: 64 });
+    config.dist.ranks_per_gpu = options['ranks-per-gpu'];
+    return runDistributed({ config, nproc: options.nproc, worker: import.meta.url });
+  });
 }

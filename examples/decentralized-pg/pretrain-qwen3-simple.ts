@@ -5,30 +5,32 @@
  *   node dist/examples/decentralized-pg/pretrain-qwen3-simple.js --nproc 4     # 4 GPUs: TP2 x PP2
  *   node dist/examples/decentralized-pg/pretrain-qwen3-simple.js --nproc 2 --tiny 1    # two CPU processes: TP2
  */
-import { pretrain, qwen34bPretrainConfig, qwen3TinyPretrainConfig } from '../../src/index.js';
+import { pretrain, qwen34bPretrainConfig, qwen3TinyPretrainConfig, runMain } from '../../src/index.js';
 import { numberOptions } from './options.js';
 
-const options = numberOptions({ nproc: 4, tiny: 0, 'train-iters': 100, 'ranks-per-gpu': 1 });
+process.exitCode = await runMain(() => {
+  const options = numberOptions({ nproc: 4, tiny: 0, 'train-iters': 100, 'ranks-per-gpu': 1 });
 
-const parallel = {
-  tensor_model_parallel_size: 2,
-  pipeline_model_parallel_size: options.nproc >= 4 ? 2 : 1,
-  sequence_parallel: true,
-  train_iters: options['train-iters'],
-};
-const cfg = options.tiny
-  ? qwen3TinyPretrainConfig(parallel)
-  : qwen34bPretrainConfig({
-      ...parallel,
-      seq_length: 1024,
-      global_batch_size: 32,
-      micro_batch_size: 1,
-      lr_warmup_iters: Math.min(10, options['train-iters'] - 1),
-    });
+  const parallel = {
+    tensor_model_parallel_size: 2,
+    pipeline_model_parallel_size: options.nproc >= 4 ? 2 : 1,
+    sequence_parallel: true,
+    train_iters: options['train-iters'],
+  };
+  const cfg = options.tiny
+    ? qwen3TinyPretrainConfig(parallel)
+    : qwen34bPretrainConfig({
+        ...parallel,
+        seq_length: 1024,
+        global_batch_size: 32,
+        micro_batch_size: 1,
+        lr_warmup_iters: Math.min(10, options['train-iters'] - 1),
+      });
 
-// The two lines of the original. Here the first is always true, and the second can only be false: NCCL only.
-cfg.dist.use_decentralized_pg = true;
-cfg.dist.use_gloo_process_groups = false;
-cfg.dist.ranks_per_gpu = options['ranks-per-gpu']; // more than 1: the same on fewer GPUs
+  // The two lines of the original. Here the first is always true, and the second can only be false: NCCL only.
+  cfg.dist.use_decentralized_pg = true;
+  cfg.dist.use_gloo_process_groups = false;
+  cfg.dist.ranks_per_gpu = options['ranks-per-gpu']; // more than 1: the same on fewer GPUs
 
-process.exitCode = await pretrain(cfg, { nproc: options.nproc, name: 'qwen3-simple' });
+  return pretrain(cfg, { nproc: options.nproc, name: 'qwen3-simple' });
+});

@@ -18,6 +18,7 @@ import {
   provideDistributedModel,
   qwen34bPretrainConfig,
   runDistributed,
+  runMain,
   setupDataIterators,
   setupOptimizer,
   train,
@@ -140,5 +141,5 @@ export const runWorker: RunWorker = async (context) => {
 };
 
 if (isMain(import.meta.url)) {
-  process.exitCode = await runDistributed({ ...configure(), worker: import.meta.url });
+  process.exitCode = await runMain(() => runDistributed({ ...configure(), worker: import.meta.url }));
 }

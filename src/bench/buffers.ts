@@ -4,6 +4,7 @@ import type { DType } from '../engine/dtype.js';
 import { MemoryPlan } from '../engine/memory-plan.js';
 import type { Ops } from '../engine/ops.js';
 import type { Tensor } from '../engine/tensor.js';
+import { refuseIfTooLarge } from '../train/memory-check.js';
 
 /** More than any cache holds: buffers that are used in turn reach this together, so that each call reads memory. */
 const ROTATION_BYTES = { cpu: 2 ** 24, cuda: 2 ** 28 } as const;
@@ -63,6 +64,7 @@ export class BenchBuffers {
 
   /** Takes and fills the memory, shares it with the members of `group`, runs `measure`, and gives it back. */
   use<Result>(measure: () => Result, group: CommGroup | null = null): Result {
+    refuseIfTooLarge(this.plan, this.ops.device, 1);
     this.plan.commit(this.ops.device);
     group?.share(this.plan);
     for (const fill of this.fillers) fill();

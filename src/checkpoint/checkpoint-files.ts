@@ -129,5 +129,6 @@ function parse<T>(path: string, bytes: Uint8Array, schema: z.ZodType<T>): T {
   const result = schema.safeParse(value);
   if (result.success) return result.data;
   const issue = result.error.issues[0];
-  throw badCheckpoint('JSON', path, `${issue?.path.join('.') ?? ''}: ${issue?.message ?? 'malformed'}`, HINT);
+  const where = issue === undefined || issue.path.length === 0 ? '' : `${issue.path.join('.')}: `;
+  throw badCheckpoint('JSON', path, `${where}${issue?.message ?? 'malformed'}`, HINT);
 }

@@ -1,5 +1,6 @@
-import { mkdir, open, readdir, readFile, rename, rm, stat } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
+import { open, readdir, readFile, rename, rm, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { makeFolder } from '../run/make-folder.js';
 import { badCheckpoint, checkpointIoError, errnoOf } from './checkpoint-error.js';
 import { COMMIT_FILE, INDEX_FILE, LATEST_FILE, STATE_FILE, stepOfFolder, TEMPORARY } from './checkpoint-format.js';
 import { replaceDurably, syncFolder } from './durable-files.js';
@@ -97,25 +98,13 @@ export async function requireCheckpoint(path: string, warn: (text: string) => vo
 export async function prepareRoot(root: string, rank: number): Promise<void> {
   const probe = join(root, `${PROBE}${rank}-${process.pid}`);
   try {
-    await makeFolder(root);
+    makeFolder(root);
     const handle = await open(probe, 'w');
     await handle.writeFile('x');
     await handle.close();
     await rm(probe);
   } catch (cause) {
     throw checkpointIoError('write', root, cause);
-  }
-}
-
-/** Makes a folder and what is missing above it. (mkdir's own `recursive` never returns on some file systems.) */
-export async function makeFolder(path: string): Promise<void> {
-  if (await exists(path)) return;
-  const parent = dirname(path);
-  if (parent !== path) await makeFolder(parent);
-  try {
-    await mkdir(path);
-  } catch (cause) {
-    if (errnoOf(cause) !== 'EEXIST') throw cause; // another rank was faster
   }
 }
 

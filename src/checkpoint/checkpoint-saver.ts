@@ -4,10 +4,10 @@ import type { Store } from '../comm/store.js';
 import type { Device } from '../engine/device.js';
 import type { Place } from '../model/parameter.js';
 import type { OptimizerState } from '../optim/optimizer-state.js';
+import { makeFolder } from '../run/make-folder.js';
 import { BackgroundWriter } from './background-writer.js';
 import { checkpointIoError } from './checkpoint-error.js';
 import { stepFolderName, TEMPORARY, type CheckpointState } from './checkpoint-format.js';
-import { makeFolder } from './checkpoint-root.js';
 import { publishLatest, sealFolder } from './commit.js';
 import { leaveContribution, takeContributions } from './contribution.js';
 import type { HostImage } from './host-image.js';
@@ -128,7 +128,7 @@ export class CheckpointSaver {
   private async contribute(folder: string): Promise<void> {
     const { plans, images } = this.snapshot;
     try {
-      await makeFolder(folder);
+      makeFolder(folder);
       const writes = plans.map(({ file }, i) => this.writer.write(join(folder, file), images[i] as HostImage));
       await leaveContribution(folder, this.o.place.model.rank, describeShards(plans, await Promise.all(writes)));
     } catch (cause) {

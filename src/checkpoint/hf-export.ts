@@ -2,10 +2,10 @@ import { readdir, rename, rm, rmdir } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import { modelShape } from '../config/model-shape.js';
 import { MbridgeError } from '../errors.js';
+import { makeFolder } from '../run/make-folder.js';
 import type { Checkpoint } from './checkpoint.js';
 import { checkpointIoError, errnoOf } from './checkpoint-error.js';
 import { HF_SUBFOLDER, isOptimizerTensor, TEMPORARY } from './checkpoint-format.js';
-import { makeFolder } from './checkpoint-root.js';
 import { syncFolder, writeDurably, writeJsonDurably } from './durable-files.js';
 import { hfConfig, type HfDtype } from './hf-config-file.js';
 import { modelOfSizes, readHfFiles } from './hf-files.js';
@@ -43,7 +43,7 @@ export async function exportHf(checkpoint: Checkpoint, target: string, options: 
   await requireEmpty(folder);
   const temporary = join(dirname(folder), `${TEMPORARY}${basename(folder)}-${process.pid}`);
   try {
-    await makeFolder(temporary);
+    makeFolder(temporary);
     const result = await writeInto(temporary, checkpoint, options);
     await syncFolder(temporary);
     await rmdir(folder).catch((cause: unknown) => {

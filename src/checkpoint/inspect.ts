@@ -36,23 +36,27 @@ export async function inspect(path: string, list: boolean): Promise<CheckpointSu
   if (listing !== null && listing.checkpoints.length + listing.unfinished.length > 0) {
     const checkpoints = [];
     for (const { name, step } of listing.checkpoints) {
-      const { commit } = await Checkpoint.open(join(path, name));
-      checkpoints.push({ name, step, bytes: Object.values(commit.files).reduce((sum, file) => sum + file.bytes, 0) });
+      checkpoints.push({ name, step, bytes: await bytesOf(await Checkpoint.open(join(path, name))) });
     }
     return { folder: path, latest: listing.latest, checkpoints, unfinished: listing.unfinished };
   }
   const checkpoint = await Checkpoint.open(await requireCheckpoint(path, () => undefined));
   const tensors = Object.entries(checkpoint.index.tensors);
   const weights = tensors.filter(([name]) => !isOptimizerTensor(name));
-  const files = Object.values(checkpoint.commit.files);
   const entries = tensors.map(([name, { dtype, shape, pieces }]) => ({ name, dtype, shape, pieces: pieces.length }));
   return {
     folder: checkpoint.folder,
     state: checkpoint.state,
     parameters: weights.reduce((sum, [, { shape }]) => sum + elementCount(shape), 0),
     tensors: tensors.length,
-    files: files.length + 1,
-    bytes: files.reduce((sum, { bytes }) => sum + bytes, (await stat(join(checkpoint.folder, COMMIT_FILE))).size),
+    files: Object.keys(checkpoint.commit.files).length + 1,
+    bytes: await bytesOf(checkpoint),
     ...(list ? { list: entries } : {}),
   };
+}
+
+/** Of all its files, the commit among them. */
+async function bytesOf({ folder, commit }: Checkpoint): Promise<number> {
+  const { size } = await stat(join(folder, COMMIT_FILE));
+  return Object.values(commit.files).reduce((sum, { bytes }) => sum + bytes, size);
 }

@@ -1,8 +1,9 @@
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import { makeFolder } from '../run/make-folder.js';
 import { checkpointIoError } from './checkpoint-error.js';
 import { HF_SUBFOLDER, stepFolderName, TEMPORARY, type CheckpointState, type FileRecord } from './checkpoint-format.js';
-import { makeFolder, prepareRoot } from './checkpoint-root.js';
+import { prepareRoot } from './checkpoint-root.js';
 import { publishLatest, sealFolder } from './commit.js';
 import { writeDurably } from './durable-files.js';
 import { describeShards, type ShardLayout, type StoredPiece } from './shard-layout.js';
@@ -29,7 +30,7 @@ export async function saveOffline({ root, state, shards, bytesOf, files }: Offli
   try {
     await prepareRoot(root, 0);
     await rm(folder, { recursive: true, force: true });
-    await makeFolder(folder);
+    makeFolder(folder);
     const written: ShardLayout[] = [];
     const records: FileRecord[] = [];
     for (const shard of shards) {
@@ -38,7 +39,7 @@ export async function saveOffline({ root, state, shards, bytesOf, files }: Offli
     }
     const others: Record<string, FileRecord> = {};
     for (const [file, bytes] of files ?? []) {
-      if (file.startsWith(`${HF_SUBFOLDER}/`)) await makeFolder(join(folder, HF_SUBFOLDER));
+      if (file.startsWith(`${HF_SUBFOLDER}/`)) makeFolder(join(folder, HF_SUBFOLDER));
       others[file] = await writeDurably(join(folder, file), [bytes]);
     }
     await sealFolder(folder, [describeShards(written, records), { files: others, tensors: {} }], state);

@@ -22,6 +22,7 @@ export function fileError(
     ENOTDIR: ['a part of the path is a file, not a folder', 'check the path'],
     EISDIR: ['is a folder, not a file', 'name the file itself'],
     EEXIST: ['exists already', 'choose another place'],
+    ENOTEMPTY: ['another run wrote there at the same time', 'give each run a folder of its own to save in'],
     ENOSPC: ['no space left on the disk', 'free some space or choose another disk'],
     EDQUOT: ['the disk quota is used up', 'free some space or choose another disk'],
     EFBIG: ['larger than this process may write', 'raise the limit of file sizes (ulimit -f)'],

@@ -29,7 +29,10 @@ export interface BenchRun {
 /** A profile is one line. */
 const LONGEST_LINE = 2 ** 24;
 
-/** Runs a measuring worker on every rank and collects what they report. A failure is printed, and its folder kept. */
+/**
+ * Runs a measuring worker on every rank and collects what they report. A failure is printed, and its folder kept; not so
+ * where a signal ended the run.
+ */
 export async function runBench(job: BenchJob): Promise<BenchRun> {
   const events: BenchEvent[] = [];
   const lines = new LineSplitter((line) => {
@@ -63,7 +66,7 @@ export async function runBench(job: BenchJob): Promise<BenchRun> {
     stdout,
     stderr,
   });
-  if (exitCode === EXIT.ok) rmSync(folder, { recursive: true });
-  else process.stderr.write(Buffer.concat(said));
+  if (exitCode === EXIT.ok || exitCode > 128) rmSync(folder, { recursive: true });
+  if (exitCode !== EXIT.ok) process.stderr.write(Buffer.concat(said));
   return { exitCode, events };
 }

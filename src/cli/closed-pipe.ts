@@ -1,7 +1,14 @@
-import { EXIT } from '../errors.js';
+import { EXIT, MbridgeError } from '../errors.js';
+import { reportError } from '../run/report-error.js';
 
-/** Listener for errors of stdout: a reader that has seen enough (`mbridge recipes | head`) ends the command quietly. */
+/**
+ * Listener for errors of stdout. A reader that has seen enough (`mbridge recipes | head`) ends the command quietly; what
+ * cannot be written for another reason, such as a full disk, is said.
+ */
 export function exitOnClosedPipe(error: NodeJS.ErrnoException): void {
-  if (error.code !== 'EPIPE') throw error;
-  process.exit(EXIT.ok);
+  if (error.code === 'EPIPE') process.exit(EXIT.ok);
+  const refused = new MbridgeError('io', 'MB_STDOUT', `stdout cannot be written: ${error.message}`, {
+    hint: 'free some space, or send the output elsewhere',
+  });
+  process.exit(reportError(refused, false));
 }

@@ -1,6 +1,7 @@
 import { Command, CommanderError } from 'commander';
 import { EXIT, type ExitKind } from '../errors.js';
 import { packageVersion } from '../run/package-root.js';
+import { reportError } from '../run/report-error.js';
 import { exitOnClosedPipe } from './closed-pipe.js';
 import { addBench } from './commands/bench.js';
 import { addDoctor } from './commands/doctor.js';
@@ -10,7 +11,7 @@ import { addPlan } from './commands/plan.js';
 import { addPretrain } from './commands/pretrain.js';
 import { addRecipes } from './commands/recipes.js';
 import { addShowConfig } from './commands/show-config.js';
-import { reportError, usageError } from './report-error.js';
+import { usageError } from './usage-error.js';
 
 const EXIT_WORDS: Record<keyof typeof EXIT, string> = {
   ok: 'done',
@@ -18,9 +19,9 @@ const EXIT_WORDS: Record<keyof typeof EXIT, string> = {
   usage: 'usage: unknown command or flag',
   config: 'configuration: unknown recipe, key or value, impossible layout',
   environment: 'environment: memory, devices, libraries',
-  worker: 'a worker failed',
+  worker: 'a worker failed, or the training diverged',
   hang: 'a collective hung',
-  io: 'data or checkpoint could not be read or written',
+  io: 'data, checkpoint or another file could not be read or written',
 } satisfies Record<ExitKind | 'ok', string>;
 
 function exitCodes(): string {
@@ -48,6 +49,7 @@ function makeProgram(): Command {
 
 async function main(argv: readonly string[]): Promise<number> {
   process.stdout.on('error', exitOnClosedPipe);
+  process.stderr.on('error', () => undefined); // there is nowhere left to say it
   const program = makeProgram();
   try {
     await program.parseAsync(argv);

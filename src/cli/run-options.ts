@@ -1,4 +1,4 @@
-import { existsSync } from 'node:fs';
+import { statSync } from 'node:fs';
 import { basename, extname } from 'node:path';
 import { InvalidArgumentError, type Command } from 'commander';
 import type { Resolution } from '../config/resolve.js';
@@ -66,7 +66,7 @@ export async function resolveRequest(args: readonly string[], options: RunOption
   const stray = overrides.find((text) => !isOverride(text));
   if (stray !== undefined) throw strayArgument(stray);
 
-  const namesFile = subject !== undefined && (['.yaml', '.yml'].includes(extname(subject)) || existsSync(subject));
+  const namesFile = subject !== undefined && (['.yaml', '.yml'].includes(extname(subject)) || isFile(subject));
   if (namesFile && options.config !== undefined) {
     throw new MbridgeError('usage', 'MB_USAGE', `two configuration files: ${subject} and --config ${options.config}`, {
       hint: 'give one of them; overrides are section.key=value',
@@ -95,6 +95,11 @@ export async function resolveRequest(args: readonly string[], options: RunOption
     overrides: overrides.map((text) => ({ text, place: `argv[${process.argv.indexOf(text)}]` })),
   });
   return { ...resolution, name: recipe?.name ?? basename(file ?? 'run', extname(file ?? '')) };
+}
+
+/** A folder is none: one that is called as a recipe hides nothing. */
+function isFile(path: string): boolean {
+  return statSync(path, { throwIfNoEntry: false })?.isDirectory() === false;
 }
 
 function strayArgument(text: string): MbridgeError {

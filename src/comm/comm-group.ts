@@ -39,7 +39,9 @@ export class CommGroup implements ProcessGroup {
   }
 
   private get comm(): number {
-    if (this.handle === null) throw new Error(`group ${this.name} was destroyed`);
+    if (this.handle === null) {
+      throw new Error(`group ${this.name} ${this.size === 1 ? 'has one rank: nobody to talk to' : 'was destroyed'}`);
+    }
     return this.handle;
   }
 

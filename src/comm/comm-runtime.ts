@@ -13,13 +13,14 @@ export interface CommRuntimeOptions {
   store: Store;
   /** Seconds until a collective counts as hung, and until a rendezvous fails. */
   timeoutSeconds: number;
-  /** Prefix of the store's keys, so that several jobs or several models of one job never meet; 'job' by default. */
+  /** Prefix of the store's keys, 'job' by default: a second runtime of one worker needs another. */
   scope?: string;
 }
 
 /**
  * Makes communicators: ids go through the store under (key, member list), so that neither the order of creation nor
- * another grid's groups can be mixed up.
+ * another grid's groups can be mixed up. The same group may be made again, for another model or after
+ * {@link destroyAll}: each time it has a communicator of its own.
  */
 export class CommRuntime implements GroupRuntime<CommGroup> {
   readonly rank: number;
@@ -27,6 +28,8 @@ export class CommRuntime implements GroupRuntime<CommGroup> {
   readonly device: Device;
   private readonly options: CommRuntimeOptions;
   private readonly groups: CommGroup[] = [];
+  /** How often a group has been made, by its key in the store. The members count alike: each makes all of them. */
+  private readonly made = new Map<string, number>();
 
   constructor(options: CommRuntimeOptions) {
     this.rank = options.rank;
@@ -77,7 +80,10 @@ export class CommRuntime implements GroupRuntime<CommGroup> {
   private async connect(key: string, ranks: readonly number[], index: number): Promise<number> {
     const { store, device, timeoutSeconds, scope = 'job' } = this.options;
     const binding = device.binding;
-    const storeKey = communicatorKey(`${scope}/${key}`, ranks);
+    const name = communicatorKey(`${scope}/${key}`, ranks);
+    const times = (this.made.get(name) ?? 0) + 1;
+    this.made.set(name, times);
+    const storeKey = `${name}/${times}`;
     let id: Uint8Array;
     if (index === 0) {
       id = binding.commMakeId(device.handle);

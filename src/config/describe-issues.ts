@@ -74,7 +74,7 @@ function sectionSchema(root: JsonSchema, merged: Merged, section: string): Recor
 function unknownKey(root: JsonSchema, merged: Merged, section: string | undefined, key: string): Problem {
   const path = section === undefined ? key : `${section}.${key}`;
   const place = placeIn(merged, path);
-  const planned = NOT_BUILT_KEYS[path];
+  const planned = Object.hasOwn(NOT_BUILT_KEYS, path) ? NOT_BUILT_KEYS[path] : undefined;
   if (planned !== undefined) {
     return { code: 'MB_CONFIG_NOT_BUILT', place, path, message: `not built yet; ${planned}` };
   }

@@ -51,7 +51,9 @@ export function validateLayout(
     ...deviceProblems(cfg, device ?? (cfg.dist.device === 'auto' ? undefined : cfg.dist.device)),
   ];
   const bad = badOf(problems);
-  if (!Number.isInteger(dp)) {
+  if (!Number.isSafeInteger(worldSize) || worldSize < 1) {
+    bad('', `${worldSize} processes: start 1 or more (--nproc)`);
+  } else if (!Number.isInteger(dp)) {
     const product = `tp ${tp} x ${cp > 1 ? `cp ${cp} x ` : ''}pp ${pp} = ${ranksOfModel}`;
     const advice = worldSize < ranksOfModel ? `start ${ranksOfModel} or a multiple of it` : 'change one of them';
     bad('', `${product} does not divide the ${worldSize} processes; ${advice} (--nproc, --tp-size, --pp-size)`);

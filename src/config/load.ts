@@ -13,7 +13,10 @@ export function parseConfigText(text: string, name: string, problems: Problem[])
   };
   if (doc.errors.length > 0) {
     problems.push(
-      ...doc.errors.map((e) => ({ code: 'MB_CONFIG_SYNTAX', place: at(e.pos[0]), path: '', message: e.message })),
+      ...doc.errors.map((e) => {
+        const message = e.code === 'MULTIPLE_DOCS' ? 'a second document; a configuration is one' : e.message;
+        return { code: 'MB_CONFIG_SYNTAX', place: at(e.pos[0]), path: '', message };
+      }),
     );
     return [];
   }

@@ -17,7 +17,7 @@ export function placeIn({ sources }: Merged, path: string): string | undefined {
 
 /** Lays `layers` over each other, the last one winning. A section that a layer gives another `type` starts afresh. */
 export function mergeLayers(layers: readonly (readonly Setting[])[], problems: Problem[]): Merged {
-  const merged: Merged = { values: {}, sources: new Map() };
+  const merged: Merged = { values: keyless(), sources: new Map() };
   for (const layer of layers) {
     const settings = withHfSizes(layer.flatMap(leaves).map(canonical), problems);
     for (const setting of settings) if (setting.path[1] === 'type') restart(merged, setting);
@@ -36,6 +36,11 @@ export function mergeLayers(layers: readonly (readonly Setting[])[], problems: P
   return merged;
 }
 
+/** An object without a prototype: `__proto__` and `constructor` are keys like any other. */
+function keyless(): Record<string, unknown> {
+  return Object.create(null) as Record<string, unknown>;
+}
+
 /** A section written as an object, taken apart into its keys; a section without content is none. */
 function leaves(setting: Setting): Setting[] {
   const [section = ''] = setting.path;
@@ -47,7 +52,8 @@ function leaves(setting: Setting): Setting[] {
 }
 
 function canonical(setting: Setting): Setting {
-  const name = ALIASES[setting.path.join('.')];
+  const written = setting.path.join('.');
+  const name = Object.hasOwn(ALIASES, written) ? ALIASES[written] : undefined;
   return name === undefined ? setting : { ...setting, path: name.split('.') };
 }
 
@@ -74,13 +80,13 @@ function restart({ values, sources }: Merged, setting: Setting): void {
   const current = values[section];
   if (!isPlainObject(current) || current['type'] === setting.value) return;
   for (const key of Object.keys(current)) sources.delete(`${section}.${key}`);
-  values[section] = {};
+  values[section] = keyless();
 }
 
 function apply({ values, sources }: Merged, setting: Setting): void {
   const [section = '', key] = setting.path;
   sources.set(setting.path.join('.'), setting);
   if (key === undefined && !isPlainObject(setting.value)) values[section] = setting.value;
-  else if (!isPlainObject(values[section])) values[section] = {};
+  else if (!isPlainObject(values[section])) values[section] = keyless();
   if (key !== undefined) (values[section] as Record<string, unknown>)[key] = setting.value;
 }

@@ -18,7 +18,8 @@ export function nearest(word: string, candidates: Iterable<string>): string | un
   let least = Math.max(2, Math.floor(word.length / 3)) + 1;
   for (const candidate of candidates) {
     const d = distance(word.toLowerCase(), candidate.toLowerCase());
-    if (d < least) [best, least] = [candidate, d];
+    // Two short words may be near and have no letter in common.
+    if (d < least && d < Math.max(word.length, candidate.length)) [best, least] = [candidate, d];
   }
   return best;
 }

@@ -9,7 +9,7 @@ export const modelSchema = z.strictObject({
   vocab_size: size.describe('rows of the embedding'),
   hidden_size: size.describe('width of the residual stream'),
   intermediate_size: size.describe('width of the SwiGLU'),
-  num_hidden_layers: size.describe('decoder layers'),
+  num_hidden_layers: size.max(10_000).describe('decoder layers'),
   num_attention_heads: size.describe('query heads'),
   num_key_value_heads: size.describe('key and value heads; default num_attention_heads'),
   head_dim: size.multipleOf(2).describe('width of a head; default hidden_size / num_attention_heads'),

@@ -15,7 +15,7 @@ const notNegative = z.number().min(0);
 
 const trainSchema = z.strictObject({
   train_iters: count.describe('number of optimizer updates'),
-  global_batch_size: count.default(32).describe('samples an update, over all replicas'),
+  global_batch_size: count.max(1_000_000).default(32).describe('samples an update, over all replicas'),
   micro_batch_size: count.default(1).describe('samples a forward pass of one replica'),
   exit_interval: optionalCount.describe('save and end when the update number is a multiple of this'),
   exit_duration_in_mins: z
@@ -116,7 +116,12 @@ const distSchema = z.strictObject({
   device: z.enum(['auto', 'cuda', 'cpu']).default('auto').describe('auto takes the GPUs where there are any'),
   use_decentralized_pg: z.literal(true).default(true).describe('always true: process groups are always explicit'),
   use_gloo_process_groups: z.literal(false).default(false).describe('always false: NCCL, or shared memory on the CPU'),
-  timeout_s: z.number().positive().default(600).describe('seconds after which a collective counts as hung'),
+  timeout_s: z
+    .number()
+    .positive()
+    .max(1_000_000)
+    .default(600)
+    .describe('seconds after which a collective counts as hung'),
   peer_memory: z
     .boolean()
     .default(true)

@@ -83,7 +83,7 @@ function findLines(file: DataFile): { starts: Float64Array; ends: Float64Array }
   const starts: number[] = [];
   const ends: number[] = [];
   const chunk = Buffer.allocUnsafe(Math.min(CHUNK, Math.max(file.bytes, 1)));
-  let start = 0;
+  let start = markBytes(file);
   let blank = true;
   const endLine = (end: number): void => {
     if (!blank) {
@@ -93,7 +93,7 @@ function findLines(file: DataFile): { starts: Float64Array; ends: Float64Array }
     start = end + 1;
     blank = true;
   };
-  for (let position = 0; position < file.bytes; position += chunk.length) {
+  for (let position = start; position < file.bytes; position += chunk.length) {
     const part = chunk.subarray(0, Math.min(chunk.length, file.bytes - position));
     file.read(part, position);
     for (let from = 0; from < part.length;) {
@@ -106,6 +106,14 @@ function findLines(file: DataFile): { starts: Float64Array; ends: Float64Array }
   }
   endLine(file.bytes);
   return { starts: Float64Array.from(starts), ends: Float64Array.from(ends) };
+}
+
+/** Bytes of the byte-order mark that some editors write at the start of a file. */
+function markBytes(file: DataFile): number {
+  if (file.bytes < 3) return 0;
+  const first = Buffer.alloc(3);
+  file.read(first, 0);
+  return first.toString('hex') === 'efbbbf' ? 3 : 0;
 }
 
 function isBlank(bytes: Uint8Array, from: number, to: number): boolean {

@@ -1,5 +1,5 @@
 import { existsSync } from 'node:fs';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { MbridgeError } from '../errors.js';
 import { packageRoot } from '../run/package-root.js';
 import type { NativeBinding } from './binding.js';
@@ -8,7 +8,8 @@ import { loadBinding } from './load.js';
 
 /** Where the CUDA engine is looked for: MBRIDGE_CUDA_ENGINE, then this package's build. */
 export function cudaEnginePath(env: Readonly<Record<string, string | undefined>> = process.env): string {
-  return env['MBRIDGE_CUDA_ENGINE'] ?? join(packageRoot(), 'native', 'build', 'libmbridge_cuda.so');
+  const named = env['MBRIDGE_CUDA_ENGINE'];
+  return named ? resolve(named) : join(packageRoot(), 'native', 'build', 'libmbridge_cuda.so');
 }
 
 /** Loads the CUDA engine into the addon. @throws MbridgeError exit 4 with the reason */

@@ -41,6 +41,7 @@ function formatStep(event: StepEvent, { totalSteps, device }: EventStyle): strin
   if (rate !== undefined) parts.push(`${Math.round(rate).toLocaleString('en-US')} tokens/s/${unit}`);
   if (tflops !== undefined && device === 'cuda') parts.push(`${tflops.toFixed(1)} TFLOP/s/${unit}`);
   if (mfu !== undefined && mfu > 0) parts.push(`MFU ${(mfu * 100).toFixed(1)} %`);
+  if (event['skipped'] === true) parts.push('skipped');
   return parts.join('  ');
 }
 
@@ -57,7 +58,7 @@ function formatOther(event: OtherEvent): string {
 
 function formatFields(fields: Record<string, unknown>): string {
   return Object.entries(fields)
-    .map(([key, value]) => `${key}=${typeof value === 'string' ? value : JSON.stringify(value)}`)
+    .map(([key, value]) => `${key}=${typeof value === 'object' ? JSON.stringify(value) : String(value)}`)
     .join(' ');
 }
 

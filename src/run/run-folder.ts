@@ -1,7 +1,8 @@
 import { mkdirSync, readFileSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
-import { join, resolve } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import type { RunConfig } from '../config/schema.js';
 import { MbridgeError } from '../errors.js';
+import { makeFolder } from './make-folder.js';
 import { packageVersion } from './package-root.js';
 
 /** Files of one run: `run.json`, `resolved.yaml`, and a folder for each rank. */
@@ -45,21 +46,25 @@ export function defaultRunFolder(name: string, now: Date, root = 'runs'): string
 export function createRunFolder(name: string, asked: string | undefined, ranks: readonly number[]): string {
   try {
     const folder = asked === undefined ? newFolder(resolve(defaultRunFolder(name, new Date()))) : resolve(asked);
-    for (const rank of ranks) mkdirSync(rankFolder(folder, rank), { recursive: true });
+    for (const rank of ranks) makeFolder(rankFolder(folder, rank));
     for (const entry of readdirSync(folder)) {
       if (/^rank-\d+$/.test(entry)) rmSync(join(folder, entry, ERROR_FILE), { force: true });
     }
     return folder;
   } catch (error) {
-    const reason = error instanceof Error ? error.message : String(error);
-    throw new MbridgeError('io', 'MB_RUN_FOLDER', `cannot make the run's folder: ${reason}`, {
-      hint: 'name a folder that can be written with --log-dir',
-      cause: error,
-    });
+    throw runFolderError(error);
   }
 }
 
-/** Writes run.json and resolved.yaml. */
+function runFolderError(cause: unknown): MbridgeError {
+  const reason = cause instanceof Error ? cause.message : String(cause);
+  return new MbridgeError('io', 'MB_RUN_FOLDER', `cannot make the run's folder: ${reason}`, {
+    hint: 'name a folder that can be written with --log-dir',
+    cause,
+  });
+}
+
+/** Writes run.json and resolved.yaml. Fails with MB_RUN_FOLDER (exit 7). */
 export async function writeRunRecord(runDir: string, record: Omit<RunRecord, 'versions' | 'started'>): Promise<void> {
   const { stringify } = await import('yaml'); // 50 ms that workers need not pay
   const full: RunRecord = {
@@ -76,8 +81,12 @@ export async function writeRunRecord(runDir: string, record: Omit<RunRecord, 've
     layout: record.layout,
     config: record.config,
   };
-  writeAtomically(join(runDir, RUN_FILE), `${JSON.stringify(full, null, 2)}\n`);
-  writeAtomically(join(runDir, RESOLVED_FILE), stringify(record.config));
+  try {
+    writeAtomically(join(runDir, RUN_FILE), `${JSON.stringify(full, null, 2)}\n`);
+    writeAtomically(join(runDir, RESOLVED_FILE), stringify(record.config));
+  } catch (error) {
+    throw runFolderError(error);
+  }
 }
 
 export function readRunRecord(runDir: string): RunRecord {
@@ -97,7 +106,7 @@ export function writeAtomically(file: string, text: string): void {
 }
 
 function newFolder(wanted: string): string {
-  mkdirSync(resolve(wanted, '..'), { recursive: true });
+  makeFolder(dirname(wanted));
   for (let attempt = 1; ; attempt++) {
     const folder = attempt === 1 ? wanted : `${wanted}-${String(attempt)}`;
     try {

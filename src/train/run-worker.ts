@@ -25,6 +25,11 @@ export async function runWorker(context: WorkerContext): Promise<void> {
     log.info(
       `${data.describe()}; ${cfg.train.train_iters} updates on tp ${layout.tp}, dp ${layout.dp}, pp ${layout.pp}`,
     );
+    if (position.startStep > cfg.train.train_iters) {
+      log.warn(
+        `nothing is left to train: the checkpoint has ${position.startStep - 1} updates; raise train.train_iters`,
+      );
+    }
     const wide = [pgs.tp, pgs.dpCp].filter(({ size }) => size > 1);
     if (device.kind === 'cuda' && wide.length > 0) {
       const ways = wide.map(

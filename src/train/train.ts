@@ -124,7 +124,7 @@ class StepClock {
 
 function divergence(result: StepResult): MbridgeError {
   return new MbridgeError(
-    'internal',
+    'worker',
     'MB_DIVERGED',
     `the gradient norm was not finite in ${result.skippedInRow} updates in a row, the last is ${result.step}`,
     {

@@ -3,7 +3,7 @@ import type { Store } from '../comm/store.js';
 import type { RunConfig } from '../config/schema.js';
 import type { StopSignal, WorkerEvent } from '../run/messages.js';
 
-export type { StopSignal, WorkerEvent } from '../run/messages.js';
+export type { StepEvent, StopSignal, WorkerEvent } from '../run/messages.js';
 
 /** What a worker process is given: all that training may know of the world around it. */
 export interface WorkerContext {

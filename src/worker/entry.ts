@@ -136,7 +136,7 @@ async function enterRun(
     store,
     config,
     device,
-    threads: Number(process.env[ENV.threads] ?? share),
+    threads: environment.threads ?? share,
     runDir,
     log,
     emit: (event) => {

@@ -12,6 +12,8 @@ export interface WorkerEnvironment {
   localWorldSize: number;
   /** The rendezvous store: who serves it, and where. Rank 0 serves it where no launcher of ours does. */
   store: { served: 'by-launcher' | 'by-rank-0'; host: string; port: number };
+  /** CPU threads of this rank; null leaves them to the worker. */
+  threads: number | null;
   /** Secret shared by the ranks of this run. */
   token: string;
 }
@@ -81,6 +83,7 @@ export function parseEnvironment(env: Env, parentPid: number): WorkerEnvironment
   const localRank = readInteger(env, names.localRank, 0, localWorldSize - 1, problems, alone ? 0 : undefined);
   const oneNode = !(localWorldSize < worldSize); // also where either is unknown: one problem is not reported twice
 
+  const threads = env[ENV.threads] ? readInteger(env, ENV.threads, 1, 65_536, problems) : null;
   const store = env[ENV.store];
   const where =
     store === undefined
@@ -88,7 +91,7 @@ export function parseEnvironment(env: Env, parentPid: number): WorkerEnvironment
       : { served: 'by-launcher' as const, ...splitAddress(store, problems) };
   const token = runToken(env, starter, oneNode, where.port, parentPid, problems);
   if (problems.length > 0) throw environmentError(problems);
-  return { starter, rank, localRank, worldSize, localWorldSize, store: where, token };
+  return { starter, rank, localRank, worldSize, localWorldSize, store: where, threads, token };
 }
 
 function storeAddress(

@@ -66,6 +66,7 @@ describe('what is damaged is named', () => {
     ['a flipped bit in the state', 'state.json', (path) => flipBit(path, 0.5), 'CHECKSUM'],
     ['a truncated commit record', 'commit.json', truncate, 'JSON'],
     ['a checksum that was changed', 'commit.json', ofOtherChecksum, 'CHECKSUM'],
+    ['a commit record that is another value', 'commit.json', (path) => writeFileSync(path, '[]'), 'JSON'],
     ['a commit record of a later version', 'commit.json', ofVersion2, 'VERSION'],
   ])('%s', async (_, name, damage, code) => {
     const root = copy();
@@ -74,6 +75,7 @@ describe('what is damaged is named', () => {
     const error = await mbridgeError(() => loadAll(root));
     expect(error).toMatchObject({ code: `MB_CHECKPOINT_${code}`, exitCode: 7 });
     expect(error.message).toContain(path);
+    expect(error.message).not.toContain(': :');
 
     const verified = await mbridge(['checkpoint', 'verify', root]);
     expect(verified.exitCode).toBe(7);

@@ -31,6 +31,9 @@ test('a run that was stopped and resumed prints the same losses and writes the s
   expect([...first.steps, ...second.steps]).toEqual(reference.steps);
   expect(second.stderr).not.toMatch(/warning/);
   expectSameTensors(join(whole, 'step-00000012'), join(halves, 'step-00000012'));
+  const third = await pretrainSteps({ folder, args: [...tp2pp2, `checkpoint.load=${halves}`] });
+  expect(third.steps).toEqual([]);
+  expect(third.stderr).toContain('warning: nothing is left to train: the checkpoint has 12 updates');
 
   const state = JSON.parse(readFileSync(join(halves, 'step-00000006/state.json'), 'utf8')) as Record<string, unknown>;
   expect(state).toMatchObject({ step: 6, consumed_samples: 48, optimizer: { updates: 6 }, rng: { seed: 1234 } });

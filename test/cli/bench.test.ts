@@ -101,3 +101,18 @@ test('comm takes any number of ranks; a step counts every step whatever is print
   expectPositive(column(report, 'ms a step'));
   expect(existsSync(join(folder, 'run.json'))).toBe(true);
 });
+
+test.each([
+  ['is a number that is none', 100, 0],
+  ['ends the run', 1, 5],
+])('a loss that is not finite %s', async (_, allowed, code) => {
+  const diverging = ['model.initializer_range=1e18', `train.max_skipped_in_a_row=${allowed}`];
+  const args = ['bench', 'step', '--steps', '2', '--warmup', '1', ...TINY, ...diverging];
+  const json = await mbridge([...args, '--json']);
+  expect(json.exitCode, json.stderr).toBe(code);
+  const last = JSON.parse(json.stdout) as BenchReport;
+  if (code === 0) {
+    expect(column(last, 'loss')).toEqual([null]);
+    expect((await mbridge(args)).stdout).toMatch(/^steps: .*\n.* loss\n.* NaN$/m);
+  } else expect(last).toMatchObject({ type: 'result', ok: false, exit_code: code, error: { code: 'MB_DIVERGED' } });
+});

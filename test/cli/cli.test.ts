@@ -1,12 +1,12 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { closeSync, mkdtempSync, openSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { execa } from 'execa';
 import { afterAll, describe, expect, test, vi } from 'vitest';
 import type { RunPlan } from '../../src/train/plan.js';
-import { mbridge } from './mbridge.js';
+import { BIN, mbridge } from './mbridge.js';
 
 // Every case starts processes, which may have to wait for cores that other tests hold.
 vi.setConfig({ testTimeout: 30_000 });
@@ -57,6 +57,12 @@ describe('errors: one clear line, the right exit code, no stack', () => {
       3,
       'MB_CONFIG_VALUE: argv[4] dist.use_gloo_process_groups:',
     ],
+    [`show-config ${folder}`, 3, `MB_CONFIG_UNKNOWN_RECIPE: unknown recipe ${folder}`],
+    [`pretrain qwen3-tiny --log-dir ${badFile}/run`, 7, "MB_RUN_FOLDER: cannot make the run's folder: ENOTDIR"],
+    ['pretrain qwen3-tiny --log-dir /proc/none', 7, "MB_RUN_FOLDER: cannot make the run's folder: ENOENT"],
+    ['bench gemm qwen3-tiny --device cpu model.hidden_size=1e8', 4, 'MB_MEMORY_PLAN: this rank needs'],
+    ['bench comm --device cpu', 2, 'MB_USAGE: one process has no collectives to measure'],
+    [`bench ops --device cpu --record ${folder}/none/ops`, 7, `MB_BENCH_RECORD: --record ${folder}/none/ops cannot be`],
     ['grid --nproc 8 --tp-size 3', 3, 'MB_CONFIG_LAYOUT: tp 3 x cp 1 x pp 1 = 3 does not divide the 8 ranks'],
     ['grid --nproc 8 --rank-offset 1 --world-size 8', 3, 'MB_GRID_OVERSIZED: '],
   ])('mbridge %s', async (line, exitCode, message) => {
@@ -195,6 +201,16 @@ describe('plan', () => {
     expect(stdout).toMatch(/^ {3}7 {3}1 {3}0 {3}1 {3}1 {2}20-35 H /m);
   });
 
+  test.each([
+    [['--device', 'cuda'], '2 ranks share each of 2 GPUs; the fullest holds'],
+    [['--device', 'cpu'], null],
+  ])('ranks that share a GPU: %j', async (device, said) => {
+    const args = 'plan qwen3-tiny --nproc 3 train.global_batch_size=6 dist.ranks_per_gpu=2'.split(' ');
+    const { stdout } = await mbridge([...args, ...device]);
+    if (said === null) expect(stdout).not.toContain('ranks_per_gpu');
+    else expect(stdout).toContain(`dist.ranks_per_gpu: ${said}`);
+  });
+
   test('a small model is printed in small units', async () => {
     const { stdout } = await mbridge('plan qwen3-tiny --nproc 2 --tp-size 2 --device cpu'.split(' '));
     expect(stdout).toMatch(/ parameters MiB .* total MiB +GFLOP\n/);
@@ -244,9 +260,23 @@ describe('show-config', () => {
   });
 });
 
+test.each<[string, 'stdout' | 'stderr', number, string]>([
+  ['recipes', 'stdout', 7, 'error MB_STDOUT: stdout cannot be written: ENOSPC'],
+  ['show-config nothing', 'stderr', 3, ''],
+])('mbridge %s where the disk of %s is full ends with %i', async (line, full, exitCode, message) => {
+  const device = openSync('/dev/full', 'w');
+  const { stderr, ...ended } = await execa(process.execPath, [BIN, ...line.split(' ')], {
+    reject: false,
+    [full]: device,
+  });
+  closeSync(device);
+  expect(ended.exitCode).toBe(exitCode);
+  expect(String(stderr ?? '').split('\n  ')[0]).toMatch(new RegExp(`^${message}`));
+  expect(String(stderr ?? '')).not.toMatch(/^ +at /m);
+});
+
 test('a closed stdout ends a command quietly', async () => {
-  const bin = fileURLToPath(new URL('../../bin/mbridge.js', import.meta.url));
-  const child = spawn(process.execPath, [bin, 'show-config', 'qwen3-tiny'], { stdio: ['ignore', 'pipe', 'pipe'] });
+  const child = spawn(process.execPath, [BIN, 'show-config', 'qwen3-tiny'], { stdio: ['ignore', 'pipe', 'pipe'] });
   child.stdout.destroy();
   let stderr = '';
   child.stderr.on('data', (chunk: Buffer) => (stderr += chunk.toString()));

@@ -191,6 +191,22 @@ describe('problems', () => {
       'model: {context_parallel_size: 2}',
       'MB_CONFIG_NOT_BUILT run.yaml:1:9 model.context_parallel_size: context parallelism is not built yet; leave it at 1',
     ],
+    ['{constructor: 1}', 'MB_CONFIG_UNKNOWN_KEY run.yaml:1:2 constructor: unknown key'],
+    ['__proto__: {a: 1}', 'MB_CONFIG_UNKNOWN_KEY run.yaml:1:1 __proto__: unknown key'],
+    ['model: {__proto__: {a: 1}}', 'MB_CONFIG_UNKNOWN_KEY run.yaml:1:9 model.__proto__: unknown key'],
+    ['rng: {}\n---\nrng: {}', 'MB_CONFIG_SYNTAX run.yaml:2:1: a second document; a configuration is one'],
+    [
+      'model: {num_hidden_layers: 1e9}',
+      'MB_CONFIG_VALUE run.yaml:1:9 model.num_hidden_layers: expected an integer of at least 1, of at most 10000, got 1000000000',
+    ],
+    [
+      'train: {global_batch_size: 1e9}',
+      'MB_CONFIG_VALUE run.yaml:1:9 train.global_batch_size: expected an integer of at least 1, of at most 1000000, got 1000000000',
+    ],
+    [
+      'dist: {timeout_s: 1e9}',
+      'MB_CONFIG_VALUE run.yaml:1:8 dist.timeout_s: expected a number above 0, of at most 1000000, got 1000000000',
+    ],
     [
       'model: {num_key_value_heads: 3}',
       'MB_CONFIG_VALUE run.yaml:1:9 model.num_key_value_heads: 3 does not divide model.num_attention_heads 8',
@@ -217,6 +233,7 @@ describe('problems', () => {
 
   test.each<[string, string]>([
     ['modell.seq_length=1', 'MB_CONFIG_UNKNOWN_KEY argv[4] modell: unknown key (did you mean model?)'],
+    ['x=1', 'MB_CONFIG_UNKNOWN_KEY argv[4] x: unknown key'],
     ['seq_length=1', 'MB_CONFIG_UNKNOWN_KEY argv[4] seq_length: unknown key (did you mean model.seq_length?)'],
     ['model.a.b=1', 'MB_CONFIG_SYNTAX argv[4]: model.a.b=1: expected section.key=value'],
     ['train.train_iters=', 'MB_CONFIG_VALUE argv[4] train.train_iters: expected an integer of at least 1, got null'],

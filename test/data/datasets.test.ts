@@ -44,6 +44,16 @@ describe('jsonl of tokens', () => {
     expect(dataset.sample(1).lossMask).toBeUndefined();
   });
 
+  it.each(['\uFEFF{"input_ids":[1,2]}\n{"input_ids":[3,4]}', '\uFEFF\n{"input_ids":[1,2]}\r\n{"input_ids":[3,4]}\r\n'])(
+    'a byte-order mark is no part of the first line: %j',
+    (text) => {
+      expect(all(open(jsonl(tempFile('a.jsonl', text)), 5, 1))).toEqual([
+        [1, 2],
+        [3, 4],
+      ]);
+    },
+  );
+
   it('finds lines across read chunks', () => {
     const pad = 'x'.repeat((4 << 20) - 30);
     const path = tempFile(

@@ -3,6 +3,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, expect, test } from 'vitest';
 import { requireDevices, visibleGpus } from '../../src/engine/devices.js';
+import { cudaEnginePath } from '../../src/engine/open-device.js';
+import { packageRoot } from '../../src/run/package-root.js';
 
 const dev = mkdtempSync(join(tmpdir(), 'mbridge-dev-'));
 afterAll(() => {
@@ -24,6 +26,15 @@ test.each<[string | undefined, number]>([
   ['GPU-8932f937-d72c-4106-c12f-20bd9faed9f6,1', 2],
 ])('CUDA_VISIBLE_DEVICES=%s leaves %i of 4', (value, count) => {
   expect(visibleGpus(value === undefined ? {} : { CUDA_VISIBLE_DEVICES: value }, dev)).toBe(count);
+});
+
+test.each<[string | undefined, string]>([
+  [undefined, join(packageRoot(), 'native', 'build', 'libmbridge_cuda.so')],
+  ['', join(packageRoot(), 'native', 'build', 'libmbridge_cuda.so')],
+  ['/a/b.so', '/a/b.so'],
+  ['b.so', join(process.cwd(), 'b.so')],
+])('MBRIDGE_CUDA_ENGINE=%s is %s', (value, path) => {
+  expect(cudaEnginePath({ MBRIDGE_CUDA_ENGINE: value })).toBe(path);
 });
 
 test('no device folder, no GPUs', () => {

@@ -54,3 +54,20 @@ test('three models with layouts of their own share a job', async () => {
   expect(Math.abs(rows[0]![0] - rows[0]![1])).toBeLessThan(1e-5);
   expect(rows[2]![0]).toBeLessThan(rows[2]![1] - 0.5);
 });
+
+test.each([
+  ['pretrain-qwen3-simple.js', '--nproc x', 2, "MB_USAGE: --nproc expects a number, got 'x'"],
+  ['pretrain-qwen3-simple.js', '--nproc', 2, "MB_USAGE: Option '--nproc <value>' argument missing"],
+  ['pretrain-qwen3-simple.js', '--procs 2', 2, "MB_USAGE: Unknown option '--procs'"],
+  ['pretrain-qwen3-simple.js', '--tiny 1 --nproc 0', 3, 'MB_CONFIG_LAYOUT: 0 processes'],
+  ['pretrain-qwen3-simple.js', '--tiny 1 --nproc 3', 3, 'MB_CONFIG_LAYOUT: tp 2 x pp 1 = 2 does not divide'],
+  ['pretrain-qwen3-simple.js', '--tiny 1 --train-iters 0', 3, 'MB_CONFIG_VALUE: argument train_iters'],
+  ['pretrain-qwen3-with-decentralized-pg.js', '--nproc 2 --tp-size 3 --pp-size 1', 3, 'MB_CONFIG_LAYOUT: 3 problems'],
+  ['policy-value-reference.js', '--train-iters 1.5', 3, 'MB_CONFIG_VALUE: argument train_iters'],
+])('%s %s is refused in words', async (example, line, exitCode, message) => {
+  const command = [join(FOLDER, example), ...line.split(' ')];
+  const outcome = await execa(process.execPath, command, { reject: false });
+  expect(outcome.stderr.startsWith(`error ${message}`), outcome.stderr).toBe(true);
+  expect(outcome.stderr).not.toMatch(/^ +at /m);
+  expect(outcome.exitCode).toBe(exitCode);
+});

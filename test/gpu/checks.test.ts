@@ -14,6 +14,7 @@ const place: CheckPlace = {
   fixtures: join(import.meta.dirname, '..', 'fixtures'),
   // What bench/torch_bf16_oracle.py wrote.
   oracle: process.env['MBRIDGE_ORACLE'] ?? null,
+  stop: new AbortController().signal,
 };
 const gpus = Array.from({ length: visibleGpus() }, (_, i) => i);
 const made = new Map<string, Promise<TrainedStep[]>>();

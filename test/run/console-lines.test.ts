@@ -29,6 +29,11 @@ describe('a step', () => {
       { grad_norm: 0.00012, step_time_ms: 3.14159, lr: 0 },
       'step    3/50  loss 5.1234  grad_norm 1.20e-4  lr 0.0e+0  3.1 ms',
     ],
+    [
+      'cpu',
+      { loss: NaN, grad_norm: NaN, skipped: true },
+      'step    3/50  loss NaN  grad_norm NaN  lr 1.0e-3  812 ms  skipped',
+    ],
     ['cpu', { loss: NaN, grad_norm: Infinity }, 'step    3/50  loss NaN  grad_norm Infinity  lr 1.0e-3  812 ms'],
   ] as const)('on %s with %j', (device, fields, text) => {
     expect(formatEvent({ ...STEP, ...fields }, { json: false, totalSteps: 50, device })).toBe(text);
@@ -40,6 +45,11 @@ describe('a step', () => {
       '{"type":"step","step":3,"loss":null,"grad_norm":1.234,"lr":0.001,"tokens":2048,"step_time_ms":812.4}',
     );
   });
+});
+
+it('shows a result as it is, with a number that is none', () => {
+  const event = { type: 'result', steps: 2, loss: NaN, none: null };
+  expect(formatEvent(event, { json: false, totalSteps: 2, device: 'cpu' })).toBe('result  steps=2 loss=NaN none=null');
 });
 
 describe('a log line', () => {

@@ -2,7 +2,8 @@ import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, it, onTestFinished } from 'vitest';
-import { createRunFolder, defaultRunFolder, writeAtomically } from '../../src/run/run-folder.js';
+import type { RunConfig } from '../../src/config/schema.js';
+import { createRunFolder, defaultRunFolder, writeAtomically, writeRunRecord } from '../../src/run/run-folder.js';
 
 function temporary(): string {
   const folder = mkdtempSync(join(tmpdir(), 'mbridge-test-'));
@@ -52,4 +53,12 @@ it('leaves no temporary file when a write fails', () => {
     writeAtomically(join(folder, 'taken'), 'x');
   }).toThrow(/EISDIR/);
   expect(readdirSync(folder)).toEqual(['taken']);
+});
+
+it('says that the record cannot be written', async () => {
+  const record = { name: 'a', argv: [], device: 'cpu' as const, nproc: 1, layout: {}, config: {} as RunConfig };
+  await expect(writeRunRecord(join(temporary(), 'gone'), record)).rejects.toMatchObject({
+    code: 'MB_RUN_FOLDER',
+    exitCode: 7,
+  });
 });

@@ -64,6 +64,8 @@ describe('environments that are understood', () => {
       { ...TORCHRUN, MBRIDGE_STORE_PORT: '5555' },
       { store: { served: 'by-rank-0', host: 'node-a', port: 5555 } },
     ],
+    ['threads of the user', { ...OURS, MBRIDGE_THREADS: '3' }, { threads: 3 }],
+    ['threads left open', { ...OURS, MBRIDGE_THREADS: '' }, { threads: null }],
     ['one rank', { RANK: '0', WORLD_SIZE: '1' }, { starter: 'ranks', localRank: 0, localWorldSize: 1 }],
     [
       'Slurm',
@@ -132,6 +134,11 @@ describe('environments that are refused', () => {
       'a bad port',
       { ...TORCHRUN, MASTER_PORT: 'http' },
       ["MASTER_PORT is 'http', but must be an integer from 1 to 65534"],
+    ],
+    [
+      'threads that are no number',
+      { ...TORCHRUN, MBRIDGE_THREADS: 'all' },
+      ["MBRIDGE_THREADS is 'all', but must be an integer from 1 to 65536"],
     ],
     [
       'no secret over nodes',

@@ -11,6 +11,8 @@ export interface CheckPlace {
   readonly fixtures: string;
   /** Folder that bench/torch_bf16_oracle.py wrote; null where there is none. */
   readonly oracle: string | null;
+  /** Aborted by a signal, which is its reason: runs end, and no other is started. */
+  readonly stop: AbortSignal;
 }
 
 /** One number and the most that it may be. */
@@ -85,8 +87,9 @@ export async function runCheck(
     place,
     gpus,
     train: (layout, what) => {
-      const { device, ranksPerGpu } = place;
-      return trainRun({ device, ranksPerGpu, gpus: gpus.slice(0, gpusFor(ranksOf(layout), place)), layout, ...what });
+      const { device, ranksPerGpu, stop } = place;
+      const own = gpus.slice(0, gpusFor(ranksOf(layout), place));
+      return trainRun({ device, ranksPerGpu, stop, gpus: own, layout, ...what });
     },
     shared: (key, make) => {
       const known = made.get(key) ?? make();
@@ -118,6 +121,7 @@ export async function runChecks(
   // The largest first: the small ones fill what these leave.
   const queue = checks.map((_, i) => i).sort((a, b) => (checks[b]?.ranks ?? 0) - (checks[a]?.ranks ?? 0) || a - b);
   const startNext = (): boolean => {
+    if (place.stop.aborted) queue.length = 0;
     if (place.device === 'cpu' && running.size > 0) return false;
     const at = queue.findIndex((i) => {
       const check = checks[i];
@@ -138,7 +142,7 @@ export async function runChecks(
     return true;
   };
   while (queue.length > 0 || running.size > 0) {
-    if (queue.length === 0 || !startNext()) await Promise.race(running.values());
+    if ((queue.length === 0 || !startNext()) && running.size > 0) await Promise.race(running.values());
   }
   return results.filter((result) => result !== undefined);
 }

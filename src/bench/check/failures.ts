@@ -38,13 +38,13 @@ export function failureChecks(place: CheckPlace): Check[] {
  */
 async function strikeOneRank(
   signal: 'SIGKILL' | 'SIGSTOP',
-  { device, ranksPerGpu }: CheckPlace,
+  { device, ranksPerGpu, stop }: CheckPlace,
   gpus: readonly number[],
   layout: CheckLayout,
 ): Promise<number> {
   return withFolder(async (folder) => {
     const args = [...textRun({ device }, 100_000), `dist.timeout_s=${HANG_SECONDS[device]}`];
-    const child = startTraining({ device, ranksPerGpu, gpus, layout, args }, folder);
+    const child = startTraining({ device, ranksPerGpu, stop, gpus, layout, args }, folder);
     const outcome = outcomeOf(child);
     const stepped = new Promise<void>((resolve) => {
       child.stdout.on('data', (text: string) => {
@@ -69,7 +69,7 @@ async function strikeOneRank(
 }
 
 /** 32 billion parameters and their optimizer need some 600 GB. */
-function refusal({ device, ranksPerGpu }: CheckPlace): Check {
+function refusal({ device, ranksPerGpu, stop }: CheckPlace): Check {
   return {
     part: 'failures',
     name: 'a model that does not fit one process is refused',
@@ -79,7 +79,7 @@ function refusal({ device, ranksPerGpu }: CheckPlace): Check {
         const begun = performance.now();
         const layout = { tp: 1, pp: 1, dp: 1 };
         const { ended, err } = await outcomeOf(
-          startTraining({ device, ranksPerGpu, gpus, layout, args: ['qwen3-32b'] }, folder),
+          startTraining({ device, ranksPerGpu, stop, gpus, layout, args: ['qwen3-32b'] }, folder),
         );
         if (ended !== EXIT.environment || !err.includes('MB_MEMORY_PLAN')) {
           throw new Error(

@@ -27,6 +27,8 @@ export interface TrainRequest {
   readonly gpus: readonly number[];
   /** Processes that share each of them. */
   readonly ranksPerGpu: number;
+  /** Ends the run with the signal that is its reason. */
+  readonly stop: AbortSignal;
   readonly layout: CheckLayout;
   /** A recipe and overrides, or a configuration (JSON is YAML). */
   readonly args?: readonly string[];
@@ -65,13 +67,22 @@ export function trainCommand(
 
 /** Starts the run, on its GPUs alone. */
 export function startTraining(request: TrainRequest, folder: string): ChildProcessByStdio<null, Readable, Readable> {
-  const { device, gpus } = request;
+  const { device, gpus, stop } = request;
+  stop.throwIfAborted();
   const visible = device === 'cuda' ? { CUDA_VISIBLE_DEVICES: gpus.join(',') } : {};
-  return spawn(process.execPath, trainCommand(request, folder), {
+  const child = spawn(process.execPath, trainCommand(request, folder), {
     env: { ...process.env, NO_COLOR: '1', ...visible },
     stdio: ['ignore', 'pipe', 'pipe'],
     timeout: TIMEOUT_MS,
   });
+  const end = (): void => {
+    child.kill(stop.reason as NodeJS.Signals);
+  };
+  stop.addEventListener('abort', end);
+  child.once('close', () => {
+    stop.removeEventListener('abort', end);
+  });
+  return child;
 }
 
 /** Exit code or signal of a run, and what it printed. */

@@ -35,6 +35,7 @@ async function checkAll(flags: CheckFlags): Promise<void> {
   const { runChecks } = await import('../../bench/check/check.js');
   const { resolve, join } = await import('node:path');
   const { packageRoot } = await import('../../run/package-root.js');
+  const { listenForSignals, signalExitCode } = await import('../../launch/signals.js');
   const { formatTable } = await import('../table.js');
   const known = Object.keys(PARTS) as (keyof typeof PARTS)[];
   const wanted = flags.parts?.split(',') ?? known;
@@ -44,6 +45,11 @@ async function checkAll(flags: CheckFlags): Promise<void> {
       hint: `parts: ${known.join(', ')}`,
     });
   }
+  const stop = new AbortController();
+  listenForSignals((signal) => {
+    stop.abort(signal);
+    process.exitCode = signalExitCode(signal);
+  });
   const { device, ranks } = await choosePlace(flags);
   const place = {
     device,
@@ -51,6 +57,7 @@ async function checkAll(flags: CheckFlags): Promise<void> {
     ranksPerGpu: flags.ranksPerGpu,
     fixtures: resolve(flags.fixtures ?? join(packageRoot(), 'test', 'fixtures')),
     oracle: flags.oracle === undefined ? null : resolve(flags.oracle),
+    stop: stop.signal,
   };
   const checks = known
     .filter((part) => wanted.includes(part))
@@ -60,6 +67,7 @@ async function checkAll(flags: CheckFlags): Promise<void> {
     if (flags.json) process.stdout.write(`${JSON.stringify(result)}\n`);
     else process.stderr.write(`${result.verdict} ${result.part} ${result.name}\n`);
   });
+  if (stop.signal.aborted) return;
   const count = (verdict: string): number => results.filter((result) => result.verdict === verdict).length;
   const sums = { passed: count('ok'), failed: count('failed'), skipped: count('skipped') };
   const ok = sums.failed === 0 && sums.passed > 0;

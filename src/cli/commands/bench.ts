@@ -2,6 +2,7 @@ import type { Command } from 'commander';
 import type { CommEvent } from '../../bench/comm-worker.js';
 import type { RunConfig } from '../../config/schema.js';
 import type { SingleBench } from '../../bench/single.js';
+import type { BenchRun } from '../bench-launch.js';
 import type { BenchReport, Findings } from '../bench-report.js';
 import { addBenchCheck } from './bench-check.js';
 import { addRunOptions, parseBytes, parseCount, resolveRequest, type RunOptions } from '../run-options.js';
@@ -62,9 +63,10 @@ export function addBench(program: Command): void {
 /** @param subject one device as a rank of the layout uses it, collectives over processes, or a training run */
 async function prepare(
   args: readonly string[],
-  options: RunOptions,
+  options: BenchFlags,
   subject: 'device' | 'collectives' | 'training',
 ): Promise<{ config: RunConfig; device: 'cpu' | 'cuda'; nproc: number; name: string }> {
+  if (options.record !== undefined) await record(options.record, ''); // before any time is spent
   const { isOverride } = await import('../../config/overrides.js');
   const { validateLayout } = await import('../../config/layout.js');
   const { chooseDevice, defaultProcesses, requireDevices } = await import('../../engine/devices.js');
@@ -103,13 +105,20 @@ async function benchComm(args: string[], options: CommFlags): Promise<void> {
   const { eventsOf } = await import('../../bench/worker-events.js');
   const { commFindings } = await import('../bench-run-tables.js');
   const { config, device, nproc, name } = await prepare(args, options, 'collectives');
+  if (nproc === 1) {
+    const { MbridgeError } = await import('../../errors.js');
+    throw new MbridgeError('usage', 'MB_USAGE', 'one process has no collectives to measure', {
+      hint: 'start more: --nproc 2',
+    });
+  }
   const [smallest, most] = COMM_SIZES[device];
   const largest = options.largest ?? most;
   const sizes: number[] = [];
   for (let bytes = Math.min(smallest, largest); bytes <= largest; bytes *= 4) sizes.push(bytes);
   const module = 'bench/comm-worker.js';
   const { exitCode, events } = await runBench({ module, name, config, nproc, device, options: { sizes } });
-  if (exitCode === 0) {
+  if (exitCode !== 0) printFailure(events, options);
+  else {
     const findings = commFindings(eventsOf<CommEvent>(events, 'comm'), nproc);
     await print({ ...(await launchedReport('comm', device)), ...findings }, options);
   }
@@ -136,7 +145,8 @@ async function benchStep(args: string[], options: StepFlags): Promise<void> {
   checkMachineMemory(planRun(config, nproc, device), nproc);
   const module = 'bench/step-worker.js';
   const { exitCode, events } = await runBench({ module, name, config, nproc, device, options: { profile } });
-  if (exitCode === 0) {
+  if (exitCode !== 0) printFailure(events, options);
+  else {
     const summary = summarizeSteps(config, devicesOf(config, nproc, device), events, warmup);
     const findings = stepFindings(config, nproc, summary, warmup);
     await print({ ...(await launchedReport('step', device)), ...findings }, options);
@@ -160,11 +170,28 @@ async function facts(): Promise<{ command: string; version: string }> {
   return { command: ['mbridge', ...process.argv.slice(2)].join(' '), version: packageVersion() };
 }
 
-async function print(report: BenchReport, options: BenchFlags): Promise<void> {
-  if (options.record !== undefined) {
-    const { appendFile } = await import('node:fs/promises');
-    await appendFile(options.record, `${JSON.stringify(report)}\n`);
+/** How the run ended, as the last line of JSON; people have read it on stderr. */
+function printFailure(events: BenchRun['events'], options: BenchFlags): void {
+  const ending = events.findLast(({ type }) => type === 'result');
+  if (options.json && ending) process.stdout.write(`${JSON.stringify({ ...ending, at: undefined })}\n`);
+}
+
+async function record(file: string, text: string): Promise<void> {
+  const { appendFile } = await import('node:fs/promises');
+  try {
+    await appendFile(file, text);
+  } catch (cause) {
+    const { MbridgeError } = await import('../../errors.js');
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    throw new MbridgeError('io', 'MB_BENCH_RECORD', `--record ${file} cannot be written: ${reason}`, {
+      hint: 'name a file in a folder that can be written',
+      cause,
+    });
   }
+}
+
+async function print(report: BenchReport, options: BenchFlags): Promise<void> {
+  if (options.record !== undefined) await record(options.record, `${JSON.stringify(report)}\n`);
   const { formatBench } = await import('../bench-report.js');
   process.stdout.write(options.json ? `${JSON.stringify(report)}\n` : formatBench(report));
 }

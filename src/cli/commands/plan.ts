@@ -1,5 +1,6 @@
 import type { Command } from 'commander';
 import type { RunPlan } from '../../train/plan.js';
+import { largest } from '../table.js';
 import { addRunOptions, resolveRequest, type RunOptions, type RunRequest } from '../run-options.js';
 
 /** `mbridge plan`: ranks, layers, memory and work of a run, without starting it and without a device. */
@@ -9,7 +10,8 @@ export function addPlan(program: Command): void {
     .action(async (args: string[], options: RunOptions) => {
       const request = await resolveRequest(args, options);
       const plan = await planRequest(request, options.nproc);
-      process.stdout.write(options.json ? `${JSON.stringify(plan)}\n` : await asText(plan));
+      const ranksPerGpu = plan.device === 'cuda' ? request.config.dist.ranks_per_gpu : 1;
+      process.stdout.write(options.json ? `${JSON.stringify(plan)}\n` : await asText(plan, ranksPerGpu));
     });
 }
 
@@ -24,7 +26,7 @@ async function planRequest({ config, origins }: RunRequest, asked: number | unde
   return planRun(config, nproc, device);
 }
 
-async function asText(plan: RunPlan): Promise<string> {
+async function asText(plan: RunPlan, ranksPerGpu: number): Promise<string> {
   const { formatTable } = await import('../table.js');
   const { layout, ranks } = plan;
   const regions = Object.keys(ranks[0]?.bytes ?? {}).filter((name) =>
@@ -65,6 +67,18 @@ async function asText(plan: RunPlan): Promise<string> {
   if (plan.device === 'cuda') {
     facts.push('runtime: allowance for libraries and communicators, which the device holds beside the total');
   }
+  if (ranksPerGpu > 1) {
+    const held = ranks.map(({ rank }) =>
+      ranks
+        .slice(rank, rank + ranksPerGpu)
+        .reduce((sum, { totalBytes, runtimeBytes }) => sum + totalBytes + runtimeBytes, 0),
+    );
+    const most = memory.of(largest(held.filter((_, rank) => rank % ranksPerGpu === 0)));
+    const gpus = Math.ceil(ranks.length / ranksPerGpu);
+    facts.push(
+      `dist.ranks_per_gpu: ${ranksPerGpu} ranks share each of ${gpus} GPUs; the fullest holds ${most} ${memory.name}`,
+    );
+  }
   return `${facts.join('\n')}\n\n${formatTable([head, ...rows])}`;
 }
 
@@ -84,7 +98,7 @@ const WORK_UNITS: readonly Unit[] = [
 
 /** The largest unit of which the largest value has at least one, and values in it with two digits after the point. */
 function inUnit(values: readonly number[], units: readonly Unit[]): { name: string; of: (value: number) => number } {
-  const most = Math.max(...values);
+  const most = largest(values);
   const { name, size } = units.find((unit) => most >= unit.size) ?? (units.at(-1) as Unit);
   return { name, of: (value) => Number((value / size).toFixed(2)) };
 }
