@@ -1,7 +1,7 @@
 import { resolvePrecision, validateLayout, type DeviceKind, type RunLayout } from '../config/layout.js';
 import { modelShape } from '../config/model-shape.js';
 import type { RunConfig } from '../config/schema.js';
-import { runtimeAllowance } from './runtime-allowance.js';
+import { runtimeAllowances } from './runtime-allowance.js';
 import { qwen3Parameters } from '../checkpoint/hf-names.js';
 import type { RegionName } from '../engine/memory-plan.js';
 import { groupRanks } from '../grid/group-fields.js';
@@ -61,6 +61,7 @@ export function planRun(cfg: RunConfig, worldSize: number, device: DeviceKind): 
   const { seq_length: seq } = cfg.model;
   // Ranks that differ only in dp have the same plan.
   const groups = groupRanks(grid);
+  const allowances = runtimeAllowances(device, worldSize, groups);
   const stages = new Map<string, StagePlan>();
   const ranks = Array.from({ length: worldSize }, (_, rank): RankPlan => {
     const at = (dim: string): number => grid.coordinates(rank)[dim] ?? 0;
@@ -83,7 +84,7 @@ export function planRun(cfg: RunConfig, worldSize: number, device: DeviceKind): 
       stage = describeStage(built, layout, cfg);
       stages.set(key, stage);
     }
-    return { rank, coordinates, ...stage, runtimeBytes: runtimeAllowance(device, rank, groups) };
+    return { rank, coordinates, ...stage, runtimeBytes: allowances[rank] ?? 0 };
   });
   return {
     layout,

@@ -10,18 +10,23 @@ const COMMUNICATOR_BYTES = 330e6;
 const PEER_BYTES = 190e6;
 
 /**
- * Bytes to allow for libraries and communicators on a rank, where the device cannot be asked.
+ * Bytes to allow each rank for libraries and communicators, where the device cannot be asked.
  * @param groups rank lists by field; lists that are equal are one communicator
  */
-export function runtimeAllowance(
+export function runtimeAllowances(
   device: DeviceKind,
-  rank: number,
+  worldSize: number,
   groups: Readonly<Record<string, readonly (readonly number[])[]>>,
-): number {
-  if (device === 'cpu') return 0;
-  const lists = Object.values(groups).flatMap((field) => field.filter((ranks) => ranks.includes(rank)));
-  const distinct = new Map(lists.filter((ranks) => ranks.length > 1).map((ranks) => [ranks.join(), ranks.length]));
-  let bytes = CONTEXT_BYTES;
-  for (const size of distinct.values()) bytes += COMMUNICATOR_BYTES + PEER_BYTES * (size - 1);
+): number[] {
+  const bytes = new Array<number>(worldSize).fill(device === 'cpu' ? 0 : CONTEXT_BYTES);
+  if (device === 'cpu') return bytes;
+  const lists = Object.values(groups)
+    .flat()
+    .filter((ranks) => ranks.length > 1);
+  const distinct = new Map(lists.map((ranks) => [ranks.join(), ranks])).values();
+  for (const ranks of distinct) {
+    const each = COMMUNICATOR_BYTES + PEER_BYTES * (ranks.length - 1);
+    for (const rank of ranks) bytes[rank] = (bytes[rank] ?? 0) + each;
+  }
   return bytes;
 }
