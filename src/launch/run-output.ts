@@ -21,7 +21,8 @@ export class RunOutput {
   constructor(options: RunOutputOptions) {
     this.#options = options;
     this.#paint = paintFor(options.stderr);
-    const onError = (): void => {
+    const onError = (error: NodeJS.ErrnoException): void => {
+      if (!this.#broken && error.code !== 'EPIPE') this.warn(`stdout cannot be written: ${error.message}`);
       if (!this.#broken) options.onBrokenPipe();
       this.#broken = true;
     };

@@ -200,7 +200,7 @@ function leaveWithReport(error: unknown, state: WorkerState): never {
   try {
     if (state.runDir !== undefined) writeWorkerReport(state.runDir, report);
     const { rank, step, code, message, hint, stack } = report;
-    state.log?.fatal({ step, code, ...(stack === undefined ? {} : { stack }) }, message);
+    state.log?.fatal({ step, code, ...(hint && { hint }), ...(stack && { stack }) }, message);
     // Our launcher reads the reports and shows the first rank's; elsewhere this line is all that the user sees.
     if (state.runDir === undefined || process.env[ENV.launcherPid] === undefined) {
       const advice = hint === undefined ? '' : `\n  ${hint}`;

@@ -76,6 +76,8 @@ test('a rank that dies ends the run, and a model that does not fit is refused', 
 
 test('nothing that could be checked is no success; an unknown part is named', async () => {
   expect((await check('--parts', 'precision')).exitCode).toBe(1);
+  const none = await mbridge(['bench', 'check', '--device', 'cpu', '--parts', 'bits', '--only', 'tp3']);
+  expect(none).toMatchObject({ exitCode: 2, stderr: expect.stringContaining("no check of bits has 'tp3'") as string });
   const { exitCode, stderr } = await mbridge(['bench', 'check', '--parts', 'fixture']);
   expect(exitCode).toBe(2);
   expect(stderr).toContain('no part fixture');

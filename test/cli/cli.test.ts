@@ -263,15 +263,17 @@ describe('show-config', () => {
 test.each<[string, 'stdout' | 'stderr', number, string]>([
   ['recipes', 'stdout', 7, 'error MB_STDOUT: stdout cannot be written: ENOSPC'],
   ['show-config nothing', 'stderr', 3, ''],
+  ['pretrain qwen3-tiny train.train_iters=99 --device cpu', 'stdout', 141, 'warning: stdout cannot be written: ENOSPC'],
 ])('mbridge %s where the disk of %s is full ends with %i', async (line, full, exitCode, message) => {
   const device = openSync('/dev/full', 'w');
   const { stderr, ...ended } = await execa(process.execPath, [BIN, ...line.split(' ')], {
     reject: false,
     [full]: device,
+    cwd: folder,
   });
   closeSync(device);
   expect(ended.exitCode).toBe(exitCode);
-  expect(String(stderr ?? '').split('\n  ')[0]).toMatch(new RegExp(`^${message}`));
+  expect(String(stderr ?? '')).toMatch(new RegExp(`^${message}`, 'm'));
   expect(String(stderr ?? '')).not.toMatch(/^ +at /m);
 });
 

@@ -63,6 +63,16 @@ async function checkAll(flags: CheckFlags): Promise<void> {
     .filter((part) => wanted.includes(part))
     .flatMap((part) => PARTS[part](place))
     .filter(({ part, name }) => `${part} ${name}`.includes(flags.only ?? ''));
+  if (checks.length === 0) {
+    throw new MbridgeError(
+      'usage',
+      'MB_USAGE',
+      `no check of ${wanted.join(', ')} has '${flags.only ?? ''}' in its name`,
+      {
+        hint: 'their names are like fixtures qwen3-tied tp2 pp1 dp1; without --only all of them run',
+      },
+    );
+  }
   const results = await runChecks(checks, place, (result) => {
     if (flags.json) process.stdout.write(`${JSON.stringify(result)}\n`);
     else process.stderr.write(`${result.verdict} ${result.part} ${result.name}\n`);
