@@ -3,12 +3,18 @@
 #include <stdio.h>
 #include <string.h>
 
+#include <chrono>
+#include <thread>
+
 #include "comm/shm/wait.h"
 #include "core/dtype.h"
 #include "core/error.h"
 #include "core/host.h"
 
 namespace mb::shm {
+
+// How long the text of a failure may take from its announcement on.
+constexpr int64_t kReasonNs = 1'000'000'000;
 
 const char* op_name(uint32_t op) {
   static constexpr const char* kNames[] = {"no call", "all_reduce", "reduce_scatter", "all_gather", "broadcast",
@@ -84,11 +90,12 @@ int Comm::break_with(int code, const std::string& text) {
 
 int Comm::broken_error() {
   const Header* header = segment_.header;
-  // The member that writes the text could die while it does.
+  // The member that writes the text may wait for a core, and could die while it does.
   for (const int64_t start = now_ns(); header->broken.load(std::memory_order_acquire) != 2;) {
-    if (now_ns() - start > kPeerCheckNs) {
+    if (now_ns() - start > kReasonNs) {
       return fail(MB_ERR_PEER, "a member of group %s failed and died before it could say why", name_.c_str());
     }
+    std::this_thread::sleep_for(std::chrono::microseconds(50));
   }
   return fail(header->broken_code, "%s", header->broken_text);
 }
