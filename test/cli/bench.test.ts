@@ -107,7 +107,9 @@ test.each([
   ['ends the run', 1, 5],
 ])('a loss that is not finite %s', async (_, allowed, code) => {
   const diverging = ['model.initializer_range=1e18', `train.max_skipped_in_a_row=${allowed}`];
-  const args = ['bench', 'step', '--steps', '2', '--warmup', '1', ...TINY, ...diverging];
+  // A folder of a run that failed is kept.
+  const folder = ['--log-dir', join(temporaryFolder(), 'run')];
+  const args = ['bench', 'step', '--steps', '2', '--warmup', '1', ...TINY, ...diverging, ...folder];
   const json = await mbridge([...args, '--json']);
   expect(json.exitCode, json.stderr).toBe(code);
   const last = JSON.parse(json.stdout) as BenchReport;
