@@ -30,8 +30,8 @@ export interface BenchRun {
 const LONGEST_LINE = 2 ** 24;
 
 /**
- * Runs a measuring worker on every rank and collects what they report. A failure is printed, and its folder kept; not so
- * where a signal ended the run.
+ * Runs a measuring worker on every rank and collects what they report. A failure is printed. The run's folder goes unless
+ * it was named or the run failed; a signal is no failure.
  */
 export async function runBench(job: BenchJob): Promise<BenchRun> {
   const events: BenchEvent[] = [];
@@ -52,7 +52,8 @@ export async function runBench(job: BenchJob): Promise<BenchRun> {
     },
   });
   const { module, name, config, nproc, device, options } = job;
-  const folder = mkdtempSync(join(tmpdir(), 'mbridge-bench-'));
+  const named = config.logger.log_dir;
+  const runDir = named ?? mkdtempSync(join(tmpdir(), 'mbridge-bench-'));
   const { exitCode } = await launch({
     name,
     config,
@@ -60,13 +61,13 @@ export async function runBench(job: BenchJob): Promise<BenchRun> {
     device,
     argv: process.argv,
     json: true,
-    runDir: config.logger.log_dir ?? join(folder, 'run'),
+    runDir,
     workerModule: compiledFile(module),
     env: { [BENCH_OPTIONS]: JSON.stringify(options) },
     stdout,
     stderr,
   });
-  if (exitCode === EXIT.ok || exitCode > 128) rmSync(folder, { recursive: true });
+  if (named === null && (exitCode === EXIT.ok || exitCode > 128)) rmSync(runDir, { recursive: true });
   if (exitCode !== EXIT.ok) process.stderr.write(Buffer.concat(said));
   return { exitCode, events };
 }
