@@ -19,6 +19,16 @@ export function visibleGpus(env: Env = process.env, deviceFolder = '/dev'): numb
   return Math.min(present, end < 0 ? entries.length : end);
 }
 
+/** GPUs that `ranks` processes of one machine take where `ranksPerGpu` neighbours share each. */
+export function gpusFor(ranks: number, ranksPerGpu: number): number {
+  return Math.ceil(ranks / ranksPerGpu);
+}
+
+/** Index of the GPU of a local rank. */
+export function deviceIndexOf(localRank: number, ranksPerGpu: number): number {
+  return Math.floor(localRank / ranksPerGpu);
+}
+
 /** Processes where nobody says how many: one a GPU, or as many as are to share each. */
 export function defaultProcesses(device: DeviceKind, ranksPerGpu = 1): number {
   return device === 'cuda' ? Math.max(1, visibleGpus()) * ranksPerGpu : 1;
@@ -42,7 +52,7 @@ export function chooseDevice(cfg: { readonly dist: Pick<RunConfig['dist'], 'devi
 
 /** Every process on this machine needs a GPU, of its own unless `ranksPerGpu` are to share each. */
 export function requireDevices(device: DeviceKind, processes: number, ranksPerGpu: number, gpus = visibleGpus()): void {
-  const needed = Math.ceil(processes / ranksPerGpu);
+  const needed = gpusFor(processes, ranksPerGpu);
   if (device === 'cpu' || needed <= gpus) return;
   const share = Math.ceil(processes / Math.max(1, gpus));
   throw new MbridgeError(

@@ -1,6 +1,7 @@
 import type { DeviceKind } from '../config/layout.js';
 import type { RunConfig } from '../config/schema.js';
 import type { Device } from '../engine/device.js';
+import { gpusFor } from '../engine/devices.js';
 import { STATE } from '../engine/ops.js';
 import { modelShape } from '../config/model-shape.js';
 import { stepFlops } from '../model/flops.js';
@@ -48,7 +49,7 @@ export function fetchStep(device: Device, state: OptimizerState, step: number): 
 
 /** Processes of the CPU, or GPUs, that `ranks` run on: what rates are given by. */
 export function devicesOf({ dist }: RunConfig, ranks: number, device: DeviceKind): number {
-  return device === 'cuda' ? Math.ceil(ranks / dist.ranks_per_gpu) : ranks;
+  return device === 'cuda' ? gpusFor(ranks, dist.ranks_per_gpu) : ranks;
 }
 
 /** The step line: the device's numbers with throughput, by Megatron's FLOP formula. */

@@ -4,6 +4,7 @@ import type { Logger } from 'pino';
 import type { Store } from '../comm/store.js';
 import type { RunConfig } from '../config/schema.js';
 import type { NativeBinding } from '../engine/binding.js';
+import { deviceIndexOf } from '../engine/devices.js';
 import { EXIT } from '../errors.js';
 import { WARN_LEVEL } from '../run/console-lines.js';
 import { ENV, SIGNAL_ECHO_MS, type StopSignal } from '../run/messages.js';
@@ -16,7 +17,7 @@ import { detectStarter, parseEnvironment, type WorkerEnvironment } from './envir
 import { reportOf } from './failure.js';
 import { makeLogger } from './logger.js';
 import { openStore } from './rendezvous.js';
-import { describeSharing, deviceIndexOf, prepareSharedGpu } from './shared-gpu.js';
+import { describeSharing, prepareSharedGpu } from './shared-gpu.js';
 
 /** What a worker under our launcher reads from the run's folder; under torchrun, srun or mpirun every rank brings it. */
 export interface ExternalRun {

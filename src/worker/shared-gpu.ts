@@ -1,11 +1,6 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 
-/** Index of the GPU of a local rank where `ranksPerGpu` neighbours share each. */
-export function deviceIndexOf(localRank: number, ranksPerGpu: number): number {
-  return Math.floor(localRank / ranksPerGpu);
-}
-
 /**
  * Lets CUDA and NCCL take a process that shares its GPU; to be called before either is loaded. What is set already
  * stays. Under CUDA's multi-process service each rank gets its part of the multiprocessors: kernels that wait for

@@ -2,7 +2,7 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, expect, test } from 'vitest';
-import { requireDevices, visibleGpus } from '../../src/engine/devices.js';
+import { deviceIndexOf, gpusFor, requireDevices, visibleGpus } from '../../src/engine/devices.js';
 import { cudaEnginePath } from '../../src/engine/open-device.js';
 import { packageRoot } from '../../src/run/package-root.js';
 
@@ -62,4 +62,14 @@ test.each<['cpu' | 'cuda', number, number, number, string | null]>([
         hint: expect.stringContaining(remedy ?? '') as string,
       }),
     );
+});
+
+test.each([
+  [1, [0, 1, 2, 3], 4],
+  [2, [0, 0, 1, 1], 2],
+  [3, [0, 0, 0, 1], 2],
+  [4, [0, 0, 0, 0], 1],
+])('with %i ranks a GPU, four local ranks use GPUs %j', (ranksPerGpu, expected, gpus) => {
+  expect([0, 1, 2, 3].map((rank) => deviceIndexOf(rank, ranksPerGpu))).toEqual(expected);
+  expect(gpusFor(4, ranksPerGpu)).toBe(gpus);
 });

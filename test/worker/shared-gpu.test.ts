@@ -2,16 +2,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, onTestFinished, test } from 'vitest';
-import { describeSharing, deviceIndexOf, prepareSharedGpu } from '../../src/worker/shared-gpu.js';
-
-test.each([
-  [1, [0, 1, 2, 3]],
-  [2, [0, 0, 1, 1]],
-  [3, [0, 0, 0, 1]],
-  [4, [0, 0, 0, 0]],
-])('with %i ranks a GPU, four local ranks use GPUs %j', (ranksPerGpu, expected) => {
-  expect([0, 1, 2, 3].map((rank) => deviceIndexOf(rank, ranksPerGpu))).toEqual(expected);
-});
+import { describeSharing, prepareSharedGpu } from '../../src/worker/shared-gpu.js';
 
 const SHARING = 'NCCL_MULTI_RANK_GPU_ENABLE';
 const PART = 'CUDA_MPS_ACTIVE_THREAD_PERCENTAGE';

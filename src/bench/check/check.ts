@@ -1,3 +1,4 @@
+import { gpusFor } from '../../engine/devices.js';
 import { ranksOf, trainRun, type CheckLayout, type TrainedStep } from './train-run.js';
 
 /** Where checks run, and what they compare with. */
@@ -64,11 +65,6 @@ export function whySkipped(check: Check, { device, ranks, ranksPerGpu }: CheckPl
   return check.ranks > ranks ? `needs ${check.ranks} ${unit}, ${ranks} are here` : null;
 }
 
-/** GPUs that `ranks` processes take. */
-function gpusFor(ranks: number, { ranksPerGpu }: CheckPlace): number {
-  return Math.ceil(ranks / ranksPerGpu);
-}
-
 /** Runs one check on the GPUs `gpus`. */
 export async function runCheck(
   check: Check,
@@ -88,7 +84,7 @@ export async function runCheck(
     gpus,
     train: (layout, what) => {
       const { device, ranksPerGpu, stop } = place;
-      const own = gpus.slice(0, gpusFor(ranksOf(layout), place));
+      const own = gpus.slice(0, gpusFor(ranksOf(layout), ranksPerGpu));
       return trainRun({ device, ranksPerGpu, stop, gpus: own, layout, ...what });
     },
     shared: (key, make) => {
@@ -115,7 +111,7 @@ export async function runChecks(
   onResult: (result: CheckResult) => void,
 ): Promise<CheckResult[]> {
   const made = new Map<string, Promise<TrainedStep[]>>();
-  const free = new Set(Array.from({ length: gpusFor(place.ranks, place) }, (_, i) => i));
+  const free = new Set(Array.from({ length: gpusFor(place.ranks, place.ranksPerGpu) }, (_, i) => i));
   const results: (CheckResult | undefined)[] = checks.map(() => undefined);
   const running = new Map<number, Promise<void>>();
   // The largest first: the small ones fill what these leave.
@@ -125,12 +121,15 @@ export async function runChecks(
     if (place.device === 'cpu' && running.size > 0) return false;
     const at = queue.findIndex((i) => {
       const check = checks[i];
-      return check !== undefined && (whySkipped(check, place) !== null || gpusFor(check.ranks, place) <= free.size);
+      return (
+        check !== undefined &&
+        (whySkipped(check, place) !== null || gpusFor(check.ranks, place.ranksPerGpu) <= free.size)
+      );
     });
     const [index] = at < 0 ? [] : queue.splice(at, 1);
     const check = index === undefined ? undefined : checks[index];
     if (index === undefined || check === undefined) return false;
-    const gpus = whySkipped(check, place) === null ? [...free].slice(0, gpusFor(check.ranks, place)) : [];
+    const gpus = whySkipped(check, place) === null ? [...free].slice(0, gpusFor(check.ranks, place.ranksPerGpu)) : [];
     for (const gpu of gpus) free.delete(gpu);
     const run = runCheck(check, place, gpus, made).then((result) => {
       for (const gpu of gpus) free.add(gpu);

@@ -28,6 +28,7 @@ async function planRequest({ config, origins }: RunRequest, asked: number | unde
 
 async function asText(plan: RunPlan, ranksPerGpu: number): Promise<string> {
   const { formatTable } = await import('../table.js');
+  const { gpusFor } = await import('../../engine/devices.js');
   const { layout, ranks } = plan;
   const regions = Object.keys(ranks[0]?.bytes ?? {}).filter((name) =>
     ranks.some(({ bytes }) => bytes[name as keyof typeof bytes] > 0),
@@ -74,7 +75,7 @@ async function asText(plan: RunPlan, ranksPerGpu: number): Promise<string> {
         .reduce((sum, { totalBytes, runtimeBytes }) => sum + totalBytes + runtimeBytes, 0),
     );
     const most = memory.of(largest(held.filter((_, rank) => rank % ranksPerGpu === 0)));
-    const gpus = Math.ceil(ranks.length / ranksPerGpu);
+    const gpus = gpusFor(ranks.length, ranksPerGpu);
     facts.push(
       `dist.ranks_per_gpu: ${ranksPerGpu} ranks share each of ${gpus} GPUs; the fullest holds ${most} ${memory.name}`,
     );
