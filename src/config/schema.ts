@@ -126,9 +126,11 @@ const distSchema = z.strictObject({
     .boolean()
     .default(true)
     .describe('GPUs of one host read and write the memory of their groups directly; false: everything through NCCL'),
+  // CUDA's multi-process service takes some 50 processes a GPU, and without --nproc all of them are started.
   ranks_per_gpu: z
     .int()
     .min(1)
+    .max(64)
     .default(1)
     .describe('processes that share each GPU, to try a layout on fewer GPUs than it is for'),
   check_placement: z.boolean().default(false).describe('compare hashes of replicated tensors over their groups'),

@@ -1,13 +1,6 @@
 // A worker that builds one model after another over the same ranks, on one runtime.
-import {
-  CommRuntime,
-  openDevice,
-  provideDistributedModel,
-  setupGroups,
-  setupOptimizer,
-  setupRunData,
-  train,
-} from '../../dist/src/index.js';
+import { train } from '../../dist/src/index.js';
+import { build, openRuntime } from './set-up.mjs';
 
 const LAYOUTS = [
   { tp: 2, destroy: false },
@@ -17,21 +10,17 @@ const LAYOUTS = [
 ];
 
 export async function runWorker(context) {
-  const { config, rank, worldSize, store } = context;
-  const device = openDevice(context.device, context.deviceIndex, context.threads);
-  const runtime = new CommRuntime({ rank, device, store, timeoutSeconds: 60 });
+  const { config, worldSize } = context;
+  const { device, runtime } = openRuntime(context);
   for (const { tp, destroy } of LAYOUTS) {
     const model = { ...config.model, tensor_model_parallel_size: tp, sequence_parallel: tp > 1 };
     const cfg = { ...config, model };
-    const { pgCollection } = await setupGroups(cfg, { runtime, worldSize });
+    const built = await build(cfg, { device, runtime, worldSize });
     runtime.watch();
-    const built = await provideDistributedModel(cfg, { pgCollection, device });
-    const { optimizer, scheduler } = setupOptimizer(cfg, built, { pgCollection });
-    const data = await setupRunData(cfg, pgCollection);
     const onStep = ({ step, loss }) => context.emit({ type: 'trained', tp, step, loss });
-    await train({ cfg, model: built, optimizer, scheduler, data, pgCollection, onStep });
-    data.close();
-    built.dispose();
+    await train({ cfg, ...built, onStep });
+    built.data.close();
+    built.model.dispose();
     if (destroy) runtime.destroyAll();
   }
   runtime.destroyAll();
