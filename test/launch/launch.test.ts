@@ -163,6 +163,8 @@ describe('a run that fails', () => {
     const report = JSON.parse(readFileSync(join(runDir, 'rank-1', 'error.json'), 'utf8')) as Record<string, unknown>;
     expect(report).toMatchObject({ rank: 1, step: 0, code: 'MB_TEST_CONFIG', exit_code: 3, hint: 'use 2 or 4' });
     expect(report).not.toHaveProperty('stack');
+    const log = jsonLines(readFileSync(join(runDir, 'rank-1', 'log.ndjson'), 'utf8'));
+    expect(log.at(-1)).toMatchObject({ code: 'MB_TEST_CONFIG', hint: 'use 2 or 4' });
     expect((await startLaunch('steps', { nproc: 1, runDir }).ended).code).toBe(0);
     expect(existsSync(join(runDir, 'rank-1', 'error.json'))).toBe(false);
   });

@@ -1,0 +1,22 @@
+import { expect, test } from 'vitest';
+import { groupRanks } from '../../src/grid/group-fields.js';
+import { HyperCommGrid } from '../../src/grid/hyper-comm-grid.js';
+import { runtimeAllowances } from '../../src/train/runtime-allowance.js';
+
+/** GiB beside the arena in the memory table of docs/performance.md, where devices held within 1.3 % of the whole of it. */
+test.each([
+  { tp: 1, dp: 1, pp: 1, gib: 0.6 },
+  { tp: 1, dp: 2, pp: 1, gib: 1.08 },
+  { tp: 2, dp: 1, pp: 1, gib: 1.08 },
+  { tp: 1, dp: 1, pp: 2, gib: 1.08 },
+  { tp: 1, dp: 4, pp: 1, gib: 1.43 },
+  { tp: 2, dp: 2, pp: 1, gib: 2.4 },
+  { tp: 2, dp: 1, pp: 2, gib: 2.4 },
+])('tp $tp, dp $dp, pp $pp: each rank is allowed $gib GiB', ({ tp, dp, pp, gib }) => {
+  const worldSize = tp * dp * pp;
+  const dimNames = ['tp', 'cp', 'dp', 'pp'];
+  const groups = groupRanks(new HyperCommGrid({ shape: [tp, 1, dp, pp], dimNames, worldSize, backend: 'nccl' }));
+  const allowed = runtimeAllowances('cuda', worldSize, groups).map((bytes) => Number((bytes / 2 ** 30).toFixed(2)));
+  expect(allowed).toEqual(Array(worldSize).fill(gib));
+  expect(runtimeAllowances('cpu', worldSize, groups)).toEqual(Array(worldSize).fill(0));
+});
