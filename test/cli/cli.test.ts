@@ -207,8 +207,11 @@ describe('plan', () => {
   ])('ranks that share a GPU: %j', async (device, said) => {
     const args = 'plan qwen3-tiny --nproc 3 train.global_batch_size=6 dist.ranks_per_gpu=2'.split(' ');
     const { stdout } = await mbridge([...args, ...device]);
-    if (said === null) expect(stdout).not.toContain('ranks_per_gpu');
-    else expect(stdout).toContain(`dist.ranks_per_gpu: ${said}`);
+    if (said === null) return expect(stdout).not.toContain('ranks_per_gpu');
+    const plan = JSON.parse((await mbridge([...args, ...device, '--json'])).stdout) as RunPlan;
+    const [first, second] = plan.ranks.map(({ totalBytes, runtimeBytes }) => totalBytes + runtimeBytes);
+    const mib = Number(((first! + second!) / 2 ** 20).toFixed(2));
+    expect(stdout).toContain(`dist.ranks_per_gpu: ${said} ${mib} MiB\n`);
   });
 
   test('a small model is printed in small units', async () => {

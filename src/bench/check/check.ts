@@ -135,7 +135,8 @@ export async function runChecks(
       for (const gpu of gpus) free.add(gpu);
       running.delete(index);
       results[index] = result;
-      onResult(result);
+      // A run that was interrupted is no failed check.
+      if (result.verdict !== 'failed' || !place.stop.aborted) onResult(result);
     });
     running.set(index, run);
     return true;

@@ -28,7 +28,7 @@ async function planRequest({ config, origins }: RunRequest, asked: number | unde
 
 async function asText(plan: RunPlan, ranksPerGpu: number): Promise<string> {
   const { formatTable } = await import('../table.js');
-  const { gpusFor } = await import('../../engine/devices.js');
+  const { deviceIndexOf, gpusFor } = await import('../../engine/devices.js');
   const { layout, ranks } = plan;
   const regions = Object.keys(ranks[0]?.bytes ?? {}).filter((name) =>
     ranks.some(({ bytes }) => bytes[name as keyof typeof bytes] > 0),
@@ -69,16 +69,13 @@ async function asText(plan: RunPlan, ranksPerGpu: number): Promise<string> {
     facts.push('runtime: allowance for libraries and communicators, which the device holds beside the total');
   }
   if (ranksPerGpu > 1) {
-    const held = ranks.map(({ rank }) =>
-      ranks
-        .slice(rank, rank + ranksPerGpu)
-        .reduce((sum, { totalBytes, runtimeBytes }) => sum + totalBytes + runtimeBytes, 0),
-    );
-    const most = memory.of(largest(held.filter((_, rank) => rank % ranksPerGpu === 0)));
-    const gpus = gpusFor(ranks.length, ranksPerGpu);
-    facts.push(
-      `dist.ranks_per_gpu: ${ranksPerGpu} ranks share each of ${gpus} GPUs; the fullest holds ${most} ${memory.name}`,
-    );
+    const held = new Array<number>(gpusFor(ranks.length, ranksPerGpu)).fill(0);
+    for (const { rank, totalBytes, runtimeBytes } of ranks) {
+      const gpu = deviceIndexOf(rank, ranksPerGpu);
+      held[gpu] = (held[gpu] ?? 0) + totalBytes + runtimeBytes;
+    }
+    const most = `${memory.of(largest(held))} ${memory.name}`;
+    facts.push(`dist.ranks_per_gpu: ${ranksPerGpu} ranks share each of ${held.length} GPUs; the fullest holds ${most}`);
   }
   return `${facts.join('\n')}\n\n${formatTable([head, ...rows])}`;
 }
