@@ -5,7 +5,7 @@ import { BIN } from './mbridge.js';
 
 vi.setConfig({ testTimeout: 60_000 });
 
-test.each(['bench check --parts bits', 'bench step qwen3-tiny --steps 1000', 'bench comm --nproc 2'])(
+test.each(['bench check --parts fixtures', 'bench step qwen3-tiny --steps 1000', 'bench comm --nproc 2'])(
   'mbridge %s that is interrupted leaves no process and no file',
   async (line) => {
     const folder = temporaryFolder();

@@ -205,7 +205,7 @@ describe('plan', () => {
     [['--device', 'cuda'], '2 ranks share each of 2 GPUs; the fullest holds'],
     [['--device', 'cpu'], null],
   ])('ranks that share a GPU: %j', async (device, said) => {
-    const args = 'plan qwen3-tiny --nproc 3 train.global_batch_size=6 dist.ranks_per_gpu=2'.split(' ');
+    const args = 'plan qwen3-tiny --nproc 3 --pp-size 3 train.global_batch_size=6 dist.ranks_per_gpu=2'.split(' ');
     const { stdout } = await mbridge([...args, ...device]);
     if (said === null) return expect(stdout).not.toContain('ranks_per_gpu');
     const plan = JSON.parse((await mbridge([...args, ...device, '--json'])).stdout) as RunPlan;
