@@ -1,5 +1,5 @@
-import { didYouMean } from '../src/config/nearest.js';
-import { MbridgeError } from '../src/errors.js';
+import { didYouMean } from '../src/base/nearest.js';
+import { MbridgeError } from '../src/base/errors.js';
 import { QWEN3_RECIPES } from './qwen3.js';
 import type { Recipe } from './recipe.js';
 

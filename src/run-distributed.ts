@@ -5,10 +5,10 @@ import { validateLayout, resolvePrecision } from './config/layout.js';
 import type { Resolution } from './config/resolve.js';
 import type { RunConfig } from './config/schema.js';
 import { chooseDevice, defaultProcesses, requireDevices } from './engine/devices.js';
-import { reportError } from './run/report-error.js';
+import { reportError } from './job/shared/report-error.js';
 import { checkMachineMemory } from './train/machine-memory.js';
 import { planRun } from './train/plan.js';
-import { detectStarter, parseEnvironment } from './worker/environment.js';
+import { detectStarter, parseEnvironment } from './job/worker/environment.js';
 
 export interface RunDistributedOptions {
   config: RunConfig;
@@ -63,8 +63,8 @@ export async function runDistributed(options: RunDistributedOptions): Promise<nu
     json,
     ...(file === undefined ? {} : { workerModule: file }),
   };
-  if (external) return (await import('./worker/entry.js')).runAsWorker(job);
-  return (await (await import('./launch/launch.js')).launch({ ...job, nproc })).exitCode;
+  if (external) return (await import('./job/worker/entry.js')).runAsWorker(job);
+  return (await (await import('./job/launch/launch.js')).launch({ ...job, nproc })).exitCode;
 }
 
 /** `mbridge pretrain` as a function: trains `config` on `nproc` processes. Resolves and throws as {@link runDistributed}. */

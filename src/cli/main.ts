@@ -1,17 +1,17 @@
 import { Command, CommanderError } from 'commander';
-import { EXIT, type ExitKind } from '../errors.js';
-import { packageVersion } from '../run/package-root.js';
-import { reportError } from '../run/report-error.js';
-import { exitOnClosedPipe } from './closed-pipe.js';
-import { addBench } from './commands/bench.js';
-import { addDoctor } from './commands/doctor.js';
-import { addCheckpoint } from './commands/checkpoint.js';
-import { addGrid } from './commands/grid.js';
-import { addPlan } from './commands/plan.js';
-import { addPretrain } from './commands/pretrain.js';
-import { addRecipes } from './commands/recipes.js';
-import { addShowConfig } from './commands/show-config.js';
-import { usageError } from './usage-error.js';
+import { EXIT, type ExitKind } from '../base/errors.js';
+import { packageVersion } from '../base/package-root.js';
+import { reportError } from '../job/shared/report-error.js';
+import { exitOnClosedPipe } from './shared/closed-pipe.js';
+import { addBench } from './bench/bench.js';
+import { addDoctor } from './doctor/doctor.js';
+import { addCheckpoint } from './checkpoint/checkpoint.js';
+import { addGrid } from './run/grid.js';
+import { addPlan } from './run/plan.js';
+import { addPretrain } from './run/pretrain.js';
+import { addRecipes } from './run/recipes.js';
+import { addShowConfig } from './run/show-config.js';
+import { usageError } from './shared/usage-error.js';
 
 const EXIT_WORDS: Record<keyof typeof EXIT, string> = {
   ok: 'done',

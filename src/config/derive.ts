@@ -1,5 +1,5 @@
 import type { Merged } from './merge.js';
-import { isPlainObject } from './setting.js';
+import { isPlainObject } from '../base/plain-object.js';
 
 interface Rule {
   readonly section: string;

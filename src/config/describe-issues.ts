@@ -2,10 +2,11 @@ import type { z } from 'zod';
 import { configJsonSchema, expectation, sectionKeys, type JsonSchema } from './json-schema.js';
 import { isDerived } from './derive.js';
 import { placeIn, type Merged } from './merge.js';
-import { didYouMean, nearest } from './nearest.js';
+import { didYouMean, nearest } from '../base/nearest.js';
 import { NOT_BUILT_KEYS } from './not-built.js';
 import type { Problem } from './problem.js';
-import { ALIASES, isPlainObject } from './setting.js';
+import { isPlainObject } from '../base/plain-object.js';
+import { ALIASES } from './setting.js';
 
 /** Why a value that Megatron-Bridge takes is refused, where the type alone does not say it. */
 const REFUSALS: Readonly<Record<string, string>> = {

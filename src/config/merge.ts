@@ -1,6 +1,7 @@
-import { readHfConfig } from './hf-config.js';
+import { readHfConfig } from '../families/hf-config.js';
 import type { Problem } from './problem.js';
-import { ALIASES, isPlainObject, type Setting } from './setting.js';
+import { isPlainObject } from '../base/plain-object.js';
+import { ALIASES, type Setting } from './setting.js';
 
 /** Settings laid over each other: values by section and key, and the setting that each came from. */
 export interface Merged {

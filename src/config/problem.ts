@@ -1,4 +1,4 @@
-import { MbridgeError } from '../errors.js';
+import { MbridgeError } from '../base/errors.js';
 
 /** One thing that is wrong with a configuration. */
 export interface Problem {

@@ -7,7 +7,8 @@ import { notBuilt } from './not-built.js';
 import { parseOverride } from './overrides.js';
 import { throwProblems, type Problem } from './problem.js';
 import { runConfigSchema, type ConfigInput, type RunConfig } from './schema.js';
-import { isPlainObject, settingsOf, type Setting } from './setting.js';
+import { isPlainObject } from '../base/plain-object.js';
+import { settingsOf, type Setting } from './setting.js';
 
 /** What a configuration is put together from, weakest first: defaults < recipe < file < flags < overrides. */
 export interface ConfigSources {

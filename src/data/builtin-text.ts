@@ -1,5 +1,5 @@
 import { createRequire } from 'node:module';
-import { MbridgeError } from '../errors.js';
+import { MbridgeError } from '../base/errors.js';
 
 const PREFIX = 'builtin:';
 

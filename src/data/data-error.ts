@@ -1,4 +1,4 @@
-import { MbridgeError } from '../errors.js';
+import { MbridgeError } from '../base/errors.js';
 
 /** Bad content of a data file (exit 7). `where` is `file` or `file:line`. */
 export function badData(

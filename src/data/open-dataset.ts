@@ -1,5 +1,5 @@
 import type { DatasetConfig, TokenizerConfig } from '../config/schema.js';
-import { MbridgeError } from '../errors.js';
+import { MbridgeError } from '../base/errors.js';
 import { resolveTextPath } from './builtin-text.js';
 import { ByteFile } from './byte-file.js';
 import { badData } from './data-error.js';

@@ -1,5 +1,5 @@
 import type { TokenizerConfig } from '../config/schema.js';
-import { MbridgeError } from '../errors.js';
+import { MbridgeError } from '../base/errors.js';
 
 /** Text to tokens and back. */
 export interface Tokenizer {

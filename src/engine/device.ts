@@ -1,4 +1,4 @@
-import { MbridgeError } from '../errors.js';
+import { MbridgeError } from '../base/errors.js';
 import type { NativeBinding, NativeDeviceInfo } from './binding.js';
 import { DTYPES } from './dtype.js';
 import type { Tensor } from './tensor.js';

@@ -2,7 +2,7 @@ import { existsSync, readdirSync } from 'node:fs';
 import type { DeviceKind } from '../config/layout.js';
 import type { RunConfig } from '../config/schema.js';
 import { cudaEnginePath } from './open-device.js';
-import { MbridgeError } from '../errors.js';
+import { MbridgeError } from '../base/errors.js';
 
 type Env = Readonly<Record<string, string | undefined>>;
 

@@ -1,8 +1,8 @@
 import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { join, resolve } from 'node:path';
-import { MbridgeError } from '../errors.js';
-import { packageRoot } from '../run/package-root.js';
+import { MbridgeError } from '../base/errors.js';
+import { packageRoot } from '../base/package-root.js';
 import type { NativeBinding } from './binding.js';
 
 /** The version of native/core/abi.h that this package speaks. */

@@ -1,4 +1,4 @@
-import { MbridgeError } from '../errors.js';
+import { MbridgeError } from '../base/errors.js';
 import { DTYPES, type DType } from './dtype.js';
 import { Tensor } from './tensor.js';
 import type { Device } from './device.js';

@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs';
 import { join, resolve } from 'node:path';
-import { MbridgeError } from '../errors.js';
-import { packageRoot } from '../run/package-root.js';
+import { MbridgeError } from '../base/errors.js';
+import { packageRoot } from '../base/package-root.js';
 import type { NativeBinding } from './binding.js';
 import { Device } from './device.js';
 import { loadBinding } from './load.js';

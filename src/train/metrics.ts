@@ -3,10 +3,10 @@ import type { RunConfig } from '../config/schema.js';
 import type { Device } from '../engine/device.js';
 import { gpusFor } from '../engine/devices.js';
 import { STATE } from '../engine/ops.js';
-import { modelShape } from '../config/model-shape.js';
-import { stepFlops } from '../model/flops.js';
-import type { OptimizerState } from '../optim/optimizer-state.js';
-import type { StepEvent } from '../run/messages.js';
+import { modelShape } from '../families/model-shape.js';
+import { stepFlops } from '../families/flops.js';
+import type { OptimizerState } from '../model/optim/optimizer-state.js';
+import type { StepEvent } from '../job/shared/messages.js';
 
 /** What the device says of a finished update. Equal on every rank of the model. */
 export interface StepResult {

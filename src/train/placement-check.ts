@@ -1,11 +1,11 @@
-import { crc32 } from '../checkpoint/crc32.js';
-import type { CommGroup } from '../comm/comm-group.js';
-import { MbridgeError } from '../errors.js';
+import { crc32 } from '../base/crc32.js';
+import type { CommGroup } from '../groups/comm/comm-group.js';
+import { MbridgeError } from '../base/errors.js';
 import { MemoryPlan } from '../engine/memory-plan.js';
 import type { Tensor } from '../engine/tensor.js';
-import { NON_MEMBER } from '../grid/process-group.js';
-import type { DistributedModel } from '../model/distributed-model.js';
-import type { Bucket } from '../optim/parameter-buffer.js';
+import { NON_MEMBER } from '../groups/grid/process-group.js';
+import type { DistributedModel } from '../model/stage/distributed-model.js';
+import type { Bucket } from '../model/parameters/parameter-buffer.js';
 import type { Groups } from './setup.js';
 
 /** Bytes read back at once. */

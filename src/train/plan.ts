@@ -1,13 +1,13 @@
 import { resolvePrecision, validateLayout, type DeviceKind, type RunLayout } from '../config/layout.js';
-import { modelShape } from '../config/model-shape.js';
+import { modelShape } from '../families/model-shape.js';
 import type { RunConfig } from '../config/schema.js';
 import { runtimeAllowances } from './runtime-allowance.js';
-import { qwen3Parameters } from '../checkpoint/hf-names.js';
+import { qwen3Parameters } from '../families/hf-names.js';
 import type { RegionName } from '../engine/memory-plan.js';
-import { groupRanks } from '../grid/group-fields.js';
-import { HyperCommGrid } from '../grid/hyper-comm-grid.js';
-import { stepFlops, tokenFlops } from '../model/flops.js';
-import { buildStage, type Stage } from '../model/stage.js';
+import { groupRanks } from '../groups/grid/group-fields.js';
+import { HyperCommGrid } from '../groups/grid/hyper-comm-grid.js';
+import { stepFlops, tokenFlops } from '../families/flops.js';
+import { buildStage, type Stage } from '../model/stage/stage.js';
 
 export interface RankPlan {
   readonly rank: number;

@@ -1,8 +1,8 @@
-import { RunCheckpoints } from '../checkpoint/run-checkpoints.js';
-import { CommRuntime } from '../comm/comm-runtime.js';
+import { RunCheckpoints } from '../checkpoint/run/run-checkpoints.js';
+import { CommRuntime } from '../groups/comm/comm-runtime.js';
 import type { Device } from '../engine/device.js';
 import { openDevice } from '../engine/open-device.js';
-import type { WorkerContext } from '../worker/context.js';
+import type { WorkerContext } from '../job/worker/context.js';
 import { PlacementCheck } from './placement-check.js';
 import { provideDistributedModel, setupGroups, setupOptimizer, setupRunData } from './setup.js';
 import { train } from './train.js';

@@ -1,8 +1,8 @@
-import type { CommGroup } from '../comm/comm-group.js';
-import type { CommRuntime } from '../comm/comm-runtime.js';
-import { CheckpointWeights } from '../checkpoint/checkpoint-weights.js';
-import type { Checkpoint } from '../checkpoint/checkpoint.js';
-import { openWeights } from '../checkpoint/open-weights.js';
+import type { CommGroup } from '../groups/comm/comm-group.js';
+import type { CommRuntime } from '../groups/comm/comm-runtime.js';
+import { CheckpointWeights } from '../checkpoint/run/checkpoint-weights.js';
+import type { Checkpoint } from '../checkpoint/format/checkpoint.js';
+import { openWeights } from '../checkpoint/run/open-weights.js';
 import { validateLayout, type RunLayout } from '../config/layout.js';
 import type { RunConfig } from '../config/schema.js';
 import type { DataIterator } from '../data/data-iterator.js';
@@ -10,15 +10,15 @@ import { setupDataIterators, type SetupDataOptions } from '../data/setup-data-it
 import type { Device } from '../engine/device.js';
 import type { OptimizerHyper } from '../engine/ops.js';
 import type { Tensor } from '../engine/tensor.js';
-import { HyperCommGrid } from '../grid/hyper-comm-grid.js';
-import { ProcessGroupCollection } from '../grid/process-group-collection.js';
-import { NON_MEMBER } from '../grid/process-group.js';
-import { DistributedModel } from '../model/distributed-model.js';
-import { buildStage, type Stage } from '../model/stage.js';
-import { loadWeights, RandomWeights, type WeightSource } from '../model/weight-source.js';
-import { DistributedOptimizer } from '../optim/distributed-optimizer.js';
-import type { Bucket } from '../optim/parameter-buffer.js';
-import type { RngStreams } from '../parallel/seeds.js';
+import { HyperCommGrid } from '../groups/grid/hyper-comm-grid.js';
+import { ProcessGroupCollection } from '../groups/grid/process-group-collection.js';
+import { NON_MEMBER } from '../groups/grid/process-group.js';
+import { DistributedModel } from '../model/stage/distributed-model.js';
+import { buildStage, type Stage } from '../model/stage/stage.js';
+import { loadWeights, RandomWeights, type WeightSource } from '../model/parameters/weight-source.js';
+import { DistributedOptimizer } from '../model/optim/distributed-optimizer.js';
+import type { Bucket } from '../model/parameters/parameter-buffer.js';
+import type { RngStreams } from '../model/parallel/seeds.js';
 import { refuseIfTooLarge } from './memory-check.js';
 
 export type Groups = ProcessGroupCollection<CommGroup>;

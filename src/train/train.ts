@@ -1,11 +1,11 @@
 import type { RunConfig } from '../config/schema.js';
 import type { DataIterator } from '../data/data-iterator.js';
-import { MbridgeError } from '../errors.js';
+import { MbridgeError } from '../base/errors.js';
 import { STREAM } from '../engine/device.js';
 import type { OptimizerHyper } from '../engine/ops.js';
-import type { DistributedModel } from '../model/distributed-model.js';
-import type { DistributedOptimizer } from '../optim/distributed-optimizer.js';
-import type { StepEvent } from '../run/messages.js';
+import type { DistributedModel } from '../model/stage/distributed-model.js';
+import type { DistributedOptimizer } from '../model/optim/distributed-optimizer.js';
+import type { StepEvent } from '../job/shared/messages.js';
 import { devicesOf, fetchStep, stepEvent, type StepResult } from './metrics.js';
 import type { Groups } from './setup.js';
 

@@ -1,5 +1,5 @@
 import { describe, expect, it, onTestFinished } from 'vitest';
-import { qwen3Parameters } from '../../src/checkpoint/hf-names.js';
+import { qwen3Parameters } from '../../src/families/hf-names.js';
 import { setupDataIterators } from '../../src/data/setup-data-iterators.js';
 import { FIXTURES, loadFixture } from '../helpers/fixture.js';
 

@@ -2,10 +2,10 @@ import { copyFileSync, mkdtempSync, readFileSync, rmSync, truncateSync, writeFil
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, it, onTestFinished } from 'vitest';
-import { HfFolder } from '../../src/checkpoint/hf-folder.js';
-import { qwen3Parameters } from '../../src/checkpoint/hf-names.js';
-import { SafetensorsFile } from '../../src/checkpoint/safetensors.js';
-import type { ModelShape } from '../../src/config/model-shape.js';
+import { HfFolder } from '../../src/checkpoint/hf/hf-folder.js';
+import { qwen3Parameters } from '../../src/families/hf-names.js';
+import { SafetensorsFile } from '../../src/checkpoint/files/safetensors.js';
+import type { ModelShape } from '../../src/families/model-shape.js';
 import { mbridgeError } from '../data/helpers.js';
 import { writeSafetensors } from './write-safetensors.js';
 

@@ -1,12 +1,12 @@
 import { describe, expect, test } from 'vitest';
-import { checkIndex } from '../../src/checkpoint/checkpoint-files.js';
-import { FORMAT, VERSION } from '../../src/checkpoint/checkpoint-format.js';
-import { modelOfSizes } from '../../src/checkpoint/hf-files.js';
-import { qwen3Parameters } from '../../src/checkpoint/hf-names.js';
-import { plannedBuckets } from '../../src/checkpoint/reshard.js';
-import { planSave, type SavedPiece } from '../../src/checkpoint/save-plan.js';
-import { describeShards, type ShardLayout } from '../../src/checkpoint/shard-layout.js';
-import { modelShape } from '../../src/config/model-shape.js';
+import { checkIndex } from '../../src/checkpoint/format/checkpoint-files.js';
+import { FORMAT, VERSION } from '../../src/checkpoint/format/checkpoint-format.js';
+import { modelOfSizes } from '../../src/checkpoint/hf/hf-files.js';
+import { qwen3Parameters } from '../../src/families/hf-names.js';
+import { plannedBuckets } from '../../src/checkpoint/run/reshard.js';
+import { planSave, type SavedPiece } from '../../src/checkpoint/format/save-plan.js';
+import { describeShards, type ShardLayout } from '../../src/checkpoint/format/shard-layout.js';
+import { modelShape } from '../../src/families/model-shape.js';
 
 const sizes = {
   vocab_size: 96,

@@ -1,8 +1,8 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test, vi } from 'vitest';
-import type { BenchReport } from '../../src/cli/bench-report.js';
-import { temporaryFolder } from '../launch/processes.js';
+import type { BenchReport } from '../../src/cli/bench/report.js';
+import { temporaryFolder } from '../job/launch/processes.js';
 import { mbridge } from './mbridge.js';
 
 // Every case measures with real processes, which may have to wait for cores that other tests hold.

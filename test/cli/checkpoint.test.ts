@@ -1,7 +1,7 @@
 import { mkdirSync, readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import type { CheckpointSummary, RootSummary } from '../../src/checkpoint/inspect.js';
+import type { CheckpointSummary, RootSummary } from '../../src/checkpoint/run/inspect.js';
 import { fixture, temporaryFolder } from '../checkpoint/runs.js';
 import { mbridge } from './mbridge.js';
 

@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest';
 import { qwen3PretrainConfig, qwen3TinyPretrainConfig } from '../../recipes/qwen3.js';
 import type { RecipeOverrides } from '../../recipes/recipe.js';
 import { resolvePrecision, validateLayout } from '../../src/config/layout.js';
-import type { MbridgeError } from '../../src/errors.js';
+import type { MbridgeError } from '../../src/base/errors.js';
 
 const tp = (size: number): RecipeOverrides => ({ tensor_model_parallel_size: size });
 const pp = (size: number): RecipeOverrides => ({ pipeline_model_parallel_size: size });

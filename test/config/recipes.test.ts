@@ -2,7 +2,7 @@ import { expect, test } from 'vitest';
 import { findRecipe, RECIPES } from '../../recipes/index.js';
 import { qwen34bPretrainConfig, qwen3PretrainConfig, qwen3TinyPretrainConfig } from '../../recipes/qwen3.js';
 import { validateLayout } from '../../src/config/layout.js';
-import { modelShape } from '../../src/config/model-shape.js';
+import { modelShape } from '../../src/families/model-shape.js';
 import { resolveConfig } from '../../src/config/resolve.js';
 
 /** Weights of a dense Qwen3, counted by hand: embedding (twice where untied), layers with their four norms, last norm. */

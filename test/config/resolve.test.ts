@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
 import { findRecipe } from '../../recipes/index.js';
 import { resolve, resolveConfig, type ConfigSources } from '../../src/config/resolve.js';
-import { MbridgeError } from '../../src/errors.js';
+import { MbridgeError } from '../../src/base/errors.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'mbridge-config-'));
 afterAll(() => {

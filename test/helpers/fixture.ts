@@ -1,8 +1,8 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { SafetensorsFile } from '../../src/checkpoint/safetensors.js';
-import { readSliceInto, sliceSize } from '../../src/checkpoint/safetensors-slice.js';
-import type { ModelShape } from '../../src/config/model-shape.js';
+import { SafetensorsFile } from '../../src/checkpoint/files/safetensors.js';
+import { readSliceInto, sliceSize } from '../../src/checkpoint/files/safetensors-slice.js';
+import type { ModelShape } from '../../src/families/model-shape.js';
 
 /** The oracle fixtures: what torch computed from small Qwen3 models (test/fixtures/README.md). */
 export const FIXTURES = ['qwen3-tied', 'qwen3-untied', 'qwen3-masked'] as const;

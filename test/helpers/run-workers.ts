@@ -1,8 +1,8 @@
 import { join } from 'node:path';
 import { Writable } from 'node:stream';
 import type { RunConfig } from '../../src/config/schema.js';
-import { launch } from '../../src/launch/launch.js';
-import { temporaryFolder } from '../launch/processes.js';
+import { launch } from '../../src/job/launch/launch.js';
+import { temporaryFolder } from '../job/launch/processes.js';
 
 export interface WorkersRun {
   exitCode: number;

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
 import { LAYOUT_FLAGS, pretrainArgs, stepsOf, temporaryFolder } from '../checkpoint/runs.js';
 import { BIN } from '../cli/mbridge.js';
-import { jsonLines, Running, waitFor } from '../launch/processes.js';
+import { jsonLines, Running, waitFor } from '../job/launch/processes.js';
 
 /** A run that would print no step by its interval. */
 function start(...args: string[]): Running {

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
-import { groupRanks } from '../../src/grid/group-fields.js';
-import { HyperCommGrid } from '../../src/grid/hyper-comm-grid.js';
+import { groupRanks } from '../../src/groups/grid/group-fields.js';
+import { HyperCommGrid } from '../../src/groups/grid/hyper-comm-grid.js';
 import { runtimeAllowances } from '../../src/train/runtime-allowance.js';
 
 /** GiB beside the arena in the memory table of docs/performance.md, where devices held within 1.3 % of the whole of it. */

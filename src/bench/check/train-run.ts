@@ -3,7 +3,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Readable } from 'node:stream';
-import { packageRoot } from '../../run/package-root.js';
+import { packageRoot } from '../../base/package-root.js';
 
 /** Ranks by what they share; tp * pp * dp processes. */
 export interface CheckLayout {

@@ -1,0 +1,103 @@
+import { CommRuntime } from '../../groups/comm/comm-runtime.js';
+import { resolvePrecision } from '../../config/layout.js';
+import { Device } from '../../engine/device.js';
+import { loadBinding } from '../../engine/load.js';
+import { loadCudaEngine } from '../../engine/open-device.js';
+import { Ops } from '../../engine/ops.js';
+import { provideDistributedModel, setupGroups, setupOptimizer, setupRunData } from '../../train/setup.js';
+import { train } from '../../train/train.js';
+import type { WorkerContext } from '../../job/worker/context.js';
+import { measureCeilings, type Ceilings } from '../device/session.js';
+import { StepProfile, type ProfiledCalls } from './step-profile.js';
+import { DeviceTimer } from '../device/timer.js';
+import { readBenchOptions } from './worker-options.js';
+
+export interface StepOptions {
+  /** Measure every call of one more step, after those that are timed. */
+  readonly profile: boolean;
+}
+
+/** What a rank says of its memory once it has trained. */
+export interface MemoryEvent {
+  readonly type: 'memory';
+  readonly rank: number;
+  /** The plan that the run was refused or started by. */
+  readonly plannedBytes: number;
+  /** In use on the whole device, libraries and communicators included. */
+  readonly usedBytes: number;
+  readonly attention: string;
+  readonly [key: string]: unknown;
+}
+
+export interface ProfileEvent {
+  readonly type: 'profile';
+  readonly rank: number;
+  readonly coordinates: Readonly<Record<string, number>>;
+  readonly ceilings: Ceilings;
+  readonly calls: readonly ProfiledCalls[];
+  readonly [key: string]: unknown;
+}
+
+/** Trains as `mbridge pretrain` does, without checkpoints, and measures one step more call by call where asked to. */
+export async function runWorker(context: WorkerContext): Promise<void> {
+  const { config: cfg, rank, worldSize } = context;
+  const { profile: wanted } = readBenchOptions<StepOptions>();
+  const native = loadBinding();
+  if (context.device === 'cuda') loadCudaEngine(native);
+  const profile = wanted ? new StepProfile(native) : null;
+  const index = context.device === 'cuda' ? context.deviceIndex : 0;
+  const device = Device.open(profile?.binding ?? native, context.device, index, context.threads);
+  const act = resolvePrecision(cfg, context.device) === 'fp32' ? 'f32' : 'bf16';
+  // Before the model takes the memory.
+  const ceilings = profile && measureCeilings({ device, ops: new Ops(device), timer: new DeviceTimer(device), act });
+  const runtime = new CommRuntime({ rank, device, store: context.store, timeoutSeconds: cfg.dist.timeout_s });
+  try {
+    const { grid, pgCollection: pgs } = await setupGroups(cfg, { runtime, worldSize });
+    runtime.watch();
+    const model = await provideDistributedModel(cfg, { pgCollection: pgs, device });
+    const { optimizer, scheduler } = setupOptimizer(cfg, model, { pgCollection: pgs });
+    const data = await setupRunData(cfg, pgs);
+    const { step } = await train({
+      cfg,
+      model,
+      optimizer,
+      scheduler,
+      data,
+      pgCollection: pgs,
+      onStep: (event) => context.emit(event),
+      onBegin: (begun) => context.progress(begun),
+      wantsStop: () => context.stopRequested() !== 'no',
+    });
+    const { batch, seq, heads, kvHeads } = model.stage.env.sizes;
+    const attention = { batch, seq, heads, kvHeads, headDim: model.stage.shape.headDim };
+    const { totalBytes, freeBytes } = device.memory();
+    const memory: MemoryEvent = {
+      type: 'memory',
+      rank,
+      plannedBytes: model.stage.plan.totalBytes,
+      usedBytes: totalBytes - freeBytes,
+      attention: device.attentionWorkspace(act, attention, cfg.model.deterministic).kernel,
+    };
+    context.emit(memory);
+    if (profile !== null && ceilings !== null) {
+      profile.attach(device);
+      profile.begin();
+      model.forwardBackward(data.next(step + 1), { hooks: optimizer.hooks });
+      optimizer.step();
+      const event: ProfileEvent = {
+        type: 'profile',
+        rank,
+        coordinates: grid.coordinates(rank),
+        ceilings,
+        calls: profile.end(),
+      };
+      context.emit(event);
+    }
+    data.close();
+    model.dispose();
+    runtime.destroyAll();
+    device.close();
+  } catch (error) {
+    runtime.abandon(error);
+  }
+}

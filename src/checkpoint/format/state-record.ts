@@ -1,0 +1,93 @@
+import { resolvePrecision, type RunLayout } from '../../config/layout.js';
+import type { ModelConfig, RunConfig } from '../../config/schema.js';
+import type { Device } from '../../engine/device.js';
+import { STATE } from '../../engine/ops.js';
+import { packageVersion } from '../../base/package-root.js';
+import { FORMAT, toJsonNumber, VERSION, type CheckpointState } from './checkpoint-format.js';
+
+/** Keys of the `model` section that say what the model is, not how it is spread or fed. */
+export const MODEL_KEYS = [
+  'vocab_size',
+  'hidden_size',
+  'intermediate_size',
+  'num_hidden_layers',
+  'num_attention_heads',
+  'num_key_value_heads',
+  'head_dim',
+  'rms_norm_eps',
+  'rope_theta',
+  'tie_word_embeddings',
+  'initializer_range',
+  'max_position_embeddings',
+] as const satisfies readonly (keyof ModelConfig)[];
+
+export function modelSizes(model: ModelConfig): Partial<ModelConfig> {
+  return Object.fromEntries(MODEL_KEYS.map((key) => [key, model[key]])) as Partial<ModelConfig>;
+}
+
+export interface RunFacts {
+  readonly cfg: RunConfig;
+  readonly layout: RunLayout;
+  readonly device: Device;
+}
+
+/** The training state after update `step`, as it is saved. */
+export function describeState(
+  { cfg, layout, device }: RunFacts,
+  at: { step: number; consumedSamples: number; scalars: Float64Array },
+): CheckpointState {
+  const scalar = (index: number): number | string => toJsonNumber(at.scalars[index] as number);
+  const { worldSize, tp, cp, dp, pp, vpp, ep } = layout;
+  return {
+    format: FORMAT,
+    version: VERSION,
+    step: at.step,
+    consumed_samples: at.consumedSamples,
+    model: modelSizes(cfg.model),
+    precision: resolvePrecision(cfg, device.kind),
+    optimizer: {
+      name: 'adamw',
+      updates: scalar(STATE.step),
+      lr: scalar(STATE.lr),
+      skipped_in_row: scalar(STATE.skippedInRow),
+      scalars: Array.from(at.scalars, toJsonNumber),
+    },
+    rng: { seed: cfg.rng.seed, data_seed: cfg.dataset.seed },
+    layout: { world_size: worldSize, tp, cp, dp, pp, vpp, ep },
+    versions: versionsOf(device),
+    config: cfg,
+  };
+}
+
+/** What decides the bits beside the configuration: this program, its engine and its libraries. */
+export function versionsOf(device: Device): Record<string, string> {
+  const engine = JSON.parse(device.binding.describe(device.kind)) as Record<string, unknown>;
+  const facts = Object.entries(engine).filter(([key]) => key !== 'cores');
+  return {
+    mbridge: packageVersion(),
+    ...Object.fromEntries(facts.map(([key, value]) => [`engine.${key}`, String(value)])),
+  };
+}
+
+/** In words, each thing that makes a resumed run differ from the one that was saved. */
+export function differences(saved: CheckpointState, { cfg, layout, device }: RunFacts): string[] {
+  const now = versionsOf(device);
+  const changed = (what: string, before: unknown, after: unknown): string[] =>
+    JSON.stringify(before) === JSON.stringify(after) ? [] : [`${what} was ${String(before)}, is ${String(after)}`];
+  const old = saved.config;
+  return [
+    ...changed('precision', saved.precision, resolvePrecision(cfg, device.kind)),
+    ...Object.keys({ ...saved.versions, ...now }).flatMap((key) => changed(key, saved.versions[key], now[key])),
+    ...(['tp', 'cp', 'dp', 'pp'] as const).flatMap((key) => changed(key, saved.layout?.[key], layout[key])),
+    ...(old === null
+      ? []
+      : [
+          ...changed('train.global_batch_size', old.train.global_batch_size, cfg.train.global_batch_size),
+          ...changed('train.micro_batch_size', old.train.micro_batch_size, cfg.train.micro_batch_size),
+          ...changed('model.seq_length', old.model.seq_length, cfg.model.seq_length),
+          ...changed('dataset', JSON.stringify(old.dataset), JSON.stringify(cfg.dataset)),
+          ...changed('optimizer', JSON.stringify(old.optimizer), JSON.stringify(cfg.optimizer)),
+          ...changed('scheduler', JSON.stringify(old.scheduler), JSON.stringify(cfg.scheduler)),
+        ]),
+  ];
+}

@@ -1,0 +1,100 @@
+import { EXIT } from '../../base/errors.js';
+import { formatRanks } from '../rendezvous/store-protocol.js';
+import { PEER_LOST } from '../shared/worker-report.js';
+import type { WorkerExit } from './worker-process.js';
+
+/** Why a run failed: the rank that was first, and what became of the others. */
+export interface RootCause {
+  rank: number;
+  step: number;
+  code: string;
+  exitCode: number;
+  message: string;
+  hint?: string;
+  /** For bugs. */
+  stack?: string;
+  /** For crashes without a report: the last lines of stderr. */
+  stderrTail: string[];
+  /** One line about the other ranks; empty if there are none. */
+  others: string;
+}
+
+/**
+ * The first rank by time that failed by itself. A rank that lost a peer, or that the launcher ended, is only named if no
+ * other failed. Undefined when every rank was done.
+ */
+export function findRootCause(exits: readonly WorkerExit[]): RootCause | undefined {
+  const failed = exits.filter((exit) => !isOrderly(exit)).sort((a, b) => failureTime(a) - failureTime(b));
+  const first = failed.find((exit) => isPrimary(exit)) ?? failed.find((exit) => exit.report !== undefined) ?? failed[0];
+  if (first === undefined) return undefined;
+  return { ...describe(first), others: describeOthers(exits, first.rank) };
+}
+
+/** Its work was done, and its exit was clean or had to be forced. */
+export function isOrderly(exit: WorkerExit): boolean {
+  return exit.done && (exit.code === 0 || exit.ended);
+}
+
+function isPrimary(exit: WorkerExit): boolean {
+  return exit.report === undefined ? !exit.ended : exit.report.code !== PEER_LOST;
+}
+
+function failureTime(exit: WorkerExit): number {
+  return exit.report?.time_ms ?? exit.timeMs;
+}
+
+function describe(exit: WorkerExit): Omit<RootCause, 'others'> {
+  const { rank, step, report, signal, code, spawnError } = exit;
+  const name = `rank ${String(rank)}`;
+  if (report !== undefined) {
+    const { message, hint, stack } = report;
+    return {
+      rank,
+      step,
+      code: report.code,
+      exitCode: report.exit_code,
+      message,
+      ...(hint === undefined ? {} : { hint }),
+      ...(stack === undefined ? {} : { stack }),
+      stderrTail: [],
+    };
+  }
+  const crash = { rank, step, exitCode: EXIT.worker, stderrTail: exit.stderrTail };
+  if (spawnError !== undefined) {
+    return {
+      ...crash,
+      exitCode: EXIT.environment,
+      code: 'MB_SPAWN',
+      message: `${name} could not be started: ${spawnError}`,
+    };
+  }
+  if (signal !== null) {
+    const memory = signal === 'SIGKILL' && !exit.ended;
+    return {
+      ...crash,
+      code: 'MB_WORKER_KILLED',
+      message: `${name} was killed by ${signal}`,
+      ...(memory ? { hint: 'if you did not kill it, the system may have run out of memory (see dmesg)' } : {}),
+    };
+  }
+  const how = code === 0 ? 'left with exit code 0 before its work was done' : `crashed with exit code ${String(code)}`;
+  return { ...crash, code: 'MB_WORKER_CRASHED', message: `${name} ${how}` };
+}
+
+function describeOthers(exits: readonly WorkerExit[], cause: number): string {
+  const groups = new Map<string, number[]>();
+  for (const exit of exits) {
+    if (exit.rank === cause) continue;
+    const fate = fateOf(exit);
+    groups.set(fate, [...(groups.get(fate) ?? []), exit.rank]);
+  }
+  return [...groups].map(([fate, ranks]) => `rank ${formatRanks(ranks)}: ${fate}`).join('; ');
+}
+
+function fateOf(exit: WorkerExit): string {
+  if (exit.report?.code === PEER_LOST) return 'lost a peer';
+  if (exit.report !== undefined) return `failed as well (${exit.report.code})`;
+  if (exit.ended) return 'stopped';
+  if (isOrderly(exit)) return 'done';
+  return exit.signal === null ? `exit code ${String(exit.code)}` : `killed by ${exit.signal}`;
+}

@@ -1,0 +1,95 @@
+import {
+  WARN_LEVEL,
+  formatEvent,
+  formatLogLine,
+  paintFor,
+  type EventStyle,
+  type Paint,
+} from '../shared/console-lines.js';
+import type { WorkerEvent } from '../shared/messages.js';
+
+export interface RunOutputOptions extends EventStyle {
+  stdout: NodeJS.WritableStream;
+  stderr: NodeJS.WritableStream;
+  nproc: number;
+  consoleRanks: 'all' | readonly number[];
+  /** stdout takes no more: its reader is gone, or the disk is full. Called once. */
+  onBrokenPipe(): void;
+}
+
+/** The run's console: results on stdout, all else on stderr. */
+export class RunOutput {
+  readonly #options: RunOutputOptions;
+  readonly #paint: Paint;
+  readonly #removeListeners: () => void;
+  #broken = false;
+  #result: WorkerEvent | undefined;
+
+  constructor(options: RunOutputOptions) {
+    this.#options = options;
+    this.#paint = paintFor(options.stderr);
+    const onError = (error: NodeJS.ErrnoException): void => {
+      if (!this.#broken && error.code !== 'EPIPE') this.warn(`stdout cannot be written: ${error.message}`);
+      if (!this.#broken) options.onBrokenPipe();
+      this.#broken = true;
+    };
+    const ignore = (): void => undefined;
+    options.stdout.on('error', onError);
+    options.stderr.on('error', ignore);
+    this.#removeListeners = () => {
+      options.stdout.off('error', onError);
+      options.stderr.off('error', ignore);
+    };
+  }
+
+  get paint(): Paint {
+    return this.#paint;
+  }
+
+  /** Prints it, or keeps it for {@link result} if it is the result. */
+  event(event: WorkerEvent): void {
+    if (event.type === 'result') this.#result = event;
+    else this.#print(event);
+  }
+
+  log(rank: number, line: string): void {
+    this.note(`${this.#prefix(rank)}${formatLogLine(line, this.#paint)}`);
+  }
+
+  /** A raw line of a worker's own stdout or stderr: of the ranks that are shown, and never on our stdout. */
+  output(rank: number, line: string): void {
+    const { consoleRanks } = this.#options;
+    if (consoleRanks === 'all' || consoleRanks.includes(rank)) this.note(`${this.#prefix(rank)}${line}`);
+  }
+
+  note(text: string): void {
+    this.#options.stderr.write(`${text}\n`);
+  }
+
+  warn(text: string): void {
+    this.log(-1, JSON.stringify({ level: WARN_LEVEL, msg: text }));
+  }
+
+  /** The last line: what a worker sent as the result, and how the run ended. Readable output only has what workers sent. */
+  result(ending: Record<string, unknown>): void {
+    if (this.#options.json) this.#print({ type: 'result', ...ending, ...withoutType(this.#result) });
+    else if (this.#result !== undefined) this.#print(this.#result);
+  }
+
+  close(): void {
+    // A write that was refused reports its error later than this call.
+    setImmediate(this.#removeListeners);
+  }
+
+  #prefix(rank: number): string {
+    return this.#options.nproc === 1 || rank < 0 ? '' : `[r${String(rank)}] `;
+  }
+
+  #print(event: WorkerEvent): void {
+    if (!this.#broken) this.#options.stdout.write(`${formatEvent(event, this.#options)}\n`);
+  }
+}
+
+function withoutType(event: WorkerEvent | undefined): Record<string, unknown> {
+  return Object.fromEntries(Object.entries(event ?? {}).filter(([key]) => key !== 'type'));
+}

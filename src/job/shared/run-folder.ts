@@ -1,0 +1,119 @@
+import { mkdirSync, readFileSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { dirname, join, resolve } from 'node:path';
+import type { RunConfig } from '../../config/schema.js';
+import { MbridgeError } from '../../base/errors.js';
+import { makeFolder } from '../../base/make-folder.js';
+import { packageVersion } from '../../base/package-root.js';
+
+/** Files of one run: `run.json`, `resolved.yaml`, and a folder for each rank. */
+export const RUN_FILE = 'run.json';
+export const RESOLVED_FILE = 'resolved.yaml';
+export const ERROR_FILE = 'error.json';
+export const LOG_FILE = 'log.ndjson';
+export const STDERR_FILE = 'stderr.log';
+export const STDOUT_FILE = 'stdout.log';
+
+/** What `run.json` holds: enough to know what ran, and what the workers read their configuration from. */
+export interface RunRecord {
+  name: string;
+  /** ISO 8601. */
+  started: string;
+  versions: { mbridge: string; node: string; platform: string };
+  argv: readonly string[];
+  device: 'cpu' | 'cuda';
+  nproc: number;
+  layout: Readonly<Record<string, number>>;
+  config: RunConfig;
+}
+
+export function rankFolder(runDir: string, rank: number): string {
+  return join(runDir, `rank-${String(rank)}`);
+}
+
+/** `<root>/20261122-113005-<name>`, in local time. */
+export function defaultRunFolder(name: string, now: Date, root = 'runs'): string {
+  const two = (n: number): string => String(n).padStart(2, '0');
+  const date = `${String(now.getFullYear())}${two(now.getMonth() + 1)}${two(now.getDate())}`;
+  const time = `${two(now.getHours())}${two(now.getMinutes())}${two(now.getSeconds())}`;
+  return join(root, `${date}-${time}-${name.replace(/[^\w.-]+/g, '_')}`);
+}
+
+/**
+ * Makes the run's folder and those of the ranks, and returns its absolute path. A default folder is always new (`-2`, `-3`
+ * where two runs start in one second); a folder that was asked for may exist: its logs are appended to, its old failure
+ * reports are removed. Fails with MB_RUN_FOLDER (exit 7).
+ */
+export function createRunFolder(name: string, asked: string | undefined, ranks: readonly number[]): string {
+  try {
+    const folder = asked === undefined ? newFolder(resolve(defaultRunFolder(name, new Date()))) : resolve(asked);
+    for (const rank of ranks) makeFolder(rankFolder(folder, rank));
+    for (const entry of readdirSync(folder)) {
+      if (/^rank-\d+$/.test(entry)) rmSync(join(folder, entry, ERROR_FILE), { force: true });
+    }
+    return folder;
+  } catch (error) {
+    throw runFolderError(error);
+  }
+}
+
+function runFolderError(cause: unknown): MbridgeError {
+  const reason = cause instanceof Error ? cause.message : String(cause);
+  return new MbridgeError('io', 'MB_RUN_FOLDER', `cannot make the run's folder: ${reason}`, {
+    hint: 'name a folder that can be written with --log-dir',
+    cause,
+  });
+}
+
+/** Writes run.json and resolved.yaml. Fails with MB_RUN_FOLDER (exit 7). */
+export async function writeRunRecord(runDir: string, record: Omit<RunRecord, 'versions' | 'started'>): Promise<void> {
+  const { stringify } = await import('yaml'); // 50 ms that workers need not pay
+  const full: RunRecord = {
+    name: record.name,
+    started: new Date().toISOString(),
+    versions: {
+      mbridge: packageVersion(),
+      node: process.versions.node,
+      platform: `${process.platform}-${process.arch}`,
+    },
+    argv: record.argv,
+    device: record.device,
+    nproc: record.nproc,
+    layout: record.layout,
+    config: record.config,
+  };
+  try {
+    writeAtomically(join(runDir, RUN_FILE), `${JSON.stringify(full, null, 2)}\n`);
+    writeAtomically(join(runDir, RESOLVED_FILE), stringify(record.config));
+  } catch (error) {
+    throw runFolderError(error);
+  }
+}
+
+export function readRunRecord(runDir: string): RunRecord {
+  return JSON.parse(readFileSync(join(runDir, RUN_FILE), 'utf8')) as RunRecord;
+}
+
+/** A reader sees the old file or the whole new one. */
+export function writeAtomically(file: string, text: string): void {
+  const temporary = `${file}.${String(process.pid)}.tmp`;
+  try {
+    writeFileSync(temporary, text);
+    renameSync(temporary, file);
+  } catch (error) {
+    rmSync(temporary, { force: true });
+    throw error;
+  }
+}
+
+function newFolder(wanted: string): string {
+  makeFolder(dirname(wanted));
+  for (let attempt = 1; ; attempt++) {
+    const folder = attempt === 1 ? wanted : `${wanted}-${String(attempt)}`;
+    try {
+      mkdirSync(folder);
+      return folder;
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
+    }
+  }
+}

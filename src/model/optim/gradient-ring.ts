@@ -1,0 +1,60 @@
+import type { CommGroup } from '../../groups/comm/comm-group.js';
+import { STREAM, type Device } from '../../engine/device.js';
+import type { MemoryPlan } from '../../engine/memory-plan.js';
+import type { Ops } from '../../engine/ops.js';
+import type { Tensor } from '../../engine/tensor.js';
+import type { Bucket } from '../parameters/parameter-buffer.js';
+
+/** One is being filled by a backward while the other is being reduced. */
+const SLOTS = 2;
+
+/**
+ * Lends whole gradient buffers to the buckets that keep only a shard (`optim_grads`): every micro-batch, each such
+ * bucket's gradient is computed into a buffer, reduce-scattered over the replicas, and added to this rank's shard.
+ */
+export class GradientRing {
+  /** f32, as large as the largest bucket that needs one. */
+  readonly slots: readonly Tensor[];
+  private next = 0;
+  private readonly freed = new Map<Tensor, number>();
+
+  constructor(plan: MemoryPlan, buckets: readonly Bucket[]) {
+    const sharded = buckets.filter((bucket) => bucket.grads === null && bucket.gradShard !== null);
+    const size = Math.max(0, ...sharded.map((bucket) => bucket.size));
+    const count = size === 0 ? 0 : SLOTS;
+    this.slots = Array.from({ length: count }, () => plan.tensor('gradients', [size], 'f32'));
+  }
+
+  /** Lends the bucket a buffer, whose contents are undefined. */
+  lend(bucket: Bucket, device: Device): void {
+    const slot = this.slots[this.next];
+    if (slot === undefined) throw new Error('no gradient ring was planned');
+    this.next = (this.next + 1) % SLOTS;
+    const event = this.freed.get(slot);
+    if (event !== undefined) device.wait(STREAM.compute, event);
+    const grads = slot.slice(0, bucket.size);
+    bucket.grads = grads;
+    bucket.weights.forEach((weight, i) => {
+      weight.grad = grads.slice(bucket.offsets[i] as number, weight.data.size, weight.data.shape);
+      weight.reset();
+    });
+  }
+
+  /**
+   * Reduces the lent gradient into the shard on the data stream and takes the buffer back.
+   * @param accumulate adds to what earlier micro-batches left in the shard
+   * @param event recorded when the buffer is free again
+   */
+  collect(bucket: Bucket, group: CommGroup, ops: Ops, accumulate: boolean, event: number): void {
+    const { grads, gradShard } = bucket;
+    if (grads === null || gradShard === null) throw new Error(`bucket ${bucket.name} holds no lent gradient`);
+    const part = accumulate ? grads.slice(bucket.shardSize * group.rank, bucket.shardSize) : gradShard;
+    group.reduceScatter(grads, part, STREAM.data);
+    if (accumulate) ops.add(gradShard, part, gradShard);
+    ops.device.record(event, STREAM.data);
+    const slot = this.slots.find((candidate) => candidate.offset === grads.offset) as Tensor;
+    this.freed.set(slot, event);
+    bucket.grads = null;
+    for (const weight of bucket.weights) weight.grad = null;
+  }
+}

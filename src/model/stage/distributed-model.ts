@@ -1,0 +1,129 @@
+import type { CommGroup } from '../../groups/comm/comm-group.js';
+import type { MicroBatch } from '../../data/data-iterator.js';
+import type { Device } from '../../engine/device.js';
+import type { Tensor } from '../../engine/tensor.js';
+import { PipelineExecutor } from '../pipeline/executor.js';
+import type { LogitsObserver } from '../blocks/loss-head.js';
+import type { BucketHooks } from '../parameters/bucket-hooks.js';
+import type { Range } from '../parameters/parameter.js';
+import type { Stage } from './stage.js';
+
+/** A slice of a named parameter, or of its gradient, as this rank holds it. */
+export interface ParameterSlice {
+  readonly name: string;
+  readonly globalShape: readonly number[];
+  readonly rows: Range;
+  readonly cols: Range;
+  /** False on all but one of the ranks that hold the same slice (tp replicas, the copy of a tied embedding). */
+  readonly owner: boolean;
+  /** f32 [rows, cols] */
+  readonly values: Float32Array;
+}
+
+/** One rank's part of a model spread over a grid of ranks. Every rank of the grid calls its methods in the same order. */
+export class DistributedModel {
+  readonly stage: Stage;
+  readonly device: Device;
+  private readonly executor: PipelineExecutor;
+  private readonly tpRank: number;
+
+  constructor(stage: Stage, groups: { pp: CommGroup; tp: CommGroup }) {
+    this.stage = stage;
+    this.device = groups.pp.device;
+    this.tpRank = groups.tp.rank;
+    this.executor = new PipelineExecutor(this.device, groups.pp, stage.chunks);
+  }
+
+  /** Loss sum and token count since the step began, f32 [2]; null on ranks without the loss head. */
+  get lossAndTokens(): Tensor | null {
+    return this.stage.chunks.at(-1)?.head?.lossAndTokens ?? null;
+  }
+
+  /** {@link lossAndTokens} on the one tp rank of the last stage that counts it in sums over the grid. */
+  get countedLoss(): Tensor | null {
+    return this.tpRank === 0 ? this.lossAndTokens : null;
+  }
+
+  /**
+   * Forward and backward of a step's micro-batches. Gradients are sums over this replica's counted tokens, not yet
+   * reduced over any group.
+   * @param options.hooks the optimizer's, where there is one
+   */
+  forwardBackward(
+    batches: readonly MicroBatch[],
+    options: { hooks?: BucketHooks; observe?: LogitsObserver } = {},
+  ): void {
+    // The optimizer's hooks wait for each bucket of parameters where it is needed first.
+    if (options.hooks === undefined) this.settleParameters();
+    this.begin(batches);
+    this.stage.buffer.reset();
+    this.executor.run(this.stage.schedule, options);
+  }
+
+  /** Forward only: fills {@link lossAndTokens}. As many micro-batches as a training step has. */
+  evaluate(batches: readonly MicroBatch[], observe?: LogitsObserver): void {
+    this.settleParameters();
+    this.begin(batches);
+    this.executor.run(this.stage.evaluation, { observe });
+  }
+
+  /** Makes the compute stream wait for parameters that an update is still gathering. */
+  settleParameters(): void {
+    this.stage.buffer.settle(this.device);
+  }
+
+  /** Reads {@link lossAndTokens} back; null on ranks without the loss head. */
+  readLoss(): { lossSum: number; tokens: number } | null {
+    if (this.lossAndTokens === null) return null;
+    const values = new Float32Array(2);
+    this.device.read(this.lossAndTokens, values);
+    return { lossSum: values[0] as number, tokens: values[1] as number };
+  }
+
+  /** Reads this rank's gradients (undivided sums) back; for tests and inspection. */
+  gradients(): ParameterSlice[] {
+    return this.read((bucket) => bucket.grads);
+  }
+
+  /** Reads this rank's float32 weights back. A bf16 model's are rounded. */
+  parameters(): ParameterSlice[] {
+    this.settleParameters();
+    return this.read((bucket) => bucket.params);
+  }
+
+  /** Gives the memory back. Every rank of the model calls it. */
+  dispose(): void {
+    this.device.synchronize();
+    this.stage.plan.release();
+  }
+
+  private begin(batches: readonly MicroBatch[]): void {
+    this.stage.data.upload(this.device, batches);
+    for (const chunk of this.stage.chunks) chunk.head?.resetLoss();
+  }
+
+  private read(of: (bucket: Stage['buffer']['buckets'][number]) => Tensor | null): ParameterSlice[] {
+    return this.stage.buffer.buckets.flatMap((bucket) => {
+      const tensor = of(bucket);
+      if (tensor === null) return [];
+      const owner = bucket.kind.tied !== 'copy' && (!bucket.kind.tpReplicated || this.tpRank === 0);
+      return bucket.entries.map(({ spec, offset }) => {
+        const { name, globalShape, rows, cols } = spec;
+        const part = tensor.slice(offset, rows.count * cols.count);
+        return { name, globalShape, rows, cols, owner, values: this.readFloats(part) };
+      });
+    });
+  }
+
+  private readFloats(tensor: Tensor): Float32Array {
+    if (tensor.dtype === 'f32') {
+      const values = new Float32Array(tensor.size);
+      this.device.read(tensor, values);
+      return values;
+    }
+    const raw = new Uint16Array(tensor.size);
+    this.device.read(tensor, raw);
+    // bf16 is the upper half of a float32.
+    return new Float32Array(Uint32Array.from(raw, (bits) => bits << 16).buffer);
+  }
+}

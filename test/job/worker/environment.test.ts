@@ -1,0 +1,187 @@
+import { describe, expect, it } from 'vitest';
+import { detectStarter, parseEnvironment } from '../../../src/job/worker/environment.js';
+
+type Env = Record<string, string>;
+
+const TORCHRUN: Env = {
+  RANK: '5',
+  WORLD_SIZE: '8',
+  LOCAL_RANK: '1',
+  LOCAL_WORLD_SIZE: '4',
+  MASTER_ADDR: 'node-a',
+  MASTER_PORT: '29400',
+  TORCHELASTIC_RUN_ID: 'job-7',
+  TORCHELASTIC_RESTART_COUNT: '2',
+};
+const ONE_NODE: Env = { ...TORCHRUN, LOCAL_RANK: '5', LOCAL_WORLD_SIZE: '8', TORCHELASTIC_RUN_ID: 'none' };
+const OURS: Env = { ...ONE_NODE, MBRIDGE_STORE: '127.0.0.1:4567', MBRIDGE_TOKEN: 'abc' };
+const SLURM: Env = {
+  SLURM_PROCID: '6',
+  SLURM_NTASKS: '7',
+  SLURM_LOCALID: '2',
+  SLURM_NODEID: '1',
+  SLURM_STEP_TASKS_PER_NODE: '4,3',
+  SLURM_STEP_NODELIST: 'gpu[07-09,12]-ib,other',
+  SLURM_JOB_ID: '123456',
+  MBRIDGE_TOKEN: 'abc',
+};
+const OPENMPI: Env = {
+  OMPI_COMM_WORLD_RANK: '3',
+  OMPI_COMM_WORLD_SIZE: '4',
+  OMPI_COMM_WORLD_LOCAL_RANK: '3',
+  OMPI_COMM_WORLD_LOCAL_SIZE: '4',
+};
+const PARENT = 4321;
+
+describe('environments that are understood', () => {
+  const CASES: [name: string, env: Env, expected: object][] = [
+    [
+      'our launcher',
+      OURS,
+      { starter: 'mbridge', rank: 5, token: 'abc', store: { served: 'by-launcher', host: '127.0.0.1', port: 4567 } },
+    ],
+    [
+      'torchrun on two nodes',
+      TORCHRUN,
+      {
+        starter: 'torchrun',
+        rank: 5,
+        localRank: 1,
+        worldSize: 8,
+        localWorldSize: 4,
+        store: { served: 'by-rank-0', host: 'node-a', port: 29401 },
+        token: 'job-7/2',
+      },
+    ],
+    [
+      'torchrun on one node',
+      ONE_NODE,
+      { store: { served: 'by-rank-0', host: '127.0.0.1', port: 29401 }, token: 'torchrun/4321/29401/2' },
+    ],
+    ['a token of the user', { ...TORCHRUN, MBRIDGE_TOKEN: 'mine' }, { token: 'mine' }],
+    [
+      'a port of the user',
+      { ...TORCHRUN, MBRIDGE_STORE_PORT: '5555' },
+      { store: { served: 'by-rank-0', host: 'node-a', port: 5555 } },
+    ],
+    ['threads of the user', { ...OURS, MBRIDGE_THREADS: '3' }, { threads: 3 }],
+    ['threads left open', { ...OURS, MBRIDGE_THREADS: '' }, { threads: null }],
+    ['one rank', { RANK: '0', WORLD_SIZE: '1' }, { starter: 'ranks', localRank: 0, localWorldSize: 1 }],
+    [
+      'Slurm',
+      SLURM,
+      {
+        starter: 'slurm',
+        rank: 6,
+        localRank: 2,
+        worldSize: 7,
+        localWorldSize: 3,
+        store: { served: 'by-rank-0', host: 'gpu07-ib', port: 20000 + (123456 % 20000) + 1 },
+      },
+    ],
+    ['Slurm, equal nodes', { ...SLURM, SLURM_NTASKS: '8', SLURM_STEP_TASKS_PER_NODE: '4(x2)' }, { localWorldSize: 4 }],
+    [
+      'Slurm, one node',
+      { ...SLURM, SLURM_NODEID: '0', SLURM_STEP_TASKS_PER_NODE: '7' },
+      { store: { host: '127.0.0.1' } },
+    ],
+    [
+      'Open MPI',
+      OPENMPI,
+      { starter: 'openmpi', rank: 3, localRank: 3, localWorldSize: 4, store: { host: '127.0.0.1', port: 29501 } },
+    ],
+    ["RANK wins over Slurm's", { ...SLURM, ...ONE_NODE }, { starter: 'torchrun', rank: 5, worldSize: 8 }],
+  ];
+  it.each(CASES)('%s', (_, env, expected) => {
+    expect(parseEnvironment(env, PARENT)).toMatchObject(expected);
+  });
+
+  it('sets two runs on one machine apart', () => {
+    expect(parseEnvironment(ONE_NODE, 1).token).not.toBe(parseEnvironment(ONE_NODE, 2).token);
+  });
+});
+
+describe('environments that are refused', () => {
+  const without = (env: Env, name: string): Env =>
+    Object.fromEntries(Object.entries(env).filter(([key]) => key !== name));
+  const CASES: [name: string, env: Env, problems: string[]][] = [
+    ['nothing', {}, ['RANK and WORLD_SIZE are not set']],
+    ['no WORLD_SIZE', without(ONE_NODE, 'WORLD_SIZE'), ['WORLD_SIZE is not set']],
+    ['a rank out of range', { ...ONE_NODE, RANK: '8' }, ["RANK is '8', but must be an integer from 0 to 7"]],
+    ['a negative rank', { ...ONE_NODE, RANK: '-1' }, ["RANK is '-1', but must be an integer from 0 to 7"]],
+    [
+      'not a number',
+      { ...ONE_NODE, WORLD_SIZE: '8.5', RANK: '0', LOCAL_RANK: '0', LOCAL_WORLD_SIZE: '1' },
+      [expect.stringMatching(/^WORLD_SIZE is '8.5'/) as string],
+    ],
+    [
+      'a local rank out of range',
+      { ...ONE_NODE, LOCAL_RANK: '8' },
+      ["LOCAL_RANK is '8', but must be an integer from 0 to 7"],
+    ],
+    ['no LOCAL_RANK', without(ONE_NODE, 'LOCAL_RANK'), ['LOCAL_RANK is not set']],
+    [
+      'more local ranks than ranks',
+      { ...ONE_NODE, LOCAL_WORLD_SIZE: '9' },
+      [expect.stringMatching(/^LOCAL_WORLD_SIZE is '9'/) as string],
+    ],
+    [
+      'no MASTER_ADDR over nodes',
+      without(TORCHRUN, 'MASTER_ADDR'),
+      ['MASTER_ADDR is not set: it names the node of rank 0'],
+    ],
+    [
+      'a bad port',
+      { ...TORCHRUN, MASTER_PORT: 'http' },
+      ["MASTER_PORT is 'http', but must be an integer from 1 to 65534"],
+    ],
+    [
+      'threads that are no number',
+      { ...TORCHRUN, MBRIDGE_THREADS: 'all' },
+      ["MBRIDGE_THREADS is 'all', but must be an integer from 1 to 65536"],
+    ],
+    [
+      'no secret over nodes',
+      { ...TORCHRUN, TORCHELASTIC_RUN_ID: 'none' },
+      [expect.stringMatching(/^MBRIDGE_TOKEN is not set/) as string],
+    ],
+    [
+      'no secret over Slurm nodes',
+      without(SLURM, 'MBRIDGE_TOKEN'),
+      [expect.stringMatching(/^MBRIDGE_TOKEN is not set/) as string],
+    ],
+    [
+      'a Slurm node without tasks',
+      { ...SLURM, SLURM_NODEID: '2' },
+      [expect.stringMatching(/4,3.* no entry for SLURM_NODEID 2/) as string],
+    ],
+    [
+      'a bad store address',
+      { ...OURS, MBRIDGE_STORE: 'localhost' },
+      [expect.stringMatching(/^MBRIDGE_STORE is/) as string],
+    ],
+  ];
+  it.each(CASES)('%s', (_, env, problems) => {
+    let found: unknown;
+    try {
+      parseEnvironment(env, PARENT);
+    } catch (error) {
+      found = error;
+    }
+    expect(found).toMatchObject({ code: 'MB_WORKER_ENVIRONMENT', exitCode: 4, details: { problems } });
+  });
+});
+
+const STARTERS: [name: string, env: Env, starter: string | undefined][] = [
+  ['a shell', {}, undefined],
+  ['our launcher', OURS, 'mbridge'],
+  ['torchrun', TORCHRUN, 'torchrun'],
+  ['RANK and WORLD_SIZE', { RANK: '0', WORLD_SIZE: '2' }, 'ranks'],
+  ['srun', SLURM, 'slurm'],
+  ['srun of one task', { ...SLURM, SLURM_NTASKS: '1' }, undefined],
+  ['mpirun', OPENMPI, 'openmpi'],
+  ['a Slurm batch script', { SLURM_NTASKS: '8' }, undefined],
+];
+it.each(STARTERS)('the starter is known: %s', (_, env, starter) => {
+  expect(detectStarter(env)).toBe(starter);
+});
