@@ -13,6 +13,18 @@ export default tseslint.config(
       '@typescript-eslint/no-misused-promises': 'error',
       '@typescript-eslint/await-thenable': 'error',
       '@typescript-eslint/consistent-type-imports': 'error',
+      // One dialect: members are private to the language (#name), and numbers stand in templates as they are.
+      'no-restricted-syntax': [
+        'error',
+        {
+          selector: ':matches(PropertyDefinition, MethodDefinition[kind!="constructor"])[accessibility="private"]',
+          message: 'write #name instead of private name',
+        },
+        {
+          selector: 'TemplateLiteral > CallExpression[callee.name="String"]',
+          message: 'a template makes a string of what stands in it',
+        },
+      ],
     },
   },
   {

@@ -11,7 +11,7 @@ export function numberOptions<T extends Record<string, number | undefined>>(defa
   for (const [name, text] of Object.entries(valuesOf(options, hint))) {
     const value = Number(text);
     if (text === '' || !Number.isFinite(value)) {
-      throw new MbridgeError('usage', 'MB_USAGE', `--${name} expects a number, got '${String(text)}'`, { hint });
+      throw new MbridgeError('usage', 'MB_USAGE', `--${name} expects a number, got '${text}'`, { hint });
     }
     result[name] = value;
   }

@@ -107,7 +107,7 @@ async function runProbe(env: Env): Promise<ProbeResult> {
       resolve(error.message);
     });
     child.once('close', (code, signal) => {
-      resolve(signal ?? (code === 0 ? null : `exit code ${String(code)}`));
+      resolve(signal ?? (code === 0 ? null : `exit code ${code}`));
     });
   });
   // A library may print to stdout too.

@@ -20,8 +20,8 @@ export class Device {
   readonly kind: 'cpu' | 'cuda';
   readonly handle: number;
   readonly info: NativeDeviceInfo;
-  private nextEvent = 0;
-  private nextTimed = FIRST_TIMED;
+  #nextEvent = 0;
+  #nextTimed = FIRST_TIMED;
 
   private constructor(binding: NativeBinding, kind: 'cpu' | 'cuda', handle: number) {
     this.binding = binding;
@@ -51,14 +51,14 @@ export class Device {
 
   /** A new event to order streams by; events are few (224) and made at start-up. */
   event(): number {
-    if (this.nextEvent >= FIRST_TIMED) throw noEvents(FIRST_TIMED);
-    return this.nextEvent++;
+    if (this.#nextEvent >= FIRST_TIMED) throw noEvents(FIRST_TIMED);
+    return this.#nextEvent++;
   }
 
   /** A new event that {@link elapsedMs} takes; there are 32. */
   timedEvent(): number {
-    if (this.nextTimed >= EVENT_COUNT) throw noEvents(EVENT_COUNT - FIRST_TIMED);
-    return this.nextTimed++;
+    if (this.#nextTimed >= EVENT_COUNT) throw noEvents(EVENT_COUNT - FIRST_TIMED);
+    return this.#nextTimed++;
   }
 
   /** Milliseconds between two timed events; waits for them. */

@@ -82,15 +82,15 @@ const bit = (flag: boolean): number => (flag ? 1 : 0);
  */
 export class Ops {
   readonly device: Device;
-  private readonly stream: Stream;
+  readonly #stream: Stream;
 
   constructor(device: Device, stream: Stream = STREAM.compute) {
     this.device = device;
-    this.stream = stream;
+    this.#stream = stream;
   }
 
-  private run(op: number, tensors: readonly (Tensor | null)[], scalars: readonly number[]): void {
-    this.device.run(op, tensors, scalars, this.stream);
+  #run(op: number, tensors: readonly (Tensor | null)[], scalars: readonly number[]): void {
+    this.device.run(op, tensors, scalars, this.#stream);
   }
 
   /** d[m,n] = op(a) op(b) + beta * d, 2-D row-major; `ta`/`tb` say that the stored matrix is the transpose. */
@@ -105,7 +105,7 @@ export class Ops {
     if ((tb ? db.cols : db.rows) !== k || m * n !== d.size) {
       throw new RangeError(`gemm of [${a.shape}]${ta ? "'" : ''} x [${b.shape}]${tb ? "'" : ''} into [${d.shape}]`);
     }
-    this.run(OP.gemm, [a, b, beta === 0 ? null : d, d], [m, n, k, bit(ta), bit(tb), da.cols, db.cols, n, n, 1, beta]);
+    this.#run(OP.gemm, [a, b, beta === 0 ? null : d, d], [m, n, k, bit(ta), bit(tb), da.cols, db.cols, n, n, 1, beta]);
   }
 
   /** y = x W^T for W [out, in]. */
@@ -125,13 +125,13 @@ export class Ops {
 
   rmsnorm(x: Tensor, w: Tensor, y: Tensor, rstd: Tensor, eps: number): void {
     const { rows, cols } = dims(x);
-    this.run(OP.rmsnormFwd, [x, w, y, rstd], [rows, cols, eps]);
+    this.#run(OP.rmsnormFwd, [x, w, y, rstd], [rows, cols, eps]);
   }
 
   /** sum = x + delta, y = rmsnorm(sum). */
   addRmsnorm(x: Tensor, delta: Tensor, w: Tensor, sum: Tensor, y: Tensor, rstd: Tensor, eps: number): void {
     const { rows, cols } = dims(x);
-    this.run(OP.addRmsnormFwd, [x, delta, w, sum, y, rstd], [rows, cols, eps]);
+    this.#run(OP.addRmsnormFwd, [x, delta, w, sum, y, rstd], [rows, cols, eps]);
   }
 
   /** `ws`: REDUCE_PARTS * cols f32. */
@@ -141,13 +141,13 @@ export class Ops {
   ): void {
     const { rows, cols } = dims(t.x);
     const flags = [bit(accumulate.dx), bit(accumulate.dw)];
-    this.run(OP.rmsnormBwd, [t.dy, t.x, t.w, t.rstd, t.dx, t.dw, t.ws], [rows, cols, ...flags]);
+    this.#run(OP.rmsnormBwd, [t.dy, t.x, t.w, t.rstd, t.dx, t.dw, t.ws], [rows, cols, ...flags]);
   }
 
   /** table f32 [positions, headDim]. */
   ropeTable(table: Tensor, theta: number): void {
     const { rows, cols } = dims(table);
-    this.run(OP.ropeTable, [table], [rows, cols, theta]);
+    this.#run(OP.ropeTable, [table], [rows, cols, theta]);
   }
 
   qknormRope(
@@ -156,7 +156,7 @@ export class Ops {
   ): void {
     const { tokens, heads, kvHeads, headDim, eps } = sizes;
     const tensors = [t.qkv, t.wq, t.wk, t.table, t.positions, t.out, t.rstd];
-    this.run(OP.qknormRopeFwd, tensors, [tokens, heads, kvHeads, headDim, eps]);
+    this.#run(OP.qknormRopeFwd, tensors, [tokens, heads, kvHeads, headDim, eps]);
   }
 
   /** `dqkv` in place; `ws`: REDUCE_PARTS * 2 * headDim f32. */
@@ -178,49 +178,49 @@ export class Ops {
   ): void {
     const { tokens, heads, kvHeads, headDim } = sizes;
     const tensors = [t.dqkv, t.qkv, t.wq, t.wk, t.table, t.positions, t.rstd, t.dwq, t.dwk, t.ws];
-    this.run(OP.qknormRopeBwd, tensors, [tokens, heads, kvHeads, headDim, bit(accumulate)]);
+    this.#run(OP.qknormRopeBwd, tensors, [tokens, heads, kvHeads, headDim, bit(accumulate)]);
   }
 
   /** Causal; the scale is headDim^-0.5. */
   attention(qkv: Tensor, out: Tensor, lse: Tensor, ws: Tensor, sizes: AttentionSizes): void {
-    this.run(OP.attentionFwd, [qkv, out, lse, ws], attentionScalars(sizes));
+    this.#run(OP.attentionFwd, [qkv, out, lse, ws], attentionScalars(sizes));
   }
 
   attentionBwd(
     t: { qkv: Tensor; out: Tensor; lse: Tensor; dout: Tensor; dqkv: Tensor; ws: Tensor },
     sizes: AttentionSizes,
   ): void {
-    this.run(OP.attentionBwd, [t.qkv, t.out, t.lse, t.dout, t.dqkv, t.ws], attentionScalars(sizes));
+    this.#run(OP.attentionBwd, [t.qkv, t.out, t.lse, t.dout, t.dqkv, t.ws], attentionScalars(sizes));
   }
 
   swiglu(gateUp: Tensor, out: Tensor): void {
     const { rows, cols } = dims(out);
-    this.run(OP.swigluFwd, [gateUp, out], [rows, cols]);
+    this.#run(OP.swigluFwd, [gateUp, out], [rows, cols]);
   }
 
   swigluBwd(dout: Tensor, gateUp: Tensor, dgateUp: Tensor): void {
     const { rows, cols } = dims(dout);
-    this.run(OP.swigluBwd, [dout, gateUp, dgateUp], [rows, cols]);
+    this.#run(OP.swigluBwd, [dout, gateUp, dgateUp], [rows, cols]);
   }
 
   /** w holds vocabulary rows [vstart, vstart + rows). */
   embed(ids: Tensor, w: Tensor, out: Tensor, vstart: number): void {
     const { rows, cols } = dims(w);
-    this.run(OP.embedFwd, [ids, w, out], [ids.size, cols, vstart, rows]);
+    this.#run(OP.embedFwd, [ids, w, out], [ids.size, cols, vstart, rows]);
   }
 
   embedBwd(ids: Tensor, order: Tensor, dout: Tensor, dw: Tensor, vstart: number): void {
     const { rows, cols } = dims(dw);
-    this.run(OP.embedBwd, [ids, order, dout, dw], [ids.size, cols, vstart, rows]);
+    this.#run(OP.embedBwd, [ids, order, dout, dw], [ids.size, cols, vstart, rows]);
   }
 
   crossEntropyStats(logits: Tensor, targets: Tensor, stats: Tensor, vstart: number): void {
     const { rows, cols } = dims(logits);
-    this.run(OP.ceStats, [logits, targets, stats], [rows, cols, vstart]);
+    this.#run(OP.ceStats, [logits, targets, stats], [rows, cols, vstart]);
   }
 
   crossEntropyRescale(stats: Tensor, globalMax: Tensor): void {
-    this.run(OP.ceRescale, [stats, globalMax], [globalMax.size]);
+    this.#run(OP.ceRescale, [stats, globalMax], [globalMax.size]);
   }
 
   crossEntropyGrad(
@@ -229,34 +229,34 @@ export class Ops {
   ): void {
     const { rows, cols } = dims(t.logits);
     const tensors = [t.logits, t.targets, t.mask, t.max, t.sums, t.acc, t.rowLoss];
-    this.run(OP.ceGrad, tensors, [rows, cols, vstart]);
+    this.#run(OP.ceGrad, tensors, [rows, cols, vstart]);
   }
 
   add(a: Tensor, b: Tensor, out: Tensor): void {
-    this.run(OP.add, [a, b, out], [out.size]);
+    this.#run(OP.add, [a, b, out], [out.size]);
   }
 
   cast(input: Tensor, out: Tensor): void {
-    this.run(OP.cast, [input, out], [out.size]);
+    this.#run(OP.cast, [input, out], [out.size]);
   }
 
   fill(out: Tensor, value: number): void {
-    this.run(OP.fill, [out], [out.size, value]);
+    this.#run(OP.fill, [out], [out.size, value]);
   }
 
   scale(x: Tensor, alpha: number): void {
-    this.run(OP.scale, [x], [x.size, alpha]);
+    this.#run(OP.scale, [x], [x.size, alpha]);
   }
 
   /** out[0] (+)= sum of squares; `ws`: REDUCE_PARTS f32. */
   sumOfSquares(x: Tensor, out: Tensor, ws: Tensor, accumulate: boolean): void {
-    this.run(OP.sumsq, [x, out, ws], [x.size, bit(accumulate)]);
+    this.#run(OP.sumsq, [x, out, ws], [x.size, bit(accumulate)]);
   }
 
   optimizerPrepare(normSq: Tensor, acc: Tensor, state: Tensor, h: OptimizerHyper): void {
     const style = DECAY_STYLE[h.decayStyle];
     const schedule = [h.lr, h.minLr, h.warmupIters, h.decayIters, style, h.wsdIters];
-    this.run(OP.optimizerPrepare, [normSq, acc, state], [h.clipGrad, h.beta1, h.beta2, ...schedule]);
+    this.#run(OP.optimizerPrepare, [normSq, acc, state], [h.clipGrad, h.beta1, h.beta2, ...schedule]);
   }
 
   adamw(
@@ -265,7 +265,7 @@ export class Ops {
     weightDecay: number,
   ): void {
     const tensors = [t.p, t.m, t.v, t.g, t.out, t.state];
-    this.run(OP.adamw, tensors, [t.p.size, h.beta1, h.beta2, h.eps, weightDecay]);
+    this.#run(OP.adamw, tensors, [t.p.size, h.beta1, h.beta2, h.eps, weightDecay]);
   }
 
   /** Element (r,c) of `out` is element (row0+r, col0+c) of a [*, gcols] matrix of normal deviates of `std`. */
@@ -278,7 +278,7 @@ export class Ops {
   ): void {
     const { rows, cols } = dims(out);
     const halves = [seed, key].flatMap((x) => [Number(x & 0xffffffffn), Number((x >> 32n) & 0xffffffffn)]);
-    this.run(OP.initNormal, [out], [rows, cols, place.row0, place.col0, place.gcols, std, ...halves]);
+    this.#run(OP.initNormal, [out], [rows, cols, place.row0, place.col0, place.gcols, std, ...halves]);
   }
 }
 

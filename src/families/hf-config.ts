@@ -43,15 +43,14 @@ function refuse(config: Record<string, unknown>): string | undefined {
   }
   if (config['attention_bias'] === true) return 'attention_bias is true; Qwen3 has no biases and none are built';
   if ((config['attention_dropout'] ?? 0) !== 0) return 'attention_dropout is not 0; dropout is not built';
-  if ((config['hidden_act'] ?? 'silu') !== 'silu')
-    return `hidden_act is ${String(config['hidden_act'])}; only silu is built`;
+  if ((config['hidden_act'] ?? 'silu') !== 'silu') return `hidden_act is ${config['hidden_act']}; only silu is built`;
   const layerTypes = Array.isArray(config['layer_types']) ? config['layer_types'] : [];
   if (config['use_sliding_window'] === true || layerTypes.some((t) => t !== 'full_attention')) {
     return 'uses sliding-window attention; only full attention is built';
   }
   const rope = ropeOf(config);
   const ropeType = rope['rope_type'] ?? rope['type'] ?? 'default';
-  if (ropeType !== 'default') return `scales the rotary embedding (${String(ropeType)}); only the default is built`;
+  if (ropeType !== 'default') return `scales the rotary embedding (${ropeType}); only the default is built`;
   if ((config['partial_rotary_factor'] ?? rope['partial_rotary_factor'] ?? 1) !== 1) {
     return 'rotates a part of each head only; only the whole is built';
   }

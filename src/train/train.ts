@@ -77,32 +77,32 @@ export async function train(o: TrainOptions): Promise<TrainResult> {
 
 /** Times updates: by device events where work is asynchronous, else by the host's clock. */
 class StepClock {
-  private readonly o: TrainOptions;
-  private readonly events: readonly number[];
-  private readonly times = new Map<number, number>();
-  private readonly reports: boolean;
+  readonly #o: TrainOptions;
+  readonly #events: readonly number[];
+  readonly #times = new Map<number, number>();
+  readonly #reports: boolean;
 
   constructor(o: TrainOptions) {
-    this.o = o;
+    this.#o = o;
     const { device } = o.model;
-    this.reports = o.pgCollection.intraDistOpt.rank === 0;
-    this.events = device.kind === 'cuda' ? [0, 1, 2, 3].map(() => device.timedEvent()) : [];
+    this.#reports = o.pgCollection.intraDistOpt.rank === 0;
+    this.#events = device.kind === 'cuda' ? [0, 1, 2, 3].map(() => device.timedEvent()) : [];
     this.mark((o.startStep ?? 1) - 1);
   }
 
   mark(step: number): void {
-    const event = this.events[step % 4];
-    if (event === undefined) this.times.set(step, performance.now());
-    else this.o.model.device.record(event, STREAM.compute);
+    const event = this.#events[step % 4];
+    if (event === undefined) this.#times.set(step, performance.now());
+    else this.#o.model.device.record(event, STREAM.compute);
   }
 
   /** @param final whether no later one follows: it is shown whatever the interval */
   report(result: StepResult, final: boolean): void {
-    const { cfg, model, data, onStep, pgCollection } = this.o;
-    const milliseconds = this.between(result.step);
+    const { cfg, model, data, onStep, pgCollection } = this.#o;
+    const milliseconds = this.#between(result.step);
     const { log_interval: interval } = cfg.logger;
     const shown = final || result.step % interval === 0;
-    if (!this.reports || onStep === undefined || !shown) return;
+    if (!this.#reports || onStep === undefined || !shown) return;
     const run = {
       milliseconds,
       devices: devicesOf(cfg, pgCollection.intraDistOpt.size, model.device.kind),
@@ -112,12 +112,12 @@ class StepClock {
     onStep(stepEvent(cfg, result, run));
   }
 
-  private between(step: number): number {
-    const { device } = this.o.model;
-    const [a, b] = [this.events[(step - 1) % 4], this.events[step % 4]];
+  #between(step: number): number {
+    const { device } = this.#o.model;
+    const [a, b] = [this.#events[(step - 1) % 4], this.#events[step % 4]];
     if (a !== undefined && b !== undefined) return device.elapsedMs(a, b);
-    const milliseconds = (this.times.get(step) ?? 0) - (this.times.get(step - 1) ?? 0);
-    this.times.delete(step - 1);
+    const milliseconds = (this.#times.get(step) ?? 0) - (this.#times.get(step - 1) ?? 0);
+    this.#times.delete(step - 1);
     return milliseconds;
   }
 }

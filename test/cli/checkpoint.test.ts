@@ -34,7 +34,7 @@ test('inspect: a folder of checkpoints and one of them, as text and as JSON, cou
       '  .tmp-step-00000009-abc  not committed: a save or a removal that did not end',
     ].join('\n'),
   );
-  const sizes = Object.entries(one.state.model).map(([key, value]) => `${key} ${String(value)}`);
+  const sizes = Object.entries(one.state.model).map(([key, value]) => `${key} ${value}`);
   const versions = Object.entries(one.state.versions).map(([key, value]) => `${key} ${value}`);
   const expected = [
     folder,

@@ -33,14 +33,14 @@ export function summarize(values: readonly number[], calls = 1): Timing {
 
 /** Times device work with the device's own events. */
 export class DeviceTimer {
-  private readonly device: Device;
-  private readonly options: TimerOptions;
-  private readonly events: readonly [number, number];
+  readonly #device: Device;
+  readonly #options: TimerOptions;
+  readonly #events: readonly [number, number];
 
   constructor(device: Device, options: TimerOptions = defaultTiming(device.kind)) {
-    this.device = device;
-    this.options = options;
-    this.events = [device.timedEvent(), device.timedEvent()];
+    this.#device = device;
+    this.#options = options;
+    this.#events = [device.timedEvent(), device.timedEvent()];
   }
 
   /** @param run enqueues one call on the compute stream; it is given a number that counts up, to choose buffers by */
@@ -49,7 +49,7 @@ export class DeviceTimer {
     const sample = (calls: number): number => this.sample(calls, () => run(round++));
     sample(WARM_UP_CALLS);
     const once = sample(2);
-    const { sampleMs, samples } = this.options;
+    const { sampleMs, samples } = this.#options;
     const calls = Math.min(MOST_CALLS, Math.max(1, Math.ceil(sampleMs / Math.max(once, 1e-4))));
     return summarize(
       Array.from({ length: samples }, () => sample(calls)),
@@ -59,10 +59,10 @@ export class DeviceTimer {
 
   /** Milliseconds of a call, over `calls` of them. */
   sample(calls: number, run: () => void): number {
-    const [start, end] = this.events;
-    this.device.record(start, STREAM.compute);
+    const [start, end] = this.#events;
+    this.#device.record(start, STREAM.compute);
     for (let i = 0; i < calls; i++) run();
-    this.device.record(end, STREAM.compute);
-    return this.device.elapsedMs(start, end) / calls;
+    this.#device.record(end, STREAM.compute);
+    return this.#device.elapsedMs(start, end) / calls;
   }
 }

@@ -30,70 +30,70 @@ const CALLS = 22;
 export class StepProfile {
   /** To open the device with. */
   readonly binding: NativeBinding;
-  private readonly native: NativeBinding;
-  private device: Device | undefined;
+  readonly #native: NativeBinding;
+  #device: Device | undefined;
   /** One before the first call of a batch, and one after each. */
-  private events: readonly number[] = [];
-  private active = false;
-  private pending: PendingCall[] = [];
-  private totals = new Map<string, ProfiledCalls>();
+  #events: readonly number[] = [];
+  #active = false;
+  #pending: PendingCall[] = [];
+  #totals = new Map<string, ProfiledCalls>();
 
   constructor(binding: NativeBinding) {
-    this.native = binding;
+    this.#native = binding;
     this.binding = observedBinding(binding, (call, issue) => {
-      if (this.active) this.measure(call, issue);
+      if (this.#active) this.#measure(call, issue);
       else issue();
     });
   }
 
   /** Takes the events that it needs; once, before `begin`. */
   attach(device: Device): void {
-    this.device = device;
-    this.events = Array.from({ length: CALLS + 1 }, () => device.timedEvent());
+    this.#device = device;
+    this.#events = Array.from({ length: CALLS + 1 }, () => device.timedEvent());
   }
 
   begin(): void {
-    this.totals = new Map();
-    this.native.synchronize(this.handle());
-    this.active = true;
+    this.#totals = new Map();
+    this.#native.synchronize(this.#handle());
+    this.#active = true;
   }
 
   /** Everything since `begin`, the longest first. */
   end(): ProfiledCalls[] {
-    this.flush();
-    this.active = false;
-    return [...this.totals.values()].sort((a, b) => b.ms - a.ms);
+    this.#flush();
+    this.#active = false;
+    return [...this.#totals.values()].sort((a, b) => b.ms - a.ms);
   }
 
-  private handle(): number {
-    if (this.device === undefined) throw new Error('the profile has no device');
-    return this.device.handle;
+  #handle(): number {
+    if (this.#device === undefined) throw new Error('the profile has no device');
+    return this.#device.handle;
   }
 
-  private measure(call: ObservedCall, issue: () => void): void {
-    const handle = this.handle();
-    const last = this.pending.at(-1);
-    const before = this.eventAt(this.pending.length);
+  #measure(call: ObservedCall, issue: () => void): void {
+    const handle = this.#handle();
+    const last = this.#pending.at(-1);
+    const before = this.#eventAt(this.#pending.length);
     const cost = call.cost();
-    if (last === undefined) this.native.record(handle, call.stream, before);
-    else if (last.stream !== call.stream) this.native.wait(handle, call.stream, before);
+    if (last === undefined) this.#native.record(handle, call.stream, before);
+    else if (last.stream !== call.stream) this.#native.wait(handle, call.stream, before);
     issue();
-    this.pending.push({ cost, stream: call.stream, communication: call.communication });
-    this.native.record(handle, call.stream, this.eventAt(this.pending.length));
-    if (this.pending.length === CALLS) this.flush();
+    this.#pending.push({ cost, stream: call.stream, communication: call.communication });
+    this.#native.record(handle, call.stream, this.#eventAt(this.#pending.length));
+    if (this.#pending.length === CALLS) this.#flush();
   }
 
-  private eventAt(index: number): number {
-    const event = this.events[index];
+  #eventAt(index: number): number {
+    const event = this.#events[index];
     if (event === undefined) throw new Error(`the profile has no event ${index}`);
     return event;
   }
 
-  private flush(): void {
-    const handle = this.handle();
-    this.native.synchronize(handle);
-    this.pending.forEach(({ cost, communication }, i) => {
-      const sum = this.totals.get(cost.name) ?? {
+  #flush(): void {
+    const handle = this.#handle();
+    this.#native.synchronize(handle);
+    this.#pending.forEach(({ cost, communication }, i) => {
+      const sum = this.#totals.get(cost.name) ?? {
         name: cost.name,
         communication,
         calls: 0,
@@ -101,15 +101,15 @@ export class StepProfile {
         bytes: 0,
         flops: 0,
       };
-      this.totals.set(cost.name, {
+      this.#totals.set(cost.name, {
         ...sum,
         calls: sum.calls + 1,
-        ms: sum.ms + this.native.elapsedMs(handle, this.eventAt(i), this.eventAt(i + 1)),
+        ms: sum.ms + this.#native.elapsedMs(handle, this.#eventAt(i), this.#eventAt(i + 1)),
         bytes: sum.bytes + cost.bytes,
         flops: sum.flops + cost.flops,
       });
     });
-    this.pending = [];
+    this.#pending = [];
   }
 }
 

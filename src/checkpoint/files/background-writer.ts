@@ -7,19 +7,19 @@ import type { WriteJob, WriteReply } from './writer-thread.js';
 
 /** Writes files in a thread of its own: the training thread spends its time inside collectives and kernel launches. */
 export class BackgroundWriter {
-  private readonly thread: Worker;
-  private readonly waiting = new Map<
+  readonly #thread: Worker;
+  readonly #waiting = new Map<
     number,
     { path: string; resolve: (r: FileRecord) => void; reject: (e: unknown) => void }
   >();
-  private nextId = 1;
+  #nextId = 1;
 
   constructor() {
-    this.thread = new Worker(compiledFile('checkpoint/files/writer-thread.js'));
-    this.thread.unref(); // whoever needs the file awaits it
-    this.thread.on('message', (reply: WriteReply) => this.receive(reply));
-    this.thread.on('error', (error) => this.failAll(error));
-    this.thread.on('exit', () => this.failAll(new Error('the writing thread has ended')));
+    this.#thread = new Worker(compiledFile('checkpoint/files/writer-thread.js'));
+    this.#thread.unref(); // whoever needs the file awaits it
+    this.#thread.on('message', (reply: WriteReply) => this.#receive(reply));
+    this.#thread.on('error', (error) => this.#failAll(error));
+    this.#thread.on('exit', () => this.#failAll(new Error('the writing thread has ended')));
   }
 
   /**
@@ -27,21 +27,21 @@ export class BackgroundWriter {
    * @throws MbridgeError exit 7 naming the file
    */
   write(path: string, image: HostImage): Promise<FileRecord> {
-    const id = this.nextId++;
+    const id = this.#nextId++;
     return new Promise((resolve, reject) => {
-      this.waiting.set(id, { path, resolve, reject });
+      this.#waiting.set(id, { path, resolve, reject });
       const job: WriteJob = { id, path, chunks: image.chunks };
-      this.thread.postMessage(job);
+      this.#thread.postMessage(job);
     });
   }
 
   async close(): Promise<void> {
-    await this.thread.terminate();
+    await this.#thread.terminate();
   }
 
-  private receive(reply: WriteReply): void {
-    const entry = this.waiting.get(reply.id);
-    this.waiting.delete(reply.id);
+  #receive(reply: WriteReply): void {
+    const entry = this.#waiting.get(reply.id);
+    this.#waiting.delete(reply.id);
     if (entry === undefined) return;
     if ('record' in reply) return entry.resolve(reply.record);
     const { errno, message } = reply.error;
@@ -49,9 +49,9 @@ export class BackgroundWriter {
     entry.reject(checkpointIoError('write', entry.path, cause));
   }
 
-  private failAll(error: unknown): void {
-    const entries = [...this.waiting.values()];
-    this.waiting.clear();
+  #failAll(error: unknown): void {
+    const entries = [...this.#waiting.values()];
+    this.#waiting.clear();
     for (const { path, reject } of entries) reject(checkpointIoError('write', path, error));
   }
 }

@@ -11,29 +11,29 @@ export function blockChecksum(block: Uint8Array): string {
 
 /** Checksums of a file whose bytes pass by in order, in pieces of any size. */
 export class BlockChecksums {
-  private readonly done: string[] = [];
-  private bytes = 0;
-  private crc = 0;
+  readonly #done: string[] = [];
+  #bytes = 0;
+  #crc = 0;
 
   add(piece: Uint8Array): void {
     for (let at = 0; at < piece.length;) {
-      const room = BLOCK_BYTES - (this.bytes % BLOCK_BYTES);
+      const room = BLOCK_BYTES - (this.#bytes % BLOCK_BYTES);
       const part = piece.subarray(at, at + room);
-      this.crc = crc32(part, this.crc);
+      this.#crc = crc32(part, this.#crc);
       at += part.length;
-      this.bytes += part.length;
-      if (this.bytes % BLOCK_BYTES === 0) this.close();
+      this.#bytes += part.length;
+      if (this.#bytes % BLOCK_BYTES === 0) this.#close();
     }
   }
 
   finish(): FileRecord {
-    if (this.bytes % BLOCK_BYTES !== 0) this.close();
-    return { bytes: this.bytes, crc32: this.done };
+    if (this.#bytes % BLOCK_BYTES !== 0) this.#close();
+    return { bytes: this.#bytes, crc32: this.#done };
   }
 
-  private close(): void {
-    this.done.push(hex(this.crc));
-    this.crc = 0;
+  #close(): void {
+    this.#done.push(hex(this.#crc));
+    this.#crc = 0;
   }
 }
 

@@ -10,16 +10,16 @@ const READS_AT_ONCE = 4;
 export class CheckedFile {
   readonly path: string;
   readonly bytes: number;
-  private readonly sums: readonly string[];
-  private readonly handle: FileHandle;
+  readonly #sums: readonly string[];
+  readonly #handle: FileHandle;
   /** The last block of which only a part was asked for; the neighbours of that part come next. */
-  private kept: { block: number; bytes: Promise<Uint8Array> } | undefined;
+  #kept: { block: number; bytes: Promise<Uint8Array> } | undefined;
 
   private constructor(path: string, record: FileRecord, handle: FileHandle) {
     this.path = path;
     this.bytes = record.bytes;
-    this.sums = record.crc32;
-    this.handle = handle;
+    this.#sums = record.crc32;
+    this.#handle = handle;
   }
 
   /** @throws MbridgeError exit 7 for a file that is missing, or of another size than it was written with */
@@ -59,7 +59,7 @@ export class CheckedFile {
       const stop = Math.min(end, blockEnd);
       const target = dst.subarray(at - position, stop - position);
       const whole = at === block * BLOCK_BYTES && stop === blockEnd;
-      pending.push(whole ? this.readBlock(block, target) : this.readPart(block, at - block * BLOCK_BYTES, target));
+      pending.push(whole ? this.#readBlock(block, target) : this.#readPart(block, at - block * BLOCK_BYTES, target));
       at = stop;
       if (pending.length === READS_AT_ONCE) await Promise.all(pending.splice(0));
     }
@@ -69,30 +69,30 @@ export class CheckedFile {
   /** Reads the whole file once and checks it. */
   async verify(): Promise<void> {
     const block = new Uint8Array(Math.min(BLOCK_BYTES, this.bytes));
-    for (let i = 0; i < this.sums.length; i++) {
-      await this.readBlock(i, block.subarray(0, Math.min(BLOCK_BYTES, this.bytes - i * BLOCK_BYTES)));
+    for (let i = 0; i < this.#sums.length; i++) {
+      await this.#readBlock(i, block.subarray(0, Math.min(BLOCK_BYTES, this.bytes - i * BLOCK_BYTES)));
     }
   }
 
   async close(): Promise<void> {
-    await this.handle.close();
+    await this.#handle.close();
   }
 
-  private async readPart(block: number, from: number, target: Uint8Array): Promise<void> {
-    if (this.kept?.block !== block) {
+  async #readPart(block: number, from: number, target: Uint8Array): Promise<void> {
+    if (this.#kept?.block !== block) {
       const bytes = new Uint8Array(Math.min(BLOCK_BYTES, this.bytes - block * BLOCK_BYTES));
-      this.kept = { block, bytes: this.readBlock(block, bytes).then(() => bytes) };
+      this.#kept = { block, bytes: this.#readBlock(block, bytes).then(() => bytes) };
     }
-    const bytes = await this.kept.bytes;
+    const bytes = await this.#kept.bytes;
     target.set(bytes.subarray(from, from + target.length));
   }
 
-  private async readBlock(block: number, target: Uint8Array): Promise<void> {
+  async #readBlock(block: number, target: Uint8Array): Promise<void> {
     const position = block * BLOCK_BYTES;
-    await readFully(this.handle, this.path, target, position);
+    await readFully(this.#handle, this.path, target, position);
     const sum = blockChecksum(target);
-    if (sum === this.sums[block]) return;
-    const found = `bytes ${position}..${position + target.length} are not what was written (checksum ${sum}, was ${this.sums[block]})`;
+    if (sum === this.#sums[block]) return;
+    const found = `bytes ${position}..${position + target.length} are not what was written (checksum ${sum}, was ${this.#sums[block]})`;
     throw badCheckpoint('CHECKSUM', this.path, found, DAMAGED, { position, bytes: target.length });
   }
 }

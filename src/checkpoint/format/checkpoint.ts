@@ -34,7 +34,7 @@ export class Checkpoint {
   readonly commit: CommitRecord;
   readonly index: CheckpointIndex;
   readonly state: CheckpointState;
-  private readonly shards = new Map<string, Promise<Shard>>();
+  readonly #shards = new Map<string, Promise<Shard>>();
 
   private constructor(folder: string, records: CheckpointRecords) {
     this.folder = folder;
@@ -86,7 +86,7 @@ export class Checkpoint {
     const { dtype } = this.tensor(name);
     if (!isFloatDtype(dtype))
       throw badCheckpoint('DTYPE', this.folder, `${name} is ${dtype}, expected floats`, OTHER_MODEL);
-    await this.transfer(name, wanted, async (shard, entry, part, piece) => {
+    await this.#transfer(name, wanted, async (shard, entry, part, piece) => {
       const width = wanted.cols.count;
       const straight = dtype === 'F32' && part.cols.count === piece.cols.count && part.cols.count === width;
       const at = (part.rows.start - wanted.rows.start) * width + (part.cols.start - wanted.cols.start);
@@ -96,7 +96,7 @@ export class Checkpoint {
         await shard.file.read(bytes, entry.offset + (part.rows.start - piece.rows.start) * width * 4);
         return;
       }
-      await this.readThroughScratch(shard.file, entry, dtype, part, piece, (row, values, cols) => {
+      await this.#readThroughScratch(shard.file, entry, dtype, part, piece, (row, values, cols) => {
         dst.set(values.subarray(0, cols), at + (row - part.rows.start) * width);
       });
     });
@@ -109,16 +109,16 @@ export class Checkpoint {
     for (let done = 0; done < area.rows.count; done += atOnce) {
       const rows = { start: area.rows.start + done, count: Math.min(atOnce, area.rows.count - done) };
       const bytes = new Uint8Array(rows.count * rowBytes);
-      await this.readBytes(name, { rows, cols: area.cols }, bytes);
+      await this.#readBytes(name, { rows, cols: area.cols }, bytes);
       yield bytes;
     }
   }
 
   /** As {@link readFloats}, but the stored bytes whatever the dtype. */
-  private async readBytes(name: string, wanted: Rectangle, dst: Uint8Array): Promise<void> {
+  async #readBytes(name: string, wanted: Rectangle, dst: Uint8Array): Promise<void> {
     const unit = DTYPE_BYTES[this.tensor(name).dtype];
     const width = wanted.cols.count * unit;
-    await this.transfer(name, wanted, async (shard, entry, part, piece) => {
+    await this.#transfer(name, wanted, async (shard, entry, part, piece) => {
       const pieceWidth = piece.cols.count * unit;
       const count = part.cols.count * unit;
       const first = entry.offset + (part.rows.start - piece.rows.start) * pieceWidth;
@@ -148,45 +148,46 @@ export class Checkpoint {
       onFile(name, record.bytes);
     }
     for (const name of new Set(Object.values(this.index.tensors).flatMap((t) => t.pieces.map((p) => p.file)))) {
-      await this.shard(name);
+      await this.#shard(name);
     }
     for (const [name, record] of Object.entries(this.index.tensors)) {
-      for (const piece of this.piecesOf(record)) this.entryOf(await this.shard(piece.file), name, record, piece.area);
+      for (const piece of this.#piecesOf(record))
+        this.#entryOf(await this.#shard(piece.file), name, record, piece.area);
     }
   }
 
   async close(): Promise<void> {
-    for (const shard of this.shards.values()) {
+    for (const shard of this.#shards.values()) {
       await shard.then(
         ({ file }) => file.close(),
         () => undefined,
       );
     }
-    this.shards.clear();
+    this.#shards.clear();
   }
 
-  private async transfer(
+  async #transfer(
     name: string,
     wanted: Rectangle,
     copy: (shard: Shard, entry: TensorEntry, part: Rectangle, piece: Rectangle) => Promise<void>,
   ): Promise<void> {
     const record = this.tensor(name);
-    for (const { file, area } of this.piecesOf(record)) {
+    for (const { file, area } of this.#piecesOf(record)) {
       const part = intersect(area, wanted);
       if (part === null) continue;
-      const shard = await this.shard(file);
-      await copy(shard, this.entryOf(shard, name, record, area), part, area);
+      const shard = await this.#shard(file);
+      await copy(shard, this.#entryOf(shard, name, record, area), part, area);
     }
   }
 
-  private piecesOf(record: TensorRecord): { file: string; area: Rectangle }[] {
+  #piecesOf(record: TensorRecord): { file: string; area: Rectangle }[] {
     return record.pieces.map(({ file, rows, cols }) => ({
       file,
       area: { rows: { start: rows[0], count: rows[1] }, cols: { start: cols[0], count: cols[1] } },
     }));
   }
 
-  private async readThroughScratch(
+  async #readThroughScratch(
     file: CheckedFile,
     entry: TensorEntry,
     dtype: FloatDtype,
@@ -210,7 +211,7 @@ export class Checkpoint {
     }
   }
 
-  private entryOf(shard: Shard, tensor: string, { dtype, shape }: TensorRecord, piece: Rectangle): TensorEntry {
+  #entryOf(shard: Shard, tensor: string, { dtype, shape }: TensorRecord, piece: Rectangle): TensorEntry {
     const name = pieceName(tensor, shape, piece);
     const entry = shard.entries.get(name);
     if (entry !== undefined && entry.dtype === dtype && entry.shape.join() === pieceShape(shape, piece).join())
@@ -220,13 +221,13 @@ export class Checkpoint {
     throw badCheckpoint('SHARD', shard.file.path, found, 'shard and index belong to different checkpoints');
   }
 
-  private shard(name: string): Promise<Shard> {
-    let shard = this.shards.get(name);
-    if (shard === undefined) this.shards.set(name, (shard = this.openShard(name)));
+  #shard(name: string): Promise<Shard> {
+    let shard = this.#shards.get(name);
+    if (shard === undefined) this.#shards.set(name, (shard = this.#openShard(name)));
     return shard;
   }
 
-  private async openShard(name: string): Promise<Shard> {
+  async #openShard(name: string): Promise<Shard> {
     const path = join(this.folder, name);
     const record = this.commit.files[name];
     if (record === undefined) throw badCheckpoint('INDEX', path, 'was not committed', OTHER_MODEL);

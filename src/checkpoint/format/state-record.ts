@@ -73,7 +73,7 @@ export function versionsOf(device: Device): Record<string, string> {
 export function differences(saved: CheckpointState, { cfg, layout, device }: RunFacts): string[] {
   const now = versionsOf(device);
   const changed = (what: string, before: unknown, after: unknown): string[] =>
-    JSON.stringify(before) === JSON.stringify(after) ? [] : [`${what} was ${String(before)}, is ${String(after)}`];
+    JSON.stringify(before) === JSON.stringify(after) ? [] : [`${what} was ${before}, is ${after}`];
   const old = saved.config;
   return [
     ...changed('precision', saved.precision, resolvePrecision(cfg, device.kind)),

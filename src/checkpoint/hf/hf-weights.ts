@@ -8,12 +8,12 @@ import { qwen3Parameters } from '../../families/hf-names.js';
 
 /** Weights of a Hugging Face folder: each rank reads the rows and columns that it holds. */
 export class HfWeights implements WeightSource {
-  private readonly folder: HfFolder;
-  private readonly device: Device;
+  readonly #folder: HfFolder;
+  readonly #device: Device;
 
   private constructor(folder: HfFolder, device: Device) {
-    this.folder = folder;
-    this.device = device;
+    this.#folder = folder;
+    this.#device = device;
   }
 
   /** Opens the folder and checks every tensor's name and shape against the model before anything is read. */
@@ -39,10 +39,10 @@ export class HfWeights implements WeightSource {
             colStart: cols.start,
             colEnd: cols.start + cols.count,
           };
-    this.device.write(out, await this.folder.readSlice(spec.name, slice));
+    this.#device.write(out, await this.#folder.readSlice(spec.name, slice));
   }
 
   close(): Promise<void> {
-    return this.folder.close();
+    return this.#folder.close();
   }
 }

@@ -47,15 +47,15 @@ export interface SaverOptions {
  * run; a second save waits until the first is committed. Every rank calls it in the same order.
  */
 export class CheckpointSaver {
-  private readonly o: SaverOptions;
-  private readonly snapshot: StateSnapshot;
-  private readonly writer = new BackgroundWriter();
-  private inFlight: Promise<void> = Promise.resolve();
-  private savedStep = -1;
-  private failure: unknown;
+  readonly #o: SaverOptions;
+  readonly #snapshot: StateSnapshot;
+  readonly #writer = new BackgroundWriter();
+  #inFlight: Promise<void> = Promise.resolve();
+  #savedStep = -1;
+  #failure: unknown;
 
   constructor(options: SaverOptions) {
-    this.o = options;
+    this.#o = options;
     const { optimizer, place } = options;
     const plans = planSave({
       buckets: optimizer.buckets.map(({ bucket }) => bucket),
@@ -63,7 +63,7 @@ export class CheckpointSaver {
       tp: place.tp,
       rank: place.model.rank,
     });
-    this.snapshot = new StateSnapshot(options.device, optimizer, plans, place.dpCp);
+    this.#snapshot = new StateSnapshot(options.device, optimizer, plans, place.dpCp);
   }
 
   /**
@@ -73,40 +73,40 @@ export class CheckpointSaver {
    */
   async save(step: number): Promise<void> {
     await this.finish();
-    if (step === this.savedStep) return;
-    this.savedStep = step;
+    if (step === this.#savedStep) return;
+    this.#savedStep = step;
     const started = performance.now();
-    this.inFlight = this.write(step, this.snapshot.take(), started).catch((error: unknown) => {
-      this.failure = error;
+    this.#inFlight = this.#write(step, this.#snapshot.take(), started).catch((error: unknown) => {
+      this.#failure = error;
     });
-    if (!this.o.async) await this.finish();
+    if (!this.#o.async) await this.finish();
   }
 
   /** Throws what went wrong in the background since; to be called between updates. */
   check(): void {
-    if (this.failure !== undefined) throw this.failure;
+    if (this.#failure !== undefined) throw this.#failure;
   }
 
   /** Waits until the last save is committed. */
   async finish(): Promise<void> {
-    await this.inFlight;
+    await this.#inFlight;
     this.check();
   }
 
   /** Waits as {@link finish} does, and ends the writing thread. */
   async close(): Promise<void> {
     await this.finish();
-    await this.writer.close();
-    this.snapshot.release();
+    await this.#writer.close();
+    this.#snapshot.release();
   }
 
-  private async write(step: number, staged: Promise<Float64Array>, started: number): Promise<void> {
-    const { root, runToken, place, store, describe, retention, onSaved } = this.o;
+  async #write(step: number, staged: Promise<Float64Array>, started: number): Promise<void> {
+    const { root, runToken, place, store, describe, retention, onSaved } = this.#o;
     const { rank, size } = place.model;
     const temporary = `${TEMPORARY}${stepFolderName(step)}-${runToken}`;
     const folder = join(root, temporary);
     const scalars = await staged;
-    await this.contribute(folder);
+    await this.#contribute(folder);
     const key = (what: string): string => `checkpoint/${temporary}/${what}`;
     if ((await store.add(key('written'), 1)) === size) await store.set(key('all'), new Uint8Array());
     if (rank !== 0) {
@@ -125,12 +125,12 @@ export class CheckpointSaver {
   }
 
   /** Writes this rank's shards. From when they are announced, they are the committing rank's. */
-  private async contribute(folder: string): Promise<void> {
-    const { plans, images } = this.snapshot;
+  async #contribute(folder: string): Promise<void> {
+    const { plans, images } = this.#snapshot;
     try {
       makeFolder(folder);
-      const writes = plans.map(({ file }, i) => this.writer.write(join(folder, file), images[i] as HostImage));
-      await leaveContribution(folder, this.o.place.model.rank, describeShards(plans, await Promise.all(writes)));
+      const writes = plans.map(({ file }, i) => this.#writer.write(join(folder, file), images[i] as HostImage));
+      await leaveContribution(folder, this.#o.place.model.rank, describeShards(plans, await Promise.all(writes)));
     } catch (cause) {
       // A full disk gets its space back; the folder goes when the next run begins.
       for (const { file } of plans) await rm(join(folder, file), { force: true }).catch(() => undefined);

@@ -15,16 +15,16 @@ const CHUNK_ELEMENTS = 16 << 20;
 
 /** Weights of a checkpoint: each rank reads the rectangles that it holds. */
 export class CheckpointWeights implements WeightSource {
-  private readonly checkpoint: Checkpoint;
-  private readonly device: Device;
+  readonly #checkpoint: Checkpoint;
+  readonly #device: Device;
 
   constructor(checkpoint: Checkpoint, device: Device) {
-    this.checkpoint = checkpoint;
-    this.device = device;
+    this.#checkpoint = checkpoint;
+    this.#device = device;
   }
 
   async fill(spec: ParameterSpec, out: Tensor): Promise<void> {
-    await upload(this.checkpoint, this.device, 'weight', spec.name, spec, out);
+    await upload(this.#checkpoint, this.#device, 'weight', spec.name, spec, out);
   }
 }
 

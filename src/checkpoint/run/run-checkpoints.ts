@@ -33,14 +33,14 @@ export class RunCheckpoints {
   readonly resume: Checkpoint | null;
   /** The first update to run, and the samples read before it: for setupDataIterators and train. */
   readonly position: { readonly startStep: number; readonly consumedSamples: number };
-  private readonly o: RunCheckpointsOptions;
+  readonly #o: RunCheckpointsOptions;
   /** Agreed on by all ranks; null where nothing is saved. */
-  private readonly runToken: string | null;
-  private saver: CheckpointSaver | null = null;
+  readonly #runToken: string | null;
+  #saver: CheckpointSaver | null = null;
 
   private constructor(o: RunCheckpointsOptions, runToken: string | null, resume: Checkpoint | null) {
-    this.o = o;
-    this.runToken = runToken;
+    this.#o = o;
+    this.#runToken = runToken;
     this.resume = resume;
     const { step = 0, consumed_samples: consumedSamples = 0 } = resume?.state ?? {};
     this.position = { startStep: step + 1, consumedSamples };
@@ -62,14 +62,14 @@ export class RunCheckpoints {
    * @param optimizer as it is initialized
    */
   async begin(optimizer: OptimizerState, data: DataIterator): Promise<void> {
-    const { cfg, groups, store, device, log } = this.o;
+    const { cfg, groups, store, device, log } = this.#o;
     if (this.resume !== null) await restoreOptimizer(this.resume, device, optimizer, groups.dpCp);
     await this.resume?.close();
     const { save: root, async_save, keep_last, keep_every } = cfg.checkpoint;
-    if (root === null || this.runToken === null) return;
-    this.saver = new CheckpointSaver({
+    if (root === null || this.#runToken === null) return;
+    this.#saver = new CheckpointSaver({
       root,
-      runToken: this.runToken,
+      runToken: this.#runToken,
       async: async_save,
       retention: { keepLast: keep_last, keepEvery: keep_every },
       device,
@@ -77,7 +77,7 @@ export class RunCheckpoints {
       place: { tp: groups.tp, dpCp: groups.dpCp, model: groups.intraDistOpt },
       store,
       describe: (step, scalars) => {
-        return describeState(this.o, { step, consumedSamples: data.consumedBefore(step + 1), scalars });
+        return describeState(this.#o, { step, consumedSamples: data.consumedBefore(step + 1), scalars });
       },
       onSaved: ({ step, folder, bytes, seconds, removed }) => {
         const gone = removed.length === 0 ? '' : `; removed ${removed.length} older`;
@@ -88,15 +88,15 @@ export class RunCheckpoints {
 
   /** To be awaited after each update: saves where `checkpoint.save_interval` says so, and throws if a save failed. */
   async onUpdate(step: number): Promise<void> {
-    const { save_interval: interval } = this.o.cfg.checkpoint;
-    this.saver?.check();
-    if (interval !== null && step % interval === 0) await this.saver?.save(step);
+    const { save_interval: interval } = this.#o.cfg.checkpoint;
+    this.#saver?.check();
+    if (interval !== null && step % interval === 0) await this.#saver?.save(step);
   }
 
   /** Saves after the last update that was run, unless there was none, and waits until it is committed. */
   async finish(step: number): Promise<void> {
-    if (step >= this.position.startStep) await this.saver?.save(step);
-    await this.saver?.close();
+    if (step >= this.position.startStep) await this.#saver?.save(step);
+    await this.#saver?.close();
   }
 }
 

@@ -16,15 +16,15 @@ import type { ShardLayout } from '../format/shard-layout.js';
 export class StateSnapshot {
   readonly plans: readonly ShardLayout<SavedPiece>[];
   readonly images: readonly HostImage[];
-  private readonly device: Device;
-  private readonly state: OptimizerState;
-  private readonly events: { readonly before: number; readonly after: number };
-  private readonly copies: readonly { source: Tensor; views: readonly Uint8Array[] }[];
+  readonly #device: Device;
+  readonly #state: OptimizerState;
+  readonly #events: { readonly before: number; readonly after: number };
+  readonly #copies: readonly { source: Tensor; views: readonly Uint8Array[] }[];
 
   constructor(device: Device, state: OptimizerState, plans: readonly ShardLayout<SavedPiece>[], dpCp: Place) {
-    this.device = device;
-    this.state = state;
-    this.events = { before: device.event(), after: device.event() };
+    this.#device = device;
+    this.#state = state;
+    this.#events = { before: device.event(), after: device.event() };
     this.plans = plans;
     this.images = plans.map(({ head, bytes }) => {
       const image = new HostImage(bytes);
@@ -32,7 +32,7 @@ export class StateSnapshot {
       image.set(0, head);
       return image;
     });
-    this.copies = plans.flatMap(({ pieces }, i) => {
+    this.#copies = plans.flatMap(({ pieces }, i) => {
       const image = this.images[i] as HostImage;
       return pieces.map((piece) => ({
         source: sourceOf(state, piece, dpCp),
@@ -51,25 +51,25 @@ export class StateSnapshot {
    * follow the copies on the copy stream, and the next update waits for both.
    */
   take(): Promise<Float64Array> {
-    const { device, events } = this;
+    const [device, events] = [this.#device, this.#events];
     device.record(events.before, STREAM.compute);
     device.wait(STREAM.copy, events.before);
-    for (const { source, views } of this.copies) {
+    for (const { source, views } of this.#copies) {
       let done = 0;
       for (const view of views) {
         device.readAsync(source.slice(done / 4, view.length / 4), view, STREAM.copy);
         done += view.length;
       }
     }
-    const scalars = device.fetch(this.state.scalars, STREAM.copy);
+    const scalars = device.fetch(this.#state.scalars, STREAM.copy);
     device.record(events.after, STREAM.copy);
-    this.state.readers = events.after;
+    this.#state.readers = events.after;
     return scalars.then((raw) => new Float64Array(raw.buffer, raw.byteOffset, STATE.length));
   }
 
   /** Gives the pinned memory back; no copy may be under way. */
   release(): void {
-    for (const image of this.images) for (const chunk of image.chunks) this.device.unpin(new Uint8Array(chunk));
+    for (const image of this.images) for (const chunk of image.chunks) this.#device.unpin(new Uint8Array(chunk));
   }
 }
 

@@ -17,7 +17,7 @@ function summaryText({ folder, state, parameters, tensors, files, bytes, list }:
   const { step, consumed_samples: samples, precision, optimizer, layout, versions } = state;
   const pairs = (record: Readonly<Record<string, unknown>>): string =>
     Object.entries(record)
-      .map(([key, value]) => `${key} ${String(value)}`)
+      .map(([key, value]) => `${key} ${value}`)
       .join(', ');
   const rows = [
     ['step', `${step} (${samples} samples)`],

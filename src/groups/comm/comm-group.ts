@@ -22,8 +22,8 @@ export class CommGroup implements ProcessGroup {
   readonly ranks: readonly number[];
   readonly rank: number;
   readonly device: Device;
-  private handle: number | null;
-  private readonly sharedArenas = new Set<number>();
+  #handle: number | null;
+  readonly #sharedArenas = new Set<number>();
 
   /** @param handle native communicator, or null for a group of one */
   constructor(name: string, ranks: readonly number[], rank: number, device: Device, handle: number | null) {
@@ -31,18 +31,18 @@ export class CommGroup implements ProcessGroup {
     this.ranks = ranks;
     this.rank = rank;
     this.device = device;
-    this.handle = handle;
+    this.#handle = handle;
   }
 
   get size(): number {
     return this.ranks.length;
   }
 
-  private get comm(): number {
-    if (this.handle === null) {
+  get #comm(): number {
+    if (this.#handle === null) {
       throw new Error(`group ${this.name} ${this.size === 1 ? 'has one rank: nobody to talk to' : 'was destroyed'}`);
     }
-    return this.handle;
+    return this.#handle;
   }
 
   /** x = reduction of x over the group, in place. */
@@ -50,29 +50,29 @@ export class CommGroup implements ProcessGroup {
     if (this.size === 1) return;
     this.device.put(0, x);
     this.device.put(4, x);
-    this.device.binding.allReduce(this.comm, stream, x.size, reduce === 'sum' ? 0 : 1);
+    this.device.binding.allReduce(this.#comm, stream, x.size, reduce === 'sum' ? 0 : 1);
   }
 
   /** out [n] = this rank's slice of the sum of `input` [size * n]; out may be that slice. */
   reduceScatter(input: Tensor, out: Tensor, stream: Stream = STREAM.compute): void {
-    if (this.size === 1) return this.copyUnlessSame(input, out, stream);
+    if (this.size === 1) return this.#copyUnlessSame(input, out, stream);
     this.device.put(0, input);
     this.device.put(4, out);
-    this.device.binding.reduceScatter(this.comm, stream, out.size, 0);
+    this.device.binding.reduceScatter(this.#comm, stream, out.size, 0);
   }
 
   /** out [size * n] = every rank's `input` [n]; input may be this rank's slice of out. */
   allGather(input: Tensor, out: Tensor, stream: Stream = STREAM.compute): void {
-    if (this.size === 1) return this.copyUnlessSame(input, out, stream);
+    if (this.size === 1) return this.#copyUnlessSame(input, out, stream);
     this.device.put(0, input);
     this.device.put(4, out);
-    this.device.binding.allGather(this.comm, stream, input.size);
+    this.device.binding.allGather(this.#comm, stream, input.size);
   }
 
   broadcast(x: Tensor, root: number, stream: Stream = STREAM.compute): void {
     if (this.size === 1) return;
     this.device.put(0, x);
-    this.device.binding.broadcast(this.comm, stream, x.size, root);
+    this.device.binding.broadcast(this.#comm, stream, x.size, root);
   }
 
   /** All transfers progress together; the order between two ranks is the order of the list. */
@@ -87,11 +87,11 @@ export class CommGroup implements ProcessGroup {
       args[at++] = peer;
       args[at++] = kind === 'send' ? 1 : 0;
     }
-    this.device.binding.p2p(this.comm, stream, transfers.length);
+    this.device.binding.p2p(this.#comm, stream, transfers.length);
   }
 
   barrier(stream: Stream = STREAM.compute): void {
-    if (this.size > 1) this.device.binding.barrier(this.comm, stream);
+    if (this.size > 1) this.device.binding.barrier(this.#comm, stream);
   }
 
   /**
@@ -103,28 +103,28 @@ export class CommGroup implements ProcessGroup {
     if (this.size === 1) return;
     const whole = plan.whole();
     this.device.put(0, whole);
-    if (!this.device.binding.commShare(this.comm, plan.layout)) return;
-    this.sharedArenas.add(whole.arena);
+    if (!this.device.binding.commShare(this.#comm, plan.layout)) return;
+    this.#sharedArenas.add(whole.arena);
     plan.beforeRelease(() => {
-      this.unshare(whole);
+      this.#unshare(whole);
     });
   }
 
-  private unshare(whole: Tensor): void {
-    this.sharedArenas.delete(whole.arena);
-    if (this.handle === null) return;
+  #unshare(whole: Tensor): void {
+    this.#sharedArenas.delete(whole.arena);
+    if (this.#handle === null) return;
     this.device.put(0, whole);
-    this.device.binding.commUnshare(this.handle);
+    this.device.binding.commUnshare(this.#handle);
   }
 
   /** Whether the members share the memory of some plan. */
   get sharesMemory(): boolean {
-    return this.sharedArenas.size > 0;
+    return this.#sharedArenas.size > 0;
   }
 
   /** Whether the members share the memory that the tensor lies in. */
   shares(tensor: Tensor): boolean {
-    return this.sharedArenas.has(tensor.arena);
+    return this.#sharedArenas.has(tensor.arena);
   }
 
   /**
@@ -140,7 +140,7 @@ export class CommGroup implements ProcessGroup {
     const cols = t.w.size;
     const tensors = [t.partial, t.residual, t.w, t.sum, t.y, t.full, t.rstd];
     const count = this.device.arguments(tensors, [t.rstd.size, cols, eps]);
-    this.device.binding.commRun(this.comm, stream, COMM_OP.reduceNormGather, ...count);
+    this.device.binding.commRun(this.#comm, stream, COMM_OP.reduceNormGather, ...count);
   }
 
   /**
@@ -164,30 +164,30 @@ export class CommGroup implements ProcessGroup {
     const tensors = [t.partial, t.x, t.w, t.rstd, t.dx, t.dw, t.ws, t.full];
     const scalars = [t.rstd.size, t.w.size, Number(accumulate.dx), Number(accumulate.dw)];
     const count = this.device.arguments(tensors, scalars);
-    this.device.binding.commRun(this.comm, stream, COMM_OP.normBackwardGather, ...count);
+    this.device.binding.commRun(this.#comm, stream, COMM_OP.normBackwardGather, ...count);
   }
 
   /** The native communicator, or null in a group of one. */
   get communicator(): number | null {
-    return this.size > 1 ? this.handle : null;
+    return this.size > 1 ? this.#handle : null;
   }
 
   /** Throws the communicator's asynchronous failure, if there is one. */
   check(): void {
-    if (this.size > 1 && this.handle !== null) this.device.binding.commCheck(this.handle);
+    if (this.size > 1 && this.#handle !== null) this.device.binding.commCheck(this.#handle);
   }
 
   /** Makes every pending and later call fail, here and at the peers. */
   abort(): void {
-    if (this.size > 1 && this.handle !== null) this.device.binding.commAbort(this.handle);
+    if (this.size > 1 && this.#handle !== null) this.device.binding.commAbort(this.#handle);
   }
 
   destroy(): void {
-    if (this.size > 1 && this.handle !== null) this.device.binding.commDestroy(this.handle);
-    this.handle = null;
+    if (this.size > 1 && this.#handle !== null) this.device.binding.commDestroy(this.#handle);
+    this.#handle = null;
   }
 
-  private copyUnlessSame(input: Tensor, out: Tensor, stream: Stream): void {
+  #copyUnlessSame(input: Tensor, out: Tensor, stream: Stream): void {
     if (input.arena === out.arena && input.offset === out.offset) return;
     this.device.copy(input, out, stream);
   }

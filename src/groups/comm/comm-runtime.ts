@@ -26,25 +26,25 @@ export class CommRuntime implements GroupRuntime<CommGroup> {
   readonly rank: number;
   readonly backend: string;
   readonly device: Device;
-  private readonly options: CommRuntimeOptions;
-  private readonly groups: CommGroup[] = [];
+  readonly #options: CommRuntimeOptions;
+  readonly #groups: CommGroup[] = [];
   /** How often a group has been made, by its key in the store. The members count alike: each makes all of them. */
-  private readonly made = new Map<string, number>();
+  readonly #made = new Map<string, number>();
 
   constructor(options: CommRuntimeOptions) {
     this.rank = options.rank;
     this.device = options.device;
     this.backend = 'nccl';
-    this.options = options;
+    this.#options = options;
   }
 
   async createGroups(key: string, groups: readonly (readonly number[])[]): Promise<CommGroup | NonMember> {
     const ranks = groups.find((members) => members.includes(this.rank));
     if (ranks === undefined) return NON_MEMBER;
     const index = ranks.indexOf(this.rank);
-    const handle = ranks.length === 1 ? null : await this.connect(key, ranks, index);
+    const handle = ranks.length === 1 ? null : await this.#connect(key, ranks, index);
     const group = new CommGroup(key, ranks, index, this.device, handle);
-    this.groups.push(group);
+    this.#groups.push(group);
     return group;
   }
 
@@ -53,7 +53,7 @@ export class CommRuntime implements GroupRuntime<CommGroup> {
    * To be called once the groups are made.
    */
   watch(): void {
-    const comms = this.groups.map((group) => group.communicator).filter((handle) => handle !== null);
+    const comms = this.#groups.map((group) => group.communicator).filter((handle) => handle !== null);
     if (comms.length > 0) this.device.binding.watch(comms, WATCH_INTERVAL_MS);
   }
 
@@ -66,23 +66,23 @@ export class CommRuntime implements GroupRuntime<CommGroup> {
       // Before our own aborts, which the watching thread would find too.
       this.device.binding.watchCheck();
     } finally {
-      for (const group of this.groups) group.abort();
+      for (const group of this.#groups) group.abort();
     }
     throw error;
   }
 
   destroyAll(): void {
     this.device.binding.watchStop();
-    for (const group of this.groups) group.destroy();
-    this.groups.length = 0;
+    for (const group of this.#groups) group.destroy();
+    this.#groups.length = 0;
   }
 
-  private async connect(key: string, ranks: readonly number[], index: number): Promise<number> {
-    const { store, device, timeoutSeconds, scope = 'job' } = this.options;
+  async #connect(key: string, ranks: readonly number[], index: number): Promise<number> {
+    const { store, device, timeoutSeconds, scope = 'job' } = this.#options;
     const binding = device.binding;
     const name = communicatorKey(`${scope}/${key}`, ranks);
-    const times = (this.made.get(name) ?? 0) + 1;
-    this.made.set(name, times);
+    const times = (this.#made.get(name) ?? 0) + 1;
+    this.#made.set(name, times);
     const storeKey = `${name}/${times}`;
     let id: Uint8Array;
     if (index === 0) {

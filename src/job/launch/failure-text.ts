@@ -4,11 +4,9 @@ import type { RootCause } from './root-cause.js';
 
 /** What the user reads when a run has failed: the cause, what to do, the last words of a crash, and where to look. */
 export function formatFailure(cause: RootCause, files: RankPlan['files'], paint: Paint): string {
-  const at = cause.step > 0 ? ` at step ${String(cause.step)}` : '';
-  const named = cause.message.includes(`rank ${String(cause.rank)}`);
-  const lines = [
-    `${paint.red('error:')} ${named ? '' : `rank ${String(cause.rank)}: `}${cause.message}${at} [${cause.code}]`,
-  ];
+  const at = cause.step > 0 ? ` at step ${cause.step}` : '';
+  const named = cause.message.includes(`rank ${cause.rank}`);
+  const lines = [`${paint.red('error:')} ${named ? '' : `rank ${cause.rank}: `}${cause.message}${at} [${cause.code}]`];
   if (cause.hint !== undefined) lines.push(`  ${cause.hint}`);
   if (cause.stack !== undefined) lines.push(indent(cause.stack.split('\n').slice(0, 12)));
   if (cause.stderrTail.length > 0) lines.push('  last lines of its stderr:', indent(cause.stderrTail));

@@ -79,7 +79,7 @@ async function superviseRun(
     output.note(
       how === 'killed'
         ? `${signal}: killed all workers`
-        : `${signal}: workers stop after their current step (at most ${String(graceMs / 1000)} s); again to kill them now`,
+        : `${signal}: workers stop after their current step (at most ${graceMs / 1000} s); again to kill them now`,
     );
   };
   const unlisten = listenForSignals(stopped.request);
@@ -90,7 +90,7 @@ async function superviseRun(
   try {
     const extraEnv: Record<string, string> = {
       MASTER_PORT: String(store.port),
-      [ENV.store]: `127.0.0.1:${String(store.port)}`,
+      [ENV.store]: `127.0.0.1:${store.port}`,
       [ENV.token]: store.token,
       [ENV.launcherPid]: String(process.pid),
     };

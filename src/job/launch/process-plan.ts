@@ -37,7 +37,7 @@ const LAUNCHED_ON = '127.0.0.1';
 export function planProcesses(job: PlannedJob, runDir: string): ProcessPlan {
   const { nproc, device, consoleRanks = [0] } = job;
   if (!Number.isSafeInteger(nproc) || nproc < 1) {
-    throw new MbridgeError('config', 'MB_NPROC', `--nproc is ${String(nproc)}, but must be a positive integer`);
+    throw new MbridgeError('config', 'MB_NPROC', `--nproc is ${nproc}, but must be a positive integer`);
   }
   const cores = job.cores ?? availableParallelism();
   const threadsPerRank = Math.max(1, Math.floor(cores / nproc));

@@ -45,7 +45,7 @@ function failureTime(exit: WorkerExit): number {
 
 function describe(exit: WorkerExit): Omit<RootCause, 'others'> {
   const { rank, step, report, signal, code, spawnError } = exit;
-  const name = `rank ${String(rank)}`;
+  const name = `rank ${rank}`;
   if (report !== undefined) {
     const { message, hint, stack } = report;
     return {
@@ -77,7 +77,7 @@ function describe(exit: WorkerExit): Omit<RootCause, 'others'> {
       ...(memory ? { hint: 'if you did not kill it, the system may have run out of memory (see dmesg)' } : {}),
     };
   }
-  const how = code === 0 ? 'left with exit code 0 before its work was done' : `crashed with exit code ${String(code)}`;
+  const how = code === 0 ? 'left with exit code 0 before its work was done' : `crashed with exit code ${code}`;
   return { ...crash, code: 'MB_WORKER_CRASHED', message: `${name} ${how}` };
 }
 
@@ -96,5 +96,5 @@ function fateOf(exit: WorkerExit): string {
   if (exit.report !== undefined) return `failed as well (${exit.report.code})`;
   if (exit.ended) return 'stopped';
   if (isOrderly(exit)) return 'done';
-  return exit.signal === null ? `exit code ${String(exit.code)}` : `killed by ${exit.signal}`;
+  return exit.signal === null ? `exit code ${exit.code}` : `killed by ${exit.signal}`;
 }

@@ -82,7 +82,7 @@ export class RunOutput {
   }
 
   #prefix(rank: number): string {
-    return this.#options.nproc === 1 || rank < 0 ? '' : `[r${String(rank)}] `;
+    return this.#options.nproc === 1 || rank < 0 ? '' : `[r${rank}] `;
   }
 
   #print(event: WorkerEvent): void {

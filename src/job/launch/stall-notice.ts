@@ -35,7 +35,7 @@ export class StallNotice {
         this.#schedule(this.#firstMs);
         return;
       }
-      this.#say(`no rank has begun a step for ${String(Math.round(idle / 1000))} s; ${describeSteps(this.#steps)}`);
+      this.#say(`no rank has begun a step for ${Math.round(idle / 1000)} s; ${describeSteps(this.#steps)}`);
       this.#schedule(idleMs * 2);
     }, wait);
     this.#timer.unref();
@@ -44,6 +44,6 @@ export class StallNotice {
 
 /** `all ranks are at step 12`, or each rank's step. */
 function describeSteps(steps: readonly number[]): string {
-  if (new Set(steps).size === 1) return steps[0] === 0 ? 'still starting' : `all ranks are at step ${String(steps[0])}`;
-  return steps.map((step, rank) => `rank ${String(rank)} at step ${String(step)}`).join(', ');
+  if (new Set(steps).size === 1) return steps[0] === 0 ? 'still starting' : `all ranks are at step ${steps[0]}`;
+  return steps.map((step, rank) => `rank ${rank} at step ${step}`).join(', ');
 }

@@ -43,7 +43,7 @@ export async function connectStore(options: StoreClientOptions): Promise<Store> 
         throw new MbridgeError(
           'environment',
           'MB_RENDEZVOUS_TIMEOUT',
-          `rank ${String(options.rank)} found no rendezvous store at ${options.host}:${String(options.port)} ` +
+          `rank ${options.rank} found no rendezvous store at ${options.host}:${options.port} ` +
             `within ${(waited / 1000).toFixed(1)} s (${reason})`,
           { hint: 'rank 0 (or the launcher) serves it: check that it runs, and MASTER_ADDR and the port on this rank' },
         );
@@ -165,13 +165,13 @@ class StoreClient implements Store {
     const { host, port, rank } = this.#options;
     if (!this.#greeted) return new Error('the connection was closed before a greeting');
     if (this.#pending.has(0)) return this.#refused('refused the token: it belongs to another run');
-    const message = `rank ${String(rank)} lost the rendezvous store at ${host}:${String(port)}`;
+    const message = `rank ${rank} lost the rendezvous store at ${host}:${port}`;
     return new MbridgeError('worker', 'MB_PEER_LOST', message);
   }
 
   #refused(what: string): MbridgeError {
     const { host, port } = this.#options;
-    return new MbridgeError('environment', 'MB_STORE_REFUSED', `${host}:${String(port)} ${what}`, {
+    return new MbridgeError('environment', 'MB_STORE_REFUSED', `${host}:${port} ${what}`, {
       hint: 'set MASTER_PORT (or MBRIDGE_STORE_PORT) to a free port, and the same MBRIDGE_TOKEN on every rank',
     });
   }
@@ -186,7 +186,7 @@ class StoreClient implements Store {
 }
 
 function toError(failure: StoreFailure, rank: number): MbridgeError {
-  const message = `rank ${String(rank)}: ${failure.message}`;
+  const message = `rank ${rank}: ${failure.message}`;
   switch (failure.code) {
     case 'MB_PEER_LOST':
       return new MbridgeError('worker', failure.code, message);

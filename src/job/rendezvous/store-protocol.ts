@@ -40,9 +40,7 @@ export interface StoreReply {
 }
 
 export function proofOf(token: string, nonce: string, rank: number, worldSize: number): string {
-  return createHmac('sha256', token)
-    .update(`${nonce} ${String(rank)} ${String(worldSize)}`)
-    .digest('hex');
+  return createHmac('sha256', token).update(`${nonce} ${rank} ${worldSize}`).digest('hex');
 }
 
 /** `3`, `0-3`, `0-3, 6`: ranks for a message. */
@@ -52,7 +50,7 @@ export function formatRanks(ranks: readonly number[]): string {
   for (let i = 0; i < sorted.length;) {
     let j = i;
     while (sorted[j + 1] === (sorted[j] ?? 0) + 1) j++;
-    parts.push(i === j ? String(sorted[i]) : `${String(sorted[i])}-${String(sorted[j])}`);
+    parts.push(i === j ? String(sorted[i]) : `${sorted[i]}-${sorted[j]}`);
     i = j + 1;
   }
   return parts.join(', ');

@@ -113,11 +113,11 @@ export class StoreServer {
     }
     let refusal: string | undefined;
     if (hello.worldSize !== worldSize) {
-      refusal = `the run has ${String(worldSize)} ranks, but rank ${String(hello.rank)} was told ${String(hello.worldSize)}`;
+      refusal = `the run has ${worldSize} ranks, but rank ${hello.rank} was told ${hello.worldSize}`;
     } else if (!Number.isInteger(hello.rank) || hello.rank < 0 || hello.rank >= worldSize) {
-      refusal = `rank ${String(hello.rank)} is not one of 0-${String(worldSize - 1)}`;
+      refusal = `rank ${hello.rank} is not one of 0-${worldSize - 1}`;
     } else if (this.#connected.has(hello.rank)) {
-      refusal = `rank ${String(hello.rank)} is connected already: two processes were given the same rank`;
+      refusal = `rank ${hello.rank} is connected already: two processes were given the same rank`;
     }
     if (refusal !== undefined) {
       const reply: StoreReply = { id: 0, failure: { code: 'MB_STORE_REFUSED', message: refusal } };
@@ -201,7 +201,7 @@ export class StoreServer {
     const missing = Array.from({ length: this.#options.worldSize }, (_, r) => r).filter((r) => !this.#connected.has(r));
     const who =
       missing.length > 0
-        ? `rank ${formatRanks(missing)} of ${String(this.#options.worldSize)} never connected`
+        ? `rank ${formatRanks(missing)} of ${this.#options.worldSize} never connected`
         : 'every rank is connected, so the one that sets it is stuck or made other groups';
     const after = `${(timeoutMs / 1000).toFixed(1)} s`;
     return { code: 'MB_RENDEZVOUS_TIMEOUT', message: `'${key}' was not set within ${after}: ${who}` };

@@ -10,7 +10,7 @@ export interface Paint {
 /** Colours only on a terminal, and not against the user's wish (https://no-color.org). */
 export function paintFor(stream: object, env: NodeJS.ProcessEnv = process.env): Paint {
   const on = 'isTTY' in stream && stream.isTTY === true && (env['NO_COLOR'] ?? '') === '';
-  const style = (code: number) => (text: string) => (on ? `\x1b[${String(code)}m${text}\x1b[0m` : text);
+  const style = (code: number) => (text: string) => (on ? `\x1b[${code}m${text}\x1b[0m` : text);
   return { red: style(31), yellow: style(33), dim: style(2) };
 }
 
@@ -78,5 +78,5 @@ export function formatLogLine(line: string, paint: Paint): string {
   const level = Number(entry['level']);
   const label = level >= ERROR_LEVEL ? paint.red('error: ') : level >= WARN_LEVEL ? paint.yellow('warning: ') : '';
   const fields = formatFields(Object.fromEntries(Object.entries(entry).filter(([key]) => !HIDDEN.has(key))));
-  return `${label}${String(entry['msg'] ?? '')}${fields === '' ? '' : ` ${paint.dim(fields)}`}`;
+  return `${label}${entry['msg'] ?? ''}${fields === '' ? '' : ` ${paint.dim(fields)}`}`;
 }

@@ -27,13 +27,13 @@ export interface RunRecord {
 }
 
 export function rankFolder(runDir: string, rank: number): string {
-  return join(runDir, `rank-${String(rank)}`);
+  return join(runDir, `rank-${rank}`);
 }
 
 /** `<root>/20261122-113005-<name>`, in local time. */
 export function defaultRunFolder(name: string, now: Date, root = 'runs'): string {
   const two = (n: number): string => String(n).padStart(2, '0');
-  const date = `${String(now.getFullYear())}${two(now.getMonth() + 1)}${two(now.getDate())}`;
+  const date = `${now.getFullYear()}${two(now.getMonth() + 1)}${two(now.getDate())}`;
   const time = `${two(now.getHours())}${two(now.getMinutes())}${two(now.getSeconds())}`;
   return join(root, `${date}-${time}-${name.replace(/[^\w.-]+/g, '_')}`);
 }
@@ -95,7 +95,7 @@ export function readRunRecord(runDir: string): RunRecord {
 
 /** A reader sees the old file or the whole new one. */
 export function writeAtomically(file: string, text: string): void {
-  const temporary = `${file}.${String(process.pid)}.tmp`;
+  const temporary = `${file}.${process.pid}.tmp`;
   try {
     writeFileSync(temporary, text);
     renameSync(temporary, file);
@@ -108,7 +108,7 @@ export function writeAtomically(file: string, text: string): void {
 function newFolder(wanted: string): string {
   makeFolder(dirname(wanted));
   for (let attempt = 1; ; attempt++) {
-    const folder = attempt === 1 ? wanted : `${wanted}-${String(attempt)}`;
+    const folder = attempt === 1 ? wanted : `${wanted}-${attempt}`;
     try {
       mkdirSync(folder);
       return folder;

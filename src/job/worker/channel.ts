@@ -57,7 +57,7 @@ export function consoleChannel(rank: number, style: EventStyle): Channel {
       if (event.type === 'result') state.result = event;
       else print(event);
     },
-    log: (line) => void process.stderr.write(`[r${String(rank)}] ${formatLogLine(line, paint)}\n`),
+    log: (line) => void process.stderr.write(`[r${rank}] ${formatLogLine(line, paint)}\n`),
     progress: () => undefined,
     failed: () => undefined,
     done: (stopped) => {

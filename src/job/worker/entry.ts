@@ -205,11 +205,11 @@ function leaveWithReport(error: unknown, state: WorkerState): never {
     // Our launcher reads the reports and shows the first rank's; elsewhere this line is all that the user sees.
     if (state.runDir === undefined || process.env[ENV.launcherPid] === undefined) {
       const advice = hint === undefined ? '' : `\n  ${hint}`;
-      process.stderr.write(`[r${String(rank)}] error: ${code}: ${stack ?? message}${advice}\n`);
+      process.stderr.write(`[r${rank}] error: ${code}: ${stack ?? message}${advice}\n`);
     }
     state.channel?.failed();
   } catch (secondary) {
-    process.stderr.write(`cannot write the failure report: ${String(secondary)}\n${String(error)}\n`);
+    process.stderr.write(`cannot write the failure report: ${secondary}\n${error}\n`);
   }
   process.exit(report.exit_code);
 }

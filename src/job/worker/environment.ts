@@ -133,7 +133,7 @@ function runToken(
   if (starter === 'mbridge' || !oneNode) {
     problems.push(`${ENV.token} is not set: give every rank the same random text (openssl rand -hex 16)`);
   }
-  return `${starter}/${String(parentPid)}/${String(port)}/${attempt}`;
+  return `${starter}/${parentPid}/${port}/${attempt}`;
 }
 
 /** Slurm writes tasks per node as `4(x2),3`: 4, 4, 3. */
@@ -146,7 +146,7 @@ function slurmLocalSize(env: Env, problems: string[]): number {
   });
   const size = sizes[node];
   if (size === undefined) {
-    problems.push(`SLURM_STEP_TASKS_PER_NODE (${text ?? 'not set'}) has no entry for SLURM_NODEID ${String(node)}`);
+    problems.push(`SLURM_STEP_TASKS_PER_NODE (${text ?? 'not set'}) has no entry for SLURM_NODEID ${node}`);
   }
   return size ?? NaN;
 }
@@ -178,7 +178,7 @@ function readInteger(
   }
   const value = Number(text);
   if (/^\d+$/.test(text) && value >= least && !(value > most)) return value;
-  const range = Number.isNaN(most) ? `of at least ${String(least)}` : `from ${String(least)} to ${String(most)}`;
+  const range = Number.isNaN(most) ? `of at least ${least}` : `from ${least} to ${most}`;
   problems.push(`${name} is '${text}', but must be an integer ${range}`);
   return NaN;
 }

@@ -17,16 +17,16 @@ export interface AttentionWeights {
 /** Norm, fused q/k/v projection (column parallel), q/k-norm and RoPE, causal attention, output (row parallel). */
 export class Attention {
   readonly norm: ResidualNorm;
-  private readonly env: StageEnv;
-  private readonly weights: AttentionWeights;
-  private readonly raw: PerMicroBatch;
-  private readonly qkv: PerMicroBatch;
-  private readonly headRstd: PerMicroBatch;
-  private readonly out: PerMicroBatch;
-  private readonly lse: PerMicroBatch;
-  private readonly positions: PerMicroBatch;
-  private readonly sizes: AttentionSizes;
-  private readonly temp: { wide: Tensor; dQkv: Tensor; dOut: Tensor };
+  readonly #env: StageEnv;
+  readonly #weights: AttentionWeights;
+  readonly #raw: PerMicroBatch;
+  readonly #qkv: PerMicroBatch;
+  readonly #headRstd: PerMicroBatch;
+  readonly #out: PerMicroBatch;
+  readonly #lse: PerMicroBatch;
+  readonly #positions: PerMicroBatch;
+  readonly #sizes: AttentionSizes;
+  readonly #temp: { wide: Tensor; dQkv: Tensor; dOut: Tensor };
 
   constructor(
     env: StageEnv,
@@ -37,17 +37,17 @@ export class Attention {
   ) {
     const { tokens, heads, kvHeads, qWidth, qkvWidth, batch, seq } = env.sizes;
     const { hiddenSize, headDim } = env.shape;
-    this.env = env;
-    this.weights = weights;
-    this.positions = positions;
+    this.#env = env;
+    this.#weights = weights;
+    this.#positions = positions;
     this.norm = new ResidualNorm(env, 'attention.norm', weights.norm, slots, keepInput);
-    this.raw = env.saved('attention.raw', [tokens, qkvWidth], slots, 'full');
-    this.qkv = env.saved('attention.qkv', [tokens, qkvWidth], slots, 'selective');
-    this.headRstd = env.saved('attention.rstd', [tokens, heads + kvHeads], slots, 'full', 'f32');
-    this.out = env.saved('attention.out', [tokens, qWidth], slots, 'full');
-    this.lse = env.saved('attention.lse', [batch, heads, seq], slots, 'full', 'f32');
-    this.sizes = { batch, seq, heads, kvHeads, headDim, deterministic: env.deterministic };
-    this.temp = {
+    this.#raw = env.saved('attention.raw', [tokens, qkvWidth], slots, 'full');
+    this.#qkv = env.saved('attention.qkv', [tokens, qkvWidth], slots, 'selective');
+    this.#headRstd = env.saved('attention.rstd', [tokens, heads + kvHeads], slots, 'full', 'f32');
+    this.#out = env.saved('attention.out', [tokens, qWidth], slots, 'full');
+    this.#lse = env.saved('attention.lse', [batch, heads, seq], slots, 'full', 'f32');
+    this.#sizes = { batch, seq, heads, kvHeads, headDim, deterministic: env.deterministic };
+    this.#temp = {
       wide: env.scratch('wide', [tokens, hiddenSize]),
       dQkv: env.scratch('dQkv', [tokens, qkvWidth]),
       dOut: env.scratch('dOut', [tokens, qWidth]),
@@ -55,19 +55,19 @@ export class Attention {
   }
 
   forward(microBatch: number, input: Stream): Stream {
-    this.core(microBatch, this.norm.forward(microBatch, input));
+    this.#core(microBatch, this.norm.forward(microBatch, input));
     return this.output(microBatch);
   }
 
   /** Under `full` recompute: everything that the forward would have kept, from the layer's input. */
   recompute(microBatch: number): void {
-    this.core(microBatch, this.norm.startOutput(microBatch).wait());
+    this.#core(microBatch, this.norm.startOutput(microBatch).wait());
   }
 
   /** The output projection alone: all that `forward` does after the attention itself. */
   output(microBatch: number): Stream {
-    const partial = this.temp.wide;
-    this.env.ops.linear(this.out(microBatch), this.weights.out.data, partial);
+    const partial = this.#temp.wide;
+    this.#env.ops.linear(this.#out(microBatch), this.#weights.out.data, partial);
     return { residual: this.norm.x(microBatch), partial };
   }
 
@@ -77,28 +77,28 @@ export class Attention {
    * @param gathers whether the result is what `dStream` becomes, of all tokens; else it is `dStream` itself
    */
   backward(microBatch: number, dStream: Tensor, dy: Tensor, gathers: boolean): Tensor {
-    const { env, weights, temp } = this;
+    const [env, weights, temp] = [this.#env, this.#weights, this.#temp];
     const { ops } = env;
     const { qkv: wQkv, out: wOut, qNorm, kNorm } = weights;
     const normed = this.norm.startOutput(microBatch);
     ops.linearDgrad(dy, wOut.data, temp.dOut);
-    if (wOut.grad !== null) ops.linearWgrad(dy, this.out(microBatch), wOut.grad, wOut.accumulates());
-    const qkv = this.qkv(microBatch);
-    if (env.recompute !== 'none') this.rope(microBatch);
-    const out = this.out(microBatch);
-    const [lse, dQkv] = [this.lse(microBatch), temp.dQkv];
-    ops.attentionBwd({ qkv, out, lse, dout: temp.dOut, dqkv: dQkv, ws: env.attentionWorkspace }, this.sizes);
+    if (wOut.grad !== null) ops.linearWgrad(dy, this.#out(microBatch), wOut.grad, wOut.accumulates());
+    const qkv = this.#qkv(microBatch);
+    if (env.recompute !== 'none') this.#rope(microBatch);
+    const out = this.#out(microBatch);
+    const [lse, dQkv] = [this.#lse(microBatch), temp.dQkv];
+    ops.attentionBwd({ qkv, out, lse, dout: temp.dOut, dqkv: dQkv, ws: env.attentionWorkspace }, this.#sizes);
     const { heads, kvHeads, tokens } = env.sizes;
     const [accumulate] = [qNorm.accumulates(), kNorm.accumulates()];
     ops.qknormRopeBwd(
       {
         dqkv: dQkv,
-        qkv: this.raw(microBatch),
+        qkv: this.#raw(microBatch),
         wq: qNorm.data,
         wk: kNorm.data,
         table: env.ropeTable,
-        positions: this.positions(microBatch),
-        rstd: this.headRstd(microBatch),
+        positions: this.#positions(microBatch),
+        rstd: this.#headRstd(microBatch),
         dwq: gradient(qNorm),
         dwk: gradient(kNorm),
         ws: env.reduceWorkspace(2 * env.shape.headDim),
@@ -112,26 +112,26 @@ export class Attention {
     return dx.wait();
   }
 
-  private core(microBatch: number, normed: Tensor): void {
-    const { env } = this;
-    env.ops.linear(normed, this.weights.qkv.data, this.raw(microBatch));
-    this.rope(microBatch);
-    const [out, lse] = [this.out(microBatch), this.lse(microBatch)];
-    env.ops.attention(this.qkv(microBatch), out, lse, env.attentionWorkspace, this.sizes);
+  #core(microBatch: number, normed: Tensor): void {
+    const env = this.#env;
+    env.ops.linear(normed, this.#weights.qkv.data, this.#raw(microBatch));
+    this.#rope(microBatch);
+    const [out, lse] = [this.#out(microBatch), this.#lse(microBatch)];
+    env.ops.attention(this.#qkv(microBatch), out, lse, env.attentionWorkspace, this.#sizes);
   }
 
-  private rope(microBatch: number): void {
-    const { env, weights } = this;
+  #rope(microBatch: number): void {
+    const [env, weights] = [this.#env, this.#weights];
     const { heads, kvHeads, tokens } = env.sizes;
     env.ops.qknormRope(
       {
-        qkv: this.raw(microBatch),
+        qkv: this.#raw(microBatch),
         wq: weights.qNorm.data,
         wk: weights.kNorm.data,
         table: env.ropeTable,
-        positions: this.positions(microBatch),
-        out: this.qkv(microBatch),
-        rstd: this.headRstd(microBatch),
+        positions: this.#positions(microBatch),
+        out: this.#qkv(microBatch),
+        rstd: this.#headRstd(microBatch),
       },
       { tokens, heads, kvHeads, headDim: env.shape.headDim, eps: env.shape.rmsNormEps },
     );

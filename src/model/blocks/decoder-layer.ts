@@ -6,9 +6,9 @@ import type { PerMicroBatch, StageEnv } from './stage-env.js';
 
 /** One Qwen3 decoder layer: attention and SwiGLU, each on the normalised residual stream. */
 export class DecoderLayer {
-  private readonly attention: Attention;
-  private readonly mlp: Mlp;
-  private readonly env: StageEnv;
+  readonly #attention: Attention;
+  readonly #mlp: Mlp;
+  readonly #env: StageEnv;
 
   /**
    * @param slots micro-batches in flight between a forward and its backward
@@ -21,27 +21,27 @@ export class DecoderLayer {
     inputSlots: number,
     positions: PerMicroBatch,
   ) {
-    this.env = env;
-    this.attention = new Attention(env, weights.attention, slots, inputSlots, positions);
-    this.mlp = new Mlp(env, weights.mlp, slots);
+    this.#env = env;
+    this.#attention = new Attention(env, weights.attention, slots, inputSlots, positions);
+    this.#mlp = new Mlp(env, weights.mlp, slots);
   }
 
   /** Where the input of a micro-batch goes when it comes from outside (embedding or previous stage). */
   input(microBatch: number): Tensor {
-    return this.attention.norm.x(microBatch);
+    return this.#attention.norm.x(microBatch);
   }
 
   forward(microBatch: number, input: Stream): Stream {
-    return this.mlp.forward(microBatch, this.attention.forward(microBatch, input));
+    return this.#mlp.forward(microBatch, this.#attention.forward(microBatch, input));
   }
 
   /** Arguments and result as {@link Attention.backward}. */
   backward(microBatch: number, dStream: Tensor, dy: Tensor, gathers: boolean): Tensor {
-    if (this.env.recompute === 'full') {
-      this.attention.recompute(microBatch);
-      this.mlp.recompute(microBatch, this.attention.output(microBatch));
+    if (this.#env.recompute === 'full') {
+      this.#attention.recompute(microBatch);
+      this.#mlp.recompute(microBatch, this.#attention.output(microBatch));
     }
-    const between = this.mlp.backward(microBatch, dStream, dy);
-    return this.attention.backward(microBatch, dStream, between, gathers);
+    const between = this.#mlp.backward(microBatch, dStream, dy);
+    return this.#attention.backward(microBatch, dStream, between, gathers);
   }
 }

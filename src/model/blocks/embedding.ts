@@ -4,36 +4,36 @@ import type { PerMicroBatch, StageEnv } from './stage-env.js';
 
 /** Token embedding, vocabulary rows sharded over tp. */
 export class Embedding {
-  private readonly env: StageEnv;
-  private readonly weight: Weight;
-  private readonly tokens: PerMicroBatch;
-  private readonly order: PerMicroBatch;
-  private readonly wide: Tensor;
+  readonly #env: StageEnv;
+  readonly #weight: Weight;
+  readonly #tokens: PerMicroBatch;
+  readonly #order: PerMicroBatch;
+  readonly #wide: Tensor;
 
   constructor(env: StageEnv, weight: Weight, tokens: PerMicroBatch, order: PerMicroBatch) {
     const shape = [env.sizes.tokens, env.shape.hiddenSize];
-    this.env = env;
-    this.weight = weight;
-    this.tokens = tokens;
-    this.order = order;
-    this.wide = env.scratch('wide', shape);
+    this.#env = env;
+    this.#weight = weight;
+    this.#tokens = tokens;
+    this.#order = order;
+    this.#wide = env.scratch('wide', shape);
   }
 
   /** @param out [localTokens, hidden] */
   forward(microBatch: number, out: Tensor): void {
-    const { ops, tp, sizes } = this.env;
-    const ids = this.tokens(microBatch);
-    const partial = tp.sequenceParallel ? this.wide : out;
-    ops.embed(ids, this.weight.data, partial, sizes.vocabStart);
+    const { ops, tp, sizes } = this.#env;
+    const ids = this.#tokens(microBatch);
+    const partial = tp.sequenceParallel ? this.#wide : out;
+    ops.embed(ids, this.#weight.data, partial, sizes.vocabStart);
     tp.reduce(partial, out);
   }
 
   /** @param dy gradient of the output, of all tokens */
   backward(microBatch: number, dy: Tensor): void {
-    const { ops, sizes } = this.env;
-    const { grad } = this.weight;
+    const { ops, sizes } = this.#env;
+    const { grad } = this.#weight;
     if (grad === null) return;
-    if (!this.weight.accumulates()) ops.fill(grad, 0);
-    ops.embedBwd(this.tokens(microBatch), this.order(microBatch), dy, grad, sizes.vocabStart);
+    if (!this.#weight.accumulates()) ops.fill(grad, 0);
+    ops.embedBwd(this.#tokens(microBatch), this.#order(microBatch), dy, grad, sizes.vocabStart);
   }
 }

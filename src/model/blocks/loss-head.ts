@@ -14,13 +14,13 @@ export type LogitsObserver = (logits: Tensor, microBatch: number) => void;
 export class LossHead {
   /** Sum of the counted tokens' losses, and their number, since `resetLoss`; f32 [2]. Equal on all tp ranks. */
   readonly lossAndTokens: Tensor;
-  private readonly env: StageEnv;
-  private readonly norm: ResidualNorm;
-  private readonly weight: Weight;
-  private readonly targets: PerMicroBatch;
-  private readonly mask: PerMicroBatch;
-  private readonly dNormed: PerMicroBatch;
-  private readonly temp: { wide: Tensor; logits: Tensor; stats: Tensor; max: Tensor; rowLoss: Tensor };
+  readonly #env: StageEnv;
+  readonly #norm: ResidualNorm;
+  readonly #weight: Weight;
+  readonly #targets: PerMicroBatch;
+  readonly #mask: PerMicroBatch;
+  readonly #dNormed: PerMicroBatch;
+  readonly #temp: { wide: Tensor; logits: Tensor; stats: Tensor; max: Tensor; rowLoss: Tensor };
 
   constructor(
     env: StageEnv,
@@ -30,14 +30,14 @@ export class LossHead {
   ) {
     const { tokens, localTokens, vocab } = env.sizes;
     const { hiddenSize } = env.shape;
-    this.env = env;
-    this.weight = weights.output;
-    this.targets = data.targets;
-    this.mask = data.mask;
-    this.norm = new ResidualNorm(env, 'head.norm', weights.norm, slots, slots);
-    this.dNormed = env.saved('head.dNormed', [localTokens, hiddenSize], slots, 'never');
+    this.#env = env;
+    this.#weight = weights.output;
+    this.#targets = data.targets;
+    this.#mask = data.mask;
+    this.#norm = new ResidualNorm(env, 'head.norm', weights.norm, slots, slots);
+    this.#dNormed = env.saved('head.dNormed', [localTokens, hiddenSize], slots, 'never');
     this.lossAndTokens = env.plan.tensor('workspace', [2], 'f32');
-    this.temp = {
+    this.#temp = {
       wide: env.scratch('wide', [tokens, hiddenSize]),
       logits: env.scratch('logits', [tokens, vocab]),
       stats: env.scratch('stats', [3, tokens], 'f32'),
@@ -47,19 +47,19 @@ export class LossHead {
   }
 
   resetLoss(): void {
-    this.env.ops.fill(this.lossAndTokens, 0);
+    this.#env.ops.fill(this.lossAndTokens, 0);
   }
 
   /** @param withGradient false in evaluation: only the loss is wanted */
   forward(microBatch: number, input: Stream, withGradient: boolean, observe?: LogitsObserver): void {
-    const { env, temp, weight } = this;
+    const [env, temp, weight] = [this.#env, this.#temp, this.#weight];
     const { ops, tp } = env;
-    const normed = this.norm.forward(microBatch, input);
+    const normed = this.#norm.forward(microBatch, input);
     ops.linear(normed, weight.data, temp.logits);
     observe?.(temp.logits, microBatch);
-    this.loss(microBatch);
+    this.#loss(microBatch);
     if (!withGradient) return;
-    const dNormed = this.dNormed(microBatch);
+    const dNormed = this.#dNormed(microBatch);
     const wide = tp.size === 1 ? dNormed : temp.wide;
     ops.linearDgrad(temp.logits, weight.data, wide);
     const reduced = tp.startReduce(wide, dNormed);
@@ -70,15 +70,15 @@ export class LossHead {
 
   /** @param dStream receives the gradient of the residual stream before the final norm */
   backward(microBatch: number, dStream: Tensor): void {
-    this.norm.backward(microBatch, this.dNormed(microBatch), dStream, true);
+    this.#norm.backward(microBatch, this.#dNormed(microBatch), dStream, true);
   }
 
   /** Vocabulary-parallel cross entropy; logits become their gradient. */
-  private loss(microBatch: number): void {
-    const { env, temp } = this;
+  #loss(microBatch: number): void {
+    const [env, temp] = [this.#env, this.#temp];
     const { ops, tp, sizes } = env;
     const { logits, stats } = temp;
-    const targets = this.targets(microBatch);
+    const targets = this.#targets(microBatch);
     ops.crossEntropyStats(logits, targets, stats, sizes.vocabStart);
     let max = stats.rows(0, 1).view(sizes.tokens);
     const sums = stats.rows(1, 2);
@@ -89,7 +89,7 @@ export class LossHead {
       ops.crossEntropyRescale(stats, max);
       tp.allReduce(sums, 'sum');
     }
-    const mask = this.mask(microBatch);
+    const mask = this.#mask(microBatch);
     const acc = this.lossAndTokens;
     ops.crossEntropyGrad({ logits, targets, mask, max, sums, acc, rowLoss: temp.rowLoss }, sizes.vocabStart);
   }

@@ -14,36 +14,36 @@ export interface MlpWeights {
 /** Norm, fused gate and up projection (column parallel), SwiGLU, down projection (row parallel). */
 export class Mlp {
   readonly norm: ResidualNorm;
-  private readonly env: StageEnv;
-  private readonly weights: MlpWeights;
-  private readonly gateUp: PerMicroBatch;
-  private readonly act: PerMicroBatch;
-  private readonly temp: { wide: Tensor; dAct: Tensor };
+  readonly #env: StageEnv;
+  readonly #weights: MlpWeights;
+  readonly #gateUp: PerMicroBatch;
+  readonly #act: PerMicroBatch;
+  readonly #temp: { wide: Tensor; dAct: Tensor };
 
   constructor(env: StageEnv, weights: MlpWeights, slots: number) {
     const { tokens, ffn } = env.sizes;
     const { hiddenSize } = env.shape;
-    this.env = env;
-    this.weights = weights;
+    this.#env = env;
+    this.#weights = weights;
     this.norm = new ResidualNorm(env, 'mlp.norm', weights.norm, slots, null);
-    this.gateUp = env.saved('mlp.gateUp', [tokens, 2 * ffn], slots, 'full');
-    this.act = env.saved('mlp.act', [tokens, ffn], slots, 'selective');
-    this.temp = {
+    this.#gateUp = env.saved('mlp.gateUp', [tokens, 2 * ffn], slots, 'full');
+    this.#act = env.saved('mlp.act', [tokens, ffn], slots, 'selective');
+    this.#temp = {
       wide: env.scratch('wide', [tokens, hiddenSize]),
       dAct: env.scratch('dAct', [tokens, ffn]),
     };
   }
 
   forward(microBatch: number, input: Stream): Stream {
-    const partial = this.temp.wide;
-    this.hidden(microBatch, this.norm.forward(microBatch, input));
-    this.env.ops.linear(this.act(microBatch), this.weights.down.data, partial);
+    const partial = this.#temp.wide;
+    this.#hidden(microBatch, this.norm.forward(microBatch, input));
+    this.#env.ops.linear(this.#act(microBatch), this.#weights.down.data, partial);
     return { residual: this.norm.x(microBatch), partial };
   }
 
   /** Under `full` recompute: the forward up to the activation. */
   recompute(microBatch: number, input: Stream): void {
-    this.hidden(microBatch, this.norm.forward(microBatch, input));
+    this.#hidden(microBatch, this.norm.forward(microBatch, input));
   }
 
   /**
@@ -52,10 +52,10 @@ export class Mlp {
    * @returns what `dStream` becomes, of all tokens
    */
   backward(microBatch: number, dStream: Tensor, dy: Tensor): Tensor {
-    const { env, weights, temp } = this;
+    const [env, weights, temp] = [this.#env, this.#weights, this.#temp];
     const { ops } = env;
     const { gateUp: wGateUp, down: wDown } = weights;
-    const [gateUp, act] = [this.gateUp(microBatch), this.act(microBatch)];
+    const [gateUp, act] = [this.#gateUp(microBatch), this.#act(microBatch)];
     const normed = this.norm.startOutput(microBatch);
     if (env.recompute === 'selective') ops.swiglu(gateUp, act);
     ops.linearDgrad(dy, wDown.data, temp.dAct);
@@ -67,10 +67,10 @@ export class Mlp {
     return dx.wait();
   }
 
-  private hidden(microBatch: number, normed: Tensor): void {
-    const { env } = this;
-    const gateUp = this.gateUp(microBatch);
-    env.ops.linear(normed, this.weights.gateUp.data, gateUp);
-    env.ops.swiglu(gateUp, this.act(microBatch));
+  #hidden(microBatch: number, normed: Tensor): void {
+    const env = this.#env;
+    const gateUp = this.#gateUp(microBatch);
+    env.ops.linear(normed, this.#weights.gateUp.data, gateUp);
+    env.ops.swiglu(gateUp, this.#act(microBatch));
   }
 }

@@ -21,23 +21,23 @@ export interface Stream {
 export class ResidualNorm {
   /** The sum: what the module adds its own output to. Also where a stage's input is put, when nothing is to be added. */
   readonly x: PerMicroBatch;
-  private readonly env: StageEnv;
-  private readonly weight: Weight;
-  private readonly y: PerMicroBatch;
-  private readonly rstd: PerMicroBatch;
-  private readonly temp: { full: Tensor; narrow: Tensor; dyFull: Tensor };
+  readonly #env: StageEnv;
+  readonly #weight: Weight;
+  readonly #y: PerMicroBatch;
+  readonly #rstd: PerMicroBatch;
+  readonly #temp: { full: Tensor; narrow: Tensor; dyFull: Tensor };
 
   /** @param keepInput slots of the sum when `full` recompute may not drop it (it is a layer's input), else null */
   constructor(env: StageEnv, key: string, weight: Weight, slots: number, keepInput: number | null) {
     const rows = env.sizes.localTokens;
     const shape = [rows, env.shape.hiddenSize];
-    this.env = env;
-    this.weight = weight;
+    this.#env = env;
+    this.#weight = weight;
     this.x = env.saved(`${key}.x`, shape, keepInput ?? slots, keepInput === null ? 'full' : 'never');
-    this.y = env.saved('norm.y', shape, slots, 'selective');
-    this.rstd = env.saved(`${key}.rstd`, [rows], slots, 'full', 'f32');
+    this.#y = env.saved('norm.y', shape, slots, 'selective');
+    this.#rstd = env.saved(`${key}.rstd`, [rows], slots, 'full', 'f32');
     const wide = [env.sizes.tokens, env.shape.hiddenSize];
-    this.temp = {
+    this.#temp = {
       full: env.scratch('full', wide),
       narrow: env.scratch('narrow', shape),
       dyFull: env.scratch('dyFull', wide),
@@ -46,9 +46,9 @@ export class ResidualNorm {
 
   /** @returns the normalised sum of all tokens, [tokens, hidden] */
   forward(microBatch: number, { residual, partial }: Stream): Tensor {
-    const { ops, tp, shape } = this.env;
-    const { full, narrow } = this.temp;
-    const [x, y, rstd, w] = [this.x(microBatch), this.y(microBatch), this.rstd(microBatch), this.weight.data];
+    const { ops, tp, shape } = this.#env;
+    const { full, narrow } = this.#temp;
+    const [x, y, rstd, w] = [this.x(microBatch), this.#y(microBatch), this.#rstd(microBatch), this.#weight.data];
     if (partial !== null && tp.fuses(partial, full)) {
       tp.addNormGather({ partial, residual, w, sum: x, y, full, rstd }, shape.rmsNormEps);
       return full;
@@ -60,12 +60,12 @@ export class ResidualNorm {
 
   /** The output of `forward` again, on its way while other work goes on. */
   startOutput(microBatch: number): Pending {
-    const { ops, tp, shape, recompute } = this.env;
-    const y = this.y(microBatch);
+    const { ops, tp, shape, recompute } = this.#env;
+    const y = this.#y(microBatch);
     if (recompute !== 'none') {
-      ops.rmsnorm(this.x(microBatch), this.weight.data, y, this.rstd(microBatch), shape.rmsNormEps);
+      ops.rmsnorm(this.x(microBatch), this.#weight.data, y, this.#rstd(microBatch), shape.rmsNormEps);
     }
-    return tp.startGather(y, this.temp.full);
+    return tp.startGather(y, this.#temp.full);
   }
 
   /**
@@ -75,12 +75,12 @@ export class ResidualNorm {
    * @param gathers whether the result is to be `dStream` of all tokens; else it is `dStream` itself
    */
   startBackward(microBatch: number, partial: Tensor, dStream: Tensor, gathers: boolean): Pending {
-    const { env, weight } = this;
+    const [env, weight] = [this.#env, this.#weight];
     const { tp } = env;
-    const { narrow, dyFull } = this.temp;
+    const { narrow, dyFull } = this.#temp;
     if (tp.fuses(partial, dyFull)) {
       const full = gathers ? dyFull : null;
-      const tensors = { partial, ...this.backwardTensors(microBatch, dStream), full };
+      const tensors = { partial, ...this.#backwardTensors(microBatch, dStream), full };
       return tp.startNormBackwardGather(full ?? dStream, tensors, { dx: true, dw: weight.accumulates() });
     }
     const dy = tp.startReduce(partial, narrow);
@@ -97,16 +97,16 @@ export class ResidualNorm {
    * @param dStream overwritten where `overwrite`
    */
   backward(microBatch: number, dy: Tensor, dStream: Tensor, overwrite = false): void {
-    const accumulate = { dx: !overwrite, dw: this.weight.accumulates() };
-    this.env.ops.rmsnormBwd({ dy, ...this.backwardTensors(microBatch, dStream) }, accumulate);
+    const accumulate = { dx: !overwrite, dw: this.#weight.accumulates() };
+    this.#env.ops.rmsnormBwd({ dy, ...this.#backwardTensors(microBatch, dStream) }, accumulate);
   }
 
-  private backwardTensors(
+  #backwardTensors(
     microBatch: number,
     dx: Tensor,
   ): { x: Tensor; w: Tensor; rstd: Tensor; dx: Tensor; dw: Tensor | null; ws: Tensor } {
-    const { weight, env } = this;
+    const [weight, env] = [this.#weight, this.#env];
     const ws = env.reduceWorkspace(env.shape.hiddenSize);
-    return { x: this.x(microBatch), w: weight.data, rstd: this.rstd(microBatch), dx, dw: weight.grad, ws };
+    return { x: this.x(microBatch), w: weight.data, rstd: this.#rstd(microBatch), dx, dw: weight.grad, ws };
   }
 }

@@ -56,16 +56,16 @@ export class StageEnv {
   /** cos and sin of every position, f32 [seq, headDim]. */
   readonly ropeTable: Tensor;
   readonly attentionWorkspace: Tensor;
-  private readonly reduce: Tensor;
-  private readonly maybeOps: Ops | null;
-  private readonly shared = new Map<string, Tensor>();
+  readonly #reduce: Tensor;
+  readonly #maybeOps: Ops | null;
+  readonly #shared = new Map<string, Tensor>();
 
   constructor(options: StageEnvOptions) {
     const { plan, shape, tp, batch, seq } = options;
     this.plan = plan;
     this.shape = shape;
     this.tp = tp;
-    this.maybeOps = options.ops;
+    this.#maybeOps = options.ops;
     this.dtype = options.dtype;
     this.recompute = options.recompute;
     this.deterministic = options.deterministic;
@@ -86,7 +86,7 @@ export class StageEnv {
       vocab,
       vocabStart: vocab * tp.rank,
     };
-    this.reduce = plan.tensor('workspace', [REDUCE_PARTS * Math.max(shape.hiddenSize, 2 * shape.headDim)], 'f32');
+    this.#reduce = plan.tensor('workspace', [REDUCE_PARTS * Math.max(shape.hiddenSize, 2 * shape.headDim)], 'f32');
     this.ropeTable = plan.tensor('workspace', [seq, shape.headDim], 'f32');
     this.attentionWorkspace = plan.tensor(
       'workspace',
@@ -96,13 +96,13 @@ export class StageEnv {
   }
 
   get ops(): Ops {
-    if (this.maybeOps === null) throw new Error('the stage was only planned, it has no device');
-    return this.maybeOps;
+    if (this.#maybeOps === null) throw new Error('the stage was only planned, it has no device');
+    return this.#maybeOps;
   }
 
   /** A temporary that all users of `key` share; they must agree on its size and be done with it in turn. */
   scratch(key: string, shape: readonly number[], dtype: DType = this.dtype): Tensor {
-    const known = this.shared.get(key);
+    const known = this.#shared.get(key);
     if (known !== undefined) {
       if (known.size !== elementCount(shape) || known.dtype !== dtype) {
         throw new Error(`scratch ${key}: [${shape}] ${dtype} asked for, it is [${known.shape}] ${known.dtype}`);
@@ -110,13 +110,13 @@ export class StageEnv {
       return known.view(...shape);
     }
     const tensor = this.plan.tensor('workspace', shape, dtype);
-    this.shared.set(key, tensor);
+    this.#shared.set(key, tensor);
     return tensor;
   }
 
   /** Workspace of the row reductions, f32 [parts, columns], shared by all of them. */
   reduceWorkspace(columns: number): Tensor {
-    return this.reduce.slice(0, REDUCE_PARTS * columns);
+    return this.#reduce.slice(0, REDUCE_PARTS * columns);
   }
 
   /**

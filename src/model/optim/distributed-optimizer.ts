@@ -37,31 +37,31 @@ export class DistributedOptimizer {
   readonly state: OptimizerState;
   /** To be passed to every forwardBackward of the model: hides reduction and gathering behind its work. */
   readonly hooks: BucketHooks;
-  private readonly o: OptimizerOptions;
-  private readonly device: Device;
-  private readonly dataOps: Ops;
-  private readonly events = new Map<Bucket, number>();
-  private readonly marks: readonly number[];
-  private readonly reduced = new Set<Bucket>();
-  private readonly collected = new Set<Bucket>();
+  readonly #o: OptimizerOptions;
+  readonly #device: Device;
+  readonly #dataOps: Ops;
+  readonly #events = new Map<Bucket, number>();
+  readonly #marks: readonly number[];
+  readonly #reduced = new Set<Bucket>();
+  readonly #collected = new Set<Bucket>();
 
   constructor(options: OptimizerOptions) {
-    this.o = options;
+    this.#o = options;
     this.state = options.state;
-    this.device = options.ops.device;
-    this.dataOps = new Ops(this.device, STREAM.data);
-    for (const bucket of options.buffer.buckets) this.events.set(bucket, this.device.event());
-    this.marks = [this.device.event(), this.device.event()];
+    this.#device = options.ops.device;
+    this.#dataOps = new Ops(this.#device, STREAM.data);
+    for (const bucket of options.buffer.buckets) this.#events.set(bucket, this.#device.event());
+    this.#marks = [this.#device.event(), this.#device.event()];
     this.hooks = {
-      needed: (bucket) => options.buffer.settle(this.device, [bucket]),
-      opening: (bucket) => this.open(bucket),
-      done: (bucket, last) => this.done(bucket, last),
+      needed: (bucket) => options.buffer.settle(this.#device, [bucket]),
+      opening: (bucket) => this.#open(bucket),
+      done: (bucket, last) => this.#done(bucket, last),
     };
   }
 
   /** Clears moments, gradients and counters. */
   initialize(): void {
-    const { ops, buffer, state } = this.o;
+    const { ops, buffer, state } = this.#o;
     for (const { m, v } of state.buckets) {
       ops.fill(m, 0);
       ops.fill(v, 0);
@@ -81,55 +81,55 @@ export class DistributedOptimizer {
    */
   step(wantsStop = false): void {
     this.reduceGradients();
-    this.reduceSums(wantsStop);
-    this.update();
+    this.#reduceSums(wantsStop);
+    this.#update();
   }
 
   /** Sums gradients over tp where they are partial, over the replicas, and over the copies of a tied embedding. */
   reduceGradients(): void {
-    const { groups, buffer } = this.o;
-    for (const bucket of buffer.buckets) if (!this.reduced.has(bucket)) this.reduce(bucket);
-    this.reduced.clear();
-    this.collected.clear();
-    this.join(STREAM.data, STREAM.compute);
+    const { groups, buffer } = this.#o;
+    for (const bucket of buffer.buckets) if (!this.#reduced.has(bucket)) this.#reduce(bucket);
+    this.#reduced.clear();
+    this.#collected.clear();
+    this.#join(STREAM.data, STREAM.compute);
     for (const bucket of buffer.buckets) {
       // Both copies have the same layout, so their shards lie over each other.
-      if (bucket.kind.tied !== 'none') groups.embd?.allReduce(this.own(bucket));
+      if (bucket.kind.tied !== 'none') groups.embd?.allReduce(this.#own(bucket));
     }
   }
 
-  private open(bucket: Bucket): void {
+  #open(bucket: Bucket): void {
     if (bucket.gradShard === null || bucket.grads !== null) return;
-    this.state.ring.lend(bucket, this.device);
+    this.state.ring.lend(bucket, this.#device);
   }
 
-  private done(bucket: Bucket, last: boolean): void {
-    const { groups, state, overlap } = this.o;
+  #done(bucket: Bucket, last: boolean): void {
+    const { groups, state, overlap } = this.#o;
     if (state.ring.slots.length > 0 && isLent(bucket, state)) {
-      this.join(STREAM.compute, STREAM.data);
-      const accumulate = this.collected.has(bucket);
-      state.ring.collect(bucket, groups.dpCp, this.dataOps, accumulate, this.eventOf(bucket));
-      this.collected.add(bucket);
-      if (last) this.reduced.add(bucket);
+      this.#join(STREAM.compute, STREAM.data);
+      const accumulate = this.#collected.has(bucket);
+      state.ring.collect(bucket, groups.dpCp, this.#dataOps, accumulate, this.#eventOf(bucket));
+      this.#collected.add(bucket);
+      if (last) this.#reduced.add(bucket);
     } else if (last && overlap.gradReduce) {
-      this.reduce(bucket);
-      this.reduced.add(bucket);
+      this.#reduce(bucket);
+      this.#reduced.add(bucket);
     }
   }
 
   /** Reduces a whole gradient on the data stream, after what the compute stream has been given so far. */
-  private reduce(bucket: Bucket): void {
-    const { groups, state, buffer } = this.o;
+  #reduce(bucket: Bucket): void {
+    const { groups, state, buffer } = this.#o;
     const { grads, kind } = bucket;
     if (grads === null) throw new Error(`bucket ${bucket.name} has no gradient to reduce`);
     if (kind.tpPartialGradient) groups.tp.allReduce(grads);
-    this.join(STREAM.compute, STREAM.data);
+    this.#join(STREAM.compute, STREAM.data);
     if (state.sharded) groups.dpCp.reduceScatter(grads, buffer.shard(bucket, grads), STREAM.data);
     else groups.dpCp.allReduce(grads, 'sum', STREAM.data);
   }
 
-  private reduceSums(wantsStop: boolean): void {
-    const { ops, groups, buffer, state, lossAndTokens } = this.o;
+  #reduceSums(wantsStop: boolean): void {
+    const { ops, groups, buffer, state, lossAndTokens } = this.#o;
     const normSq = state.sums.slice(0, 1);
     ops.fill(state.sums, 0);
     for (const bucket of buffer.buckets) {
@@ -143,9 +143,9 @@ export class DistributedOptimizer {
   }
 
   /** AdamW bucket by bucket, each gathered while the next are updated, in the order of the next forward. */
-  private update(): void {
-    const { ops, state, hyper, weightDecay, buffer, groups, overlap } = this.o;
-    if (state.readers !== null) this.device.wait(STREAM.compute, state.readers);
+  #update(): void {
+    const { ops, state, hyper, weightDecay, buffer, groups, overlap } = this.#o;
+    if (state.readers !== null) this.#device.wait(STREAM.compute, state.readers);
     state.readers = null;
     ops.optimizerPrepare(state.sums.slice(0, 1), state.sums.slice(1, 2), state.scalars, hyper);
     const gathers = state.sharded && groups.dpCp.size > 1;
@@ -156,36 +156,36 @@ export class DistributedOptimizer {
     for (const { bucket, main, m, v } of order) {
       const out = state.sharded ? buffer.shard(bucket, bucket.params) : bucket.params;
       const decay = bucket.kind.weightDecay ? weightDecay : 0;
-      ops.adamw({ p: main, m, v, g: this.own(bucket), out, state: state.scalars }, hyper, decay);
-      if (gathers) this.gather(bucket, out);
+      ops.adamw({ p: main, m, v, g: this.#own(bucket), out, state: state.scalars }, hyper, decay);
+      if (gathers) this.#gather(bucket, out);
     }
     const awaited = ({ kind }: Bucket): boolean => !kind.weightDecay || !overlap.paramGather;
-    if (gathers) buffer.settle(this.device, buffer.buckets.filter(awaited));
+    if (gathers) buffer.settle(this.#device, buffer.buckets.filter(awaited));
   }
 
   /** Gathers a bucket on the data stream; who reads its parameters waits for that. */
-  private gather(bucket: Bucket, own: Tensor): void {
-    const { groups, buffer } = this.o;
-    const event = this.eventOf(bucket);
-    this.join(STREAM.compute, STREAM.data);
+  #gather(bucket: Bucket, own: Tensor): void {
+    const { groups, buffer } = this.#o;
+    const event = this.#eventOf(bucket);
+    this.#join(STREAM.compute, STREAM.data);
     groups.dpCp.allGather(own, bucket.params, STREAM.data);
-    this.device.record(event, STREAM.data);
+    this.#device.record(event, STREAM.data);
     buffer.gathering.set(bucket, event);
   }
 
   /** `later` continues after everything `earlier` has been given so far. */
-  private join(earlier: 0 | 2, later: 0 | 2): void {
-    const mark = this.marks[earlier === STREAM.compute ? 0 : 1] as number;
-    this.device.record(mark, earlier);
-    this.device.wait(later, mark);
+  #join(earlier: 0 | 2, later: 0 | 2): void {
+    const mark = this.#marks[earlier === STREAM.compute ? 0 : 1] as number;
+    this.#device.record(mark, earlier);
+    this.#device.wait(later, mark);
   }
 
-  private eventOf(bucket: Bucket): number {
-    return this.events.get(bucket) as number;
+  #eventOf(bucket: Bucket): number {
+    return this.#events.get(bucket) as number;
   }
 
   /** The reduced gradient that this rank updates from. */
-  private own(bucket: Bucket): Tensor {
+  #own(bucket: Bucket): Tensor {
     return trainable(this.state.sharded ? bucket.gradShard : bucket.grads);
   }
 }

@@ -15,8 +15,8 @@ const SLOTS = 2;
 export class GradientRing {
   /** f32, as large as the largest bucket that needs one. */
   readonly slots: readonly Tensor[];
-  private next = 0;
-  private readonly freed = new Map<Tensor, number>();
+  #next = 0;
+  readonly #freed = new Map<Tensor, number>();
 
   constructor(plan: MemoryPlan, buckets: readonly Bucket[]) {
     const sharded = buckets.filter((bucket) => bucket.grads === null && bucket.gradShard !== null);
@@ -27,10 +27,10 @@ export class GradientRing {
 
   /** Lends the bucket a buffer, whose contents are undefined. */
   lend(bucket: Bucket, device: Device): void {
-    const slot = this.slots[this.next];
+    const slot = this.slots[this.#next];
     if (slot === undefined) throw new Error('no gradient ring was planned');
-    this.next = (this.next + 1) % SLOTS;
-    const event = this.freed.get(slot);
+    this.#next = (this.#next + 1) % SLOTS;
+    const event = this.#freed.get(slot);
     if (event !== undefined) device.wait(STREAM.compute, event);
     const grads = slot.slice(0, bucket.size);
     bucket.grads = grads;
@@ -53,7 +53,7 @@ export class GradientRing {
     if (accumulate) ops.add(gradShard, part, gradShard);
     ops.device.record(event, STREAM.data);
     const slot = this.slots.find((candidate) => candidate.offset === grads.offset) as Tensor;
-    this.freed.set(slot, event);
+    this.#freed.set(slot, event);
     bucket.grads = null;
     for (const weight of bucket.weights) weight.grad = null;
   }

@@ -27,10 +27,10 @@ export class OptimizerState {
   /** Event after which the state may change: a copy of it is still being taken. Null where nobody reads it. */
   readers: number | null = null;
   readonly ring: GradientRing;
-  private readonly buffer: ParameterBuffer;
+  readonly #buffer: ParameterBuffer;
 
   constructor(plan: MemoryPlan, buffer: ParameterBuffer, sharded: boolean) {
-    this.buffer = buffer;
+    this.#buffer = buffer;
     this.sharded = sharded;
     this.buckets = buffer.buckets.map((bucket) => {
       const own = sharded ? buffer.shard(bucket, bucket.params) : bucket.params;
@@ -47,6 +47,6 @@ export class OptimizerState {
   adopt(ops: Ops, bucket: Bucket, values: Tensor): void {
     const state = this.buckets.find((entry) => entry.bucket === bucket);
     if (state === undefined || state.main.dtype === bucket.params.dtype) return;
-    ops.device.copy(this.sharded ? this.buffer.shard(bucket, values) : values, state.main);
+    ops.device.copy(this.sharded ? this.#buffer.shard(bucket, values) : values, state.main);
   }
 }

@@ -21,20 +21,20 @@ export class TensorParallel {
   readonly size: number;
   readonly rank: number;
   readonly sequenceParallel: boolean;
-  private readonly group: CommGroup | null;
-  private readonly device: Device | null;
-  private readonly events: number[] = [];
-  private next = 0;
+  readonly #group: CommGroup | null;
+  readonly #device: Device | null;
+  readonly #events: number[] = [];
+  #next = 0;
 
   /** @param group null while only planning: sizes are known, nothing can be communicated */
   constructor(place: { size: number; rank: number }, group: CommGroup | null, sequenceParallel: boolean) {
     this.size = place.size;
     this.rank = place.rank;
-    this.group = group;
-    this.device = group?.device ?? null;
+    this.#group = group;
+    this.#device = group?.device ?? null;
     this.sequenceParallel = sequenceParallel && place.size > 1;
-    if (this.device !== null && place.size > 1) {
-      for (let i = 0; i < EVENTS; i++) this.events.push(this.device.event());
+    if (this.#device !== null && place.size > 1) {
+      for (let i = 0; i < EVENTS; i++) this.#events.push(this.#device.event());
     }
   }
 
@@ -50,7 +50,7 @@ export class TensorParallel {
 
   startGather(shard: Tensor, full: Tensor): Pending {
     if (!this.sequenceParallel) return { wait: () => shard };
-    return this.start(full, (group) => group.allGather(shard, full, STREAM.tensor));
+    return this.#start(full, (group) => group.allGather(shard, full, STREAM.tensor));
   }
 
   /** Sum of `partial` over the ranks: this rank's tokens in `shard` under sequence parallelism, else in `partial`. */
@@ -61,9 +61,9 @@ export class TensorParallel {
   startReduce(partial: Tensor, shard: Tensor): Pending {
     if (this.size === 1) return { wait: () => partial };
     if (this.sequenceParallel) {
-      return this.start(shard, (group) => group.reduceScatter(partial, shard, STREAM.tensor));
+      return this.#start(shard, (group) => group.reduceScatter(partial, shard, STREAM.tensor));
     }
-    return this.start(partial, (group) => group.allReduce(partial, 'sum', STREAM.tensor));
+    return this.#start(partial, (group) => group.allReduce(partial, 'sum', STREAM.tensor));
   }
 
   /**
@@ -73,13 +73,13 @@ export class TensorParallel {
   fuses(partial: Tensor, full: Tensor): boolean {
     const rowBytes = full.bytes / (full.shape[0] ?? 1);
     const fits = rowBytes % 16 === 0 && (full.shape.at(-1) ?? 0) <= WIDEST_ROW;
-    const inOneArena = partial.arena === full.arena && this.group?.shares(partial) === true;
+    const inOneArena = partial.arena === full.arena && this.#group?.shares(partial) === true;
     return this.sequenceParallel && fits && inOneArena;
   }
 
   /** {@link CommGroup.addNormGather}, where {@link fuses} says so. */
   addNormGather(...args: Parameters<CommGroup['addNormGather']>): void {
-    this.live.group.addNormGather(...args);
+    this.#live.group.addNormGather(...args);
   }
 
   /** {@link CommGroup.normBackwardGather} beside what the compute stream does next; the result is `result`. */
@@ -88,19 +88,19 @@ export class TensorParallel {
     tensors: Parameters<CommGroup['normBackwardGather']>[0],
     accumulate: { dx: boolean; dw: boolean },
   ): Pending {
-    return this.start(result, (group) => {
+    return this.#start(result, (group) => {
       group.normBackwardGather(tensors, accumulate, STREAM.tensor);
     });
   }
 
   /** In-place reduction on the compute stream, for small tensors. */
   allReduce(x: Tensor, reduce: 'sum' | 'max'): void {
-    this.group?.allReduce(x, reduce);
+    this.#group?.allReduce(x, reduce);
   }
 
-  private start(result: Tensor, issue: (group: CommGroup) => void): Pending {
-    const { group, device } = this.live;
-    const [ready, done] = [this.event(), this.event()];
+  #start(result: Tensor, issue: (group: CommGroup) => void): Pending {
+    const { group, device } = this.#live;
+    const [ready, done] = [this.#event(), this.#event()];
     device.record(ready, STREAM.compute);
     device.wait(STREAM.tensor, ready);
     issue(group);
@@ -113,15 +113,15 @@ export class TensorParallel {
     };
   }
 
-  private get live(): { group: CommGroup; device: Device } {
-    const { group, device } = this;
+  get #live(): { group: CommGroup; device: Device } {
+    const [group, device] = [this.#group, this.#device];
     if (group === null || device === null) throw new Error('tensor parallelism was only planned');
     return { group, device };
   }
 
-  private event(): number {
-    const event = this.events[this.next] ?? 0;
-    this.next = (this.next + 1) % EVENTS;
+  #event(): number {
+    const event = this.#events[this.#next] ?? 0;
+    this.#next = (this.#next + 1) % EVENTS;
     return event;
   }
 }

@@ -57,18 +57,18 @@ export class ParameterBuffer {
   readonly buckets: Bucket[] = [];
   /** Buckets whose parameters are still being gathered, and the event that ends it. */
   readonly gathering = new Map<Bucket, number>();
-  private readonly plan: MemoryPlan;
-  private readonly dtype: ActDType;
-  private readonly dp: Place;
-  private readonly trainable: boolean;
-  private staging: Tensor | null = null;
+  readonly #plan: MemoryPlan;
+  readonly #dtype: ActDType;
+  readonly #dp: Place;
+  readonly #trainable: boolean;
+  #staging: Tensor | null = null;
 
   /** @param options.trainable false: no gradients */
   constructor(plan: MemoryPlan, options: { dtype: ActDType; dp: Place; trainable: boolean }) {
-    this.plan = plan;
-    this.dtype = options.dtype;
-    this.dp = options.dp;
-    this.trainable = options.trainable;
+    this.#plan = plan;
+    this.#dtype = options.dtype;
+    this.#dp = options.dp;
+    this.#trainable = options.trainable;
   }
 
   /**
@@ -95,14 +95,14 @@ export class ParameterBuffer {
       }
       size = padTo(size, PAD);
     }
-    size = padTo(size, PAD * this.dp.size);
-    const params = this.plan.tensor('parameters', [size], this.dtype);
-    const shardSize = size / this.dp.size;
-    const own = this.trainable
-      ? this.plan.tensor('gradients', [gradients === 'whole' ? size : shardSize], 'f32')
+    size = padTo(size, PAD * this.#dp.size);
+    const params = this.#plan.tensor('parameters', [size], this.#dtype);
+    const shardSize = size / this.#dp.size;
+    const own = this.#trainable
+      ? this.#plan.tensor('gradients', [gradients === 'whole' ? size : shardSize], 'f32')
       : null;
     const grads = gradients === 'whole' ? own : null;
-    const gradShard = gradients === 'whole' && own !== null ? own.slice(shardSize * this.dp.rank, shardSize) : own;
+    const gradShard = gradients === 'whole' && own !== null ? own.slice(shardSize * this.#dp.rank, shardSize) : own;
     const weights = places.map(({ specs, offset, rows, cols }) => {
       const shape = [rows, cols];
       return new Weight(
@@ -118,20 +118,20 @@ export class ParameterBuffer {
 
   /** This rank's shard of a flat bucket tensor. */
   shard(bucket: Bucket, flat: Tensor): Tensor {
-    return flat.slice(bucket.shardSize * this.dp.rank, bucket.shardSize);
+    return flat.slice(bucket.shardSize * this.#dp.rank, bucket.shardSize);
   }
 
   /** float32 memory to load a bucket of a frozen bf16 model through. */
   frozenStaging(bucket: Bucket): Tensor {
-    if (this.staging === null) throw new Error('only a frozen bf16 model has memory to load through');
-    return this.staging.slice(0, bucket.size);
+    if (this.#staging === null) throw new Error('only a frozen bf16 model has memory to load through');
+    return this.#staging.slice(0, bucket.size);
   }
 
   /** To be called when all buckets are there. */
   finish(): void {
-    if (this.trainable || this.dtype === 'f32') return;
+    if (this.#trainable || this.#dtype === 'f32') return;
     const largest = Math.max(...this.buckets.map((bucket) => bucket.size));
-    this.staging = this.plan.tensor('staging', [largest], 'f32');
+    this.#staging = this.#plan.tensor('staging', [largest], 'f32');
   }
 
   /** Makes the compute stream wait for parameters that are still being gathered. */

@@ -25,7 +25,7 @@ export class Weight {
   readonly data: Tensor;
   /** float32 main gradient; null for a frozen parameter. */
   grad: Tensor | null;
-  private touched = false;
+  #touched = false;
 
   constructor(specs: readonly ParameterSpec[], data: Tensor, grad: Tensor | null) {
     this.specs = specs;
@@ -35,14 +35,14 @@ export class Weight {
 
   /** Whether a gradient must be added to what is there; false for the first contribution since `reset`. */
   accumulates(): boolean {
-    const before = this.touched;
-    this.touched = true;
+    const before = this.#touched;
+    this.#touched = true;
     return before;
   }
 
   /** The next contribution overwrites the gradient: no memset is needed. */
   reset(): void {
-    this.touched = false;
+    this.#touched = false;
   }
 }
 

@@ -14,22 +14,22 @@ export interface WeightSource {
  * element's global index, so that they are the same on every layout. Norms start at one.
  */
 export class RandomWeights implements WeightSource {
-  private readonly ops: Ops;
-  private readonly seed: bigint;
-  private readonly std: number;
+  readonly #ops: Ops;
+  readonly #seed: bigint;
+  readonly #std: number;
 
   constructor(ops: Ops, seed: number, std: number) {
-    this.ops = ops;
-    this.seed = BigInt(seed);
-    this.std = std;
+    this.#ops = ops;
+    this.#seed = BigInt(seed);
+    this.#std = std;
   }
 
   fill(spec: ParameterSpec, out: Tensor): Promise<void> {
     if (spec.globalShape.length === 1) {
-      this.ops.fill(out, 1);
+      this.#ops.fill(out, 1);
     } else {
       const place = { row0: spec.rows.start, col0: spec.cols.start, gcols: spec.globalShape[1] as number };
-      this.ops.initNormal(out, place, this.std, this.seed, nameKey(spec.name));
+      this.#ops.initNormal(out, place, this.#std, this.#seed, nameKey(spec.name));
     }
     return Promise.resolve();
   }

@@ -24,85 +24,85 @@ export interface ExecuteOptions {
  * in the list, and only a compute that reads what came, or overwrites what went, waits for it.
  */
 export class PipelineExecutor {
-  private readonly device: Device;
-  private readonly group: CommGroup;
-  private readonly chunks: readonly Chunk[];
-  private readonly events: readonly number[];
-  private next = 0;
+  readonly #device: Device;
+  readonly #group: CommGroup;
+  readonly #chunks: readonly Chunk[];
+  readonly #events: readonly number[];
+  #next = 0;
 
   constructor(device: Device, group: CommGroup, chunks: readonly Chunk[]) {
-    this.device = device;
-    this.group = group;
-    this.chunks = chunks;
-    this.events = group.size > 1 ? Array.from({ length: EVENTS }, () => device.event()) : [];
+    this.#device = device;
+    this.#group = group;
+    this.#chunks = chunks;
+    this.#events = group.size > 1 ? Array.from({ length: EVENTS }, () => device.event()) : [];
   }
 
   run(schedule: Schedule, options: ExecuteOptions = {}): void {
     const unfinished = new Map<Tensor, number>();
-    for (const action of schedule.ranks[this.group.rank] ?? []) {
-      if (action.kind === 'exchange') this.exchange(action, unfinished);
-      else this.compute(action, schedule, unfinished, options);
+    for (const action of schedule.ranks[this.#group.rank] ?? []) {
+      if (action.kind === 'exchange') this.#exchange(action, unfinished);
+      else this.#compute(action, schedule, unfinished, options);
     }
     // The next step's first exchange must not overtake this step's last, and buffers are shared between them.
-    for (const event of unfinished.values()) this.device.wait(STREAM.compute, event);
+    for (const event of unfinished.values()) this.#device.wait(STREAM.compute, event);
   }
 
-  private compute(
+  #compute(
     action: ComputeAction,
     schedule: Schedule,
     unfinished: Map<Tensor, number>,
     { hooks, observe }: ExecuteOptions,
   ): void {
     const { microBatch, kind } = action;
-    const chunk = this.chunk(action.chunk);
+    const chunk = this.#chunk(action.chunk);
     if (kind === 'forward') {
-      this.waitFor(chunk.input(microBatch), unfinished);
-      if (chunk.head === null) this.waitFor(chunk.output(microBatch), unfinished);
+      this.#waitFor(chunk.input(microBatch), unfinished);
+      if (chunk.head === null) this.#waitFor(chunk.output(microBatch), unfinished);
       chunk.forward(microBatch, {
         withGradient: !schedule.forwardOnly,
         hooks: isFirstMicroBatch(action) ? hooks : undefined,
         observe,
       });
     } else {
-      this.waitFor(chunk.gradient(microBatch), unfinished);
+      this.#waitFor(chunk.gradient(microBatch), unfinished);
       chunk.backward(microBatch, isLastMicroBatch(schedule, action), hooks);
     }
   }
 
-  private exchange(action: ExchangeAction, unfinished: Map<Tensor, number>): void {
-    const { device } = this;
-    const [before, after] = [this.event(), this.event()];
+  #exchange(action: ExchangeAction, unfinished: Map<Tensor, number>): void {
+    const device = this.#device;
+    const [before, after] = [this.#event(), this.#event()];
     device.record(before, STREAM.compute);
     device.wait(STREAM.pipeline, before);
-    this.group.exchange(action.transfers.map((transfer) => this.bind(transfer)));
+    this.#group.exchange(action.transfers.map((transfer) => this.#bind(transfer)));
     device.record(after, STREAM.pipeline);
-    for (const transfer of action.transfers) unfinished.set(this.bind(transfer).tensor, after);
+    for (const transfer of action.transfers) unfinished.set(this.#bind(transfer).tensor, after);
   }
 
-  private bind({ direction, what, peer, microBatch, chunk: index }: Transfer): PointToPoint {
-    const chunk = this.chunk(index);
+  #bind({ direction, what, peer, microBatch, chunk: index }: Transfer): PointToPoint {
+    const chunk = this.#chunk(index);
     let tensor: Tensor;
     if (what === 'gradient') tensor = chunk.gradient(microBatch);
     else tensor = direction === 'send' ? chunk.output(microBatch) : chunk.input(microBatch);
     return { kind: direction, peer, tensor };
   }
 
-  private waitFor(tensor: Tensor, unfinished: Map<Tensor, number>): void {
+  #waitFor(tensor: Tensor, unfinished: Map<Tensor, number>): void {
     const event = unfinished.get(tensor);
     if (event === undefined) return;
-    this.device.wait(STREAM.compute, event);
+    this.#device.wait(STREAM.compute, event);
     unfinished.delete(tensor);
   }
 
-  private chunk(index: number): Chunk {
-    const chunk = this.chunks[index];
+  #chunk(index: number): Chunk {
+    const chunk = this.#chunks[index];
     if (chunk === undefined) throw new Error(`no model chunk ${index} on this rank`);
     return chunk;
   }
 
-  private event(): number {
-    const event = this.events[this.next] ?? 0;
-    this.next = (this.next + 1) % EVENTS;
+  #event(): number {
+    const event = this.#events[this.#next] ?? 0;
+    this.#next = (this.#next + 1) % EVENTS;
     return event;
   }
 }

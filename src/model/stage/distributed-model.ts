@@ -24,14 +24,14 @@ export interface ParameterSlice {
 export class DistributedModel {
   readonly stage: Stage;
   readonly device: Device;
-  private readonly executor: PipelineExecutor;
-  private readonly tpRank: number;
+  readonly #executor: PipelineExecutor;
+  readonly #tpRank: number;
 
   constructor(stage: Stage, groups: { pp: CommGroup; tp: CommGroup }) {
     this.stage = stage;
     this.device = groups.pp.device;
-    this.tpRank = groups.tp.rank;
-    this.executor = new PipelineExecutor(this.device, groups.pp, stage.chunks);
+    this.#tpRank = groups.tp.rank;
+    this.#executor = new PipelineExecutor(this.device, groups.pp, stage.chunks);
   }
 
   /** Loss sum and token count since the step began, f32 [2]; null on ranks without the loss head. */
@@ -41,7 +41,7 @@ export class DistributedModel {
 
   /** {@link lossAndTokens} on the one tp rank of the last stage that counts it in sums over the grid. */
   get countedLoss(): Tensor | null {
-    return this.tpRank === 0 ? this.lossAndTokens : null;
+    return this.#tpRank === 0 ? this.lossAndTokens : null;
   }
 
   /**
@@ -55,16 +55,16 @@ export class DistributedModel {
   ): void {
     // The optimizer's hooks wait for each bucket of parameters where it is needed first.
     if (options.hooks === undefined) this.settleParameters();
-    this.begin(batches);
+    this.#begin(batches);
     this.stage.buffer.reset();
-    this.executor.run(this.stage.schedule, options);
+    this.#executor.run(this.stage.schedule, options);
   }
 
   /** Forward only: fills {@link lossAndTokens}. As many micro-batches as a training step has. */
   evaluate(batches: readonly MicroBatch[], observe?: LogitsObserver): void {
     this.settleParameters();
-    this.begin(batches);
-    this.executor.run(this.stage.evaluation, { observe });
+    this.#begin(batches);
+    this.#executor.run(this.stage.evaluation, { observe });
   }
 
   /** Makes the compute stream wait for parameters that an update is still gathering. */
@@ -82,13 +82,13 @@ export class DistributedModel {
 
   /** Reads this rank's gradients (undivided sums) back; for tests and inspection. */
   gradients(): ParameterSlice[] {
-    return this.read((bucket) => bucket.grads);
+    return this.#read((bucket) => bucket.grads);
   }
 
   /** Reads this rank's float32 weights back. A bf16 model's are rounded. */
   parameters(): ParameterSlice[] {
     this.settleParameters();
-    return this.read((bucket) => bucket.params);
+    return this.#read((bucket) => bucket.params);
   }
 
   /** Gives the memory back. Every rank of the model calls it. */
@@ -97,25 +97,25 @@ export class DistributedModel {
     this.stage.plan.release();
   }
 
-  private begin(batches: readonly MicroBatch[]): void {
+  #begin(batches: readonly MicroBatch[]): void {
     this.stage.data.upload(this.device, batches);
     for (const chunk of this.stage.chunks) chunk.head?.resetLoss();
   }
 
-  private read(of: (bucket: Stage['buffer']['buckets'][number]) => Tensor | null): ParameterSlice[] {
+  #read(of: (bucket: Stage['buffer']['buckets'][number]) => Tensor | null): ParameterSlice[] {
     return this.stage.buffer.buckets.flatMap((bucket) => {
       const tensor = of(bucket);
       if (tensor === null) return [];
-      const owner = bucket.kind.tied !== 'copy' && (!bucket.kind.tpReplicated || this.tpRank === 0);
+      const owner = bucket.kind.tied !== 'copy' && (!bucket.kind.tpReplicated || this.#tpRank === 0);
       return bucket.entries.map(({ spec, offset }) => {
         const { name, globalShape, rows, cols } = spec;
         const part = tensor.slice(offset, rows.count * cols.count);
-        return { name, globalShape, rows, cols, owner, values: this.readFloats(part) };
+        return { name, globalShape, rows, cols, owner, values: this.#readFloats(part) };
       });
     });
   }
 
-  private readFloats(tensor: Tensor): Float32Array {
+  #readFloats(tensor: Tensor): Float32Array {
     if (tensor.dtype === 'f32') {
       const values = new Float32Array(tensor.size);
       this.device.read(tensor, values);

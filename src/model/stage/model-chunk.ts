@@ -17,14 +17,14 @@ import type { StepData } from './step-data.js';
  */
 export class ModelChunk implements Chunk {
   readonly head: LossHead | null;
-  private readonly env: StageEnv;
-  private readonly embedding: { module: Embedding; bucket: Bucket } | null;
-  private readonly layers: readonly { module: DecoderLayer; bucket: Bucket }[];
-  private readonly headBucket: Bucket | null;
-  private readonly outputs: PerMicroBatch;
-  private readonly gradients: PerMicroBatch;
-  private readonly narrow: Tensor;
-  private readonly dyFull: Tensor;
+  readonly #env: StageEnv;
+  readonly #embedding: { module: Embedding; bucket: Bucket } | null;
+  readonly #layers: readonly { module: DecoderLayer; bucket: Bucket }[];
+  readonly #headBucket: Bucket | null;
+  readonly #outputs: PerMicroBatch;
+  readonly #gradients: PerMicroBatch;
+  readonly #narrow: Tensor;
+  readonly #dyFull: Tensor;
 
   constructor(
     env: StageEnv,
@@ -36,15 +36,15 @@ export class ModelChunk implements Chunk {
     const slots = Math.max(1, needs.inFlight);
     const inputSlots = Math.max(1, needs.inputs, needs.waitingInputs);
     const positions = data.field('positions');
-    this.env = env;
-    this.embedding =
+    this.#env = env;
+    this.#embedding =
       parts.embedding && weights.embedding
         ? {
             module: new Embedding(env, weights.embedding.weight, data.field('tokens'), data.field('order')),
             bucket: weights.embedding.bucket,
           }
         : null;
-    this.layers = Array.from({ length: parts.count }, (_, i) => {
+    this.#layers = Array.from({ length: parts.count }, (_, i) => {
       const layer = weights.layers.get(parts.firstLayer + i);
       if (layer === undefined) throw new Error(`no weights for layer ${parts.firstLayer + i}`);
       const module = new DecoderLayer(env, layer, slots, i === 0 ? inputSlots : slots, positions);
@@ -52,45 +52,45 @@ export class ModelChunk implements Chunk {
     });
     const head = parts.head ? weights.head : null;
     this.head = head && new LossHead(env, head, slots, { targets: data.field('targets'), mask: data.field('mask') });
-    this.headBucket = head?.bucket ?? null;
-    this.narrow = env.scratch('narrow', [env.sizes.localTokens, env.shape.hiddenSize]);
-    this.dyFull = env.scratch('dyFull', [env.sizes.tokens, env.shape.hiddenSize]);
+    this.#headBucket = head?.bucket ?? null;
+    this.#narrow = env.scratch('narrow', [env.sizes.localTokens, env.shape.hiddenSize]);
+    this.#dyFull = env.scratch('dyFull', [env.sizes.tokens, env.shape.hiddenSize]);
     // One more than can be in use: a buffer may still be on its way out when the next is filled.
-    this.outputs = this.buffers('communication', parts.head ? 0 : 2);
-    this.gradients = this.buffers('communication', Math.max(1, needs.waitingGradients) + 1);
+    this.#outputs = this.#buffers('communication', parts.head ? 0 : 2);
+    this.#gradients = this.#buffers('communication', Math.max(1, needs.waitingGradients) + 1);
   }
 
   /** Where the previous stage's output is received. */
   input(microBatch: number): Tensor {
-    return (this.layers[0] as { module: DecoderLayer }).module.input(microBatch);
+    return (this.#layers[0] as { module: DecoderLayer }).module.input(microBatch);
   }
 
   /** What the next stage is sent. */
   output(microBatch: number): Tensor {
-    return this.outputs(microBatch);
+    return this.#outputs(microBatch);
   }
 
   /** Where the gradient of the output is received, and from where that of the input is sent. */
   gradient(microBatch: number): Tensor {
-    return this.gradients(microBatch);
+    return this.#gradients(microBatch);
   }
 
   forward(microBatch: number, { withGradient, hooks = NO_HOOKS, observe }: ForwardOptions): void {
     const input = this.input(microBatch);
-    if (this.embedding !== null) {
-      hooks.needed(this.embedding.bucket);
-      this.embedding.module.forward(microBatch, input);
+    if (this.#embedding !== null) {
+      hooks.needed(this.#embedding.bucket);
+      this.#embedding.module.forward(microBatch, input);
     }
     let stream: Stream = { residual: input, partial: null };
-    for (const { module, bucket } of this.layers) {
+    for (const { module, bucket } of this.#layers) {
       hooks.needed(bucket);
       stream = module.forward(microBatch, stream);
     }
-    if (this.head !== null && this.headBucket !== null) {
-      hooks.needed(this.headBucket);
+    if (this.head !== null && this.#headBucket !== null) {
+      hooks.needed(this.#headBucket);
       this.head.forward(microBatch, stream, withGradient, observe);
     } else if (stream.partial !== null) {
-      this.env.ops.add(stream.residual, this.env.tp.reduce(stream.partial, this.narrow), this.output(microBatch));
+      this.#env.ops.add(stream.residual, this.#env.tp.reduce(stream.partial, this.#narrow), this.output(microBatch));
     }
   }
 
@@ -99,23 +99,23 @@ export class ModelChunk implements Chunk {
     const dStream = this.gradient(microBatch);
     if (this.head !== null) {
       this.head.backward(microBatch, dStream);
-      if (this.headBucket !== null && this.headBucket !== this.embedding?.bucket) hooks.done(this.headBucket, last);
+      if (this.#headBucket !== null && this.#headBucket !== this.#embedding?.bucket) hooks.done(this.#headBucket, last);
     }
-    let dy = this.env.tp.gather(dStream, this.dyFull);
-    for (const [i, { module, bucket }] of [...this.layers.entries()].reverse()) {
+    let dy = this.#env.tp.gather(dStream, this.#dyFull);
+    for (const [i, { module, bucket }] of [...this.#layers.entries()].reverse()) {
       hooks.opening(bucket);
-      dy = module.backward(microBatch, dStream, dy, i > 0 || this.embedding !== null);
+      dy = module.backward(microBatch, dStream, dy, i > 0 || this.#embedding !== null);
       hooks.done(bucket, last);
     }
-    if (this.embedding !== null) {
-      this.embedding.module.backward(microBatch, dy);
-      hooks.done(this.embedding.bucket, last);
+    if (this.#embedding !== null) {
+      this.#embedding.module.backward(microBatch, dy);
+      hooks.done(this.#embedding.bucket, last);
     }
   }
 
-  private buffers(region: 'communication', count: number): PerMicroBatch {
-    const shape = [this.env.sizes.localTokens, this.env.shape.hiddenSize];
-    const tensors = Array.from({ length: count }, () => this.env.plan.tensor(region, shape, this.env.dtype));
+  #buffers(region: 'communication', count: number): PerMicroBatch {
+    const shape = [this.#env.sizes.localTokens, this.#env.shape.hiddenSize];
+    const tensors = Array.from({ length: count }, () => this.#env.plan.tensor(region, shape, this.#env.dtype));
     return (microBatch) => {
       const tensor = tensors[microBatch % tensors.length];
       if (tensor === undefined) throw new Error('this part of the model has no such buffer');

@@ -147,7 +147,7 @@ describe('a run that fails', () => {
     await run.says(/step +3\//);
     const workers = childrenOf(run.pid);
     expect(workers).toHaveLength(3);
-    const victim = workers.find((pid) => readFileSync(`/proc/${String(pid)}/environ`, 'utf8').includes('\0RANK=2\0'));
+    const victim = workers.find((pid) => readFileSync(`/proc/${pid}/environ`, 'utf8').includes('\0RANK=2\0'));
     const killed = performance.now();
     process.kill(victim ?? -1, 'SIGKILL');
     const { code, stderr } = await run.ended;

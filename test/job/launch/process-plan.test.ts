@@ -6,7 +6,7 @@ it('plans one process a rank, as data', () => {
   expect(JSON.parse(JSON.stringify(plan))).toEqual(plan);
   const [program, script, ...argv] = plan.ranks[1]?.command ?? [];
   expect(program).toBe(process.execPath);
-  expect(script).toMatch(/\/dist\/src\/worker\/main\.js$/);
+  expect(script).toMatch(/\/dist\/src\/job\/worker\/main\.js$/);
   expect(argv).toEqual(['--rank', '1']);
   expect({ ...plan, ranks: plan.ranks.map(({ env, files }) => ({ env, files }))[1] }).toMatchInlineSnapshot(`
     {

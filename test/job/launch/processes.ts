@@ -58,7 +58,7 @@ export class Running {
 
   /** Waits until stdout matches. */
   async says(pattern: RegExp): Promise<RegExpExecArray> {
-    return waitFor(`${String(pattern)} on stdout`, () => pattern.exec(this.stdout) ?? undefined);
+    return waitFor(`${pattern} on stdout`, () => pattern.exec(this.stdout) ?? undefined);
   }
 }
 
@@ -89,7 +89,7 @@ export async function waitFor<T>(what: string, probe: () => T | undefined, timeo
 /** Alive and no zombie: in a container nobody may reap orphans, and they still answer to signal 0. */
 export function isAlive(pid: number): boolean {
   try {
-    return !/^State:\s+[ZX]/m.test(readFileSync(`/proc/${String(pid)}/status`, 'utf8'));
+    return !/^State:\s+[ZX]/m.test(readFileSync(`/proc/${pid}/status`, 'utf8'));
   } catch {
     return false;
   }
@@ -104,7 +104,7 @@ export function childrenOf(pid: number): number[] {
 
 function parentOf(pid: number): number | undefined {
   try {
-    return Number(/^PPid:\s+(\d+)/m.exec(readFileSync(`/proc/${String(pid)}/status`, 'utf8'))?.[1]);
+    return Number(/^PPid:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]);
   } catch {
     return undefined;
   }
