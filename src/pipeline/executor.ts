@@ -1,15 +1,13 @@
 import type { CommGroup, PointToPoint } from '../comm/comm-group.js';
 import { STREAM, type Device } from '../engine/device.js';
+import type { EventLease } from '../engine/event-lease.js';
 import type { Tensor } from '../engine/tensor.js';
 import type { LogitsObserver } from '../model/loss-head.js';
 import type { BucketHooks, ModelChunk } from '../model/model-chunk.js';
 import type { ComputeAction, ExchangeAction, Schedule, Transfer } from './schedule.js';
 import { isFirstMicroBatch, isLastMicroBatch } from './schedule-buffers.js';
 
-/**
- * Two an exchange, by turns: one that is used again stands for a later exchange, which is safe to wait for too. A
- * device has 224 events, and policy, value and reference models may share it.
- */
+/** Two an exchange, by turns: one that is used again stands for a later exchange, which is safe to wait for too. */
 const EVENTS = 32;
 
 export interface ExecuteOptions {
@@ -26,14 +24,18 @@ export class PipelineExecutor {
   private readonly device: Device;
   private readonly group: CommGroup;
   private readonly chunks: readonly ModelChunk[];
-  private readonly events: readonly number[];
-  private next = 0;
+  private readonly events: EventLease;
 
   constructor(device: Device, group: CommGroup, chunks: readonly ModelChunk[]) {
     this.device = device;
     this.group = group;
     this.chunks = chunks;
-    this.events = group.size > 1 ? Array.from({ length: EVENTS }, () => device.event()) : [];
+    this.events = device.lease(group.size > 1 ? EVENTS : 0);
+  }
+
+  /** Gives its events back; nothing can be run any more. */
+  dispose(): void {
+    this.events.end();
   }
 
   run(schedule: Schedule, options: ExecuteOptions = {}): void {
@@ -70,7 +72,7 @@ export class PipelineExecutor {
 
   private exchange(action: ExchangeAction, unfinished: Map<Tensor, number>): void {
     const { device } = this;
-    const [before, after] = [this.event(), this.event()];
+    const [before, after] = [this.events.next(), this.events.next()];
     device.record(before, STREAM.compute);
     device.wait(STREAM.pipeline, before);
     this.group.exchange(action.transfers.map((transfer) => this.bind(transfer)));
@@ -97,11 +99,5 @@ export class PipelineExecutor {
     const chunk = this.chunks[index];
     if (chunk === undefined) throw new Error(`no model chunk ${index} on this rank`);
     return chunk;
-  }
-
-  private event(): number {
-    const event = this.events[this.next] ?? 0;
-    this.next = (this.next + 1) % EVENTS;
-    return event;
   }
 }
