@@ -136,7 +136,7 @@ export interface SetupOptimizerOptions {
   pgCollection: Groups;
 }
 
-/** The optimizer over a model's parameters, and the schedule that it follows. */
+/** The optimizer over a model's parameters, and the schedule that it follows. It is disposed of with the model. */
 export function setupOptimizer(
   cfg: RunConfig,
   model: DistributedModel,
@@ -157,5 +157,8 @@ export function setupOptimizer(
     lossAndTokens: model.countedLoss,
   });
   optimizer.initialize();
+  model.beforeDispose(() => {
+    optimizer.dispose();
+  });
   return { optimizer, scheduler: hyper };
 }

@@ -101,6 +101,7 @@ export async function runWorker(context: WorkerContext): Promise<void> {
         if (rank === 0) context.emit(event);
       }
     }
+    timer.dispose();
     runtime.destroyAll();
     device.close();
   } catch (error) {

@@ -49,7 +49,7 @@ export async function runWorker(context: WorkerContext): Promise<void> {
   const device = Device.open(profile?.binding ?? native, context.device, index, context.threads);
   const act = resolvePrecision(cfg, context.device) === 'fp32' ? 'f32' : 'bf16';
   // Before the model takes the memory.
-  const ceilings = profile && measureCeilings({ device, ops: new Ops(device), timer: new DeviceTimer(device), act });
+  const ceilings = profile && ceilingsOf(device, act);
   const runtime = new CommRuntime({ rank, device, store: context.store, timeoutSeconds: cfg.dist.timeout_s });
   try {
     const { grid, pgCollection: pgs } = await setupGroups(cfg, { runtime, worldSize });
@@ -93,11 +93,21 @@ export async function runWorker(context: WorkerContext): Promise<void> {
       };
       context.emit(event);
     }
+    profile?.dispose();
     data.close();
     model.dispose();
     runtime.destroyAll();
     device.close();
   } catch (error) {
     runtime.abandon(error);
+  }
+}
+
+function ceilingsOf(device: Device, act: 'f32' | 'bf16'): Ceilings {
+  const timer = new DeviceTimer(device);
+  try {
+    return measureCeilings({ device, ops: new Ops(device), timer, act });
+  } finally {
+    timer.dispose();
   }
 }
