@@ -6,7 +6,7 @@
  *   node scripts/bits.mjs > after.txt && diff before.txt after.txt
  *
  * `--checkout DIR` runs another built checkout's command line (or an unpacked bundle's), `--device cuda` GPUs, with a
- * training in bf16 beside the others; layouts of more than `--ranks` processes are left out.
+ * training in bf16 beside the others; layouts of more than `--ranks` processes are left out, and `--fixture NAME` chooses.
  */
 import { execFile } from 'node:child_process';
 import { createHash } from 'node:crypto';
@@ -21,11 +21,11 @@ const { values } = parseArgs({
     checkout: { type: 'string', default: repository },
     device: { type: 'string', default: 'cpu' },
     ranks: { type: 'string', default: '8' },
+    fixture: { type: 'string', multiple: true, default: ['qwen3-tied', 'qwen3-untied', 'qwen3-masked'] },
   },
 });
 const checkout = resolve(values.checkout);
 
-const FIXTURES = ['qwen3-tied', 'qwen3-untied', 'qwen3-masked'];
 /** [tp, pp, dp, ...overrides] */
 const LAYOUTS = [
   [1, 1, 1],
@@ -88,7 +88,7 @@ const work = mkdtempSync(join(tmpdir(), 'mbridge-bits-'));
 try {
   const layouts = LAYOUTS.filter(([tp, pp, dp]) => tp * pp * dp <= Number(values.ranks));
   if (values.device === 'cuda') layouts.push(...layouts.map((layout) => [...layout, 'mixed_precision=bf16_mixed']));
-  for (const fixture of FIXTURES) {
+  for (const fixture of values.fixture) {
     // YAML reads JSON.
     writeFileSync(join(work, 'run.yaml'), JSON.stringify(config(fixture)));
     for (const [tp, pp, dp, ...set] of layouts) {
