@@ -40,7 +40,7 @@ export async function runDistributed(options: RunDistributedOptions): Promise<nu
   const external = options.nproc === undefined && detectStarter(process.env) !== undefined;
   const { ranks_per_gpu: ranksPerGpu } = config.dist;
   const nproc = options.nproc ?? defaultProcesses(device, ranksPerGpu);
-  const environment = external ? parseEnvironment(process.env, process.ppid) : null;
+  const environment = external ? parseEnvironment(process.env) : null;
   const worldSize = environment?.worldSize ?? nproc;
   const localRanks = environment?.localWorldSize ?? nproc;
   requireDevices(device, localRanks, ranksPerGpu);
