@@ -18,6 +18,8 @@ export interface RunDistributedOptions {
   nproc?: number | undefined;
   /** `import.meta.url` of a module that exports `runWorker`; the standard training loop by default. */
   worker?: string;
+  /** What that module is given as `context.options`. Goes through JSON. */
+  options?: unknown;
   /** Name of the run's folder. */
   name?: string;
   json?: boolean;
@@ -61,7 +63,7 @@ export async function runDistributed(options: RunDistributedOptions): Promise<nu
     argv: process.argv,
     layout,
     json,
-    ...(file === undefined ? {} : { workerModule: file }),
+    ...(file === undefined ? {} : { workerModule: file, options: options.options }),
   };
   if (external) return (await import('./job/worker/entry.js')).runAsWorker(job);
   return (await (await import('./job/launch/launch.js')).launch({ ...job, nproc })).exitCode;

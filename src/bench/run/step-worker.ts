@@ -10,7 +10,6 @@ import type { WorkerContext } from '../../job/worker/context.js';
 import { measureCeilings, type Ceilings } from '../device/session.js';
 import { StepProfile, type ProfiledCalls } from './step-profile.js';
 import { DeviceTimer } from '../device/timer.js';
-import { readBenchOptions } from './worker-options.js';
 
 export interface StepOptions {
   /** Measure every call of one more step, after those that are timed. */
@@ -41,7 +40,7 @@ export interface ProfileEvent {
 /** Trains as `mbridge pretrain` does, without checkpoints, and measures one step more call by call where asked to. */
 export async function runWorker(context: WorkerContext): Promise<void> {
   const { config: cfg, rank, worldSize } = context;
-  const { profile: wanted } = readBenchOptions<StepOptions>();
+  const { profile: wanted } = context.options as StepOptions;
   const native = loadBinding();
   if (context.device === 'cuda') loadCudaEngine(native);
   const profile = wanted ? new StepProfile(native) : null;

@@ -5,13 +5,14 @@ import { MbridgeError } from '../../base/errors.js';
 import { makeFolder } from '../../base/make-folder.js';
 import { packageVersion } from '../../base/package-root.js';
 
-/** Files of one run: `run.json`, `resolved.yaml`, and a folder for each rank. */
+/** Files of one run: `run.json`, `resolved.yaml`, `metrics.ndjson`, and a folder for each rank. */
 export const RUN_FILE = 'run.json';
 export const RESOLVED_FILE = 'resolved.yaml';
 export const ERROR_FILE = 'error.json';
 export const LOG_FILE = 'log.ndjson';
 export const STDERR_FILE = 'stderr.log';
 export const STDOUT_FILE = 'stdout.log';
+export const METRICS_FILE = 'metrics.ndjson';
 
 /** What `run.json` holds: enough to know what ran, and what the workers read their configuration from. */
 export interface RunRecord {
@@ -24,6 +25,8 @@ export interface RunRecord {
   nproc: number;
   layout: Readonly<Record<string, number>>;
   config: RunConfig;
+  /** What a worker module of its own was given beside the configuration. */
+  options?: unknown;
 }
 
 export function rankFolder(runDir: string, rank: number): string {
@@ -80,6 +83,7 @@ export async function writeRunRecord(runDir: string, record: Omit<RunRecord, 've
     nproc: record.nproc,
     layout: record.layout,
     config: record.config,
+    ...(record.options === undefined ? {} : { options: record.options }),
   };
   try {
     writeAtomically(join(runDir, RUN_FILE), `${JSON.stringify(full, null, 2)}\n`);
