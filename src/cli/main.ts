@@ -19,10 +19,11 @@ const EXIT_WORDS: Record<keyof typeof EXIT, string> = {
   internal: 'internal error',
   usage: 'usage: unknown command or flag',
   config: 'configuration: unknown recipe, key or value, impossible layout',
-  environment: 'environment: memory, devices, libraries',
-  worker: 'a worker failed, or the training diverged',
+  environment: 'environment: memory, devices, libraries, ports, limits of the system',
+  worker: 'a worker failed',
   hang: 'a collective hung',
   io: 'data, checkpoint or another file could not be read or written',
+  diverged: 'the training diverged',
 } satisfies Record<ExitKind | 'ok', string>;
 
 function exitCodes(): string {

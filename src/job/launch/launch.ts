@@ -35,8 +35,8 @@ export async function launch(job: LaunchJob): Promise<LaunchResult> {
   const ranks = Array.from({ length: job.nproc }, (_, rank) => rank);
   const runDir = createRunFolder(job.name, job.runDir ?? job.config.logger.log_dir ?? undefined, ranks);
   const plan = planProcesses(job, runDir);
-  const { name, argv, device, nproc, layout = {}, config } = job;
-  await writeRunRecord(runDir, { name, argv, device, nproc, layout, config });
+  const { name, argv, device, nproc, layout = {}, config, options } = job;
+  await writeRunRecord(runDir, { name, argv, device, nproc, layout, config, options });
   const token = randomBytes(32).toString('hex');
   const store = await StoreServer.listen({ host: '127.0.0.1', port: 0, token, worldSize: nproc });
   try {
@@ -95,7 +95,8 @@ async function superviseRun(
       [ENV.launcherPid]: String(process.pid),
     };
     const listener: WorkerListener = {
-      event: (_, event) => {
+      event: (rank, event) => {
+        job.onEvent?.(event, rank);
         output.event(event);
       },
       log: output.log.bind(output),
@@ -111,7 +112,7 @@ async function superviseRun(
     for (const rank of plan.ranks) workers.push(new WorkerProcess(rank, extraEnv, runDir, listener));
     const supervision = await supervisor.wait();
     const wallS = (performance.now() - started) / 1000;
-    return { exitCode: conclude(supervision, plan, output, wallS), runDir };
+    return { exitCode: conclude(supervision, plan, output, wallS), runDir, result: output.closing };
   } finally {
     killAll();
     process.off('exit', killAll);
