@@ -17,8 +17,8 @@ writeFileSync(badFile, 'model:\n  num_layer: 3\n');
 
 describe('errors: one clear line, the right exit code, no stack', () => {
   test.each<[string, number, string]>([
-    ['pretran', 2, "MB_USAGE: unknown command 'pretran' (Did you mean pretrain?)"],
-    ['recipes --jsn', 2, "MB_USAGE: unknown option '--jsn' (Did you mean --json?)"],
+    ['pretran', 2, "MB_USAGE: unknown command 'pretran' (did you mean pretrain?)"],
+    ['recipes --jsn', 2, "MB_USAGE: unknown option '--jsn' (did you mean --json?)"],
     ['', 2, 'MB_USAGE: no command given'],
     ['pretrain', 2, 'MB_USAGE: nothing to run: no recipe and no configuration file'],
     ['pretrain qwen3-tiny stray', 2, 'MB_USAGE: unexpected argument stray'],
