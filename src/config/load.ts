@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { isMap, isScalar, LineCounter, parseDocument, type Pair } from 'yaml';
+import { systemFault } from '../base/system-error.js';
 import type { Problem } from './problem.js';
 import type { Setting } from './setting.js';
 
@@ -52,6 +53,7 @@ export function loadConfigFile(path: string, problems: Problem[]): Setting[] {
   try {
     text = readFileSync(path, 'utf8');
   } catch (error) {
+    if (systemFault(error)?.kind === 'environment') throw error; // a limit of the system, not a wrong path
     const message = `cannot read the configuration: ${(error as Error).message}`;
     problems.push({ code: 'MB_CONFIG_FILE', place: path, path: '', message });
     return [];

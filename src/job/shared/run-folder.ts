@@ -1,7 +1,7 @@
 import { mkdirSync, readFileSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import type { RunConfig } from '../../config/schema.js';
-import { MbridgeError } from '../../base/errors.js';
+import { systemError } from '../../base/system-error.js';
 import { makeFolder } from '../../base/make-folder.js';
 import { packageVersion } from '../../base/package-root.js';
 
@@ -56,12 +56,13 @@ export function createRunFolder(name: string, asked: string | undefined, ranks: 
   }
 }
 
-function runFolderError(cause: unknown): MbridgeError {
-  const reason = cause instanceof Error ? cause.message : String(cause);
-  return new MbridgeError('io', 'MB_RUN_FOLDER', `cannot make the run's folder: ${reason}`, {
+function runFolderError(cause: unknown): unknown {
+  const about = {
+    code: 'MB_RUN_FOLDER',
+    what: "make the run's folder",
     hint: 'name a folder that can be written with --log-dir',
-    cause,
-  });
+  };
+  return systemError(cause, about) ?? cause;
 }
 
 /** Writes run.json and resolved.yaml. Fails with MB_RUN_FOLDER (exit 7). */
