@@ -1,4 +1,5 @@
 import { MbridgeError } from './errors.js';
+import { UnreadableFile } from './regular-file.js';
 
 /** What an error number of the system means to the user. */
 export interface SystemFault {
@@ -80,7 +81,16 @@ const FAULTS: Readonly<Record<string, Omit<SystemFault, 'errno'>>> = {
 };
 
 /** What the user asked for is not at fault: the remedy is the system's. */
-const LIMITS: ReadonlySet<string> = new Set(['EMFILE', 'ENFILE', 'EAGAIN', 'ENOMEM', 'ENOSPC', 'EDQUOT', 'EFBIG', 'EIO']);
+const LIMITS: ReadonlySet<string> = new Set([
+  'EMFILE',
+  'ENFILE',
+  'EAGAIN',
+  'ENOMEM',
+  'ENOSPC',
+  'EDQUOT',
+  'EFBIG',
+  'EIO',
+]);
 
 /** What Node calls limits of the system that it meets itself, and what the C library says of them on stderr. */
 const NODE_CODES: Readonly<Record<string, string>> = {
@@ -96,6 +106,7 @@ const SAID: readonly [text: RegExp, errno: string][] = [
 
 /** The system's error number of what was thrown, such as `ENOSPC`; undefined where it has none. */
 export function errnoOf(error: unknown): string | undefined {
+  if (error instanceof UnreadableFile) return errnoOf(error.cause);
   if (!(error instanceof Error) || !('code' in error) || typeof error.code !== 'string') return undefined;
   const code = NODE_CODES[error.code] ?? error.code;
   return 'syscall' in error || Object.hasOwn(FAULTS, code) ? code : undefined;
@@ -129,7 +140,7 @@ export function systemError(
   const { code = kind === 'io' ? 'MB_IO' : 'MB_SYSTEM', what } = about;
   const said = error instanceof Error ? error.message : errno;
   // `spawn EAGAIN`, `write EPIPE`: the system's own text is missing.
-  const found = /^\w+ E[A-Z0-9]+$/.test(said) ? `${said}: ${reason}` : said;
+  const found = /^\w+ E[A-Z0-9_]+$/.test(said) ? `${said}: ${reason}` : said;
   const hint = LIMITS.has(errno) ? fault.hint : (about.hint ?? fault.hint);
   const message = what === undefined ? found : `cannot ${what}: ${found}`;
   return new MbridgeError(kind, code, message, { hint, cause: error, details: { errno } });

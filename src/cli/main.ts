@@ -11,6 +11,7 @@ import { addPlan } from './run/plan.js';
 import { addPretrain } from './run/pretrain.js';
 import { addRecipes } from './run/recipes.js';
 import { addShowConfig } from './run/show-config.js';
+import { addSetup } from './setup/setup.js';
 import { usageError } from './shared/usage-error.js';
 
 const EXIT_WORDS: Record<keyof typeof EXIT, string> = {
@@ -40,8 +41,12 @@ function makeProgram(): Command {
     // What commander would print is in the error it throws; report-error prints that.
     .configureOutput({ outputError: () => undefined })
     .exitOverride();
-  for (const add of [addPretrain, addRecipes, addPlan, addGrid, addShowConfig, addDoctor, addBench, addCheckpoint])
+  for (const add of [
+    ...[addPretrain, addRecipes, addPlan, addGrid, addShowConfig],
+    ...[addDoctor, addBench, addCheckpoint, addSetup],
+  ]) {
     add(program);
+  }
   for (const command of program.commands.flatMap((outer) => [outer, ...outer.commands])) {
     command.copyInheritedSettings(program).helpOption('-h, --help', 'show this');
   }

@@ -4,7 +4,7 @@ import type { RunConfig } from '../config/schema.js';
 import { runtimeAllowances } from './runtime-allowance.js';
 import { qwen3Parameters } from '../families/hf-names.js';
 import type { RegionName } from '../engine/memory-plan.js';
-import { groupRanks } from '../groups/grid/group-fields.js';
+import { groupRanks, TRAINING_FIELDS } from '../groups/grid/group-fields.js';
 import { HyperCommGrid } from '../groups/grid/hyper-comm-grid.js';
 import { stepFlops, tokenFlops } from '../families/flops.js';
 import { buildStage, type Stage } from '../model/stage/stage.js';
@@ -38,6 +38,7 @@ export interface RunPlan {
   readonly parameters: number;
   readonly flopsPerStep: number;
   readonly tokensPerStep: number;
+  /** The groups that training makes, by field. */
   readonly groups: Readonly<Record<string, readonly (readonly number[])[]>>;
   readonly ranks: readonly RankPlan[];
 }
@@ -60,7 +61,8 @@ export function planRun(cfg: RunConfig, worldSize: number, device: DeviceKind): 
   const { global_batch_size: batch } = cfg.train;
   const { seq_length: seq } = cfg.model;
   // Ranks that differ only in dp have the same plan.
-  const groups = groupRanks(grid);
+  const all = groupRanks(grid);
+  const groups = Object.fromEntries(TRAINING_FIELDS.map((field) => [field, all[field]]));
   const allowances = runtimeAllowances(device, worldSize, groups);
   const stages = new Map<string, StagePlan>();
   const ranks = Array.from({ length: worldSize }, (_, rank): RankPlan => {

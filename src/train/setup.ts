@@ -3,6 +3,7 @@ import type { CommRuntime } from '../groups/comm/comm-runtime.js';
 import { CheckpointWeights } from '../checkpoint/run/checkpoint-weights.js';
 import type { Checkpoint } from '../checkpoint/format/checkpoint.js';
 import { openWeights } from '../checkpoint/run/open-weights.js';
+import { checkConfig } from '../config/check-config.js';
 import { validateLayout, type RunLayout } from '../config/layout.js';
 import type { RunConfig } from '../config/schema.js';
 import type { DataIterator } from '../data/data-iterator.js';
@@ -28,6 +29,7 @@ export async function setupGroups(
   cfg: RunConfig,
   { runtime, worldSize }: { runtime: CommRuntime; worldSize: number },
 ): Promise<{ layout: RunLayout; grid: HyperCommGrid; pgCollection: Groups }> {
+  checkConfig(cfg);
   const layout = validateLayout(cfg, worldSize, { device: runtime.device.kind });
   const { tp, cp, dp, pp } = layout;
   const shape = [tp, cp, dp, pp];
@@ -41,6 +43,7 @@ export function setupRunData(
   { dp }: Pick<Groups, 'dp'>,
   position: Pick<SetupDataOptions, 'consumedSamples' | 'startStep'> = {},
 ): Promise<DataIterator> {
+  checkConfig(cfg);
   return setupDataIterators(cfg, {
     dpGroup: dp,
     vocabSize: cfg.model.vocab_size,
@@ -72,6 +75,7 @@ export async function provideDistributedModel(
   cfg: RunConfig,
   { pgCollection: pgs, device, trainable = true, checkpoint = null }: ProvideModelOptions,
 ): Promise<DistributedModel> {
+  checkConfig(cfg);
   const { tp, pp, dp, dpCp } = pgs;
   const place = { tp, pp, dp, dpCp };
   const stage = buildStage({ cfg, place, deviceKind: device.kind, trainable, live: { device, tp } });
@@ -136,12 +140,13 @@ export interface SetupOptimizerOptions {
   pgCollection: Groups;
 }
 
-/** The optimizer over a model's parameters, and the schedule that it follows. */
+/** The optimizer over a model's parameters, and the schedule that it follows. It is disposed of with the model. */
 export function setupOptimizer(
   cfg: RunConfig,
   model: DistributedModel,
   { pgCollection: pgs }: SetupOptimizerOptions,
 ): { optimizer: DistributedOptimizer; scheduler: OptimizerHyper } {
+  checkConfig(cfg);
   const { buffer, optimizer: state, env } = model.stage;
   if (state === null) throw new Error('a frozen model has no optimizer');
   const embd = pgs.embd;
@@ -157,5 +162,8 @@ export function setupOptimizer(
     lossAndTokens: model.countedLoss,
   });
   optimizer.initialize();
+  model.beforeDispose(() => {
+    optimizer.dispose();
+  });
   return { optimizer, scheduler: hyper };
 }

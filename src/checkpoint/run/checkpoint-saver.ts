@@ -93,11 +93,14 @@ export class CheckpointSaver {
     this.check();
   }
 
-  /** Waits as {@link finish} does, and ends the writing thread. */
+  /** Waits as {@link finish} does, and gives back the writing thread and what saves are staged in. */
   async close(): Promise<void> {
-    await this.finish();
-    await this.#writer.close();
-    this.#snapshot.release();
+    try {
+      await this.finish();
+    } finally {
+      await this.#writer.close();
+      this.#snapshot.release();
+    }
   }
 
   async #write(step: number, staged: Promise<Float64Array>, started: number): Promise<void> {

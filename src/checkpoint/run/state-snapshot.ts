@@ -8,6 +8,7 @@ import { HostImage } from '../files/host-image.js';
 import { areaOf } from '../../model/parameters/rectangle.js';
 import type { SavedPiece } from '../format/save-plan.js';
 import type { ShardLayout } from '../format/shard-layout.js';
+import type { EventLease } from '../../engine/event-lease.js';
 
 /**
  * A rank's shard files in pinned host memory, which is taken once. `take` starts copies of the state as it is after the
@@ -18,13 +19,14 @@ export class StateSnapshot {
   readonly images: readonly HostImage[];
   readonly #device: Device;
   readonly #state: OptimizerState;
-  readonly #events: { readonly before: number; readonly after: number };
+  /** Before the copies of a `take`, and after them. */
+  readonly #events: EventLease;
   readonly #copies: readonly { source: Tensor; views: readonly Uint8Array[] }[];
 
   constructor(device: Device, state: OptimizerState, plans: readonly ShardLayout<SavedPiece>[], dpCp: Place) {
     this.#device = device;
     this.#state = state;
-    this.#events = { before: device.event(), after: device.event() };
+    this.#events = device.lease(2);
     this.plans = plans;
     this.images = plans.map(({ head, bytes }) => {
       const image = new HostImage(bytes);
@@ -51,9 +53,10 @@ export class StateSnapshot {
    * follow the copies on the copy stream, and the next update waits for both.
    */
   take(): Promise<Float64Array> {
-    const [device, events] = [this.#device, this.#events];
-    device.record(events.before, STREAM.compute);
-    device.wait(STREAM.copy, events.before);
+    const device = this.#device;
+    const [before, after] = [this.#events.at(0), this.#events.at(1)];
+    device.record(before, STREAM.compute);
+    device.wait(STREAM.copy, before);
     for (const { source, views } of this.#copies) {
       let done = 0;
       for (const view of views) {
@@ -62,13 +65,15 @@ export class StateSnapshot {
       }
     }
     const scalars = device.fetch(this.#state.scalars, STREAM.copy);
-    device.record(events.after, STREAM.copy);
-    this.#state.readers = events.after;
+    device.record(after, STREAM.copy);
+    this.#state.readers = after;
     return scalars.then((raw) => new Float64Array(raw.buffer, raw.byteOffset, STATE.length));
   }
 
-  /** Gives the pinned memory back; no copy may be under way. */
+  /** Gives the pinned memory and the events back; no copy may be under way. */
   release(): void {
+    if (this.#state.readers === this.#events.at(1)) this.#state.readers = null;
+    this.#events.end();
     for (const image of this.images) for (const chunk of image.chunks) this.#device.unpin(new Uint8Array(chunk));
   }
 }

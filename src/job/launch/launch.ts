@@ -36,8 +36,8 @@ export async function launch(job: LaunchJob): Promise<LaunchResult> {
   const ranks = Array.from({ length: job.nproc }, (_, rank) => rank);
   const runDir = createRunFolder(job.name, job.runDir ?? job.config.logger.log_dir ?? undefined, ranks);
   const plan = planProcesses(job, runDir);
-  const { name, argv, device, nproc, layout = {}, config } = job;
-  await writeRunRecord(runDir, { name, argv, device, nproc, layout, config });
+  const { name, argv, device, nproc, layout = {}, config, options } = job;
+  await writeRunRecord(runDir, { name, argv, device, nproc, layout, config, options });
   const token = randomBytes(32).toString('hex');
   const store = await StoreServer.listen({ host: '127.0.0.1', port: 0, token, worldSize: nproc });
   try {
@@ -98,7 +98,8 @@ async function superviseRun(
       [ENV.launcherPid]: String(process.pid),
     };
     const listener: WorkerListener = {
-      event: (_, event) => {
+      event: (rank, event) => {
+        job.onEvent?.(event, rank);
         output.event(event);
       },
       log: output.log.bind(output),
@@ -117,7 +118,7 @@ async function superviseRun(
     const exitCode = conclude(supervision, plan, output, wallS);
     // A reader that has gone is counted as SIGPIPE is; a disk that is full is an error of its own.
     const full = refused.stdout !== undefined && exitCode === signalExitCode('SIGPIPE');
-    return { exitCode: full ? reportError(refused.stdout, false) : exitCode, runDir };
+    return { exitCode: full ? reportError(refused.stdout, false) : exitCode, runDir, result: output.closing };
   } finally {
     killAll();
     process.off('exit', killAll);

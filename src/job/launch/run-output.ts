@@ -24,6 +24,7 @@ export class RunOutput {
   readonly #removeListeners: () => void;
   #broken = false;
   #result: WorkerEvent | undefined;
+  #closing: WorkerEvent = { type: 'result' };
 
   constructor(options: RunOutputOptions) {
     this.#options = options;
@@ -71,8 +72,14 @@ export class RunOutput {
 
   /** The last line: what a worker sent as the result, and how the run ended. Readable output only has what workers sent. */
   result(ending: Record<string, unknown>): void {
-    if (this.#options.json) this.#print({ type: 'result', ...ending, ...withoutType(this.#result) });
+    this.#closing = { type: 'result', ...ending, ...withoutType(this.#result) };
+    if (this.#options.json) this.#print(this.#closing);
     else if (this.#result !== undefined) this.#print(this.#result);
+  }
+
+  /** What {@link result} printed, or would have with json. */
+  get closing(): WorkerEvent {
+    return this.#closing;
   }
 
   close(): void {

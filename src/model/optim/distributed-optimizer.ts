@@ -3,6 +3,7 @@ import { STREAM, type Device } from '../../engine/device.js';
 import { Ops, type OptimizerHyper } from '../../engine/ops.js';
 import type { Tensor } from '../../engine/tensor.js';
 import type { BucketHooks } from '../parameters/bucket-hooks.js';
+import type { EventLease } from '../../engine/event-lease.js';
 import type { OptimizerState } from './optimizer-state.js';
 import type { Bucket, ParameterBuffer } from '../parameters/parameter-buffer.js';
 
@@ -40,8 +41,10 @@ export class DistributedOptimizer {
   readonly #o: OptimizerOptions;
   readonly #device: Device;
   readonly #dataOps: Ops;
-  readonly #events = new Map<Bucket, number>();
-  readonly #marks: readonly number[];
+  /** One a bucket, in the buffer's order. */
+  readonly #events: EventLease;
+  /** What the compute stream, and the data stream, had been given when the other was last made to wait for it. */
+  readonly #marks: EventLease;
   readonly #reduced = new Set<Bucket>();
   readonly #collected = new Set<Bucket>();
 
@@ -50,13 +53,21 @@ export class DistributedOptimizer {
     this.state = options.state;
     this.#device = options.ops.device;
     this.#dataOps = new Ops(this.#device, STREAM.data);
-    for (const bucket of options.buffer.buckets) this.#events.set(bucket, this.#device.event());
-    this.#marks = [this.#device.event(), this.#device.event()];
+    this.#events = this.#device.lease(options.buffer.buckets.length);
+    this.#marks = this.#device.lease(2);
     this.hooks = {
       needed: (bucket) => options.buffer.settle(this.#device, [bucket]),
       opening: (bucket) => this.#open(bucket),
       done: (bucket, last) => this.#done(bucket, last),
     };
+  }
+
+  /** Gives its events back, once what they stand for is waited for. The state is the model's, and stays. */
+  dispose(): void {
+    this.#o.buffer.settle(this.#device);
+    this.state.ring.settle(this.#device);
+    this.#events.end();
+    this.#marks.end();
   }
 
   /** Clears moments, gradients and counters. */
@@ -174,14 +185,14 @@ export class DistributedOptimizer {
   }
 
   /** `later` continues after everything `earlier` has been given so far. */
-  #join(earlier: 0 | 2, later: 0 | 2): void {
-    const mark = this.#marks[earlier === STREAM.compute ? 0 : 1] as number;
+  #join(earlier: Joined, later: Joined): void {
+    const mark = this.#marks.at(earlier === STREAM.compute ? 0 : 1);
     this.#device.record(mark, earlier);
     this.#device.wait(later, mark);
   }
 
   #eventOf(bucket: Bucket): number {
-    return this.#events.get(bucket) as number;
+    return this.#events.at(this.#o.buffer.buckets.indexOf(bucket));
   }
 
   /** The reduced gradient that this rank updates from. */
@@ -189,6 +200,8 @@ export class DistributedOptimizer {
     return trainable(this.state.sharded ? bucket.gradShard : bucket.grads);
   }
 }
+
+type Joined = typeof STREAM.compute | typeof STREAM.data;
 
 /** Whether the bucket's whole gradient is a buffer of the ring. */
 function isLent(bucket: Bucket, state: OptimizerState): boolean {

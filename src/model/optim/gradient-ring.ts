@@ -40,6 +40,12 @@ export class GradientRing {
     });
   }
 
+  /** Makes the compute stream wait for reductions that still read a buffer. */
+  settle(device: Device): void {
+    for (const event of this.#freed.values()) device.wait(STREAM.compute, event);
+    this.#freed.clear();
+  }
+
   /**
    * Reduces the lent gradient into the shard on the data stream and takes the buffer back.
    * @param accumulate adds to what earlier micro-batches left in the shard

@@ -26,6 +26,7 @@ export class DistributedModel {
   readonly device: Device;
   readonly #executor: PipelineExecutor;
   readonly #tpRank: number;
+  readonly #closers: (() => void)[] = [];
 
   constructor(stage: Stage, groups: { pp: CommGroup; tp: CommGroup }) {
     this.stage = stage;
@@ -91,9 +92,17 @@ export class DistributedModel {
     return this.#read((bucket) => bucket.params);
   }
 
-  /** Gives the memory back. Every rank of the model calls it. */
+  /** `close` is called when the model is disposed of, before its memory is given back: what works on it ends with it. */
+  beforeDispose(close: () => void): void {
+    this.#closers.push(close);
+  }
+
+  /** Gives back all that the model took from the device. Every rank of the model calls it. */
   dispose(): void {
+    for (const close of this.#closers.splice(0)) close();
     this.device.synchronize();
+    this.#executor.dispose();
+    this.stage.env.tp.dispose();
     this.stage.plan.release();
   }
 
