@@ -28,6 +28,30 @@ export default tseslint.config(
     },
   },
   {
+    // Tests say what they mean with less ceremony.
+    files: ['{src,recipes,examples,bench}/**/*.ts'],
+    extends: [tseslint.configs.strictTypeChecked],
+    rules: {
+      // Lists, and what stood in a file or was thrown by anyone, are shown in messages as they are.
+      '@typescript-eslint/restrict-template-expressions': 'off',
+      '@typescript-eslint/no-base-to-string': 'off',
+      '@typescript-eslint/no-confusing-void-expression': [
+        'error',
+        { ignoreArrowShorthand: true, ignoreVoidReturningFunctions: true },
+      ],
+      // With noUncheckedIndexedAccess, for what the line before has made sure of.
+      '@typescript-eslint/no-non-null-assertion': 'off',
+      // A type that only the caller knows, and an interface that may have to wait.
+      '@typescript-eslint/no-unnecessary-type-parameters': 'off',
+      '@typescript-eslint/require-await': 'off',
+      '@typescript-eslint/only-throw-error': ['error', { allowThrowingUnknown: true }],
+      // Wrong about functions of Node's modules, mapped types, and a void that says "not wanted".
+      '@typescript-eslint/unbound-method': 'off',
+      '@typescript-eslint/no-generated-empty-object-type': 'off',
+      '@typescript-eslint/no-meaningless-void-operator': 'off',
+    },
+  },
+  {
     files: ['**/*.js', '**/*.mjs'],
     languageOptions: { globals: { process: 'readonly', console: 'readonly', URL: 'readonly', Buffer: 'readonly' } },
   },

@@ -1,4 +1,5 @@
 import { MbridgeError } from './errors.js';
+import { UnreadableFile } from './regular-file.js';
 
 /** What an error number of the system means to the user. */
 export interface SystemFault {
@@ -79,6 +80,18 @@ const FAULTS: Readonly<Record<string, Omit<SystemFault, 'errno'>>> = {
   EPIPE: { kind: 'io', reason: 'its reader is gone', hint: 'keep the reader of the output running' },
 };
 
+/** What the user asked for is not at fault: the remedy is the system's. */
+const LIMITS: ReadonlySet<string> = new Set([
+  'EMFILE',
+  'ENFILE',
+  'EAGAIN',
+  'ENOMEM',
+  'ENOSPC',
+  'EDQUOT',
+  'EFBIG',
+  'EIO',
+]);
+
 /** What Node calls limits of the system that it meets itself, and what the C library says of them on stderr. */
 const NODE_CODES: Readonly<Record<string, string>> = {
   ERR_WORKER_INIT_FAILED: 'EAGAIN',
@@ -88,10 +101,12 @@ const SAID: readonly [text: RegExp, errno: string][] = [
   [/too many open files/i, 'EMFILE'],
   [/resource temporarily unavailable|uv_thread_create|pthread_create|std::system_error/i, 'EAGAIN'],
   [/cannot allocate memory|out of memory|std::bad_alloc/i, 'ENOMEM'],
+  [/file too large/i, 'EFBIG'],
 ];
 
 /** The system's error number of what was thrown, such as `ENOSPC`; undefined where it has none. */
 export function errnoOf(error: unknown): string | undefined {
+  if (error instanceof UnreadableFile) return errnoOf(error.cause);
   if (!(error instanceof Error) || !('code' in error) || typeof error.code !== 'string') return undefined;
   const code = NODE_CODES[error.code] ?? error.code;
   return 'syscall' in error || Object.hasOwn(FAULTS, code) ? code : undefined;
@@ -109,16 +124,26 @@ export function systemFault(error: unknown): SystemFault | undefined {
 }
 
 /**
- * A failed call of the system as an error that the user can act on; undefined where `error` is none.
- * @param what was being done, such as `start rank 3`; by default the call and the path that the error names
+ * A failed call of the system as an error that the user can act on; undefined where `error` is none. The kind, and so the
+ * exit code, is the error number's.
+ * @param about.code by default MB_IO or MB_SYSTEM, by the kind
+ * @param about.what what was being done, such as `serve the store`
+ * @param about.hint what to do about a file or an address that was chosen; a limit of the system has its own remedy
  */
-export function systemError(error: unknown, code = 'MB_SYSTEM', what?: string): MbridgeError | undefined {
+export function systemError(
+  error: unknown,
+  about: { code?: string; what?: string; hint?: string } = {},
+): MbridgeError | undefined {
   const fault = systemFault(error);
   if (fault === undefined) return undefined;
-  const { errno, kind, reason, hint } = fault;
-  const { syscall = 'the system', path } = error as NodeJS.ErrnoException;
-  const action = what === undefined ? [syscall, path].filter((part) => part !== undefined).join(' ') : `cannot ${what}`;
-  return new MbridgeError(kind, code, `${action}: ${reason} (${errno})`, { hint, cause: error, details: { errno } });
+  const { errno, kind, reason } = fault;
+  const { code = kind === 'io' ? 'MB_IO' : 'MB_SYSTEM', what } = about;
+  const said = error instanceof Error ? error.message : errno;
+  // `spawn EAGAIN`, `write EPIPE`: the system's own text is missing.
+  const found = /^\w+ E[A-Z0-9_]+$/.test(said) ? `${said}: ${reason}` : said;
+  const hint = LIMITS.has(errno) ? fault.hint : (about.hint ?? fault.hint);
+  const message = what === undefined ? found : `cannot ${what}: ${found}`;
+  return new MbridgeError(kind, code, message, { hint, cause: error, details: { errno } });
 }
 
 /** The limit of the system that a crashed program's last words speak of. */

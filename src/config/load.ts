@@ -13,6 +13,7 @@ import {
   type Pair,
 } from 'yaml';
 import { readTextFile, UnreadableFile } from '../base/regular-file.js';
+import { systemError, systemFault } from '../base/system-error.js';
 import { expandPath } from './expand-path.js';
 import type { Problem } from './problem.js';
 import type { Setting } from './setting.js';
@@ -24,7 +25,7 @@ const DEEPEST = 100;
 const QUOTE_IT = 'put it in quotes if it is a text';
 
 /** The settings of a YAML text; every one carries `name:line:col`. What is wrong with the text goes to `problems`. */
-export function parseConfigText(text: string, name: string, problems: Problem[]): Setting[] {
+function parseConfigText(text: string, name: string, problems: Problem[]): Setting[] {
   const lines = new LineCounter();
   const at = (offset: number): string => {
     const { line, col } = lines.linePos(offset);
@@ -86,6 +87,8 @@ export function loadConfigFile(path: string, problems: Problem[]): Setting[] {
     text = readTextFile(file.path, MOST_BYTES);
   } catch (error) {
     if (!(error instanceof UnreadableFile)) throw error;
+    // A limit of the system is no wrong path.
+    if (systemFault(error)?.kind === 'environment') throw systemError(error) ?? error;
     bad(`cannot read the configuration: ${error.reason}`);
     return [];
   }

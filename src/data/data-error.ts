@@ -1,4 +1,5 @@
 import { MbridgeError } from '../base/errors.js';
+import { systemFault } from '../base/system-error.js';
 
 /** Bad content of a data file (exit 7). `where` is `file` or `file:line`. */
 export function badData(
@@ -15,17 +16,12 @@ export function badData(
 
 /** A data file that the system would not open or read (exit 7). */
 export function unreadable(path: string, cause: unknown): MbridgeError {
-  const code = cause instanceof Error && 'code' in cause ? String(cause.code) : 'unknown error';
-  const reasons: Record<string, string> = {
-    ENOENT: 'no such file',
-    EACCES: 'permission denied',
-    EISDIR: 'is a directory, not a file',
-    ENOTDIR: 'a part of the path is not a directory',
-  };
-  const reason = reasons[code] ?? (cause instanceof Error ? cause.message : code);
-  return new MbridgeError('io', 'MB_DATA_UNREADABLE', `cannot read data file ${path}: ${reason}`, {
-    hint: 'check dataset.path; a relative path starts at the current directory',
-    details: { path, errno: code },
+  const fault = systemFault(cause);
+  const reason = fault?.reason ?? (cause instanceof Error ? cause.message : String(cause));
+  const limit = fault !== undefined && (fault.kind === 'environment' || fault.errno === 'EIO');
+  return new MbridgeError(fault?.kind ?? 'io', 'MB_DATA_UNREADABLE', `cannot read data file ${path}: ${reason}`, {
+    hint: limit ? fault.hint : 'check dataset.path; a relative path starts at the current directory',
+    details: { path, errno: fault?.errno ?? 'unknown error' },
     cause,
   });
 }

@@ -13,7 +13,7 @@ export interface Tokenizer {
 }
 
 /** One token per UTF-8 byte; a vocabulary of 256. */
-export function byteTokenizer(): Tokenizer {
+function byteTokenizer(): Tokenizer {
   return {
     name: 'byte',
     vocabSize: 256,

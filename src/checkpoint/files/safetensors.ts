@@ -3,7 +3,7 @@ import { badFile, fileError } from './safetensors-error.js';
 import { LENGTH_BYTES, parseHeader, parseHeaderLength } from './safetensors-header.js';
 import type { SafetensorsHeader, TensorEntry } from './safetensors-header.js';
 
-export type { SafetensorsDtype, TensorEntry, TensorSpec } from './safetensors-header.js';
+export type { TensorEntry, TensorSpec } from './safetensors-header.js';
 
 /** One read of the system takes at most 2 GiB; whole MiBs keep it aligned. */
 const LARGEST_READ = 1 << 30;

@@ -60,7 +60,7 @@ export function describeState(
 }
 
 /** What decides the bits beside the configuration: this program, its engine and its libraries. */
-export function versionsOf(device: Device): Record<string, string> {
+function versionsOf(device: Device): Record<string, string> {
   const engine = JSON.parse(device.binding.describe(device.kind)) as Record<string, unknown>;
   const facts = Object.entries(engine).filter(([key]) => key !== 'cores');
   return {

@@ -5,7 +5,8 @@ import { MbridgeError } from '../../base/errors.js';
 import { groupBySize } from '../../base/group-by-size.js';
 import { makeFolder } from '../../base/make-folder.js';
 import type { Checkpoint } from '../format/checkpoint.js';
-import { checkpointIoError, errnoOf } from '../files/checkpoint-error.js';
+import { checkpointIoError } from '../files/checkpoint-error.js';
+import { errnoOf } from '../../base/system-error.js';
 import { HF_SUBFOLDER, isOptimizerTensor, TEMPORARY } from '../format/checkpoint-format.js';
 import { syncFolder, writeDurably, writeJsonDurably } from '../files/durable-files.js';
 import { hfConfig, type HfDtype } from './hf-config-file.js';
@@ -21,7 +22,7 @@ import {
 } from '../files/safetensors-header.js';
 
 /** Hugging Face cuts at 5 GB. */
-export const DEFAULT_SHARD_BYTES = 5e9;
+const DEFAULT_SHARD_BYTES = 5e9;
 
 export interface ExportOptions {
   /** What float tensors become; by default bf16 for a bf16_mixed run, else what is stored. */

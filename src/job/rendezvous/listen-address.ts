@@ -14,7 +14,7 @@ export async function listenAddress(masterAddr: string): Promise<string> {
   try {
     addresses = (await lookup(masterAddr, { all: true })).map(({ address }) => address);
   } catch (error) {
-    throw systemError(error, 'MB_STORE_ADDRESS', `find MASTER_ADDR ${masterAddr}`) ?? error;
+    throw systemError(error, { code: 'MB_STORE_ADDRESS', what: `find MASTER_ADDR ${masterAddr}` }) ?? error;
   }
   if (addresses.length === 1 && addresses[0] === masterAddr && isLoopback(masterAddr)) return masterAddr;
   const own = Object.values(networkInterfaces()).flatMap((entries) => (entries ?? []).map(({ address }) => address));

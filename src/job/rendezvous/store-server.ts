@@ -18,6 +18,7 @@ import type { Hello, StoreEndpoint, StoreFailure, StoreReply, StoreRequest } fro
 
 /** Connections that have not proven themselves, beyond one a rank; one more, and the oldest of them is dropped. */
 const MAX_STRANGERS = 64;
+const FREE_PORT = 'set MASTER_PORT or MBRIDGE_STORE_PORT to a free port on every rank';
 /** Replies that may wait for a member that does not read them, in bytes. */
 const MAX_UNREAD = 64 * 2 ** 20;
 
@@ -73,7 +74,7 @@ export class StoreServer {
       if ('socket' in options) store.#inode = await publishSocket(temporary, options.socket);
     } catch (error) {
       server.close();
-      throw systemError(error, 'MB_STORE_PORT', 'serve the rendezvous store') ?? error;
+      throw systemError(error, { code: 'MB_STORE_PORT', what: 'serve the rendezvous store', hint: FREE_PORT }) ?? error;
     }
     server.unref();
     return store;

@@ -2,14 +2,15 @@ import { mkdirSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:
 import { dirname, join, resolve } from 'node:path';
 import type { RunConfig } from '../../config/schema.js';
 import { MbridgeError } from '../../base/errors.js';
+import { systemError, systemFault } from '../../base/system-error.js';
 import { makeFolder } from '../../base/make-folder.js';
 import { packageVersion } from '../../base/package-root.js';
 import { isPlainObject } from '../../base/plain-object.js';
 import { readTextFile, UnreadableFile } from '../../base/regular-file.js';
 
 /** Files of one run: `run.json`, `resolved.yaml`, `metrics.ndjson`, and a folder for each rank. */
-export const RUN_FILE = 'run.json';
-export const RESOLVED_FILE = 'resolved.yaml';
+const RUN_FILE = 'run.json';
+const RESOLVED_FILE = 'resolved.yaml';
 export const ERROR_FILE = 'error.json';
 export const LOG_FILE = 'log.ndjson';
 export const STDERR_FILE = 'stderr.log';
@@ -63,12 +64,13 @@ export function createRunFolder(name: string, asked: string | undefined, ranks: 
   }
 }
 
-function runFolderError(cause: unknown): MbridgeError {
-  const reason = cause instanceof Error ? cause.message : String(cause);
-  return new MbridgeError('io', 'MB_RUN_FOLDER', `cannot make the run's folder: ${reason}`, {
+function runFolderError(cause: unknown): unknown {
+  const about = {
+    code: 'MB_RUN_FOLDER',
+    what: "make the run's folder",
     hint: 'name a folder that can be written with --log-dir',
-    cause,
-  });
+  };
+  return systemError(cause, about) ?? cause;
 }
 
 /** Writes run.json and resolved.yaml. Fails with MB_RUN_FOLDER (exit 7). */
@@ -106,7 +108,7 @@ export function readRunRecord(runDir: string): RunRecord {
     throw new Error('holds no configuration');
   } catch (cause) {
     const reason = cause instanceof UnreadableFile ? cause.reason : (cause as Error).message;
-    throw new MbridgeError('io', 'MB_RUN_FOLDER', `cannot read ${file}: ${reason}`, {
+    throw new MbridgeError(systemFault(cause)?.kind ?? 'io', 'MB_RUN_FOLDER', `cannot read ${file}: ${reason}`, {
       hint: "start the run again; a run's folder is not to be changed while it runs",
       cause,
     });

@@ -141,7 +141,7 @@ export function buildStage({ cfg, place, deviceKind, trainable, live }: StageOpt
 }
 
 /** Whether optimizer state is sharded over the replicas. */
-export function isSharded(cfg: RunConfig): boolean {
+function isSharded(cfg: RunConfig): boolean {
   return cfg.optimizer.use_distributed_optimizer && cfg.ddp.data_parallel_sharding_strategy !== 'no_shard';
 }
 
