@@ -33,7 +33,11 @@ export {
 export { DistributedModel, type ParameterSlice } from './model/stage/distributed-model.js';
 export { DistributedOptimizer } from './model/optim/distributed-optimizer.js';
 export { setupDataIterators, type SetupDataOptions } from './data/setup-data-iterators.js';
-export { DataIterator, type MicroBatch } from './data/data-iterator.js';
+export { DataIterator } from './data/data-iterator.js';
+export type { BatchSource, FieldSpec, MicroBatch } from './data/micro-batch.js';
+export type { Loss, LossFunction } from './model/blocks/loss.js';
+export { crossEntropy, VocabularySoftmax, weightedCrossEntropy } from './model/losses/cross-entropy.js';
+export { stageSpec, type StageSpec } from './model/stage/stage-spec.js';
 export { RunCheckpoints, type RunCheckpointsOptions } from './checkpoint/run/run-checkpoints.js';
 export { PlacementCheck } from './train/placement-check.js';
 export { train, type TrainOptions, type TrainResult } from './train/train.js';
