@@ -58,7 +58,7 @@ export async function runWorker(context: WorkerContext): Promise<void> {
     await checkpoints.finish(result.step);
     if (rank === 0) {
       const memory = deviceMemory(device, model.stage.plan.totalBytes, cfg.dist.ranks_per_gpu);
-      context.emit({ type: 'result', steps: result.step, loss: result.last?.loss ?? null, ...memory });
+      context.emit({ type: 'result', steps: result.step, loss: result.loss, ...memory });
     }
     data.close();
     placement?.dispose();

@@ -1,6 +1,5 @@
 import type { RunConfig } from '../config/schema.js';
 import type { DataIterator } from '../data/data-iterator.js';
-import { MbridgeError } from '../base/errors.js';
 import { STREAM } from '../engine/device.js';
 import type { EventLease } from '../engine/event-lease.js';
 import type { OptimizerHyper } from '../engine/ops.js';
@@ -9,6 +8,7 @@ import type { DistributedOptimizer } from '../model/optim/distributed-optimizer.
 import type { StepEvent } from '../job/shared/messages.js';
 import { devicesOf, fetchStep, stepEvent, type StepResult } from './metrics.js';
 import type { Groups } from './setup.js';
+import { SkippedUpdates } from './skipped-updates.js';
 
 export interface TrainOptions {
   cfg: RunConfig;
@@ -34,6 +34,8 @@ export interface TrainResult {
   /** The last update that was run. */
   readonly step: number;
   readonly last: StepResult | null;
+  /** Of the last update in which a token counted. */
+  readonly loss: number | null;
   readonly stopped: boolean;
 }
 
@@ -55,15 +57,19 @@ async function loop(o: TrainOptions, clock: StepClock): Promise<TrainResult> {
   const { train_iters: iterations, max_skipped_in_a_row: maxSkipped, exit_interval: exitInterval } = cfg.train;
   let pending: Promise<StepResult> | null = null;
   let last: StepResult | null = null;
+  let loss: number | null = null;
+  const skipped = new SkippedUpdates(maxSkipped);
+  const fresh = (o.startStep ?? 1) === 1;
   let step = (o.startStep ?? 1) - 1;
   let stopped = false;
 
   const settle = async (result: Promise<StepResult>, final: boolean): Promise<void> => {
     last = await result;
-    const diverged = last.skippedInRow >= maxSkipped;
-    clock.report(last, final || diverged);
+    const failed = skipped.note(last) || (final && fresh && skipped.nothingCounted);
+    clock.report(last, final || failed);
     stopped ||= last.stopVotes > 0;
-    if (diverged) throw divergence(last);
+    if (failed) throw skipped.cause(last, await optimizer.squaredWeights());
+    if (last.tokens !== 0) loss = last.loss;
   };
 
   while (step < iterations && !stopped) {
@@ -81,7 +87,7 @@ async function loop(o: TrainOptions, clock: StepClock): Promise<TrainResult> {
     stopped ||= exitInterval !== null && step % exitInterval === 0;
   }
   if (pending !== null) await settle(pending, true);
-  return { step, last, stopped: stopped && step < iterations };
+  return { step, last, loss, stopped: stopped && step < iterations };
 }
 
 /** Moments in time that are kept: two updates are enqueued at most before the first is looked at. */
@@ -128,16 +134,4 @@ class StepClock {
     const events = this.#events;
     return this.#o.model.device.elapsedMs(events.at((step - 1) % TIMES), events.at(step % TIMES));
   }
-}
-
-function divergence(result: StepResult): MbridgeError {
-  return new MbridgeError(
-    'worker',
-    'MB_DIVERGED',
-    `the gradient norm was not finite in ${result.skippedInRow} updates in a row, the last is ${result.step}`,
-    {
-      hint: 'lower optimizer.lr, lengthen scheduler.lr_warmup_iters, or look at the data of these updates; train.max_skipped_in_a_row allows more',
-      details: { step: result.step, skippedInRow: result.skippedInRow },
-    },
-  );
 }

@@ -139,6 +139,21 @@ export class DistributedOptimizer {
     else groups.dpCp.allReduce(grads, 'sum', STREAM.data);
   }
 
+  /**
+   * Sum of squares of the weights over all ranks of the model, some of them counted more than once: NaN where a weight is.
+   * Every rank calls it, after the same step.
+   */
+  async squaredWeights(): Promise<number> {
+    const { ops, groups, state } = this.#o;
+    ops.fill(state.sums, 0);
+    for (const { main } of state.buckets) {
+      ops.sumOfSquares(main, state.sums.slice(0, 1), state.workspace, true);
+    }
+    groups.model.allReduce(state.sums);
+    const bytes = await ops.device.fetch(state.sums);
+    return new Float32Array(bytes.buffer, bytes.byteOffset, 1)[0] as number;
+  }
+
   #reduceSums(wantsStop: boolean): void {
     const { ops, groups, buffer, state, lossAndTokens } = this.#o;
     const normSq = state.sums.slice(0, 1);
