@@ -5,6 +5,7 @@ import { checkConfig } from './config/check-config.js';
 import { validateLayout, resolvePrecision } from './config/layout.js';
 import type { Resolution } from './config/resolve.js';
 import type { RunConfig } from './config/schema.js';
+import { checkDataFile } from './data/open-dataset.js';
 import { chooseDevice, defaultProcesses, requireDevices } from './engine/devices.js';
 import { reportError } from './job/shared/report-error.js';
 import { checkMachineMemory } from './train/machine-memory.js';
@@ -53,8 +54,11 @@ export async function runDistributed(options: RunDistributedOptions): Promise<nu
   requireDevices(device, localRanks, ranksPerGpu);
   const { origins } = options;
   const layout = { ...validateLayout(config, worldSize, { device, ...(origins === undefined ? {} : { origins }) }) };
-  // A program of its own may build other models than the configuration's.
-  if (options.worker === undefined) checkMachineMemory(planRun(config, worldSize, device), localRanks);
+  // A program of its own may build other models than the configuration's, and bring its own data.
+  if (options.worker === undefined) {
+    checkDataFile(config.dataset);
+    checkMachineMemory(planRun(config, worldSize, device), localRanks);
+  }
   if (config.dataset.type === 'mock' && (environment?.rank ?? 0) === 0) {
     process.stderr.write('dataset: mock tokens; the loss means nothing (set dataset.type and dataset.path)\n');
   }

@@ -79,7 +79,7 @@ async function loop(o: TrainOptions, clock: StepClock): Promise<TrainResult> {
     optimizer.step(o.wantsStop?.() ?? false);
     clock.mark(step);
     const before: Promise<StepResult> | null = pending;
-    pending = fetchStep(model.device, optimizer.state, step);
+    pending = fetchStep(optimizer, step);
     // Where several fail at once, the one awaited next is reported; this one is looked at a step later, if ever.
     pending.catch(() => undefined);
     if (before !== null) await settle(before, false);

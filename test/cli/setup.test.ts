@@ -48,7 +48,9 @@ describe('mbridge setup-cuda', () => {
     expect(existsSync(join(target, 'nvidia/cublas/lib/libcublasLt.so.13'))).toBe(true);
     expect(existsSync(`${target}.part`)).toBe(false);
     expect(calls()).toHaveLength(1);
-    expect(calls()[0]).toMatch(/^install --index-url http:\/\/index --no-cache-dir --no-deps --target .* nvidia-cudnn-/);
+    expect(calls()[0]).toMatch(
+      /^install --index-url http:\/\/index --no-cache-dir --no-deps --target .* nvidia-cudnn-/,
+    );
   });
 
   test('takes later versions where the measured ones are not to be had', async () => {

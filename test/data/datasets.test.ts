@@ -119,12 +119,13 @@ describe('text', () => {
     expect(blocks).toEqual(['abcd', 'defg']);
   });
 
-  it('puts the texts of jsonl lines end to end', () => {
+  it('puts the texts of jsonl lines end to end, a token of its own between two', () => {
     const lines = ['ab', '', 'cédef', 'g', 'hijklmn'];
     const path = tempFile('a.jsonl', lines.map((line) => JSON.stringify({ text: line })).join('\n'));
     const dataset = open(jsonl(path), 256, 3);
-    const bytes = [...Buffer.from(lines.join(''))];
-    const expected = Array.from({ length: 5 }, (_, i) => bytes.slice(i * 3, i * 3 + 4));
+    const texts = lines.filter((line) => line !== '').map((line) => [...Buffer.from(line)]);
+    const bytes = texts.flatMap((text, i) => (i === 0 ? text : [255, ...text]));
+    const expected = Array.from({ length: 6 }, (_, i) => bytes.slice(i * 3, i * 3 + 4));
     expect(all(dataset)).toEqual(expected);
     for (const index of [4, 0, 3, 1]) expect([...dataset.sample(index).inputIds]).toEqual(expected[index]);
   });

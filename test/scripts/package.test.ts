@@ -1,4 +1,14 @@
-import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, realpathSync, rmSync, symlinkSync } from 'node:fs';
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  realpathSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { execa, execaSync } from 'execa';
@@ -72,6 +82,28 @@ describe('the packed package, where there is neither CMake nor a compiler', () =
     const doctor = await mbridge(['doctor']);
     expect(doctor.exitCode, doctor.all).toBe(0);
     expect(doctor.all).not.toContain('npm run');
+  });
+
+  test.runIf(full)('brings types that a strict program compiles against', async () => {
+    const program = [
+      "import { pretrain, qwen3TinyPretrainConfig, MbridgeError, type RunConfig } from 'mbridge';",
+      'const config: RunConfig = qwen3TinyPretrainConfig({ train_iters: 2 });',
+      'export const code: Promise<number> = pretrain(config);',
+      '// @ts-expect-error no such key',
+      'config.train.no_such_key = 1;',
+      'export const hint: string | undefined = new MbridgeError("usage", "MB_USAGE", "x").hint;',
+    ];
+    writeFileSync(join(folder, 'app', 'program.ts'), program.join('\n'));
+    const tsc = join(ROOT, 'node_modules', 'typescript', 'bin', 'tsc');
+    const strict = ['--strict', '--skipLibCheck', 'false', '--exactOptionalPropertyTypes', '--noEmit'];
+    const target = ['--module', 'nodenext', '--target', 'es2023', '--types', 'node'];
+    const { exitCode, all } = await run(
+      process.execPath,
+      [tsc, ...strict, ...target, 'program.ts'],
+      {},
+      join(folder, 'app'),
+    );
+    expect(exitCode, all).toBe(0);
   });
 });
 

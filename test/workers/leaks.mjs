@@ -36,11 +36,10 @@ export async function runWorker(context) {
     const { optimizer, pgCollection } = built;
     const plans = planSave({
       buckets: optimizer.state.buckets.map(({ bucket }) => bucket),
-      dpCp: pgCollection.dpCp,
       tp: pgCollection.tp,
       rank,
     });
-    const snapshot = new StateSnapshot(device, optimizer.state, plans, pgCollection.dpCp);
+    const snapshot = new StateSnapshot(device, optimizer.state, plans);
     await snapshot.take();
     snapshot.release();
     built.data.close();

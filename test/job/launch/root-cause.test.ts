@@ -73,6 +73,11 @@ const CASES: [name: string, exits: WorkerExit[], expected: object | undefined][]
     { rank: 1, code: 'MB_SPAWN', exitCode: 4, hint: expect.stringContaining('ulimit -u') as string },
   ],
   [
+    'a thread of Node that could not be started: it aborts without a word',
+    exits(DONE, { code: null, signal: 'SIGABRT', step: 0, stderrTail: [] }),
+    { rank: 1, code: 'MB_SPAWN', exitCode: 4, hint: expect.stringContaining('ulimit') as string },
+  ],
+  [
     'a limit that only the last words of a crash name',
     exits(DONE, {
       code: null,
