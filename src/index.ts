@@ -1,5 +1,6 @@
 /** The library's public API: everything the command line does, as functions that are handed what they need. */
 export { EXIT, MbridgeError } from './base/errors.js';
+export { checkConfig } from './config/check-config.js';
 export { resolveConfig } from './config/resolve.js';
 export { modelShape, type ModelShape } from './families/model-shape.js';
 export { validateLayout, type RunLayout } from './config/layout.js';
@@ -15,10 +16,19 @@ export { Device } from './engine/device.js';
 export { MemoryPlan } from './engine/memory-plan.js';
 export { openDevice } from './engine/open-device.js';
 export type { Tensor } from './engine/tensor.js';
-export { provideDistributedModel, setupGroups, setupOptimizer, setupRunData, type Groups } from './train/setup.js';
+export {
+  provideDistributedModel,
+  setupGroups,
+  setupOptimizer,
+  setupRunData,
+  type Groups,
+  type RunDataOptions,
+} from './train/setup.js';
 export { DistributedModel } from './model/stage/distributed-model.js';
 export { DistributedOptimizer } from './model/optim/distributed-optimizer.js';
-export { setupDataIterators } from './data/setup-data-iterators.js';
+export { setupDataIterators, type SetupDataOptions } from './data/setup-data-iterators.js';
+export type { Dataset, Sample } from './data/dataset.js';
+export { runWorker as pretrainWorker } from './train/run-worker.js';
 export { DataIterator, type MicroBatch } from './data/data-iterator.js';
 export { RunCheckpoints, type RunCheckpointsOptions } from './checkpoint/run/run-checkpoints.js';
 export { PlacementCheck } from './train/placement-check.js';

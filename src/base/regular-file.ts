@@ -4,14 +4,17 @@ import { badUtf8At } from './utf8.js';
 /** A path that cannot be read as a file: why, in our words or the system's, and the system's code where it has one. */
 export class UnreadableFile extends Error {
   readonly reason: string;
-  readonly errno: string | undefined;
+  readonly code: string | undefined;
 
-  constructor(path: string, reason: string, errno?: string, cause?: unknown) {
+  constructor(path: string, reason: string, code?: string, cause?: unknown) {
     super(`${path}: ${reason}`, { cause });
     this.reason = reason;
-    this.errno = errno;
+    this.code = code;
   }
 }
+
+/** To open what should be a file: a pipe without a writer is never waited for. */
+export const READ_FLAGS = constants.O_RDONLY | constants.O_NONBLOCK;
 
 /**
  * Opens a regular file for reading. A folder, a pipe, a socket or a device is refused without waiting for it.
@@ -21,8 +24,7 @@ export function openRegularFile(path: string): { fd: number; bytes: number } {
   let fd: number;
   try {
     refuseOthers(path, statSync(path)); // a device may act when it is opened
-    // What it was may have been replaced since: a pipe without a writer is never waited for.
-    fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
+    fd = openSync(path, READ_FLAGS); // what it was may have been replaced since
   } catch (cause) {
     if (cause instanceof UnreadableFile) throw cause;
     const { code, message } = cause as NodeJS.ErrnoException;
@@ -54,7 +56,7 @@ function refuseOthers(path: string, stat: Stats): void {
  * @throws UnreadableFile
  */
 export function readTextFile(path: string, limit: number): string {
-  const bytes = readBytes(path, limit);
+  const bytes = readFileBytes(path, limit);
   const bad = badUtf8At(bytes);
   if (bad >= 0) {
     const utf16 = (bytes[0] === 0xff && bytes[1] === 0xfe) || (bytes[0] === 0xfe && bytes[1] === 0xff);
@@ -65,14 +67,15 @@ export function readTextFile(path: string, limit: number): string {
   return text.startsWith('\uFEFF') ? text.slice(1) : text;
 }
 
-function readBytes(path: string, limit: number): Buffer {
+/** The content of a regular file of at most `limit` bytes. @throws UnreadableFile */
+export function readFileBytes(path: string, limit: number): Buffer {
   const { fd, bytes } = openRegularFile(path);
   try {
     if (bytes > limit) throw new UnreadableFile(path, `has ${bytes} bytes, at most ${limit} are expected here`);
     // The size is not asked: files of /proc have none.
     const parts: Buffer[] = [];
     for (let left = limit; left > 0;) {
-      const part = Buffer.alloc(Math.min(left, 65_536));
+      const part = Buffer.allocUnsafe(Math.min(left, 1 << 20));
       const got = readSync(fd, part, 0, part.length, null);
       if (got === 0) break;
       parts.push(part.subarray(0, got));

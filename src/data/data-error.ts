@@ -16,7 +16,7 @@ export function badData(
 
 /** A data file that cannot be opened or read (exit 7). */
 export function unreadable(path: string, cause: unknown): MbridgeError {
-  const code = cause instanceof UnreadableFile ? cause.errno : (cause as NodeJS.ErrnoException).code;
+  const { code } = cause as NodeJS.ErrnoException;
   const reasons: Record<string, string> = {
     ENOENT: 'no such file',
     EACCES: 'permission denied',
