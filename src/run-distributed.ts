@@ -20,6 +20,8 @@ export interface RunDistributedOptions {
   nproc?: number | undefined;
   /** `import.meta.url` of a module that exports `runWorker`; the standard training loop by default. */
   worker?: string;
+  /** What that module is given as `context.options`. Goes through JSON. */
+  options?: unknown;
   /** Name of the run's folder. */
   name?: string;
   json?: boolean;
@@ -46,7 +48,7 @@ export async function runDistributed(options: RunDistributedOptions): Promise<nu
   const external = options.nproc === undefined && detectStarter(process.env) !== undefined;
   const { ranks_per_gpu: ranksPerGpu } = config.dist;
   const nproc = options.nproc ?? defaultProcesses(device, ranksPerGpu);
-  const environment = external ? parseEnvironment(process.env, process.ppid) : null;
+  const environment = external ? parseEnvironment(process.env) : null;
   const worldSize = environment?.worldSize ?? nproc;
   const localRanks = environment?.localWorldSize ?? nproc;
   requireDevices(device, localRanks, ranksPerGpu);
@@ -70,7 +72,7 @@ export async function runDistributed(options: RunDistributedOptions): Promise<nu
     argv: process.argv,
     layout,
     json,
-    ...(file === undefined ? {} : { workerModule: file }),
+    ...(file === undefined ? {} : { workerModule: file, options: options.options }),
   };
   if (external) return (await import('./job/worker/entry.js')).runAsWorker(job);
   return (await (await import('./job/launch/launch.js')).launch({ ...job, nproc })).exitCode;

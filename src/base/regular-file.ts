@@ -1,15 +1,20 @@
 import { closeSync, constants, fstatSync, openSync, readSync, statSync, type Stats } from 'node:fs';
 import { badUtf8At } from './utf8.js';
 
-/** A path that cannot be read as a file: why, in our words or the system's, and the system's code where it has one. */
+/** A path that cannot be read as a file. The message says why, in our words or the system's, and does not name it. */
 export class UnreadableFile extends Error {
-  readonly reason: string;
+  /** The system's, such as `ENOENT`. */
   readonly code: string | undefined;
 
-  constructor(path: string, reason: string, code?: string, cause?: unknown) {
-    super(`${path}: ${reason}`, { cause });
-    this.reason = reason;
-    this.code = code;
+  constructor(reason: string, cause?: unknown) {
+    super(reason, { cause });
+    this.code = (cause as NodeJS.ErrnoException | undefined)?.code;
+  }
+
+  /** For what the system has thrown. */
+  static from(cause: unknown): UnreadableFile {
+    if (cause instanceof UnreadableFile) return cause;
+    return new UnreadableFile(cause instanceof Error ? cause.message : String(cause), cause);
   }
 }
 
@@ -23,16 +28,14 @@ export const READ_FLAGS = constants.O_RDONLY | constants.O_NONBLOCK;
 export function openRegularFile(path: string): { fd: number; bytes: number } {
   let fd: number;
   try {
-    refuseOthers(path, statSync(path)); // a device may act when it is opened
+    refuseOthers(statSync(path)); // a device may act when it is opened
     fd = openSync(path, READ_FLAGS); // what it was may have been replaced since
   } catch (cause) {
-    if (cause instanceof UnreadableFile) throw cause;
-    const { code, message } = cause as NodeJS.ErrnoException;
-    throw new UnreadableFile(path, message, code, cause);
+    throw UnreadableFile.from(cause);
   }
   try {
     const stat = fstatSync(fd);
-    refuseOthers(path, stat);
+    refuseOthers(stat);
     return { fd, bytes: stat.size };
   } catch (error) {
     closeSync(fd);
@@ -40,7 +43,7 @@ export function openRegularFile(path: string): { fd: number; bytes: number } {
   }
 }
 
-function refuseOthers(path: string, stat: Stats): void {
+function refuseOthers(stat: Stats): void {
   if (stat.isFile()) return;
   const kinds: readonly [boolean, string][] = [
     [stat.isDirectory(), 'is a folder'],
@@ -48,7 +51,7 @@ function refuseOthers(path: string, stat: Stats): void {
     [stat.isSocket(), 'is a socket'],
   ];
   const kind = kinds.find(([is]) => is)?.[1] ?? 'is a device';
-  throw new UnreadableFile(path, `${kind}, not a file`, stat.isDirectory() ? 'EISDIR' : undefined);
+  throw new UnreadableFile(`${kind}, not a file`);
 }
 
 /**
@@ -61,7 +64,7 @@ export function readTextFile(path: string, limit: number): string {
   if (bad >= 0) {
     const utf16 = (bytes[0] === 0xff && bytes[1] === 0xfe) || (bytes[0] === 0xfe && bytes[1] === 0xff);
     const found = `0x${(bytes[bad] as number).toString(16)}`;
-    throw new UnreadableFile(path, utf16 ? 'is UTF-16, not UTF-8' : `is not UTF-8 at byte ${bad} (${found})`);
+    throw new UnreadableFile(utf16 ? 'is UTF-16, not UTF-8' : `is not UTF-8 at byte ${bad} (${found})`);
   }
   const text = bytes.toString('utf8');
   return text.startsWith('\uFEFF') ? text.slice(1) : text;
@@ -71,7 +74,7 @@ export function readTextFile(path: string, limit: number): string {
 export function readFileBytes(path: string, limit: number): Buffer {
   const { fd, bytes } = openRegularFile(path);
   try {
-    if (bytes > limit) throw new UnreadableFile(path, `has ${bytes} bytes, at most ${limit} are expected here`);
+    if (bytes > limit) throw new UnreadableFile(`has ${bytes} bytes, at most ${limit} are expected here`);
     // The size is not asked: files of /proc have none.
     const parts: Buffer[] = [];
     for (let left = limit; left > 0;) {
@@ -83,9 +86,7 @@ export function readFileBytes(path: string, limit: number): Buffer {
     }
     return Buffer.concat(parts);
   } catch (cause) {
-    if (cause instanceof UnreadableFile) throw cause;
-    const { code, message } = cause as NodeJS.ErrnoException;
-    throw new UnreadableFile(path, message, code, cause);
+    throw UnreadableFile.from(cause);
   } finally {
     closeSync(fd);
   }

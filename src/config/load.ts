@@ -13,6 +13,7 @@ import {
   type Pair,
 } from 'yaml';
 import { readTextFile, UnreadableFile } from '../base/regular-file.js';
+import { systemError, systemFault } from '../base/system-error.js';
 import { expandPath } from './expand-path.js';
 import type { Problem } from './problem.js';
 import type { Setting } from './setting.js';
@@ -86,7 +87,9 @@ export function loadConfigFile(path: string, problems: Problem[]): Setting[] {
     text = readTextFile(file.path, MOST_BYTES);
   } catch (error) {
     if (!(error instanceof UnreadableFile)) throw error;
-    bad(`cannot read the configuration: ${error.reason}`);
+    // A limit of the system is no wrong path.
+    if (systemFault(error)?.kind === 'environment') throw systemError(error) ?? error;
+    bad(`cannot read the configuration: ${error.message}`);
     return [];
   }
   return parseConfigText(text, path, problems);

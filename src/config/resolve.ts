@@ -44,7 +44,7 @@ export function resolve(sources: ConfigSources): Resolution {
   };
 }
 
-/** {@link resolve} without the origins. */
+/** `resolve` without the origins. */
 export function resolveConfig(sources: ConfigSources): RunConfig {
   return resolve(sources).config;
 }
