@@ -26,7 +26,9 @@ export { crossEntropy, VocabularySoftmax, weightedCrossEntropy } from './model/l
 export { stageSpec, type StageSpec } from './model/stage/stage-spec.js';
 export { RunCheckpoints, type RunCheckpointsOptions } from './checkpoint/run/run-checkpoints.js';
 export { PlacementCheck } from './train/placement-check.js';
-export { train, type TrainOptions, type TrainResult } from './train/train.js';
+export { Evaluator, type Evaluation, type EvaluatorOptions } from './train/evaluator.js';
+export { openRun, type OpenRunOptions, type Run, type RunTrainOptions } from './train/run.js';
+export { train, type Every, type TrainOptions, type TrainResult } from './train/train.js';
 export { planRun, type RunPlan } from './train/plan.js';
 export { isMain, pretrain, runDistributed, runMain, type RunDistributedOptions } from './run-distributed.js';
 export type { RunWorker, StepEvent, StopSignal, WorkerContext, WorkerEvent } from './job/worker/context.js';
