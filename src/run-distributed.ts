@@ -1,9 +1,11 @@
 import { realpathSync } from 'node:fs';
 import { basename, extname } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { checkConfig } from './config/check-config.js';
 import { validateLayout, resolvePrecision } from './config/layout.js';
 import type { Resolution } from './config/resolve.js';
 import type { RunConfig } from './config/schema.js';
+import { checkDataFile } from './data/open-dataset.js';
 import { chooseDevice, defaultProcesses, requireDevices } from './engine/devices.js';
 import { reportError } from './job/shared/report-error.js';
 import { checkMachineMemory } from './train/machine-memory.js';
@@ -34,22 +36,29 @@ export function isMain(url: string): boolean {
 /**
  * Runs a program on many processes: starts one worker a rank and supervises them, or becomes one where torchrun, srun
  * or mpirun has started this process. Resolves with the exit code of the run, how it ended has been printed.
- * @throws MbridgeError where it could not be started: {@link runMain} prints that too
+ * The configuration is checked here, as it is when it is read: it may have been changed since.
+ * @throws MbridgeError where it could not be started (MB_CONFIG_..., exit 3, for a configuration that is wrong):
+ * {@link runMain} prints that too
  */
 export async function runDistributed(options: RunDistributedOptions): Promise<number> {
-  const { config, json = false } = options;
+  const { json = false } = options;
+  // A program may have changed what a recipe or resolveConfig gave it.
+  const config = checkConfig(options.config);
   const device = chooseDevice(config);
   const external = options.nproc === undefined && detectStarter(process.env) !== undefined;
   const { ranks_per_gpu: ranksPerGpu } = config.dist;
   const nproc = options.nproc ?? defaultProcesses(device, ranksPerGpu);
-  const environment = external ? parseEnvironment(process.env, process.ppid) : null;
+  const environment = external ? parseEnvironment(process.env) : null;
   const worldSize = environment?.worldSize ?? nproc;
   const localRanks = environment?.localWorldSize ?? nproc;
   requireDevices(device, localRanks, ranksPerGpu);
   const { origins } = options;
   const layout = { ...validateLayout(config, worldSize, { device, ...(origins === undefined ? {} : { origins }) }) };
-  // A program of its own may build other models than the configuration's.
-  if (options.worker === undefined) checkMachineMemory(planRun(config, worldSize, device), localRanks);
+  // A program of its own may build other models than the configuration's, and bring its own data.
+  if (options.worker === undefined) {
+    checkDataFile(config.dataset);
+    checkMachineMemory(planRun(config, worldSize, device), localRanks);
+  }
   if (config.dataset.type === 'mock' && (environment?.rank ?? 0) === 0) {
     process.stderr.write('dataset: mock tokens; the loss means nothing (set dataset.type and dataset.path)\n');
   }

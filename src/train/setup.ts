@@ -3,6 +3,7 @@ import type { CommRuntime } from '../groups/comm/comm-runtime.js';
 import { CheckpointWeights } from '../checkpoint/run/checkpoint-weights.js';
 import type { Checkpoint } from '../checkpoint/format/checkpoint.js';
 import { openWeights } from '../checkpoint/run/open-weights.js';
+import { checkConfig } from '../config/check-config.js';
 import { validateLayout, type RunLayout } from '../config/layout.js';
 import type { RunConfig } from '../config/schema.js';
 import type { DataIterator } from '../data/data-iterator.js';
@@ -27,6 +28,7 @@ export async function setupGroups(
   cfg: RunConfig,
   { runtime, worldSize }: { runtime: CommRuntime; worldSize: number },
 ): Promise<{ layout: RunLayout; grid: HyperCommGrid; pgCollection: Groups }> {
+  checkConfig(cfg);
   const layout = validateLayout(cfg, worldSize, { device: runtime.device.kind });
   const { tp, cp, dp, pp } = layout;
   const shape = [tp, cp, dp, pp];
@@ -40,6 +42,7 @@ export function setupRunData(
   { dp }: Pick<Groups, 'dp'>,
   position: Pick<SetupDataOptions, 'consumedSamples' | 'startStep'> = {},
 ): Promise<DataIterator> {
+  checkConfig(cfg);
   return setupDataIterators(cfg, {
     dpGroup: dp,
     vocabSize: cfg.model.vocab_size,
@@ -74,6 +77,7 @@ export async function provideDistributedModel(
   cfg: RunConfig,
   { pgCollection: pgs, device, trainable = true, loss, checkpoint = null }: ProvideModelOptions,
 ): Promise<DistributedModel> {
+  checkConfig(cfg);
   const { tp, pp, dpCp } = pgs;
   const spec = stageSpec(cfg, pgs, { device: device.kind, trainable });
   const stage = buildStage(spec, { device, tp, dpCp }, loss);
@@ -138,6 +142,7 @@ export function setupOptimizer(
   model: DistributedModel,
   { pgCollection: pgs }: SetupOptimizerOptions,
 ): { optimizer: DistributedOptimizer; scheduler: OptimizerHyper } {
+  checkConfig(cfg);
   const { totals, optimizer: state, env } = model.stage;
   if (state === null) throw new Error('a frozen model has no optimizer');
   const embd = pgs.embd;

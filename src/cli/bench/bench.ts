@@ -180,12 +180,9 @@ async function record(file: string, text: string): Promise<void> {
   try {
     await appendFile(file, text);
   } catch (cause) {
-    const { MbridgeError } = await import('../../base/errors.js');
-    const reason = cause instanceof Error ? cause.message : String(cause);
-    throw new MbridgeError('io', 'MB_BENCH_RECORD', `--record ${file} cannot be written: ${reason}`, {
-      hint: 'name a file in a folder that can be written',
-      cause,
-    });
+    const { systemError } = await import('../../base/system-error.js');
+    const hint = 'name a file in a folder that can be written';
+    throw systemError(cause, { code: 'MB_BENCH_RECORD', what: `write --record ${file}`, hint }) ?? cause;
   }
 }
 

@@ -14,7 +14,7 @@ export interface RunOutputOptions extends EventStyle {
   nproc: number;
   consoleRanks: 'all' | readonly number[];
   /** stdout takes no more: its reader is gone, or the disk is full. Called once. */
-  onBrokenPipe(): void;
+  onBrokenPipe(error: NodeJS.ErrnoException): void;
 }
 
 /** The run's console: results on stdout, all else on stderr. */
@@ -30,8 +30,7 @@ export class RunOutput {
     this.#options = options;
     this.#paint = paintFor(options.stderr);
     const onError = (error: NodeJS.ErrnoException): void => {
-      if (!this.#broken && error.code !== 'EPIPE') this.warn(`stdout cannot be written: ${error.message}`);
-      if (!this.#broken) options.onBrokenPipe();
+      if (!this.#broken) options.onBrokenPipe(error);
       this.#broken = true;
     };
     const ignore = (): void => undefined;

@@ -105,7 +105,7 @@ async function enterRun(
   binding: NativeBinding,
   state: WorkerState,
 ): Promise<{ context: WorkerContext; channel: Channel }> {
-  const environment = parseEnvironment(process.env, process.ppid);
+  const environment = parseEnvironment(process.env);
   state.rank = environment.rank;
   const record = external ?? readRunRecord(state.runDir ?? '');
   const { config, device, options } = record;
