@@ -44,7 +44,9 @@ export { crossEntropy, VocabularySoftmax, weightedCrossEntropy } from './model/l
 export { stageSpec, type StageSpec } from './model/stage/stage-spec.js';
 export { RunCheckpoints, type RunCheckpointsOptions } from './checkpoint/run/run-checkpoints.js';
 export { PlacementCheck } from './train/placement-check.js';
-export { train, type TrainOptions, type TrainResult } from './train/train.js';
+export { Evaluator, type Evaluation, type EvaluatorOptions } from './train/evaluator.js';
+export { openRun, type OpenRunOptions, type Run, type RunTrainOptions } from './train/run.js';
+export { train, type Every, type TrainOptions, type TrainResult } from './train/train.js';
 export type { StepResult } from './train/metrics.js';
 export { planRun, type RankPlan, type RunPlan } from './train/plan.js';
 export { isMain, pretrain, runDistributed, runMain, type RunDistributedOptions } from './run-distributed.js';
