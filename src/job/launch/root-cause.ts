@@ -73,6 +73,12 @@ function describe(exit: WorkerExit): Omit<RootCause, 'others'> {
     const message = `${name} ended: ${said.reason}`;
     return { ...crash, exitCode: EXIT[said.kind], code: 'MB_SYSTEM', message, hint: said.hint };
   }
+  // Node says nothing where it cannot start its own threads.
+  if (signal === 'SIGABRT' && step === 0 && stderrTail.length === 0) {
+    const message = `${name} ended as it started (SIGABRT), without a word: a thread may not have been started`;
+    const hint = 'look at the limits of processes, threads and memory: ulimit -a, pids.max of the cgroup';
+    return { ...crash, exitCode: EXIT.environment, code: 'MB_SPAWN', message, hint };
+  }
   if (signal !== null) {
     const memory = signal === 'SIGKILL' && !exit.ended;
     return {

@@ -25,7 +25,8 @@ export function privateFolder(runtimeDir = process.env['XDG_RUNTIME_DIR'], tempo
   try {
     mkdirSync(folder, { mode: 0o700 });
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw systemError(error, { code: 'MB_STORE_FOLDER' }) ?? error;
+    if ((error as NodeJS.ErrnoException).code !== 'EEXIST')
+      throw systemError(error, { code: 'MB_STORE_FOLDER' }) ?? error;
   }
   const found = statOf(folder);
   const above = statOf(dirname(folder));
