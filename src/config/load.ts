@@ -89,7 +89,7 @@ export function loadConfigFile(path: string, problems: Problem[]): Setting[] {
     if (!(error instanceof UnreadableFile)) throw error;
     // A limit of the system is no wrong path.
     if (systemFault(error)?.kind === 'environment') throw systemError(error) ?? error;
-    bad(`cannot read the configuration: ${error.reason}`);
+    bad(`cannot read the configuration: ${error.message}`);
     return [];
   }
   return parseConfigText(text, path, problems);

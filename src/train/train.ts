@@ -1,5 +1,5 @@
 import type { RunConfig } from '../config/schema.js';
-import type { DataIterator } from '../data/data-iterator.js';
+import type { BatchSource } from '../data/micro-batch.js';
 import { STREAM } from '../engine/device.js';
 import type { EventLease } from '../engine/event-lease.js';
 import type { OptimizerHyper } from '../engine/ops.js';
@@ -10,22 +10,34 @@ import { devicesOf, fetchStep, stepEvent, type StepResult } from './metrics.js';
 import type { Groups } from './setup.js';
 import { SkippedUpdates } from './skipped-updates.js';
 
+/** Something to do every so many updates. */
+export interface Every {
+  /** After the updates that are multiples of it. */
+  readonly every: number;
+  /** Awaited on every rank once the update is enqueued, before the next begins. */
+  readonly act: (step: number) => void | Promise<void>;
+  /** Whether its time is not part of the next update's. */
+  readonly apart?: boolean;
+}
+
 export interface TrainOptions {
   cfg: RunConfig;
   model: DistributedModel;
   optimizer: DistributedOptimizer;
   /** As given by setupOptimizer; the device follows it. */
   scheduler: OptimizerHyper;
-  data: DataIterator;
+  data: BatchSource;
   pgCollection: Groups;
   /** First update to run, from 1; after a resume, the one that follows the checkpoint's. */
   startStep?: number;
+  /** The last update to run; `train.train_iters` by default. */
+  until?: number;
   /** Called on the model's first rank for each update that is shown, in order, one update late. */
   onStep?: (event: StepEvent) => void;
   /** Called on every rank as an update begins. */
   onBegin?: (step: number) => void;
-  /** Awaited on every rank once an update is enqueued, before the next begins: where state is saved. */
-  onUpdate?: (step: number) => Promise<void>;
+  /** What to do every so many updates, in this order: save, evaluate, check. */
+  every?: readonly Every[];
   /** Whether this rank was asked to stop; the ranks agree, and all stop after the same update. */
   wantsStop?: () => boolean;
 }
@@ -54,7 +66,8 @@ export async function train(o: TrainOptions): Promise<TrainResult> {
 
 async function loop(o: TrainOptions, clock: StepClock): Promise<TrainResult> {
   const { cfg, model, optimizer, data } = o;
-  const { train_iters: iterations, max_skipped_in_a_row: maxSkipped, exit_interval: exitInterval } = cfg.train;
+  const { max_skipped_in_a_row: maxSkipped, exit_interval: exitInterval } = cfg.train;
+  const { until: iterations = cfg.train.train_iters, every = [] } = o;
   let pending: Promise<StepResult> | null = null;
   let last: StepResult | null = null;
   let loss: number | null = null;
@@ -83,7 +96,10 @@ async function loop(o: TrainOptions, clock: StepClock): Promise<TrainResult> {
     // Where several fail at once, the one awaited next is reported; this one is looked at a step later, if ever.
     pending.catch(() => undefined);
     if (before !== null) await settle(before, false);
-    await o.onUpdate?.(step);
+    for (const { act, apart = false } of every.filter((each) => step % each.every === 0)) {
+      await act(step);
+      if (apart) clock.restart(step);
+    }
     stopped ||= exitInterval !== null && step % exitInterval === 0;
   }
   if (pending !== null) await settle(pending, true);
@@ -96,18 +112,27 @@ const TIMES = 4;
 /** Times updates by the device's events, since its work is asynchronous. */
 class StepClock {
   readonly #o: TrainOptions;
+  /** First the ends of updates, then the restarts. */
   readonly #events: EventLease;
+  /** Updates after which the clock was started again. */
+  readonly #restarts = new Set<number>();
   readonly #reports: boolean;
 
   constructor(o: TrainOptions) {
     this.#o = o;
     this.#reports = o.pgCollection.intraDistOpt.rank === 0;
-    this.#events = o.model.device.lease(TIMES, { timed: true });
+    this.#events = o.model.device.lease(2 * TIMES, { timed: true });
     this.mark((o.startStep ?? 1) - 1);
   }
 
   mark(step: number): void {
     this.#o.model.device.record(this.#events.at(step % TIMES), STREAM.compute);
+  }
+
+  /** What was done since update `step` ended is not the next one's time. */
+  restart(step: number): void {
+    this.#o.model.device.record(this.#events.at(TIMES + (step % TIMES)), STREAM.compute);
+    this.#restarts.add(step);
   }
 
   end(): void {
@@ -125,13 +150,15 @@ class StepClock {
       milliseconds,
       devices: devicesOf(cfg, pgCollection.intraDistOpt.size, model.device.kind),
       peakTflops: model.device.info.peakTflops,
-      epoch: data.epoch(result.step),
+      epoch: data.epoch?.(result.step) ?? 0,
     };
     onStep(stepEvent(cfg, result, run));
   }
 
   #between(step: number): number {
     const events = this.#events;
-    return this.#o.model.device.elapsedMs(events.at((step - 1) % TIMES), events.at(step % TIMES));
+    const restarted = this.#restarts.delete(step - 1);
+    const begin = events.at((restarted ? TIMES : 0) + ((step - 1) % TIMES));
+    return this.#o.model.device.elapsedMs(begin, events.at(step % TIMES));
   }
 }

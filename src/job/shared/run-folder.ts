@@ -6,7 +6,7 @@ import { systemError, systemFault } from '../../base/system-error.js';
 import { makeFolder } from '../../base/make-folder.js';
 import { packageVersion } from '../../base/package-root.js';
 import { isPlainObject } from '../../base/plain-object.js';
-import { readTextFile, UnreadableFile } from '../../base/regular-file.js';
+import { readTextFile } from '../../base/regular-file.js';
 
 /** Files of one run: `run.json`, `resolved.yaml`, `metrics.ndjson`, and a folder for each rank. */
 export const RUN_FILE = 'run.json';
@@ -107,11 +107,15 @@ export function readRunRecord(runDir: string): RunRecord {
     if (isPlainObject(record) && isPlainObject(record['config'])) return record as unknown as RunRecord;
     throw new Error('holds no configuration');
   } catch (cause) {
-    const reason = cause instanceof UnreadableFile ? cause.reason : (cause as Error).message;
-    throw new MbridgeError(systemFault(cause)?.kind ?? 'io', 'MB_RUN_FOLDER', `cannot read ${file}: ${reason}`, {
-      hint: "start the run again; a run's folder is not to be changed while it runs",
-      cause,
-    });
+    throw new MbridgeError(
+      systemFault(cause)?.kind ?? 'io',
+      'MB_RUN_FOLDER',
+      `cannot read ${file}: ${(cause as Error).message}`,
+      {
+        hint: "start the run again; a run's folder is not to be changed while it runs",
+        cause,
+      },
+    );
   }
 }
 
