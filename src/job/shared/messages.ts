@@ -1,9 +1,12 @@
 /** What launcher and worker say to each other: environment variables and messages over Node's IPC channel. */
+import type { RunConfig } from '../../config/schema.js';
 
 /** Environment variables of our own; the rest is torchrun's (RANK, LOCAL_RANK, WORLD_SIZE, MASTER_ADDR, ...). */
 export const ENV = {
   /** Folder of the run, absolute. */
   runDir: 'MBRIDGE_RUN_DIR',
+  /** What to run, as JSON ({@link WorkerRun}): the configuration itself, so that no other run can change it. */
+  run: 'MBRIDGE_RUN',
   /** The run's secret: every connection to the store must prove that it knows it. */
   token: 'MBRIDGE_TOKEN',
   /** host:port of a store that already runs (set by our launcher). Without it rank 0 starts one. */
@@ -18,6 +21,13 @@ export const ENV = {
   /** Absolute path of the module that exports runWorker. */
   workerModule: 'MBRIDGE_WORKER_MODULE',
 } as const;
+
+/** What a worker under our launcher is told to run. */
+export interface WorkerRun {
+  /** Resolved and validated. */
+  readonly config: RunConfig;
+  readonly device: 'cpu' | 'cuda';
+}
 
 export type StopSignal = 'SIGINT' | 'SIGTERM' | 'SIGHUP' | 'SIGPIPE';
 

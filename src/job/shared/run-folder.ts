@@ -1,7 +1,8 @@
-import { mkdirSync, readFileSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import type { RunConfig } from '../../config/schema.js';
 import { MbridgeError } from '../../base/errors.js';
+import { FolderClaim } from '../../base/folder-claim.js';
 import { makeFolder } from '../../base/make-folder.js';
 import { packageVersion } from '../../base/package-root.js';
 
@@ -13,7 +14,7 @@ export const LOG_FILE = 'log.ndjson';
 export const STDERR_FILE = 'stderr.log';
 export const STDOUT_FILE = 'stdout.log';
 
-/** What `run.json` holds: enough to know what ran, and what the workers read their configuration from. */
+/** What `run.json` holds: enough to know what ran. Nothing reads it back. */
 export interface RunRecord {
   name: string;
   /** ISO 8601. */
@@ -42,10 +43,18 @@ export function defaultRunFolder(name: string, now: Date, root = 'runs'): string
  * Makes the run's folder and those of the ranks, and returns its absolute path. A default folder is always new (`-2`, `-3`
  * where two runs start in one second); a folder that was asked for may exist: its logs are appended to, its old failure
  * reports are removed. Fails with MB_RUN_FOLDER (exit 7).
+ * @param own called before anything in the folder is touched
  */
-export function createRunFolder(name: string, asked: string | undefined, ranks: readonly number[]): string {
+export function createRunFolder(
+  name: string,
+  asked: string | undefined,
+  ranks: readonly number[],
+  own: (folder: string) => void = () => undefined,
+): string {
   try {
     const folder = asked === undefined ? newFolder(resolve(defaultRunFolder(name, new Date()))) : resolve(asked);
+    makeFolder(folder);
+    own(folder);
     for (const rank of ranks) makeFolder(rankFolder(folder, rank));
     for (const entry of readdirSync(folder)) {
       if (/^rank-\d+$/.test(entry)) rmSync(join(folder, entry, ERROR_FILE), { force: true });
@@ -56,7 +65,29 @@ export function createRunFolder(name: string, asked: string | undefined, ranks: 
   }
 }
 
+/**
+ * As {@link createRunFolder}, for this process alone until the claim is released.
+ * @throws MbridgeError MB_FOLDER_CLAIMED (exit 7) where another run logs there
+ */
+export function claimRunFolder(
+  name: string,
+  asked: string | undefined,
+  ranks: readonly number[],
+): { runDir: string; claim: FolderClaim } {
+  const held: { claim?: FolderClaim } = {};
+  try {
+    const runDir = createRunFolder(name, asked, ranks, (folder) => {
+      held.claim = new FolderClaim(folder, 'run', 'give this run a folder of its own with --log-dir');
+    });
+    return { runDir, claim: held.claim as FolderClaim };
+  } catch (error) {
+    held.claim?.release();
+    throw error;
+  }
+}
+
 function runFolderError(cause: unknown): MbridgeError {
+  if (cause instanceof MbridgeError) return cause;
   const reason = cause instanceof Error ? cause.message : String(cause);
   return new MbridgeError('io', 'MB_RUN_FOLDER', `cannot make the run's folder: ${reason}`, {
     hint: 'name a folder that can be written with --log-dir',
@@ -87,10 +118,6 @@ export async function writeRunRecord(runDir: string, record: Omit<RunRecord, 've
   } catch (error) {
     throw runFolderError(error);
   }
-}
-
-export function readRunRecord(runDir: string): RunRecord {
-  return JSON.parse(readFileSync(join(runDir, RUN_FILE), 'utf8')) as RunRecord;
 }
 
 /** A reader sees the old file or the whole new one. */

@@ -7,9 +7,9 @@ import type { NativeBinding } from '../../engine/binding.js';
 import { deviceIndexOf } from '../../engine/devices.js';
 import { EXIT } from '../../base/errors.js';
 import { WARN_LEVEL } from '../shared/console-lines.js';
-import { ENV, SIGNAL_ECHO_MS, type StopSignal } from '../shared/messages.js';
+import { ENV, SIGNAL_ECHO_MS, type StopSignal, type WorkerRun } from '../shared/messages.js';
 import { compiledFile } from '../../base/package-root.js';
-import { createRunFolder, readRunRecord, writeRunRecord } from '../shared/run-folder.js';
+import { claimRunFolder, writeRunRecord } from '../shared/run-folder.js';
 import { writeWorkerReport } from '../shared/worker-report.js';
 import { consoleChannel, launcherChannel, type Channel } from './channel.js';
 import type { RunWorker, WorkerContext } from './context.js';
@@ -19,7 +19,7 @@ import { makeLogger } from './logger.js';
 import { openStore } from './rendezvous.js';
 import { describeSharing, prepareSharedGpu } from './shared-gpu.js';
 
-/** What a worker under our launcher reads from the run's folder; under torchrun, srun or mpirun every rank brings it. */
+/** What a worker under our launcher is told by the environment; under torchrun, srun or mpirun every rank brings it. */
 export interface ExternalRun {
   /** For the default name of the run's folder. */
   name: string;
@@ -105,7 +105,7 @@ async function enterRun(
 ): Promise<{ context: WorkerContext; channel: Channel }> {
   const environment = parseEnvironment(process.env, process.ppid);
   state.rank = environment.rank;
-  const record = external ?? readRunRecord(state.runDir ?? '');
+  const record = external ?? (JSON.parse(process.env[ENV.run] ?? '') as WorkerRun);
   const { config, device } = record;
   const { ranks_per_gpu: ranksPerGpu } = config.dist;
   if (device === 'cuda') prepareSharedGpu(ranksPerGpu);
@@ -152,7 +152,7 @@ async function enterRun(
   return { context, channel };
 }
 
-/** Rank 0 makes the run's folder, and the store tells the others which it is. */
+/** Rank 0 makes the run's folder, which is its own until the process ends, and the store tells the others which it is. */
 async function agreeOnFolder(
   external: ExternalRun,
   { rank, worldSize }: WorkerEnvironment,
@@ -162,7 +162,7 @@ async function agreeOnFolder(
   if (rank !== 0) return Buffer.from(await store.get('run/folder', timeoutMs)).toString();
   const { name, config, device, argv, layout = {} } = external;
   const ranks = Array.from({ length: worldSize }, (_, r) => r);
-  const runDir = createRunFolder(name, external.runDir ?? config.logger.log_dir ?? undefined, ranks);
+  const { runDir } = claimRunFolder(name, external.runDir ?? config.logger.log_dir ?? undefined, ranks);
   await writeRunRecord(runDir, { name, argv, device, nproc: worldSize, layout, config });
   await store.set('run/folder', Buffer.from(runDir));
   return runDir;
