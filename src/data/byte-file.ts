@@ -1,4 +1,5 @@
 import { DataFile } from './data-file.js';
+import type { FileFingerprint } from './dataset.js';
 import type { TokenSource } from './token-blocks.js';
 
 /** A text file through the byte tokenizer: token i is byte i, read where it is needed, so the file may be any size. */
@@ -18,6 +19,10 @@ export class ByteFile implements TokenSource {
     if (this.#scratch.length !== dst.length) this.#scratch = new Uint8Array(dst.length);
     this.#file.read(this.#scratch, start);
     dst.set(this.#scratch);
+  }
+
+  fingerprint(): FileFingerprint {
+    return this.#file.fingerprint(this.name);
   }
 
   close(): void {

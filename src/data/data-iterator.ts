@@ -1,4 +1,4 @@
-import type { Dataset } from './dataset.js';
+import type { DataFingerprint, Dataset } from './dataset.js';
 import type { SampleOrder } from './sample-order.js';
 import { tokenSorter } from './token-order.js';
 
@@ -17,6 +17,8 @@ export interface MicroBatch {
 
 export interface DataIteratorOptions {
   dataset: Dataset;
+  /** What beside the dataset decides the samples and their order; for the fingerprint. */
+  settings?: DataFingerprint['settings'];
   order: SampleOrder;
   dpRank: number;
   dpSize: number;
@@ -78,6 +80,13 @@ export class DataIterator {
 
   describe(): string {
     return this.#options.dataset.describe();
+  }
+
+  /** What tells whether a resumed run reads the same samples; null where the dataset does not say. */
+  fingerprint(): DataFingerprint | null {
+    const { dataset, settings } = this.#options;
+    const own = dataset.fingerprint?.();
+    return own === undefined ? null : { settings: { ...settings, ...own.settings }, files: own.files };
   }
 
   close(): void {

@@ -1,5 +1,6 @@
 import { badData } from './data-error.js';
 import { closingOnError, DataFile } from './data-file.js';
+import type { FileFingerprint } from './dataset.js';
 
 const CHUNK = 4 << 20;
 const LONGEST_LINE = 256 << 20;
@@ -72,6 +73,10 @@ export class JsonlFile {
       for (let at = part.indexOf(NEWLINE); at >= 0; at = part.indexOf(NEWLINE, at + 1)) line++;
     }
     return `${this.path}:${line}`;
+  }
+
+  fingerprint(): FileFingerprint {
+    return this.#file.fingerprint(this.path);
   }
 
   close(): void {

@@ -1,5 +1,5 @@
 import { badData } from './data-error.js';
-import type { Dataset, Sample } from './dataset.js';
+import type { DataFingerprint, Dataset, Sample } from './dataset.js';
 import type { JsonlFile } from './jsonl-file.js';
 
 /** Samples that are tokenised already: `{"input_ids": [seq + 1 tokens], "loss_mask": [seq + 1 of 0 or 1]}` a line. */
@@ -78,6 +78,10 @@ export class JsonlSamples implements Dataset {
 
   describe(): string {
     return `${this.#file.path}: ${this.length} samples of ${this.#inputIds.length - 1} tokens`;
+  }
+
+  fingerprint(): DataFingerprint {
+    return { settings: {}, files: [this.#file.fingerprint()] };
   }
 
   close(): void {

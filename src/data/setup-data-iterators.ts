@@ -31,6 +31,7 @@ export async function setupDataIterators(
   const startStep = options.startStep ?? Math.floor((options.consumedSamples ?? 0) / globalBatchSize) + 1;
   return new DataIterator({
     dataset,
+    settings: { type: section.type, shuffle, ...(shuffle ? { seed: section.seed } : {}) },
     order: new SampleOrder(dataset.length, shuffle ? section.seed : undefined),
     dpRank: dpGroup.rank,
     dpSize: dpGroup.size,
