@@ -29,7 +29,7 @@ export interface Dataset {
   sample(index: number): Sample;
   /** One line for logs: what is read, from where, how much. */
   describe(): string;
-  /** Absent where a dataset cannot tell whether it has changed. Reads a bounded part of the data. */
-  fingerprint?(): DataFingerprint;
+  /** Absent, or null, where a dataset cannot tell whether it has changed. Reads a bounded part of the data. */
+  fingerprint?(): DataFingerprint | null;
   close(): void;
 }

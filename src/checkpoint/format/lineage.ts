@@ -1,7 +1,8 @@
 import { lstat, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { crc32 } from '../../base/crc32.js';
-import { badCheckpoint, checkpointIoError, errnoOf } from '../files/checkpoint-error.js';
+import { errnoOf } from '../../base/system-error.js';
+import { badCheckpoint, checkpointIoError } from '../files/checkpoint-error.js';
 import { readStateAlone } from './checkpoint-files.js';
 import { LATEST_FILE, stepOfFolder, type CheckpointState } from './checkpoint-format.js';
 import { listRoot, type RootListing } from './checkpoint-root.js';

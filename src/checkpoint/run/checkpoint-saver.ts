@@ -4,6 +4,7 @@ import type { Store } from '../../job/rendezvous/store.js';
 import type { Device } from '../../engine/device.js';
 import type { Place } from '../../model/parameters/parameter.js';
 import type { OptimizerState } from '../../model/optim/optimizer-state.js';
+import { MbridgeError } from '../../base/errors.js';
 import type { FolderClaim } from '../../base/folder-claim.js';
 import { makeFolder } from '../../base/make-folder.js';
 import { BackgroundWriter } from '../files/background-writer.js';
@@ -35,7 +36,7 @@ export interface SaverOptions {
   readonly retention: Retention;
   readonly device: Device;
   readonly optimizer: OptimizerState;
-  readonly place: { readonly tp: Place; readonly dpCp: Place; readonly model: Place };
+  readonly place: { readonly tp: Place; readonly model: Place };
   readonly store: Store;
   /** The training state at the end of an update, from the device's float64 scalars. */
   readonly describe: (step: number, scalars: Float64Array) => CheckpointState;
@@ -67,13 +68,17 @@ export class CheckpointSaver {
   constructor(options: SaverOptions) {
     this.#o = options;
     const { optimizer, place } = options;
+    if (optimizer.hasFrozen) {
+      throw new MbridgeError('config', 'MB_CHECKPOINT_FROZEN', 'saving a model that is frozen in part is not built', {
+        hint: 'leave checkpoint.save unset, or train all of its parameters',
+      });
+    }
     const plans = planSave({
       buckets: optimizer.buckets.map(({ bucket }) => bucket),
-      dpCp: place.dpCp,
       tp: place.tp,
       rank: place.model.rank,
     });
-    this.#snapshot = new StateSnapshot(options.device, optimizer, plans, place.dpCp);
+    this.#snapshot = new StateSnapshot(options.device, optimizer, plans);
     const { store, runToken, timeoutMs, warn } = options;
     const awaited = (): boolean => this.#waiting > 0;
     const { rank, size } = place.model;
@@ -117,11 +122,14 @@ export class CheckpointSaver {
     this.check();
   }
 
-  /** Waits as {@link finish} does, and ends the writing thread. */
+  /** Waits as {@link finish} does, and gives back the writing thread and what saves are staged in. */
   async close(): Promise<void> {
-    await this.finish();
-    await this.#writer.close();
-    this.#snapshot.release();
+    try {
+      await this.finish();
+    } finally {
+      await this.#writer.close();
+      this.#snapshot.release();
+    }
   }
 
   async #write(step: number, staged: Promise<Float64Array>, started: number): Promise<void> {

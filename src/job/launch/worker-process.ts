@@ -1,7 +1,7 @@
 import { spawn, type ChildProcess } from 'node:child_process';
 import { closeSync, openSync, writeSync } from 'node:fs';
 import { LineSplitter } from '../../base/line-splitter.js';
-import type { LauncherMessage, StopSignal, WorkerEvent, WorkerMessage } from '../shared/messages.js';
+import type { LauncherMessage, StopSignal, WorkerEvent, WorkerMessage, WorkerRun } from '../shared/messages.js';
 import { nowMs, readWorkerReport, type WorkerReport } from '../shared/worker-report.js';
 import type { RankPlan } from './process-plan.js';
 
@@ -13,7 +13,7 @@ export interface WorkerExit {
   code: number | null;
   signal: NodeJS.Signals | null;
   /** Why it could not be started. */
-  spawnError?: string;
+  spawnError?: Error;
   /** It said that its part of the run was done. */
   done: boolean;
   /** The signal that made it stop early, if it said so. */
@@ -90,6 +90,13 @@ export class WorkerProcess {
     return this.#step;
   }
 
+  /** Tells it what to run; first of all. */
+  give(run: WorkerRun): void {
+    if (!this.#child.connected) return; // it could not be started
+    const message: LauncherMessage = { kind: 'run', run: JSON.stringify(run) };
+    this.#child.send(message, () => undefined); // one that has ended already says why
+  }
+
   /** Asks it to stop after its current step. */
   ask(signal: StopSignal): void {
     if (!this.#child.connected) return;
@@ -162,13 +169,13 @@ export class WorkerProcess {
   async #waitForEnd(runDir: string): Promise<WorkerExit> {
     const child = this.#child;
     const closed = new Promise<void>((resolve) => child.once('close', resolve));
-    const end = await new Promise<{ code: number | null; signal: NodeJS.Signals | null; spawnError?: string }>(
+    const end = await new Promise<{ code: number | null; signal: NodeJS.Signals | null; spawnError?: Error }>(
       (resolve) => {
         child.once('exit', (code, signal) => {
           resolve({ code, signal });
         });
         child.once('error', (error) => {
-          if (child.pid === undefined) resolve({ code: null, signal: null, spawnError: error.message });
+          if (child.pid === undefined) resolve({ code: null, signal: null, spawnError: error });
         });
       },
     );

@@ -5,8 +5,6 @@ import type { RunConfig } from '../../config/schema.js';
 export const ENV = {
   /** Folder of the run, absolute. */
   runDir: 'MBRIDGE_RUN_DIR',
-  /** What to run, as JSON ({@link WorkerRun}): the configuration itself, so that no other run can change it. */
-  run: 'MBRIDGE_RUN',
   /** The run's secret: every connection to the store must prove that it knows it. */
   token: 'MBRIDGE_TOKEN',
   /** host:port of a store that already runs (set by our launcher). Without it rank 0 starts one. */
@@ -27,6 +25,8 @@ export interface WorkerRun {
   /** Resolved and validated. */
   readonly config: RunConfig;
   readonly device: 'cpu' | 'cuda';
+  /** What the worker's module needs to know. */
+  readonly options?: unknown;
 }
 
 export type StopSignal = 'SIGINT' | 'SIGTERM' | 'SIGHUP' | 'SIGPIPE';
@@ -79,4 +79,6 @@ export type WorkerMessage =
   /** runWorker has returned, early if a signal asked for it. Exit code 0 without this message is a failure. */
   | { kind: 'done'; stopped: 'no' | StopSignal };
 
-export type LauncherMessage = { kind: 'stop'; signal: StopSignal };
+export type LauncherMessage =
+  /** The first one: a {@link WorkerRun} as JSON. The configuration itself, so that no other run can change it. */
+  { kind: 'run'; run: string } | { kind: 'stop'; signal: StopSignal };

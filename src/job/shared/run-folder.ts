@@ -1,18 +1,19 @@
 import { mkdirSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import type { RunConfig } from '../../config/schema.js';
-import { MbridgeError } from '../../base/errors.js';
 import { FolderClaim } from '../../base/folder-claim.js';
+import { systemError } from '../../base/system-error.js';
 import { makeFolder } from '../../base/make-folder.js';
 import { packageVersion } from '../../base/package-root.js';
 
-/** Files of one run: `run.json`, `resolved.yaml`, and a folder for each rank. */
+/** Files of one run: `run.json`, `resolved.yaml`, `metrics.ndjson`, and a folder for each rank. */
 export const RUN_FILE = 'run.json';
 export const RESOLVED_FILE = 'resolved.yaml';
 export const ERROR_FILE = 'error.json';
 export const LOG_FILE = 'log.ndjson';
 export const STDERR_FILE = 'stderr.log';
 export const STDOUT_FILE = 'stdout.log';
+export const METRICS_FILE = 'metrics.ndjson';
 
 /** What `run.json` holds: enough to know what ran. Nothing reads it back. */
 export interface RunRecord {
@@ -25,6 +26,8 @@ export interface RunRecord {
   nproc: number;
   layout: Readonly<Record<string, number>>;
   config: RunConfig;
+  /** What a worker module of its own was given beside the configuration. */
+  options?: unknown;
 }
 
 export function rankFolder(runDir: string, rank: number): string {
@@ -86,13 +89,13 @@ export function claimRunFolder(
   }
 }
 
-function runFolderError(cause: unknown): MbridgeError {
-  if (cause instanceof MbridgeError) return cause;
-  const reason = cause instanceof Error ? cause.message : String(cause);
-  return new MbridgeError('io', 'MB_RUN_FOLDER', `cannot make the run's folder: ${reason}`, {
+function runFolderError(cause: unknown): unknown {
+  const about = {
+    code: 'MB_RUN_FOLDER',
+    what: "make the run's folder",
     hint: 'name a folder that can be written with --log-dir',
-    cause,
-  });
+  };
+  return systemError(cause, about) ?? cause;
 }
 
 /** Writes run.json and resolved.yaml. Fails with MB_RUN_FOLDER (exit 7). */
@@ -111,6 +114,7 @@ export async function writeRunRecord(runDir: string, record: Omit<RunRecord, 've
     nproc: record.nproc,
     layout: record.layout,
     config: record.config,
+    ...(record.options === undefined ? {} : { options: record.options }),
   };
   try {
     writeAtomically(join(runDir, RUN_FILE), `${JSON.stringify(full, null, 2)}\n`);
