@@ -4,6 +4,7 @@ import { badCheckpoint, checkpointIoError } from '../files/checkpoint-error.js';
 import { readHfConfig } from '../../families/hf-config.js';
 import { modelSchema } from '../../config/schema-model.js';
 import type { ModelConfig } from '../../config/schema.js';
+import { modelShape, type ModelShape } from '../../families/model-shape.js';
 
 /** Files of a Hugging Face folder that belong to a model beside its weights: configuration and tokenizer. */
 const KEPT = [
@@ -42,7 +43,7 @@ export async function readHfFiles(folder: string): Promise<Map<string, Uint8Arra
 export function readHfModel(folder: string): ModelConfig {
   const config = readHfConfig(folder);
   const bad = (found: string): Error =>
-    badCheckpoint('HF_CONFIG', join(folder, 'config.json'), found, 'give a Qwen3 folder');
+    badCheckpoint('HF_CONFIG', join(folder, 'config.json'), found, 'give the folder of a model that is built');
   if ('problem' in config) throw bad(config.problem);
   const result = modelSchema.safeParse(withDefaults(config.sizes));
   if (result.success) return result.data;
@@ -52,6 +53,11 @@ export function readHfModel(folder: string): ModelConfig {
 /** The `model` section that a checkpoint's sizes make. */
 export function modelOfSizes(sizes: Readonly<Record<string, unknown>>, more: Partial<ModelConfig> = {}): ModelConfig {
   return modelSchema.parse({ ...withDefaults(sizes), ...more });
+}
+
+/** What a checkpoint's model is. */
+export function shapeOfState(state: { readonly model: Readonly<Record<string, unknown>> }): ModelShape {
+  return modelShape({ model: modelOfSizes(state.model) });
 }
 
 function withDefaults(sizes: Readonly<Record<string, unknown>>): Record<string, unknown> {

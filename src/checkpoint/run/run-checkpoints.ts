@@ -1,15 +1,18 @@
 import { randomBytes } from 'node:crypto';
+import { join } from 'node:path';
 import type { Logger } from 'pino';
 import type { Store } from '../../job/rendezvous/store.js';
 import { modelShape } from '../../families/model-shape.js';
 import type { DataIterator } from '../../data/data-iterator.js';
 import type { Place } from '../../model/parameters/parameter.js';
 import type { OptimizerState } from '../../model/optim/optimizer-state.js';
-import { TEMPORARY } from '../format/checkpoint-format.js';
+import { STATE_FILE, TEMPORARY } from '../format/checkpoint-format.js';
 import { findCheckpoint, listRoot, prepareRoot, removeFolder } from '../format/checkpoint-root.js';
 import { CheckpointSaver } from './checkpoint-saver.js';
 import { restoreOptimizer } from './checkpoint-weights.js';
 import { Checkpoint } from '../format/checkpoint.js';
+import { requireSameModel } from '../format/same-model.js';
+import { shapeOfState } from '../hf/hf-files.js';
 import { describeState, differences, type RunFacts } from '../format/state-record.js';
 
 /** What the checkpoints of a run need to know of it. All ranks of the model's grid give the same but for their place. */
@@ -143,6 +146,8 @@ async function openResume(o: RunCheckpointsOptions): Promise<Checkpoint | null> 
   const folder = Buffer.from(await store.get(key, cfg.dist.timeout_s * SECOND_MS)).toString();
   if (folder === '') return null;
   const checkpoint = await Checkpoint.open(folder);
+  const allowed = cfg.checkpoint.allow_model_changes;
+  requireSameModel(join(folder, STATE_FILE), shapeOfState(checkpoint.state), modelShape(cfg), allowed);
   checkpoint.check(modelShape(cfg));
   if (isFirst) {
     const { step, consumed_samples: samples } = checkpoint.state;
