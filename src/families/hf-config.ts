@@ -1,10 +1,15 @@
-import { readFileSync, statSync } from 'node:fs';
+import { statSync } from 'node:fs';
 import { join } from 'node:path';
+import { staysInside } from '../base/own-file.js';
 import { isPlainObject } from '../base/plain-object.js';
+import { readTextFile } from '../base/regular-file.js';
 import { FAMILIES } from './families.js';
 import type { Family } from './family.js';
 import { readHfRope } from './hf-rope.js';
 import { MODEL_KEYS, type ModelSettings } from './model-shape.js';
+
+/** More than any config.json has. */
+const MOST_BYTES = 16 << 20;
 
 /** The `model` keys that a Hugging Face config.json gives, or what is wrong with it. */
 export type HfConfig = { readonly sizes: Partial<Record<keyof ModelSettings, unknown>> } | { readonly problem: string };
@@ -20,10 +25,13 @@ export function readHfConfig(folder: string): HfConfig {
   let config: unknown;
   try {
     if (!statSync(folder).isDirectory()) return { problem: `${folder} is not a folder; give the one of config.json` };
-    config = JSON.parse(readFileSync(file, 'utf8'));
+    if (!staysInside(folder, 'config.json')) return { problem: `${file} is a link that leads out of its folder` };
+    config = JSON.parse(readTextFile(file, MOST_BYTES));
   } catch (error) {
     if (error instanceof SyntaxError) return { problem: `${file} is not JSON: ${error.message}` };
-    return { problem: `cannot read ${file}: ${(error as Error).message}` };
+    return {
+      problem: `cannot read ${file}: ${(error as Error).message}`,
+    };
   }
   if (!isPlainObject(config)) return { problem: `${file} is not a JSON object` };
   const found = hfSettings(config);
@@ -34,7 +42,7 @@ export function readHfConfig(folder: string): HfConfig {
 export function hfSettings(config: Json): HfConfig {
   const family = familyIn(config);
   if (family === undefined) return { problem: unknownFamily(config) };
-  const said: Json = { ...family.hf.defaults, ...withoutNulls(config) };
+  const said: Json = { ...defaultsOf(family, config), ...withoutNulls(config) };
   const refusal = refuse(said, family);
   if (refusal !== undefined) return { problem: refusal };
   const rope = readHfRope(config);
@@ -45,7 +53,7 @@ export function hfSettings(config: Json): HfConfig {
     sizes: {
       tie_word_embeddings: false,
       pad_token_id: null,
-      num_key_value_heads: heads,
+      ...(heads === undefined ? {} : { num_key_value_heads: heads }),
       // transformers rounds down; where that matters, the weights' shapes tell.
       ...(heads === undefined ? {} : { head_dim: Math.floor(Number(said['hidden_size']) / Number(heads)) }),
       ...(Object.fromEntries(copied) as Record<string, unknown>),
@@ -53,6 +61,13 @@ export function hfSettings(config: Json): HfConfig {
       family: family.name,
     },
   };
+}
+
+/** transformers' defaults; those of the heads' sizes only for a file that says how many heads there are. */
+function defaultsOf({ hf }: Family, config: Json): Json {
+  const { num_key_value_heads: kvHeads, head_dim: headDim, ...others } = hf.defaults;
+  const sized = config['num_attention_heads'] !== undefined;
+  return sized ? { ...others, num_key_value_heads: kvHeads, head_dim: headDim } : others;
 }
 
 /** A key that is null is as one that is not there, but where the family's default applies to absent keys only. */

@@ -4,11 +4,17 @@ import type { Device } from '../engine/device.js';
 import { openDevice } from '../engine/open-device.js';
 import type { WorkerContext } from '../job/worker/context.js';
 import { PlacementCheck } from './placement-check.js';
-import { provideDistributedModel, setupGroups, setupOptimizer, setupRunData } from './setup.js';
+import { provideDistributedModel, setupGroups, setupOptimizer, setupRunData, type RunDataOptions } from './setup.js';
 import { train } from './train.js';
 
-/** What one rank of `mbridge pretrain` does: the library's own calls, in the order a program would make them. */
-export async function runWorker(context: WorkerContext): Promise<void> {
+/**
+ * What one rank of `mbridge pretrain` does: the library's own calls, in the order a program would make them.
+ * @param own a program's samples, read instead of what the configuration's `dataset` names
+ */
+export async function runWorker(
+  context: WorkerContext,
+  own: Pick<RunDataOptions, 'dataset' | 'shuffleSeed'> = {},
+): Promise<void> {
   const { config: cfg, rank, worldSize, log } = context;
   const device = openDevice(context.device, context.deviceIndex, context.threads);
   const runtime = new CommRuntime({ rank, device, store: context.store, timeoutSeconds: cfg.dist.timeout_s });
@@ -19,7 +25,7 @@ export async function runWorker(context: WorkerContext): Promise<void> {
     const { resume: checkpoint, position } = checkpoints;
     const model = await provideDistributedModel(cfg, { pgCollection: pgs, device, checkpoint });
     const { optimizer, scheduler } = setupOptimizer(cfg, model, { pgCollection: pgs });
-    const data = await setupRunData(cfg, pgs, position);
+    const data = await setupRunData(cfg, pgs, { ...position, ...own });
     await checkpoints.begin(optimizer.state, data);
     const lastMillisecond = (cfg.train.exit_duration_in_mins ?? Infinity) * 60_000;
     log.info(
@@ -58,7 +64,7 @@ export async function runWorker(context: WorkerContext): Promise<void> {
     await checkpoints.finish(result.step);
     if (rank === 0) {
       const memory = deviceMemory(device, model.stage.plan.totalBytes, cfg.dist.ranks_per_gpu);
-      context.emit({ type: 'result', steps: result.step, loss: result.last?.loss ?? null, ...memory });
+      context.emit({ type: 'result', steps: result.step, loss: result.loss, ...memory });
     }
     data.close();
     placement?.dispose();

@@ -5,7 +5,7 @@ import { readSliceInto, sliceSize } from '../../src/checkpoint/files/safetensors
 import { readHfModel } from '../../src/checkpoint/hf/hf-files.js';
 import { modelShape, type ModelShape } from '../../src/families/model-shape.js';
 
-/** The oracle fixtures: what torch computed from small models (test/fixtures/README.md). */
+/** The oracle fixtures: what torch computed from small models (fixtures/README.md). */
 export const FIXTURES = ['qwen3-tied', 'qwen3-untied', 'qwen3-masked'] as const;
 export type FixtureName = (typeof FIXTURES)[number];
 
@@ -53,7 +53,7 @@ export interface Fixture {
 }
 
 export function loadFixture(name: FixtureName): Fixture {
-  const folder = join(import.meta.dirname, '../fixtures', name);
+  const folder = join(import.meta.dirname, '../../fixtures', name);
   const json = (file: string): unknown => JSON.parse(readFileSync(join(folder, file), 'utf8'));
   return {
     name,

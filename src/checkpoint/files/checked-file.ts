@@ -1,6 +1,8 @@
 import { open, type FileHandle } from 'node:fs/promises';
+import { READ_FLAGS } from '../../base/regular-file.js';
 import { BLOCK_BYTES, blockChecksum } from './block-checksums.js';
-import { badCheckpoint, checkpointIoError, errnoOf } from './checkpoint-error.js';
+import { badCheckpoint, checkpointIoError } from './checkpoint-error.js';
+import { errnoOf } from '../../base/system-error.js';
 import type { FileRecord } from './file-record.js';
 
 /** Blocks that are read at a time. */
@@ -26,7 +28,7 @@ export class CheckedFile {
   static async open(path: string, record: FileRecord): Promise<CheckedFile> {
     let handle: FileHandle;
     try {
-      handle = await open(path, 'r');
+      handle = await open(path, READ_FLAGS);
     } catch (cause) {
       if (errnoOf(cause) !== 'ENOENT') throw checkpointIoError('open', path, cause);
       throw badCheckpoint('MISSING_FILE', path, 'is missing from its checkpoint', 'copy the whole folder again');

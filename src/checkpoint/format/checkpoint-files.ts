@@ -1,8 +1,9 @@
-import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
+import { readFileBytes } from '../../base/regular-file.js';
 import { BLOCK_BYTES, checksumsOf, recordChecksum } from '../files/block-checksums.js';
-import { badCheckpoint, checkpointIoError, errnoOf } from '../files/checkpoint-error.js';
+import { badCheckpoint, checkpointIoError } from '../files/checkpoint-error.js';
+import { errnoOf } from '../../base/system-error.js';
 import {
   COMMIT_FILE,
   FORMAT,
@@ -67,13 +68,13 @@ export interface CheckpointRecords {
 /** @throws MbridgeError exit 7 naming the file that is missing, damaged, or of another version */
 export async function readRecords(folder: string): Promise<CheckpointRecords> {
   const commitPath = join(folder, COMMIT_FILE);
-  const commit = parse(commitPath, await readBytes(commitPath), commitSchema);
+  const commit = parse(commitPath, readBytes(commitPath), commitSchema);
   if (recordChecksum(commit.files) !== commit.files_crc32) {
     throw badCheckpoint('CHECKSUM', commitPath, 'is not what was written (its checksum differs)', HINT);
   }
   const read = async <T>(name: string, schema: z.ZodType<T>): Promise<T> => {
     const path = join(folder, name);
-    const bytes = await readBytes(path);
+    const bytes = readBytes(path);
     const record = commit.files[name];
     if (record === undefined) throw badCheckpoint('COMMIT', commitPath, `does not list ${name}`, HINT);
     if (bytes.length !== record.bytes) {
@@ -105,9 +106,12 @@ export function checkIndex(path: string, index: CheckpointIndex, commit: Pick<Co
   }
 }
 
-async function readBytes(path: string): Promise<Uint8Array> {
+/** Of a record: a gigabyte lists the pieces of millions of tensors. */
+const MOST_BYTES = 1 << 30;
+
+function readBytes(path: string): Uint8Array {
   try {
-    return await readFile(path);
+    return readFileBytes(path, MOST_BYTES);
   } catch (cause) {
     if (errnoOf(cause) !== 'ENOENT') throw checkpointIoError('read', path, cause);
     throw badCheckpoint('MISSING_FILE', path, 'is missing from its checkpoint', 'copy the whole folder again');

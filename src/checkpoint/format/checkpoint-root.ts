@@ -1,7 +1,9 @@
-import { open, readdir, readFile, rename, rm, stat } from 'node:fs/promises';
+import { open, readdir, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { makeFolder } from '../../base/make-folder.js';
-import { badCheckpoint, checkpointIoError, errnoOf } from '../files/checkpoint-error.js';
+import { readTextFile } from '../../base/regular-file.js';
+import { badCheckpoint, checkpointIoError } from '../files/checkpoint-error.js';
+import { errnoOf } from '../../base/system-error.js';
 import { COMMIT_FILE, INDEX_FILE, LATEST_FILE, STATE_FILE, stepOfFolder, TEMPORARY } from './checkpoint-format.js';
 import { replaceDurably, syncFolder } from '../files/durable-files.js';
 
@@ -42,7 +44,7 @@ export async function listRoot(root: string): Promise<RootListing | null> {
     else unfinished.push(name);
   }
   checkpoints.sort((a, b) => a.step - b.step);
-  return { checkpoints, unfinished, latest: names.includes(LATEST_FILE) ? await readLatest(root) : null, others };
+  return { checkpoints, unfinished, latest: names.includes(LATEST_FILE) ? readLatest(root) : null, others };
 }
 
 /** What `checkpoint.load` leads to. */
@@ -139,9 +141,9 @@ export async function exists(path: string): Promise<boolean> {
   }
 }
 
-async function readLatest(root: string): Promise<string> {
+function readLatest(root: string): string {
   try {
-    return (await readFile(join(root, LATEST_FILE), 'utf8')).trim();
+    return readTextFile(join(root, LATEST_FILE), 4096).trim();
   } catch (cause) {
     throw checkpointIoError('read', join(root, LATEST_FILE), cause);
   }

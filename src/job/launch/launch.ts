@@ -6,6 +6,7 @@ import { StoreServer } from '../rendezvous/store-server.js';
 import { EXIT, MbridgeError } from '../../base/errors.js';
 import { ENV, type StopSignal } from '../shared/messages.js';
 import { compiledFile } from '../../base/package-root.js';
+import { reportError, stdoutRefused } from '../shared/report-error.js';
 import { createRunFolder, writeRunRecord } from '../shared/run-folder.js';
 import { formatFailure } from './failure-text.js';
 import type { LaunchJob, LaunchResult } from './job.js';
@@ -35,8 +36,8 @@ export async function launch(job: LaunchJob): Promise<LaunchResult> {
   const ranks = Array.from({ length: job.nproc }, (_, rank) => rank);
   const runDir = createRunFolder(job.name, job.runDir ?? job.config.logger.log_dir ?? undefined, ranks);
   const plan = planProcesses(job, runDir);
-  const { name, argv, device, nproc, layout = {}, config } = job;
-  await writeRunRecord(runDir, { name, argv, device, nproc, layout, config });
+  const { name, argv, device, nproc, layout = {}, config, options } = job;
+  await writeRunRecord(runDir, { name, argv, device, nproc, layout, config, options });
   const token = randomBytes(32).toString('hex');
   const store = await StoreServer.listen({ host: '127.0.0.1', port: 0, token, worldSize: nproc });
   try {
@@ -54,6 +55,7 @@ async function superviseRun(
   const started = performance.now();
   const { runDir } = plan;
   const stopped: { request: (signal: StopSignal) => void } = { request: () => undefined };
+  const refused: { stdout: MbridgeError | undefined } = { stdout: undefined };
   const output = new RunOutput({
     stdout: job.stdout ?? process.stdout,
     stderr: job.stderr ?? process.stderr,
@@ -62,7 +64,8 @@ async function superviseRun(
     device: job.device,
     nproc: job.nproc,
     consoleRanks: job.consoleRanks ?? [0],
-    onBrokenPipe: () => {
+    onBrokenPipe: (error) => {
+      if (error.code !== 'EPIPE') refused.stdout = stdoutRefused(error);
       stopped.request('SIGPIPE');
     },
   });
@@ -95,7 +98,8 @@ async function superviseRun(
       [ENV.launcherPid]: String(process.pid),
     };
     const listener: WorkerListener = {
-      event: (_, event) => {
+      event: (rank, event) => {
+        job.onEvent?.(event, rank);
         output.event(event);
       },
       log: output.log.bind(output),
@@ -111,7 +115,10 @@ async function superviseRun(
     for (const rank of plan.ranks) workers.push(new WorkerProcess(rank, extraEnv, runDir, listener));
     const supervision = await supervisor.wait();
     const wallS = (performance.now() - started) / 1000;
-    return { exitCode: conclude(supervision, plan, output, wallS), runDir };
+    const exitCode = conclude(supervision, plan, output, wallS);
+    // A reader that has gone is counted as SIGPIPE is; a disk that is full is an error of its own.
+    const full = refused.stdout !== undefined && exitCode === signalExitCode('SIGPIPE');
+    return { exitCode: full ? reportError(refused.stdout, false) : exitCode, runDir, result: output.closing };
   } finally {
     killAll();
     process.off('exit', killAll);

@@ -1,4 +1,5 @@
 import { EXIT } from '../../base/errors.js';
+import { faultSaid, systemError } from '../../base/system-error.js';
 import { formatRanks } from '../rendezvous/store-protocol.js';
 import { PEER_LOST } from '../shared/worker-report.js';
 import type { WorkerExit } from './worker-process.js';
@@ -44,7 +45,7 @@ function failureTime(exit: WorkerExit): number {
 }
 
 function describe(exit: WorkerExit): Omit<RootCause, 'others'> {
-  const { rank, step, report, signal, code, spawnError } = exit;
+  const { rank, step, report, signal, code, spawnError, stderrTail } = exit;
   const name = `rank ${rank}`;
   if (report !== undefined) {
     const { message, hint, stack } = report;
@@ -59,14 +60,24 @@ function describe(exit: WorkerExit): Omit<RootCause, 'others'> {
       stderrTail: [],
     };
   }
-  const crash = { rank, step, exitCode: EXIT.worker, stderrTail: exit.stderrTail };
+  const crash = { rank, step, exitCode: EXIT.worker, stderrTail };
   if (spawnError !== undefined) {
-    return {
-      ...crash,
-      exitCode: EXIT.environment,
-      code: 'MB_SPAWN',
-      message: `${name} could not be started: ${spawnError}`,
-    };
+    const fault = systemError(spawnError, { code: 'MB_SPAWN', what: `start ${name}` });
+    const message = fault?.message ?? `cannot start ${name}: ${spawnError.message}`;
+    const hint = fault?.hint === undefined ? {} : { hint: fault.hint };
+    return { ...crash, exitCode: EXIT.environment, code: 'MB_SPAWN', message, ...hint };
+  }
+  // A program that meets a limit before or outside of what it can catch says so with its last words.
+  const said = exit.ended || code === 0 ? undefined : faultSaid(stderrTail);
+  if (said !== undefined) {
+    const message = `${name} ended: ${said.reason}`;
+    return { ...crash, exitCode: EXIT[said.kind], code: 'MB_SYSTEM', message, hint: said.hint };
+  }
+  // Node says nothing where it cannot start its own threads.
+  if (signal === 'SIGABRT' && step === 0 && stderrTail.length === 0) {
+    const message = `${name} ended as it started (SIGABRT), without a word: a thread may not have been started`;
+    const hint = 'look at the limits of processes, threads and memory: ulimit -a, pids.max of the cgroup';
+    return { ...crash, exitCode: EXIT.environment, code: 'MB_SPAWN', message, hint };
   }
   if (signal !== null) {
     const memory = signal === 'SIGKILL' && !exit.ended;

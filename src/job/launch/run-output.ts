@@ -14,7 +14,7 @@ export interface RunOutputOptions extends EventStyle {
   nproc: number;
   consoleRanks: 'all' | readonly number[];
   /** stdout takes no more: its reader is gone, or the disk is full. Called once. */
-  onBrokenPipe(): void;
+  onBrokenPipe(error: NodeJS.ErrnoException): void;
 }
 
 /** The run's console: results on stdout, all else on stderr. */
@@ -24,13 +24,13 @@ export class RunOutput {
   readonly #removeListeners: () => void;
   #broken = false;
   #result: WorkerEvent | undefined;
+  #closing: WorkerEvent = { type: 'result' };
 
   constructor(options: RunOutputOptions) {
     this.#options = options;
     this.#paint = paintFor(options.stderr);
     const onError = (error: NodeJS.ErrnoException): void => {
-      if (!this.#broken && error.code !== 'EPIPE') this.warn(`stdout cannot be written: ${error.message}`);
-      if (!this.#broken) options.onBrokenPipe();
+      if (!this.#broken) options.onBrokenPipe(error);
       this.#broken = true;
     };
     const ignore = (): void => undefined;
@@ -72,8 +72,14 @@ export class RunOutput {
 
   /** The last line: what a worker sent as the result, and how the run ended. Readable output only has what workers sent. */
   result(ending: Record<string, unknown>): void {
-    if (this.#options.json) this.#print({ type: 'result', ...ending, ...withoutType(this.#result) });
+    this.#closing = { type: 'result', ...ending, ...withoutType(this.#result) };
+    if (this.#options.json) this.#print(this.#closing);
     else if (this.#result !== undefined) this.#print(this.#result);
+  }
+
+  /** What {@link result} printed, or would have with json. */
+  get closing(): WorkerEvent {
+    return this.#closing;
   }
 
   close(): void {

@@ -13,7 +13,7 @@ export interface WorkerExit {
   code: number | null;
   signal: NodeJS.Signals | null;
   /** Why it could not be started. */
-  spawnError?: string;
+  spawnError?: Error;
   /** It said that its part of the run was done. */
   done: boolean;
   /** The signal that made it stop early, if it said so. */
@@ -162,13 +162,13 @@ export class WorkerProcess {
   async #waitForEnd(runDir: string): Promise<WorkerExit> {
     const child = this.#child;
     const closed = new Promise<void>((resolve) => child.once('close', resolve));
-    const end = await new Promise<{ code: number | null; signal: NodeJS.Signals | null; spawnError?: string }>(
+    const end = await new Promise<{ code: number | null; signal: NodeJS.Signals | null; spawnError?: Error }>(
       (resolve) => {
         child.once('exit', (code, signal) => {
           resolve({ code, signal });
         });
         child.once('error', (error) => {
-          if (child.pid === undefined) resolve({ code: null, signal: null, spawnError: error.message });
+          if (child.pid === undefined) resolve({ code: null, signal: null, spawnError: error });
         });
       },
     );

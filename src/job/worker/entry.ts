@@ -16,6 +16,7 @@ import type { RunWorker, WorkerContext } from './context.js';
 import { detectStarter, parseEnvironment, type WorkerEnvironment } from './environment.js';
 import { reportOf } from './failure.js';
 import { makeLogger } from './logger.js';
+import { MetricsFile } from './metrics-file.js';
 import { openStore } from './rendezvous.js';
 import { describeSharing, prepareSharedGpu } from './shared-gpu.js';
 
@@ -30,8 +31,9 @@ export interface ExternalRun {
   runDir?: string;
   /** NDJSON on stdout. */
   json?: boolean;
-  /** Absolute path of another module that exports runWorker (tests). */
+  /** Absolute path of another module that exports runWorker (tests), and what it is given as `context.options`. */
   workerModule?: string;
+  options?: unknown;
 }
 
 /** What a failure report and a signal need to know at any time. */
@@ -103,10 +105,10 @@ async function enterRun(
   binding: NativeBinding,
   state: WorkerState,
 ): Promise<{ context: WorkerContext; channel: Channel }> {
-  const environment = parseEnvironment(process.env, process.ppid);
+  const environment = parseEnvironment(process.env);
   state.rank = environment.rank;
   const record = external ?? readRunRecord(state.runDir ?? '');
-  const { config, device } = record;
+  const { config, device, options } = record;
   const { ranks_per_gpu: ranksPerGpu } = config.dist;
   if (device === 'cuda') prepareSharedGpu(ranksPerGpu);
   state.channel ??= consoleChannel(environment.rank, {
@@ -127,6 +129,7 @@ async function enterRun(
   });
   state.log = log;
   if (device === 'cuda' && ranksPerGpu > 1) log.info(describeSharing(ranksPerGpu));
+  const metrics = new MetricsFile(runDir, log);
   const share = Math.max(1, Math.floor(binding.cpuCount() / environment.localWorldSize));
   const context: WorkerContext = {
     rank: environment.rank,
@@ -136,12 +139,14 @@ async function enterRun(
     localWorldSize: environment.localWorldSize,
     store,
     config,
+    options,
     device,
     threads: environment.threads ?? share,
     runDir,
     log,
     emit: (event) => {
       channel.event(event);
+      metrics.add(event);
     },
     progress: (step) => {
       state.step = step;
@@ -160,10 +165,10 @@ async function agreeOnFolder(
   timeoutMs: number,
 ): Promise<string> {
   if (rank !== 0) return Buffer.from(await store.get('run/folder', timeoutMs)).toString();
-  const { name, config, device, argv, layout = {} } = external;
+  const { name, config, device, argv, layout = {}, options } = external;
   const ranks = Array.from({ length: worldSize }, (_, r) => r);
   const runDir = createRunFolder(name, external.runDir ?? config.logger.log_dir ?? undefined, ranks);
-  await writeRunRecord(runDir, { name, argv, device, nproc: worldSize, layout, config });
+  await writeRunRecord(runDir, { name, argv, device, nproc: worldSize, layout, config, options });
   await store.set('run/folder', Buffer.from(runDir));
   return runDir;
 }

@@ -2,7 +2,8 @@ import { EMBEDDING, FINAL_NORM, HEAD, layerPrefix } from '../../families/decoder
 import type { LinearBlock, LinearSpec, NormBlock, NormSpec } from '../../families/family.js';
 import type { ModelShape } from '../../families/model-shape.js';
 import { layerLinears, layerNorms, widthOf } from '../../families/parameters.js';
-import type { Bucket, BucketKind, ParameterBuffer } from '../parameters/parameter-buffer.js';
+import type { Bucket, BucketKind } from '../parameters/bucket.js';
+import type { ParameterBuffer } from '../parameters/parameter-buffer.js';
 import type { AttentionWeights } from '../blocks/attention.js';
 import type { LinearWeights } from '../blocks/linear.js';
 import type { MlpWeights } from '../blocks/mlp.js';
