@@ -1,5 +1,5 @@
 import type { AttentionSizes } from '../engine/ops.js';
-import type { Tensor } from '../engine/tensor.js';
+import type { Strided, Tensor } from '../engine/tensor.js';
 import type { Weight } from './parameter.js';
 import { ResidualNorm, type Stream } from './residual-norm.js';
 import type { PerMicroBatch, StageEnv } from './stage-env.js';
@@ -83,11 +83,12 @@ export class Attention {
     const normed = this.norm.startOutput(microBatch);
     ops.linearDgrad(dy, wOut.data, temp.dOut);
     if (wOut.grad !== null) ops.linearWgrad(dy, this.out(microBatch), wOut.grad, wOut.accumulates());
-    const qkv = this.qkv(microBatch);
     if (env.recompute !== 'none') this.rope(microBatch);
-    const out = this.out(microBatch);
     const [lse, dQkv] = [this.lse(microBatch), temp.dQkv];
-    ops.attentionBwd({ qkv, out, lse, dout: temp.dOut, dqkv: dQkv, ws: env.attentionWorkspace }, this.sizes);
+    const [dq, dk, dv] = this.heads(dQkv);
+    const [q, k, v] = this.heads(this.qkv(microBatch));
+    const [out, dout] = [this.out(microBatch).columns(), temp.dOut.columns()];
+    ops.attentionBwd({ q, k, v, out, lse, dout, dq, dk, dv, ws: env.attentionWorkspace }, this.sizes);
     const { heads, kvHeads, tokens } = env.sizes;
     const [accumulate] = [qNorm.accumulates(), kNorm.accumulates()];
     ops.qknormRopeBwd(
@@ -116,8 +117,16 @@ export class Attention {
     const { env } = this;
     env.ops.linear(normed, this.weights.qkv.data, this.raw(microBatch));
     this.rope(microBatch);
-    const [out, lse] = [this.out(microBatch), this.lse(microBatch)];
-    env.ops.attention(this.qkv(microBatch), out, lse, env.attentionWorkspace, this.sizes);
+    const [q, k, v] = this.heads(this.qkv(microBatch));
+    const [out, lse] = [this.out(microBatch).columns(), this.lse(microBatch)];
+    env.ops.attention({ q, k, v, out, lse, ws: env.attentionWorkspace }, this.sizes);
+  }
+
+  /** Columns of queries, keys and values in the fused projection. */
+  private heads(qkv: Tensor): [q: Strided, k: Strided, v: Strided] {
+    const { kvHeads, qWidth } = this.env.sizes;
+    const kvWidth = kvHeads * this.env.shape.headDim;
+    return [qkv.columns(0, qWidth), qkv.columns(qWidth, kvWidth), qkv.columns(qWidth + kvWidth, kvWidth)];
   }
 
   private rope(microBatch: number): void {

@@ -142,6 +142,11 @@ test.each(PAGES)('the links of %s lead to files', (page) => {
   expect(links.filter((link) => !existsSync(join(ROOT, dirname(page), link)))).toEqual([]);
 });
 
+test('src/engine/op-table.ts is that of native/core/ops.def', async () => {
+  const { exitCode, stderr } = await run('node scripts/op-table.mjs --check');
+  expect(exitCode, stderr).toBe(0);
+});
+
 test('docs/configuration.md is that of configs/schema.json', async () => {
   const { exitCode, stderr } = await run('node scripts/config-docs.mjs --check');
   expect(exitCode, stderr).toBe(0);
