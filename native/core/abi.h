@@ -43,99 +43,12 @@ typedef struct mb_event mb_event;
 // MB_REDUCE_PARTS * (length of the reduced vector) * 4 bytes.
 #define MB_REDUCE_PARTS 256
 
-// ---- Ops -----------------------------------------------------------------------------------------------------------
-// t[i] are tensors in the order given before the bar, s[i] scalars in the order after it. Matrices are row-major and
-// contiguous unless a leading dimension is given. "act" is MB_F32 or MB_BF16, the same for all act tensors of a call;
-// accumulation and reductions are in float32 at least. Norm, softmax and loss are computed in float32.
-// No op reads a device value on the host, and none uses float atomics.
+// ---- Ops: ops.def documents each -----------------------------------------------------------------------------------
 typedef enum {
-  // D[m,n] = alpha * op(A) op(B) + beta * C. A is [m,k] (or [k,m] when ta), B is [k,n] (or [n,k] when tb), C and D are
-  // [m,n]. C may be D, or absent when beta is 0. dtypes A,B -> D: f32,f32 -> f32; bf16,bf16 -> bf16 or f32.
-  // A B C? D | m n k ta tb lda ldb ldc ldd alpha beta
-  MB_OP_GEMM = 0,
-  // y = w * cast(x * rstd), rstd = 1/sqrt(mean(x^2) + eps) f32 [rows]. x,y act [rows,cols], w act [cols].
-  // x w y rstd | rows cols eps
-  MB_OP_RMSNORM_FWD = 1,
-  // sum = x + delta (rounded to act), y = rmsnorm(sum). sum may be x.
-  // x delta w sum y rstd | rows cols eps
-  MB_OP_ADD_RMSNORM_FWD = 2,
-  // dx = (accumulate_dx ? dx : 0) + gradient; dw f32 [cols] = (accumulate_dw ? dw : 0) + gradient. dw may be absent.
-  // dy x w rstd dx dw? ws | rows cols accumulate_dx accumulate_dw
-  MB_OP_RMSNORM_BWD = 3,
-  // out f32 [positions, d]: cos in columns [0,d/2), sin in [d/2,d), of p * theta^(-2i/d).
-  // out | positions d theta
-  MB_OP_ROPE_TABLE = 4,
-  // qkv act [T, (hq + 2*hkv) * d], heads in the order q, k, v. RMSNorm over each q and k head (weights wq, wk act [d]),
-  // then half-split RoPE at positions i32 [T]; v is copied. out may be qkv. rstd f32 [T, hq + hkv].
-  // qkv wq wk table positions out rstd | T hq hkv d eps
-  MB_OP_QKNORM_ROPE_FWD = 5,
-  // In place: dqkv holds the gradient of out and becomes the gradient of the raw qkv (v untouched).
-  // dwq, dwk f32 [d] as dw of RMSNORM_BWD; ws for 2*d.
-  // dqkv qkv wq wk table positions rstd dwq dwk ws | T hq hkv d accumulate_dw
-  MB_OP_QKNORM_ROPE_BWD = 6,
-  // Causal grouped-query attention over qkv act [b, s, hq + 2*hkv, d] (q head h uses kv head h / (hq/hkv)),
-  // o act [b, s, hq, d], lse f32 [b, hq, s] = natural log of sum exp(scale * q.k). ws from attention_workspace.
-  // qkv o lse ws | b s hq hkv d scale deterministic
-  MB_OP_ATTENTION_FWD = 7,
-  // dqkv has the layout of qkv and is written wholly.
-  // qkv o lse do dqkv ws | b s hq hkv d scale deterministic
-  MB_OP_ATTENTION_BWD = 8,
-  // gu act [T, 2f] = gate | up. out[T,f] = silu(gate) * up.
-  // gu out | T f
-  MB_OP_SWIGLU_FWD = 9,
-  // dgu may be gu.
-  // dout gu dgu | T f
-  MB_OP_SWIGLU_BWD = 10,
-  // out[t] = w[ids[t] - vstart] where vstart <= ids[t] < vstart + vrows, else 0. w act [vrows,h], ids i32 [T].
-  // ids w out | T h vstart vrows
-  MB_OP_EMBED_FWD = 11,
-  // dw f32 [vrows,h] += rows of dout; order i32 [T] is a stable sort of 0..T-1 by id, made by the data loader, so that
-  // each row is summed by one thread block in a fixed order.
-  // ids order dout dw | T h vstart vrows
-  MB_OP_EMBED_BWD = 12,
-  // Per row of logits act [T,V] (one vocabulary shard): stats f32 [3,T]: max, sum of exp(x - max), and the target's
-  // logit if vstart <= target < vstart + V, else 0. targets i32 [T].
-  // logits targets stats | T V vstart
-  MB_OP_CE_STATS = 13,
-  // stats[1] *= exp(stats[0] - gmax), after gmax f32 [T] = max over shards.
-  // stats gmax | T
-  MB_OP_CE_RESCALE = 14,
-  // In place: logits become dlogits = (softmax - onehot) * mask. sums f32 [2,T]: global sum of exp, target logit.
-  // acc f32 [2] += { sum of loss*mask, sum of mask }; rowloss f32 [T] is scratch that receives loss*mask.
-  // logits targets mask gmax sums acc rowloss | T V vstart
-  MB_OP_CE_GRAD = 15,
-  // out = a + b, act or f32. out may be a or b.
-  // a b out | n
-  MB_OP_ADD = 16,
-  // Conversion between f32 and bf16 (round to nearest even), or a copy when the dtypes agree.
-  // in out | n
-  MB_OP_CAST = 17,
-  // Every element = value; any dtype.
-  // out | n value
-  MB_OP_FILL = 18,
-  // x *= alpha, f32.
-  // x | n alpha
-  MB_OP_SCALE = 19,
-  // out f32 [1] = (accumulate ? out : 0) + sum of squares of x (f32 or bf16). ws MB_REDUCE_PARTS * 4 bytes.
-  // x out ws | n accumulate
-  MB_OP_SUMSQ = 20,
-  // state f64 [16], see mb_state_index. normsq f32 [1]: sum of squares of the undivided gradient; acc f32 [2]: global
-  // loss sum and token count. Writes grad_norm = sqrt(normsq)/tokens, loss, scale = min(1, clip/(norm+1e-6))/tokens
-  // (clip 0: no clipping), skip = norm not finite; unless skipped: step += 1, lr of update `step`, bias corrections.
-  // decay_style: 0 constant, 1 linear, 2 cosine, 3 WSD (linear over the last wsd_iters).
-  // normsq acc state | clip beta1 beta2 lr min_lr warmup decay_iters decay_style wsd_iters
-  MB_OP_OPTIMIZER_PREPARE = 21,
-  // Decoupled AdamW over a flat run with one weight decay: p, m, v, g f32 [n]; out act [n] = cast(p) unless it is p.
-  // lr, scale, bias corrections and skip come from state. p -= lr*wd*p_old, then the Adam update, eps outside the root.
-  // p m v g out state | n beta1 beta2 eps weight_decay
-  MB_OP_ADAMW = 22,
-  // out act or f32 [rows, cols], element (r,c) is a normal deviate * std of a counter-based stream: Philox4x32-10 with
-  // key = (seed_lo ^ key_lo, seed_hi ^ key_hi), counter = (index_lo, index_hi, 0, 0), index = (row0+r)*gcols + col0+c
-  // (64 bits), key = high*2^32+low given as two scalars. Of the four words: u1 = (w0 + 1) / 2^32,
-  // u2 = w1 / 2^32, z = sqrt(-2 ln u1) * cos(2 pi u2) in float64.
-  // out | rows cols row0 col0 gcols std seed_lo seed_hi key_lo key_hi
-  MB_OP_INIT_NORMAL = 23,
-  MB_OP_COUNT = 24
+#define MB_OP(NAME, name, tensors, scalars) MB_OP_##NAME,
+#include "core/ops.def"
+#undef MB_OP
+  MB_OP_COUNT
 } mb_op;
 
 typedef enum {
@@ -162,20 +75,13 @@ typedef struct {
   int32_t send;  // 1 send, 0 receive
 } mb_p2p;
 
-// Ops fused with a communicator's collectives. `partial` and `full` are act [size * rows, cols] and must lie in a
-// window that `share` opened; act tensors otherwise have `rows` rows, those of this rank. cols is a multiple of 16
-// bytes, at most MB_COMM_COLS, and everything is aligned to 16 bytes.
-#define MB_COMM_COLS 8192
+// ---- Ops of communicators: comm_ops.def documents each ----
+#define MB_COMM_COLS 8192  // longest row that they take
 typedef enum {
-  // sum = residual + (sum over members of their partial's rows of this rank), y = rmsnorm(sum) as ADD_RMSNORM_FWD, and
-  // full = every member's y. sum may be residual.
-  // partial residual w sum y full rstd | rows cols eps
-  MB_COMM_OP_REDUCE_NORM_GATHER = 0,
-  // RMSNORM_BWD whose dy is the sum over members of their partial's rows of this rank; full, which may be absent,
-  // receives every member's dx.
-  // partial x w rstd dx dw? ws full? | rows cols accumulate_dx accumulate_dw
-  MB_COMM_OP_NORM_BWD_GATHER = 1,
-  MB_COMM_OP_COUNT = 2
+#define MB_COMM_OP(NAME, name, tensors, scalars) MB_COMM_OP_##NAME,
+#include "core/comm_ops.def"
+#undef MB_COMM_OP
+  MB_COMM_OP_COUNT
 } mb_comm_op;
 
 // The device is the one that the communicator was created on.
@@ -198,6 +104,11 @@ typedef struct {
   int (*broadcast)(mb_comm*, int stream, const mb_buf* buf, int64_t n, int root);
   // All of ops progress together; whole buffers are transferred (sizes must agree).
   int (*p2p)(mb_comm*, int stream, const mb_p2p* ops, int count);
+  // Each of the four [size], in elements: send_counts[r] elements of `in` from send_offsets[r] on go to member r,
+  // recv_counts[r] from member r arrive in `out` from recv_offsets[r] on. What one sends the other must expect.
+  // `in` and `out` do not overlap.
+  int (*all_to_all)(mb_comm*, int stream, const mb_buf* in, const mb_buf* out, const int64_t* send_counts,
+                    const int64_t* send_offsets, const int64_t* recv_counts, const int64_t* recv_offsets);
   int (*barrier)(mb_comm*, int stream);
   // MB_OK, or the asynchronous failure of this communicator. Called from a watchdog thread.
   int (*check)(mb_comm*);
@@ -259,9 +170,10 @@ typedef struct {
   // Milliseconds between two timed events that were recorded; waits for them.
   int (*elapsed_ms)(mb_device*, mb_event* first, mb_event* second, double* ms);
   // Bytes of ws that ATTENTION_FWD and _BWD need for these sizes; also builds and caches what the op needs. kernel
-  // receives the name of what will serve, such as "cudnn 9.19.0" or "mbridge".
-  int (*attention_workspace)(mb_device*, int dtype, int64_t b, int64_t s, int64_t hq, int64_t hkv, int64_t d,
-                             int deterministic, int64_t* bytes, char kernel[64]);
+  // receives the name of what will serve, such as "cudnn 9.19.0" or "mbridge": a library serves where q, k and v are
+  // columns of one matrix, sq is skv and there is neither an offset nor bounds, our own kernel all else.
+  int (*attention_workspace)(mb_device*, int dtype, int64_t b, int64_t sq, int64_t skv, int64_t hq, int64_t hkv,
+                             int64_t d, int deterministic, int64_t* bytes, char kernel[64]);
   // JSON text with what was found or why not: libraries, versions, paths. Needs no device. Owned by the backend.
   const char* (*describe)(void);
   mb_op_fn ops[MB_OP_COUNT];

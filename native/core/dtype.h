@@ -3,7 +3,7 @@
 #include <cstdint>
 #include <cstring>
 
-#include "abi.h"
+#include "core/abi.h"
 
 namespace mb {
 

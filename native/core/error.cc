@@ -5,7 +5,7 @@
 
 namespace mb {
 
-static thread_local char text[1024] = "";
+static thread_local char text[2048] = "";
 
 int fail(int status, const char* format, ...) {
   char next[sizeof(text)];  // the arguments may point into `text`

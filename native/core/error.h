@@ -1,5 +1,9 @@
-// The error text behind mb_backend::last_error: one string per thread, valid until that thread's next failure.
+// The error text behind mb_backend::last_error: one string per thread, valid until that thread's next failure. Each
+// backend has its own.
 #pragma once
+#include <stdarg.h>
+#include <stdio.h>
+
 #include "core/abi.h"
 
 namespace mb {

@@ -2,6 +2,8 @@
 //
 // ws: packed keys and values (and, backward, keys by dimension) of every (batch, kv head); backward: partial dk and dv
 // of every (batch, q head), added up per kv head in order afterwards; then scratch for each thread.
+#include "core/args/attention.h"
+
 #include "cpu/device.h"
 
 namespace mb {
@@ -13,64 +15,81 @@ struct Layout {
 
 int64_t up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
 
-Layout layout(mb_device* device, int64_t b, int64_t s, int64_t hq, int64_t hkv, int64_t d, bool backward) {
+Layout layout(mb_device* device, const AttentionSizes& z, bool backward) {
   const Kernels& kernels = device->kernels;
-  const int64_t keys = up(s, kernels.attn_rows);
+  const int64_t keys = up(z.skv, kernels.attn_rows);
   Layout l;
-  l.packed = up(keys * d + 16, 16);  // packing writes up to a vector beyond the last panel
-  l.partial = backward ? up(keys * up(d, kernels.attn_queries), 16) : 0;
-  l.scratch = up(kernels.attn_scratch(d, backward), 16);
-  l.total = (backward ? 3 : 2) * b * hkv * l.packed + 2 * b * hq * l.partial + device->pool.threads() * l.scratch;
+  l.packed = up(keys * z.d + 16, 16);  // packing writes up to a vector beyond the last panel
+  l.partial = backward ? up(keys * up(z.d, kernels.attn_queries), 16) : 0;
+  l.scratch = up(kernels.attn_scratch(z.d, backward), 16);
+  l.total = times((backward ? 3 : 2) * z.b * z.hkv, l.packed) + times(2 * z.b * z.hq, l.partial) +
+            device->pool.threads() * l.scratch;
   return l;
 }
 
-Attention sizes(OpArgs& args) {
+Attention attention_of(const AttentionArgs& z) {
   Attention p{};
-  p.b = args.size(0, "b");
-  p.s = args.size(1, "s");
-  p.hq = args.size(2, "hq");
-  p.hkv = args.size(3, "hkv");
-  p.d = args.size(4, "d");
-  p.scale = static_cast<float>(args.real(5, "scale"));
-  args.flag(6, "deterministic");  // always
-  args.require(args.ok() && p.hq % p.hkv == 0, "hq to be a multiple of hkv");
-  args.require(p.d % 8 == 0, "d to be a multiple of 8");
+  p.q = static_cast<const float*>(z.q);
+  p.k = static_cast<const float*>(z.k);
+  p.v = static_cast<const float*>(z.v);
+  p.o = static_cast<float*>(z.o);
+  p.lse = z.lse;
+  p.d_o = static_cast<const float*>(z.d_o);
+  p.dq = static_cast<float*>(z.dq);
+  p.dk = static_cast<float*>(z.dk);
+  p.dv = static_cast<float*>(z.dv);
+  p.bounds = z.bounds;
+  p.b = z.b;
+  p.sq = z.sq;
+  p.skv = z.skv;
+  p.hq = z.hq;
+  p.hkv = z.hkv;
+  p.d = z.d;
+  p.ldq = z.ldq;
+  p.ldk = z.ldk;
+  p.ldv = z.ldv;
+  p.ldo = z.ldo;
+  p.lddq = z.lddq;
+  p.lddk = z.lddk;
+  p.lddv = z.lddv;
+  p.kv_rows = z.kv_rows;
+  p.offset = z.offset;
+  p.scale = z.scale;
   return p;
 }
 
-void place(mb_device* device, Attention& p, float* ws, bool backward, float** scratch, int64_t* scratch_floats) {
-  const Layout l = layout(device, p.b, p.s, p.hq, p.hkv, p.d, backward);
+// Places what p needs in ws; returns the threads' scratch, `floats` for each.
+float* place(mb_device* device, Attention& p, const AttentionSizes& z, float* ws, bool backward, int64_t* floats) {
+  const Layout l = layout(device, z, backward);
   p.packed = l.packed;
   p.partial = l.partial;
   p.keys = ws;
   p.values = p.keys + p.b * p.hkv * l.packed;
   p.keys_by_dim = p.values + p.b * p.hkv * l.packed;
-  p.dk = backward ? p.keys_by_dim + p.b * p.hkv * l.packed : p.keys_by_dim;
-  p.dv = p.dk + p.b * p.hq * l.partial;
-  *scratch = p.dv + p.b * p.hq * l.partial;
-  *scratch_floats = l.scratch;
+  p.partial_dk = backward ? p.keys_by_dim + p.b * p.hkv * l.packed : p.keys_by_dim;
+  p.partial_dv = p.partial_dk + p.b * p.hq * l.partial;
+  *floats = l.scratch;
+  return p.partial_dv + p.b * p.hq * l.partial;
 }
 
 }  // namespace
 
-int64_t attention_bytes(mb_device* device, int64_t b, int64_t s, int64_t hq, int64_t hkv, int64_t d, bool backward) {
-  return 4 * layout(device, b, s, hq, hkv, d, backward).total;
+int64_t attention_bytes(mb_device* device, const AttentionSizes& z, bool backward) {
+  return times(4, layout(device, z, backward).total);
 }
 
 int op_attention_fwd(mb_device* device, int, const mb_buf* t, int nt, const double* s, int ns) {
-  OpArgs args("attention_fwd", t, nt, 4, s, ns, 7);
-  Attention p = sizes(args);
-  p.qkv = args.f32(0, "qkv", p.b * p.s * (p.hq + 2 * p.hkv) * p.d);
-  p.o = args.f32(1, "o", p.b * p.s * p.hq * p.d);
-  p.lse = args.f32(2, "lse", p.b * p.hq * p.s);
-  float* ws = args.ok() ? args.f32(3, "ws", attention_bytes(device, p.b, p.s, p.hq, p.hkv, p.d, false) / 4) : nullptr;
+  OpArgs args(kOps[MB_OP_ATTENTION_FWD], t, nt, s, ns);
+  args.only_f32(0);
+  const AttentionArgs z = read_attention_fwd(args);
+  float* ws = args.ok() ? args.scratch(6, attention_bytes(device, z, false)) : nullptr;
   if (!args.ok()) return args.status();
-  float* scratch;
+  Attention p = attention_of(z);
   int64_t floats;
-  place(device, p, ws, false, &scratch, &floats);
+  float* scratch = place(device, p, z, ws, false, &floats);
   const Kernels& kernels = device->kernels;
   device->pool.run(p.b * p.hkv, [&](int64_t i, int) { kernels.attn_pack(p, i / p.hkv, i % p.hkv, false); });
-  const int64_t tiles = (p.s + kernels.attn_queries - 1) / kernels.attn_queries;
+  const int64_t tiles = (p.sq + kernels.attn_queries - 1) / kernels.attn_queries;
   device->pool.run(p.b * p.hq * tiles, [&](int64_t i, int slot) {
     const int64_t head = i / tiles;
     // The last tile has the most keys: longest first evens out the threads.
@@ -80,29 +99,24 @@ int op_attention_fwd(mb_device* device, int, const mb_buf* t, int nt, const doub
 }
 
 int op_attention_bwd(mb_device* device, int, const mb_buf* t, int nt, const double* s, int ns) {
-  OpArgs args("attention_bwd", t, nt, 6, s, ns, 7);
-  Attention p = sizes(args);
-  p.qkv = args.f32(0, "qkv", p.b * p.s * (p.hq + 2 * p.hkv) * p.d);
-  p.o = args.f32(1, "o", p.b * p.s * p.hq * p.d);
-  p.lse = args.f32(2, "lse", p.b * p.hq * p.s);
-  p.d_o = args.f32(3, "do", p.b * p.s * p.hq * p.d);
-  p.dqkv = args.f32(4, "dqkv", p.b * p.s * (p.hq + 2 * p.hkv) * p.d);
-  float* ws = args.ok() ? args.f32(5, "ws", attention_bytes(device, p.b, p.s, p.hq, p.hkv, p.d, true) / 4) : nullptr;
-  args.require(args.ok() && p.dqkv != p.qkv, "dqkv apart from qkv");
+  OpArgs args(kOps[MB_OP_ATTENTION_BWD], t, nt, s, ns);
+  args.only_f32(0);
+  const AttentionArgs z = read_attention_bwd(args);
+  float* ws = args.ok() ? args.scratch(10, attention_bytes(device, z, true)) : nullptr;
   if (!args.ok()) return args.status();
-  float* scratch;
+  Attention p = attention_of(z);
   int64_t floats;
-  place(device, p, ws, true, &scratch, &floats);
+  float* scratch = place(device, p, z, ws, true, &floats);
   const Kernels& kernels = device->kernels;
   device->pool.run(p.b * p.hkv, [&](int64_t i, int) { kernels.attn_pack(p, i / p.hkv, i % p.hkv, true); });
   device->pool.run(p.b * p.hq,
                    [&](int64_t i, int slot) { kernels.attn_bwd(p, i / p.hq, i % p.hq, scratch + slot * floats); });
   constexpr int64_t kRows = 64;
-  const int64_t chunks = (p.s + kRows - 1) / kRows;
+  const int64_t chunks = (p.skv + kRows - 1) / kRows;
   device->pool.run(p.b * p.hkv * chunks, [&](int64_t i, int) {
     const int64_t first = i % chunks * kRows;
     const int64_t head = i / chunks;
-    kernels.attn_reduce(p, head / p.hkv, head % p.hkv, first, first + kRows < p.s ? first + kRows : p.s);
+    kernels.attn_reduce(p, head / p.hkv, head % p.hkv, first, first + kRows < p.skv ? first + kRows : p.skv);
   });
   return MB_OK;
 }

@@ -171,18 +171,15 @@ int elapsed_ms(mb_device*, mb_event* first, mb_event* second, double* ms) {
   return MB_OK;
 }
 
-int attention_workspace(mb_device* device, int dtype, int64_t b, int64_t s, int64_t hq, int64_t hkv, int64_t d, int,
-                        int64_t* bytes, char kernel[64]) {
+int attention_workspace(mb_device* device, int dtype, int64_t b, int64_t sq, int64_t skv, int64_t hq, int64_t hkv,
+                        int64_t d, int, int64_t* bytes, char kernel[64]) {
   if (dtype != MB_F32) {
     return fail(MB_ERR_UNSUPPORTED, "attention: %s, and the CPU backend computes in float32", dtype_name(dtype));
   }
-  if (b < 1 || s < 1 || hkv < 1 || hq < 1 || hq % hkv != 0 || d < 8 || d % 8 != 0) {
-    return fail(MB_ERR_ARGUMENT,
-                "attention: b %lld, s %lld, hq %lld, hkv %lld, d %lld: hq must be a multiple of hkv and d of 8",
-                static_cast<ll>(b), static_cast<ll>(s), static_cast<ll>(hq), static_cast<ll>(hkv), static_cast<ll>(d));
-  }
-  const int64_t forward = attention_bytes(device, b, s, hq, hkv, d, false);
-  const int64_t backward = attention_bytes(device, b, s, hq, hkv, d, true);
+  const AttentionSizes z = {b, sq, skv, hq, hkv, d};
+  if (const int status = check_sizes(z)) return status;
+  const int64_t forward = attention_bytes(device, z, false);
+  const int64_t backward = attention_bytes(device, z, true);
   *bytes = forward > backward ? forward : backward;
   snprintf(kernel, 64, "mbridge cpu %s", device->kernels.name);
   return MB_OK;
@@ -237,30 +234,12 @@ const mb_backend* mb_cpu_backend() {
       .elapsed_ms = elapsed_ms,
       .attention_workspace = attention_workspace,
       .describe = describe,
-      .ops = {op_gemm,
-              op_rmsnorm_fwd,
-              op_add_rmsnorm_fwd,
-              op_rmsnorm_bwd,
-              op_rope_table,
-              op_qknorm_rope_fwd,
-              op_qknorm_rope_bwd,
-              op_attention_fwd,
-              op_attention_bwd,
-              op_swiglu_fwd,
-              op_swiglu_bwd,
-              op_embed_fwd,
-              op_embed_bwd,
-              op_ce_stats,
-              op_ce_rescale,
-              op_ce_grad,
-              op_add,
-              op_cast,
-              op_fill,
-              op_scale,
-              op_sumsq,
-              op_optimizer_prepare,
-              op_adamw,
-              op_init_normal},
+      .ops =
+          {
+#define MB_OP(NAME, name, tensors, scalars) op_##name,
+#include "core/ops.def"
+#undef MB_OP
+          },
       .comm = comm_table(),
   };
   return &backend;

@@ -1,7 +1,7 @@
 // The communicator table of the CPU backend: collectives over shared memory, and the ops that a GPU fuses with them,
 // here one after the other.
 #include "comm/shm/shm.h"
-#include "core/error.h"
+#include "core/op_args.h"
 #include "cpu/device.h"
 
 namespace mb {
@@ -26,15 +26,16 @@ int unshare(mb_comm* comm, const mb_buf*) { return mb_shm_comm_table()->barrier(
 
 // This rank's rows of the members' sum of tensor 0.
 int reduce_rows(mb_comm* comm, int stream, OpArgs& args, const mb_buf* t, mb_buf* sum, int64_t* count) {
-  *count = args.size(0, "rows", 0) * args.size(1, "cols");
-  args.f32(0, "partial", *count);
+  *count = times(args.size(0), args.size(1, 1));
+  args.f32(0, *count);
   if (!args.ok()) return args.status();
   *sum = view(sums(*count), *count);
   return mb_shm_comm_table()->reduce_scatter(comm, stream, &t[0], sum, *count, MB_SUM);
 }
 
-int reduce_norm_gather(mb_comm* comm, mb_device* device, int stream, const mb_buf* t, int nt, const double* s, int ns) {
-  OpArgs args("reduce_norm_gather", t, nt, 7, s, ns, 3);
+int op_reduce_norm_gather(mb_comm* comm, mb_device* device, int stream, const mb_buf* t, int nt, const double* s,
+                          int ns) {
+  OpArgs args(kCommOps[MB_COMM_OP_REDUCE_NORM_GATHER], t, nt, s, ns);
   mb_buf delta;
   int64_t count;
   if (const int status = reduce_rows(comm, stream, args, t, &delta, &count)) return status;
@@ -43,8 +44,8 @@ int reduce_norm_gather(mb_comm* comm, mb_device* device, int stream, const mb_bu
   return mb_shm_comm_table()->all_gather(comm, stream, &t[4], &t[5], count);
 }
 
-int norm_bwd_gather(mb_comm* comm, mb_device* device, int stream, const mb_buf* t, int nt, const double* s, int ns) {
-  OpArgs args("norm_bwd_gather", t, nt, 8, s, ns, 4);
+int op_norm_bwd_gather(mb_comm* comm, mb_device* device, int stream, const mb_buf* t, int nt, const double* s, int ns) {
+  OpArgs args(kCommOps[MB_COMM_OP_NORM_BWD_GATHER], t, nt, s, ns);
   mb_buf dy;
   int64_t count;
   if (const int status = reduce_rows(comm, stream, args, t, &dy, &count)) return status;
@@ -59,8 +60,9 @@ mb_comm_table comm_table() {
   mb_comm_table table = *mb_shm_comm_table();
   table.share = share;
   table.unshare = unshare;
-  table.ops[MB_COMM_OP_REDUCE_NORM_GATHER] = reduce_norm_gather;
-  table.ops[MB_COMM_OP_NORM_BWD_GATHER] = norm_bwd_gather;
+#define MB_COMM_OP(NAME, name, tensors, scalars) table.ops[MB_COMM_OP_##NAME] = op_##name;
+#include "core/comm_ops.def"
+#undef MB_COMM_OP
   return table;
 }
 

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "core/abi.h"
-#include "core/op_args.h"
+#include "core/args/attention.h"
 #include "core/pool.h"
 #include "cpu/kernels.h"
 
@@ -63,38 +63,22 @@ inline int64_t reduce_parts(int64_t rows) {
   return parts < 1 ? 1 : parts > MB_REDUCE_PARTS ? MB_REDUCE_PARTS : parts;
 }
 
+// out[c] = (accumulate ? out[c] : 0) + sum over parts of ws[part * cols + c], in order.
+inline void sum_parts(mb_device* device, const float* ws, int64_t parts, int64_t cols, float* out, bool accumulate) {
+  device->rows(cols, parts, [&](int64_t begin, int64_t end, int) {
+    device->kernels.sum_parts(ws, parts, cols, out, accumulate, begin, end);
+  });
+}
+
 // Floats that the gemm of one device needs for packing.
 int64_t gemm_packing_floats(const Kernels& kernels, int threads);
 
 // Bytes of ws for attention, forward or backward.
-int64_t attention_bytes(mb_device* device, int64_t b, int64_t s, int64_t hq, int64_t hkv, int64_t d, bool backward);
+int64_t attention_bytes(mb_device* device, const AttentionSizes& sizes, bool backward);
 
-// The ops, in the order of mb_op.
-#define MB_OP(name) int name(mb_device*, int stream, const mb_buf* t, int nt, const double* s, int ns)
-MB_OP(op_gemm);
-MB_OP(op_rmsnorm_fwd);
-MB_OP(op_add_rmsnorm_fwd);
-MB_OP(op_rmsnorm_bwd);
-MB_OP(op_rope_table);
-MB_OP(op_qknorm_rope_fwd);
-MB_OP(op_qknorm_rope_bwd);
-MB_OP(op_attention_fwd);
-MB_OP(op_attention_bwd);
-MB_OP(op_swiglu_fwd);
-MB_OP(op_swiglu_bwd);
-MB_OP(op_embed_fwd);
-MB_OP(op_embed_bwd);
-MB_OP(op_ce_stats);
-MB_OP(op_ce_rescale);
-MB_OP(op_ce_grad);
-MB_OP(op_add);
-MB_OP(op_cast);
-MB_OP(op_fill);
-MB_OP(op_scale);
-MB_OP(op_sumsq);
-MB_OP(op_optimizer_prepare);
-MB_OP(op_adamw);
-MB_OP(op_init_normal);
+#define MB_OP(NAME, name, tensors, scalars) \
+  int op_##name(mb_device*, int stream, const mb_buf* t, int nt, const double* s, int ns);
+#include "core/ops.def"
 #undef MB_OP
 
 // Collectives over shared memory, and the ops fused with them.

@@ -1,4 +1,6 @@
 // D = alpha op(A) op(B) + beta C: blocks along k and n, packed panels, register tiles (kernels/gemm.cc).
+#include "core/args/gemm.h"
+
 #include <algorithm>
 
 #include "cpu/device.h"
@@ -92,31 +94,23 @@ void gemm(mb_device* device, const Problem& p) {
 int64_t gemm_packing_floats(const Kernels&, int threads) { return kBlockN * kBlockK + threads * a_floats(kBlockM); }
 
 int op_gemm(mb_device* device, int, const mb_buf* t, int nt, const double* s, int ns) {
-  OpArgs args("gemm", t, nt, 4, s, ns, 11);
-  Problem p;
-  p.m = args.size(0, "m", 0);
-  p.n = args.size(1, "n", 0);
-  p.k = args.size(2, "k", 0);
-  const bool ta = args.flag(3, "ta");
-  const bool tb = args.flag(4, "tb");
-  const int64_t lda = args.size(5, "lda", ta ? p.m : p.k);
-  const int64_t ldb = args.size(6, "ldb", tb ? p.k : p.n);
-  p.ldc = args.size(7, "ldc", 0);
-  p.ldd = args.size(8, "ldd", p.n);
-  p.alpha = static_cast<float>(args.real(9, "alpha"));
-  p.beta = static_cast<float>(args.real(10, "beta"));
-  const auto extent = [](int64_t rows, int64_t ld, int64_t cols) { return rows == 0 ? 0 : (rows - 1) * ld + cols; };
-  p.a = {args.f32(0, "A", extent(ta ? p.k : p.m, lda, ta ? p.m : p.k)), ta ? 1 : lda, ta ? lda : 1};
-  p.b = {args.f32(1, "B", extent(tb ? p.n : p.k, ldb, tb ? p.k : p.n)), tb ? 1 : ldb, tb ? ldb : 1};
-  if (p.beta != 0.0f) {
-    args.require(p.ldc >= p.n, "ldc >= n");
-    p.c = args.f32(2, "C", extent(p.m, p.ldc, p.n));
-  } else {
-    p.c = nullptr;
-  }
-  p.d = args.f32(3, "D", extent(p.m, p.ldd, p.n));
-  args.require(p.k > 0 || p.m == 0 || p.n == 0, "k >= 1");
+  OpArgs args(kOps[MB_OP_GEMM], t, nt, s, ns);
+  args.only_f32(0);
+  args.only_f32(3);
+  const GemmArgs z = read_gemm(args);
   if (!args.ok()) return args.status();
+  Problem p;
+  p.m = z.m;
+  p.n = z.n;
+  p.k = z.k;
+  p.a = {static_cast<const float*>(z.a), z.ta ? 1 : z.lda, z.ta ? z.lda : 1};
+  p.b = {static_cast<const float*>(z.b), z.tb ? 1 : z.ldb, z.tb ? z.ldb : 1};
+  p.alpha = z.alpha;
+  p.beta = z.beta;
+  p.c = static_cast<const float*>(z.c);
+  p.ldc = z.ldc;
+  p.d = static_cast<float*>(z.d);
+  p.ldd = z.ldd;
   if (p.m > 0 && p.n > 0) gemm(device, p);
   return MB_OK;
 }

@@ -36,7 +36,7 @@ struct RmsnormBwd {
 };
 
 struct QknormFwd {
-  const float *qkv, *wq, *wk, *table;
+  const float *qkv, *wq, *wk, *table;  // wq and wk null: rotation only
   const int32_t* positions;
   float *out, *rstd;
   int64_t hq, hkv, d;
@@ -45,25 +45,28 @@ struct QknormFwd {
 
 struct QknormBwd {
   float* dqkv;
-  const float *qkv, *wq, *wk, *table;
+  const float *qkv, *wq, *wk, *table;  // wq and wk null: rotation only
   const int32_t* positions;
   const float* rstd;
   int64_t hq, hkv, d;
 };
 
 struct Attention {
-  const float* qkv;
+  const float *q, *k, *v;
   float* o;    // read by the backward
   float* lse;  // read by the backward
   const float* d_o;
-  float* dqkv;
-  int64_t b, s, hq, hkv, d;
+  float *dq, *dk, *dv;
+  const int32_t* bounds;  // null: none
+  int64_t b, sq, skv, hq, hkv, d;
+  int64_t ldq, ldk, ldv, ldo, lddq, lddk, lddv;
+  int64_t kv_rows, offset;
   float scale;
   // Packed copies of keys and values, `packed` floats a (batch, kv head); see attention.cc for their layout.
   float *keys, *values, *keys_by_dim;
   int64_t packed;
   // Backward: partial gradients of keys and values, `partial` floats a (batch, q head).
-  float *dk, *dv;
+  float *partial_dk, *partial_dv;
   int64_t partial;
 };
 
@@ -102,7 +105,7 @@ struct Kernels {
   // dw (null: not wanted) is overwritten with the sum over these rows.
   void (*rmsnorm_bwd)(const RmsnormBwd&, int64_t begin, int64_t end, float* dw);
   void (*qknorm_fwd)(const QknormFwd&, int64_t begin, int64_t end);
-  // dw [2 * d] is overwritten with the sums for q, then k.
+  // dw [2 * d] (null: not wanted) is overwritten with the sums for q, then k.
   void (*qknorm_bwd)(const QknormBwd&, int64_t begin, int64_t end, float* dw);
   // out[c] = (accumulate ? out[c] : 0) + sum over p < parts of in[p * stride + c], in order.
   void (*sum_parts)(const float* in, int64_t parts, int64_t stride, float* out, bool accumulate, int64_t begin,
@@ -114,7 +117,7 @@ struct Kernels {
   void (*attn_pack)(const Attention&, int64_t batch, int64_t kv_head, bool backward);
   void (*attn_fwd)(const Attention&, int64_t batch, int64_t head, int64_t tile, float* scratch);
   void (*attn_bwd)(const Attention&, int64_t batch, int64_t head, float* scratch);
-  // Adds up the partial gradients of a kv head's q heads into dqkv, rows [begin, end) of the sequence.
+  // Adds up the partial gradients of a kv head's q heads into dk and dv, rows [begin, end) of the sequence.
   void (*attn_reduce)(const Attention&, int64_t batch, int64_t kv_head, int64_t begin, int64_t end);
 
   void (*swiglu_fwd)(const float* gu, float* out, int64_t f, int64_t begin, int64_t end);
@@ -124,7 +127,6 @@ struct Kernels {
   void (*ce_grad)(const Loss&, int64_t begin, int64_t end);
 
   void (*add)(const float* a, const float* b, float* out, int64_t begin, int64_t end);
-  void (*scale)(float* x, float alpha, int64_t begin, int64_t end);
   double (*sumsq)(const float* x, int64_t n);
   double (*sumsq_bf16)(const uint16_t* x, int64_t n);
   void (*adamw)(const Adamw&, int64_t begin, int64_t end);

@@ -49,6 +49,7 @@ Addon::Addon(Napi::Env env, Napi::Object exports) : state_(*new State) {
                            InstanceMethod<&Addon::all_gather>("allGather"),
                            InstanceMethod<&Addon::broadcast>("broadcast"),
                            InstanceMethod<&Addon::p2p>("p2p"),
+                           InstanceMethod<&Addon::all_to_all>("allToAll"),
                            InstanceMethod<&Addon::barrier>("barrier"),
                            InstanceMethod<&Addon::comm_share>("commShare"),
                            InstanceMethod<&Addon::comm_unshare>("commUnshare"),

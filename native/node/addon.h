@@ -20,8 +20,7 @@ class Addon : public Napi::Addon<Addon> {
   using Info = const Napi::CallbackInfo&;
   static constexpr size_t kArgs = 4096;    // doubles of `args`
   static constexpr int64_t kTensors = 16;  // of one op
-  static constexpr int64_t kScalars = 16;
-  static constexpr int64_t kTransfers = 512;  // of one p2p call
+  static constexpr int64_t kScalars = 32;
 
   // backends.cc
   void load_cuda(Info info);
@@ -65,15 +64,17 @@ class Addon : public Napi::Addon<Addon> {
   void all_gather(Info info);
   void broadcast(Info info);
   void p2p(Info info);
+  void all_to_all(Info info);
   void barrier(Info info);
   Napi::Value comm_share(Info info);
   void comm_unshare(Info info);
   void comm_run(Info info);
 
   // watchdog.cc
-  void watch(Info info);
+  Napi::Value watch(Info info);
   void watch_stop(Info info);
   void watch_check(Info info);
+  const std::shared_ptr<Watchdog>& watchdog(Info info) const;
 
   // process.cc
   void die_with_parent(Info info);
@@ -83,10 +84,11 @@ class Addon : public Napi::Addon<Addon> {
   const std::shared_ptr<Device>& device(Info info, size_t i) const;
   const std::shared_ptr<Comm>& comm(Info info, size_t i) const;
   mb_event* event(Info info, size_t i, const Device& owner) const;
-  // Tensor `i` of args, checked against its arena, which must belong to `owner`. Absent: ptr null.
-  mb_buf tensor(Napi::Env env, int64_t i, const Device& owner) const;
+  // Tensor `i` of a list of four numbers each, which is args where none is given, checked against its arena, which must
+  // belong to `owner`. Absent: ptr null.
+  mb_buf tensor(Napi::Env env, int64_t i, const Device& owner, const double* list = nullptr) const;
   // The same, and it must be there.
-  mb_buf present(Napi::Env env, int64_t i, const Device& owner) const;
+  mb_buf present(Napi::Env env, int64_t i, const Device& owner, const double* list = nullptr) const;
   // An op's arguments after its device or communicator: stream, number of the op (below `ops`), and what `args` holds.
   struct OpCall {
     int stream, nt, ns;
@@ -106,7 +108,7 @@ class Addon : public Napi::Addon<Addon> {
     Handles<Arena> arenas;
     Handles<Comm> comms;
     Handles<Event> events;
-    Watchdog watchdog;
+    Handles<Watchdog> watchdogs;
   };
   State& state_;
   double* args_ = nullptr;

@@ -88,6 +88,7 @@ Napi::Value Addon::handles(Info info) {
   out.Set("arenas", count(state_.arenas.count()));
   out.Set("comms", count(state_.comms.count()));
   out.Set("events", count(state_.events.count()));
+  out.Set("watches", count(state_.watchdogs.count()));
   return out;
 }
 

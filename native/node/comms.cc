@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <vector>
 
 #include "node/addon.h"
@@ -10,6 +11,7 @@ namespace mb::node {
 namespace {
 
 constexpr int64_t kMostElements = int64_t{1} << 52;
+constexpr size_t kTransferNumbers = 6;  // of a p2p: four of the tensor, peer, direction
 
 }  // namespace
 
@@ -51,7 +53,7 @@ Napi::Value Addon::comm_create(Info info) {
       *error = of->backend->last_error();
       return status;
     }
-    *created = std::make_shared<Comm>(of, made);
+    *created = std::make_shared<Comm>(of, made, size);
     return status;
   };
   State& state = state_;
@@ -110,21 +112,51 @@ void Addon::broadcast(Info info) {
 }
 
 void Addon::p2p(Info info) {
+  const Napi::Env env = info.Env();
   const std::shared_ptr<Comm>& of = comm(info, 0);
   const int stream = static_cast<int>(integer(info, 1, "stream", 0, 7));
-  const int64_t count = integer(info, 2, "nt", 1, kTransfers);
-  std::vector<mb_p2p> transfers(static_cast<size_t>(count));
-  const double* pairs = args_ + 4 * count;
-  for (int64_t i = 0; i < count; ++i) {
+  const Napi::Float64Array list = double_array(info, 2, "transfers");
+  const size_t count = list.ElementLength() / kTransferNumbers;
+  if (count * kTransferNumbers != list.ElementLength() || count >= 1 << 20) {
+    throw_argument(env, "p2p: %zu numbers are no list of up to 2^20 transfers", list.ElementLength());
+  }
+  const double* tensors = list.Data();
+  const double* pairs = tensors + 4 * count;
+  std::vector<mb_p2p> transfers(count);
+  for (size_t i = 0; i < count; ++i) {
     const double peer = pairs[2 * i];
     const double send = pairs[2 * i + 1];
     if (!(peer >= 0 && peer < 1 << 20) || (send != 0 && send != 1)) {
-      throw_argument(info.Env(), "p2p: transfer %d has peer %g and direction %g", static_cast<int>(i), peer, send);
+      throw_argument(env, "p2p: transfer %d has peer %g and direction %g", static_cast<int>(i), peer, send);
     }
-    transfers[static_cast<size_t>(i)] = {present(info.Env(), i, *of->device), static_cast<int32_t>(peer),
-                                         static_cast<int32_t>(send)};
+    transfers[i] = {present(env, static_cast<int64_t>(i), *of->device, tensors), static_cast<int32_t>(peer),
+                    static_cast<int32_t>(send)};
   }
-  check(info.Env(), of->device->backend, of->table().p2p(of->comm, stream, transfers.data(), static_cast<int>(count)));
+  check(env, of->device->backend, of->table().p2p(of->comm, stream, transfers.data(), static_cast<int>(count)));
+}
+
+void Addon::all_to_all(Info info) {
+  const Napi::Env env = info.Env();
+  const std::shared_ptr<Comm>& of = comm(info, 0);
+  const int stream = static_cast<int>(integer(info, 1, "stream", 0, 7));
+  const Napi::Float64Array list = double_array(info, 2, "counts");
+  const auto size = static_cast<size_t>(of->size);
+  if (list.ElementLength() != 4 * size) {
+    throw_argument(env, "allToAll: %zu counts and offsets in a group of %zu", list.ElementLength(), size);
+  }
+  std::vector<int64_t> counts(4 * size);
+  for (size_t i = 0; i < counts.size(); ++i) {
+    const double x = list.Data()[i];
+    if (!(x >= 0 && x <= static_cast<double>(kMostElements)) || x != std::floor(x)) {
+      throw_argument(env, "allToAll: count or offset %zu is %g", i, x);
+    }
+    counts[i] = static_cast<int64_t>(x);
+  }
+  const mb_buf in = present(env, 0, *of->device);
+  const mb_buf out = present(env, 1, *of->device);
+  const int64_t* at = counts.data();
+  check(env, of->device->backend,
+        of->table().all_to_all(of->comm, stream, &in, &out, at, at + size, at + 2 * size, at + 3 * size));
 }
 
 Napi::Value Addon::comm_share(Info info) {

@@ -28,8 +28,8 @@ mb_event* Addon::event(Info info, size_t i, const Device& owner) const {
   return found->event;
 }
 
-mb_buf Addon::tensor(Napi::Env env, int64_t i, const Device& owner) const {
-  const double* a = args_ + 4 * i;
+mb_buf Addon::tensor(Napi::Env env, int64_t i, const Device& owner, const double* list) const {
+  const double* a = (list == nullptr ? args_ : list) + 4 * i;
   const int index = static_cast<int>(i);
   if (a[0] == -1) return {nullptr, 0, MB_F32, 0};
   const std::shared_ptr<Arena>& arena = state_.arenas.find(a[0]);
@@ -53,8 +53,8 @@ mb_buf Addon::tensor(Napi::Env env, int64_t i, const Device& owner) const {
   return {static_cast<char*>(arena->ptr) + offset, bytes, static_cast<int32_t>(a[3]), 0};
 }
 
-mb_buf Addon::present(Napi::Env env, int64_t i, const Device& owner) const {
-  const mb_buf buf = tensor(env, i, owner);
+mb_buf Addon::present(Napi::Env env, int64_t i, const Device& owner, const double* list) const {
+  const mb_buf buf = tensor(env, i, owner, list);
   if (buf.ptr == nullptr) throw_argument(env, "tensor %d is absent", static_cast<int>(i));
   return buf;
 }

@@ -73,4 +73,11 @@ Napi::Uint8Array byte_array(const Napi::CallbackInfo& info, size_t i, const char
   return info[i].As<Napi::Uint8Array>();
 }
 
+Napi::Float64Array double_array(const Napi::CallbackInfo& info, size_t i, const char* name) {
+  if (!info[i].IsTypedArray() || info[i].As<Napi::TypedArray>().TypedArrayType() != napi_float64_array) {
+    throw_argument(info.Env(), "argument %s must be a Float64Array", name);
+  }
+  return info[i].As<Napi::Float64Array>();
+}
+
 }  // namespace mb::node

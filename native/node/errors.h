@@ -21,5 +21,6 @@ int64_t integer(const Napi::CallbackInfo& info, size_t i, const char* name, int6
 double number(const Napi::CallbackInfo& info, size_t i, const char* name);
 std::string text(const Napi::CallbackInfo& info, size_t i, const char* name);
 Napi::Uint8Array byte_array(const Napi::CallbackInfo& info, size_t i, const char* name);
+Napi::Float64Array double_array(const Napi::CallbackInfo& info, size_t i, const char* name);
 
 }  // namespace mb::node

@@ -42,7 +42,8 @@ struct Event {
 };
 
 struct Comm {
-  Comm(std::shared_ptr<Device> owner, mb_comm* created) : device(std::move(owner)), comm(created) {}
+  Comm(std::shared_ptr<Device> owner, mb_comm* created, int members)
+      : device(std::move(owner)), comm(created), size(members) {}
   ~Comm() { table().destroy(comm); }
   Comm(const Comm&) = delete;
   Comm& operator=(const Comm&) = delete;
@@ -50,6 +51,7 @@ struct Comm {
 
   const std::shared_ptr<Device> device;
   mb_comm* const comm;
+  const int size;
 };
 
 }  // namespace mb::node

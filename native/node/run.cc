@@ -57,16 +57,17 @@ Napi::Value Addon::attention_workspace(Info info) {
   constexpr int64_t kMost = int64_t{1} << 40;
   const int dtype = static_cast<int>(integer(info, 1, "dtype", 0, MB_U8));
   const int64_t b = integer(info, 2, "b", 1, kMost);
-  const int64_t s = integer(info, 3, "s", 1, kMost);
-  const int64_t hq = integer(info, 4, "hq", 1, kMost);
-  const int64_t hkv = integer(info, 5, "hkv", 1, kMost);
-  const int64_t d = integer(info, 6, "d", 1, kMost);
-  if (!info[7].IsBoolean()) throw_argument(env, "argument deterministic must be a boolean");
-  const int deterministic = info[7].As<Napi::Boolean>().Value() ? 1 : 0;
+  const int64_t sq = integer(info, 3, "sq", 1, kMost);
+  const int64_t skv = integer(info, 4, "skv", 1, kMost);
+  const int64_t hq = integer(info, 5, "hq", 1, kMost);
+  const int64_t hkv = integer(info, 6, "hkv", 1, kMost);
+  const int64_t d = integer(info, 7, "d", 1, kMost);
+  if (!info[8].IsBoolean()) throw_argument(env, "argument deterministic must be a boolean");
+  const int deterministic = info[8].As<Napi::Boolean>().Value() ? 1 : 0;
   int64_t bytes = 0;
   char kernel[64] = "";
   check(env, of->backend,
-        of->backend->attention_workspace(of->device, dtype, b, s, hq, hkv, d, deterministic, &bytes, kernel));
+        of->backend->attention_workspace(of->device, dtype, b, sq, skv, hq, hkv, d, deterministic, &bytes, kernel));
   Napi::Object out = Napi::Object::New(env);
   out.Set("bytes", Napi::Number::New(env, static_cast<double>(bytes)));
   out.Set("kernel", Napi::String::New(env, kernel));

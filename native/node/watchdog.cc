@@ -7,15 +7,12 @@
 
 namespace mb::node {
 
-void Watchdog::start(std::vector<std::weak_ptr<Comm>> comms, int interval_ms) {
-  stop();
-  stopping_ = false;
-  thread_ = std::thread([this, comms = std::move(comms), interval_ms] { watch(comms, interval_ms); });
-}
+Watchdog::Watchdog(std::vector<std::weak_ptr<Comm>> comms, int interval_ms)
+    : comms_(std::move(comms)), thread_([this, interval_ms] { watch(interval_ms); }) {}
 
-void Watchdog::stop() {
+Watchdog::~Watchdog() {
   stopping_ = true;
-  if (thread_.joinable()) thread_.join();
+  thread_.join();
 }
 
 int Watchdog::failure(std::string* text) const {
@@ -24,9 +21,9 @@ int Watchdog::failure(std::string* text) const {
   return status_;
 }
 
-void Watchdog::watch(const std::vector<std::weak_ptr<Comm>>& comms, int interval_ms) {
+void Watchdog::watch(int interval_ms) {
   while (!stopping_) {
-    if (!check_all(comms)) return;
+    if (!check_all()) return;
     for (int waited = 0; waited < interval_ms && !stopping_; waited += 20) {
       std::this_thread::sleep_for(std::chrono::milliseconds(20));
     }
@@ -34,8 +31,8 @@ void Watchdog::watch(const std::vector<std::weak_ptr<Comm>>& comms, int interval
 }
 
 // False when one failed: there is nothing left to watch.
-bool Watchdog::check_all(const std::vector<std::weak_ptr<Comm>>& comms) {
-  for (const std::weak_ptr<Comm>& weak : comms) {
+bool Watchdog::check_all() {
+  for (const std::weak_ptr<Comm>& weak : comms_) {
     const std::shared_ptr<Comm> comm = weak.lock();
     if (!comm || stopping_) continue;
     const int status = comm->table().check(comm->comm);
@@ -45,7 +42,7 @@ bool Watchdog::check_all(const std::vector<std::weak_ptr<Comm>>& comms) {
       status_ = status;
       text_ = comm->device->backend->last_error();
     }
-    for (const std::weak_ptr<Comm>& other : comms) {
+    for (const std::weak_ptr<Comm>& other : comms_) {
       if (const std::shared_ptr<Comm> alive = other.lock()) alive->table().abort(alive->comm);
     }
     return false;
@@ -53,7 +50,7 @@ bool Watchdog::check_all(const std::vector<std::weak_ptr<Comm>>& comms) {
   return true;
 }
 
-void Addon::watch(Info info) {
+Napi::Value Addon::watch(Info info) {
   const Napi::Env env = info.Env();
   if (!info[0].IsArray()) throw_argument(env, "argument comms must be an array");
   const Napi::Array handles = info[0].As<Napi::Array>();
@@ -66,14 +63,25 @@ void Addon::watch(Info info) {
     if (!comm) throw_argument(env, "argument comms: %g is no communicator", number);
     comms.push_back(comm);
   }
-  state_.watchdog.start(std::move(comms), interval);
+  const int64_t handle = state_.watchdogs.add(std::make_shared<Watchdog>(std::move(comms), interval));
+  return Napi::Number::New(env, static_cast<double>(handle));
 }
 
-void Addon::watch_stop(Info) { state_.watchdog.stop(); }
+const std::shared_ptr<Watchdog>& Addon::watchdog(Info info) const {
+  const double handle = number(info, 0, "watch");
+  const std::shared_ptr<Watchdog>& found = state_.watchdogs.find(handle);
+  if (!found) throw_argument(info.Env(), "watch %g does not exist", handle);
+  return found;
+}
+
+void Addon::watch_stop(Info info) {
+  watchdog(info);
+  state_.watchdogs.remove(number(info, 0, "watch"));
+}
 
 void Addon::watch_check(Info info) {
   std::string text;
-  const int status = state_.watchdog.failure(&text);
+  const int status = watchdog(info)->failure(&text);
   if (status != MB_OK) throw make_error(info.Env(), status, text);
 }
 

@@ -15,24 +15,25 @@ namespace mb::node {
 
 class Watchdog {
  public:
-  ~Watchdog() { stop(); }
-
   // Watches these until one fails or is gone; then aborts all of them and keeps the first failure.
-  void start(std::vector<std::weak_ptr<Comm>> comms, int interval_ms);
-  void stop();
+  Watchdog(std::vector<std::weak_ptr<Comm>> comms, int interval_ms);
+  ~Watchdog();
+  Watchdog(const Watchdog&) = delete;
+  Watchdog& operator=(const Watchdog&) = delete;
 
   // MB_OK, or the status of the failure with its text.
   int failure(std::string* text) const;
 
  private:
-  void watch(const std::vector<std::weak_ptr<Comm>>& comms, int interval_ms);
-  bool check_all(const std::vector<std::weak_ptr<Comm>>& comms);
+  void watch(int interval_ms);
+  bool check_all();
 
-  std::thread thread_;
+  const std::vector<std::weak_ptr<Comm>> comms_;
   std::atomic<bool> stopping_{false};
   mutable std::mutex mutex_;
   int status_ = MB_OK;
   std::string text_;
+  std::thread thread_;
 };
 
 }  // namespace mb::node

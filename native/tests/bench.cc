@@ -83,7 +83,7 @@ void bench(Context& c) {
     Values position(static_cast<size_t>(t));
     for (size_t i = 0; i < position.size(); ++i) position[i] = double(int64_t(i) % s);
     const Tensor positions(c, position, MB_I32);
-    c.run(MB_OP_ROPE_TABLE, {&table}, {double(s), double(d), 1e6});
+    c.run(MB_OP_ROPE_TABLE, {&table, nullptr}, {double(s), double(d), 1e6, 1});
     report(c, "qknorm_rope_fwd", 2 * size * double(t * width), [&] {
       c.run(MB_OP_QKNORM_ROPE_FWD, {&qkv, &wq, &wq, &table, &positions, &dqkv, &rstd},
             {double(t), double(hq), double(hkv), double(d), 1e-6});
@@ -96,15 +96,35 @@ void bench(Context& c) {
       const int64_t batch = t / length;
       int64_t bytes = 0;
       char kernel[64] = "";
-      c.table->attention_workspace(c.device, act, batch, length, hq, hkv, d, 1, &bytes, kernel);
+      c.table->attention_workspace(c.device, act, batch, length, length, hq, hkv, d, 1, &bytes, kernel);
       const Tensor space(c, (bytes + 3) / 4, MB_F32);
       const Tensor o(c, t * hq * d, act), lse(c, t * hq, MB_F32), dout(c, c.random.uniforms(t * hq * d), act);
-      const std::vector<double> sizes = {double(batch), double(length),           double(hq), double(hkv),
-                                         double(d),     1 / std::sqrt(double(d)), 1};
+      const int64_t q_width = hq * d, kv_width = hkv * d;
+      const auto columns = [&](const Tensor& all, int64_t from, int64_t n) {
+        return all.part(from, (t - 1) * width + n);
+      };
+      const auto query = [&](const Tensor& all) { return columns(all, 0, q_width); };
+      const auto key = [&](const Tensor& all) { return columns(all, q_width, kv_width); };
+      const auto value = [&](const Tensor& all) { return columns(all, q_width + kv_width, kv_width); };
+      std::vector<double> sizes = {double(batch), double(length), double(length), double(hq),    double(hkv),
+                                   double(d),     double(width),  double(width),  double(width), double(q_width)};
+      const std::vector<double> rest = {double(length), 0, 1 / std::sqrt(double(d)), 1};
+      std::vector<double> backward = sizes;
+      backward.insert(backward.end(), 3, double(width));
+      for (std::vector<double>* scalars : {&sizes, &backward})
+        scalars->insert(scalars->end(), rest.begin(), rest.end());
+      const mb_buf none = {nullptr, 0, MB_F32, 0};
       const double flops = 4.0 * double(batch * hq) * double(length) * double(length) / 2 * double(d);
-      double ms = best_ms(c, [&] { c.run(MB_OP_ATTENTION_FWD, {&qkv, &o, &lse, &space}, sizes); });
+      double ms = best_ms(c, [&] {
+        c.run_on(MB_OP_ATTENTION_FWD, {query(qkv), key(qkv), value(qkv), o.buf(), lse.buf(), none, space.buf()}, sizes);
+      });
       printf("attention_fwd s %-6lld %9.3f ms  %7.1f GFLOP/s (%s)\n", (long long)length, ms, flops * 1e-6 / ms, kernel);
-      ms = best_ms(c, [&] { c.run(MB_OP_ATTENTION_BWD, {&qkv, &o, &lse, &dout, &dqkv, &space}, sizes); });
+      ms = best_ms(c, [&] {
+        c.run_on(MB_OP_ATTENTION_BWD,
+                 {query(qkv), key(qkv), value(qkv), o.buf(), lse.buf(), dout.buf(), query(dqkv), key(dqkv), value(dqkv),
+                  none, space.buf()},
+                 backward);
+      });
       printf("attention_bwd s %-6lld %9.3f ms  %7.1f GFLOP/s\n", (long long)length, ms, 2.5 * flops * 1e-6 / ms);
     }
     const Tensor gu(c, c.random.uniforms(t * 2 * f, -4, 4), act), act_out(c, t * f, act), dgu(c, t * 2 * f, act);

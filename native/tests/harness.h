@@ -45,7 +45,9 @@ class Context {
 
   // Runs an op that must succeed.
   void run(int op, const std::vector<const Tensor*>& tensors, const std::vector<double>& scalars);
-  // Runs an op that must fail with `status` (and on the CPU with a text that contains `text`).
+  // The same on parts of tensors.
+  void run_on(int op, const std::vector<mb_buf>& tensors, const std::vector<double>& scalars);
+  // Runs an op that must fail with `status` and a text that contains `text`.
   void refuses(int op, const std::vector<mb_buf>& tensors, const std::vector<double>& scalars, int status,
                const std::string& text);
 

@@ -139,6 +139,68 @@ int self_mismatch() {
   });
 }
 
+// Elements that rank `from` sends `to` in a round: some of nothing, one more than a ring holds.
+int64_t piece(int round, int from, int to) {
+  const uint64_t x = hash(static_cast<uint64_t>(round * 10000 + from * 100 + to));
+  return x % 5 == 0 ? 0 : x % 7 == 0 ? 300001 : static_cast<int64_t>(x % 1000);
+}
+
+// Pieces of every size, each at a place of its own, and gaps between them that stay as they were.
+template <int kSize>
+int all_to_all() {
+  return run(kSize, [](int rank, Board& board) {
+    mb_comm* comm = join(board, 0, "experts", first_ranks(kSize), rank);
+    for (int round = 0; round < 8; round++) {
+      int64_t counts[4][kSize], sent = 0, received = 3;
+      for (int r = kSize - 1; r >= 0; r--) {  // not in the order of ranks
+        counts[0][r] = piece(round, rank, r);
+        counts[1][r] = sent;
+        counts[2][r] = piece(round, r, rank);
+        counts[3][r] = received;
+        sent += counts[0][r] + 1;
+        received += counts[2][r] + 2;
+      }
+      std::vector<int32_t> in(sent, -1), out(received, -2), expected(received, -2);
+      for (int r = 0; r < kSize; r++) {
+        for (int64_t i = 0; i < counts[0][r]; i++) in[counts[1][r] + i] = static_cast<int32_t>(rank * 1000 + r + i * 7);
+        for (int64_t i = 0; i < counts[2][r]; i++)
+          expected[counts[3][r] + i] = static_cast<int32_t>(r * 1000 + rank + i * 7);
+      }
+      const mb_buf from = buffer(in, MB_I32), to = buffer(out, MB_I32);
+      CHECK_OK(table->all_to_all(comm, 0, &from, &to, counts[0], counts[1], counts[2], counts[3]));
+      CHECK(out == expected);
+    }
+    table->destroy(comm);
+  });
+}
+
+// Counts that two members do not agree on, and parts that lie outside, fail at both.
+int all_to_all_refusals() {
+  return run(2, [](int rank, Board& board) {
+    const std::vector<int32_t> in(8), out(8);
+    const mb_buf from = buffer(in, MB_I32), to = buffer(out, MB_I32);
+    struct Wrong {
+      int64_t sends, at;
+      const mb_buf* to;
+      const char* text;
+    };
+    int slot = 0;
+    for (const Wrong& wrong :
+         {Wrong{3, 4, &to, "expects 16"}, Wrong{4, 5, &to, "sends 4 elements at 5 to member 1, of 8"},
+          Wrong{4, 4, &from, "in and out overlap"}}) {
+      mb_comm* comm = join(board, slot++, "experts", {0, 1}, rank);
+      const int64_t send[] = {4, rank == 0 ? wrong.sends : 4}, send_at[] = {0, rank == 0 ? wrong.at : 4};
+      const int64_t receive[] = {4, 4}, receive_at[] = {0, 4};
+      const mb_buf* target = rank == 0 ? wrong.to : &to;
+      CHECK(table->all_to_all(comm, 0, &from, target, send, send_at, receive, receive_at) != MB_OK);
+      CHECK_ERROR(wrong.text);
+      CHECK_ERROR("in all_to_all");
+      table->destroy(comm);
+    }
+    meet(board, 2);
+  });
+}
+
 }  // namespace
 
 std::vector<Test> p2p_tests() {
@@ -151,7 +213,11 @@ std::vector<Test> p2p_tests() {
           {"p2p random groups of 8 ranks", random_groups<8>},
           {"p2p send that fits is buffered", buffered_send},
           {"p2p sizes that differ fail at both ends", size_mismatch},
-          {"p2p with itself must match", self_mismatch}};
+          {"p2p with itself must match", self_mismatch},
+          {"p2p all-to-all of 1 rank", all_to_all<1>},
+          {"p2p all-to-all of 2 ranks", all_to_all<2>},
+          {"p2p all-to-all of 5 ranks", all_to_all<5>},
+          {"p2p all-to-all that does not agree fails at both ends", all_to_all_refusals}};
 }
 
 }  // namespace shm_test

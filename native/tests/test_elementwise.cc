@@ -95,14 +95,73 @@ void fill(Context& c, int) {
   }
 }
 
-void scale(Context& c, int) {
-  for (const int64_t n : kCounts) {
-    const Tensor x(c, c.random.uniforms(n), MB_F32);
-    Values expected = x.values();
-    for (double& v : expected) v *= 0.25;  // exact in float32
-    c.run(MB_OP_SCALE, {&x}, {double(n), 0.25});
-    c.equal("x", x.read(), expected);
+struct Rows {
+  int64_t rows, cols;
+};
+constexpr Rows kRows[] = {{1, 1}, {3, 7}, {300, 24}, {17, 1000}, {1000, 136}, {5, 4096}};
+
+void bias_add(Context& c, int act) {
+  for (const auto& [rows, cols] : kRows) {
+    const Tensor y(c, c.random.uniforms(rows * cols), act);
+    const Tensor bias(c, c.random.uniforms(cols), act);
+    Values expected = y.values();
+    for (size_t i = 0; i < expected.size(); ++i) expected[i] += bias.values()[i % size_t(cols)];
+    c.run(MB_OP_BIAS_ADD, {&y, &bias}, {double(rows), double(cols)});
+    c.close("y", y.read(), expected, tolerance(act));
   }
+}
+
+void bias_grad(Context& c, int act) {
+  for (const auto& [rows, cols] : kRows) {
+    for (const bool accumulate : {false, true}) {
+      const Tensor dy(c, c.random.uniforms(rows * cols, 0.5, 1.5), act);
+      Tensor db(c, cols, MB_F32);
+      Values expected(size_t(cols), 0.0);
+      if (accumulate) {
+        db.write(c.random.uniforms(cols, 10, 20));
+        expected = db.values();
+      }
+      for (size_t i = 0; i < dy.values().size(); ++i) expected[i % size_t(cols)] += dy.values()[i];
+      const Tensor ws(c, MB_REDUCE_PARTS * cols, MB_F32);
+      c.run(MB_OP_BIAS_GRAD, {&dy, &db, &ws}, {double(rows), double(cols), double(accumulate)});
+      c.close("db", db.read(), expected, tolerance(MB_F32, rows));
+    }
+  }
+}
+
+void copy_2d(Context& c, int) {
+  struct Rectangle {
+    int64_t rows, width, src_ld, dst_ld;  // elements
+  };
+  for (const int dtype : {MB_F32, MB_BF16, MB_U8}) {
+    const int64_t size = dtype == MB_F32 ? 4 : dtype == MB_BF16 ? 2 : 1;
+    for (const auto& [rows, width, src_ld, dst_ld] :
+         {Rectangle{1, 5, 5, 5}, Rectangle{7, 3, 8, 5}, Rectangle{100, 40, 40, 64}, Rectangle{33, 129, 500, 129}}) {
+      Values values(size_t(rows * src_ld));
+      for (size_t i = 0; i < values.size(); ++i) values[i] = double(i % 100);
+      const Tensor src(c, values, dtype);
+      Values expected(size_t(rows * dst_ld), 101.0);
+      const Tensor dst(c, expected, dtype);
+      for (int64_t r = 0; r < rows; ++r) {
+        for (int64_t i = 0; i < width; ++i) expected[size_t(r * dst_ld + i)] = values[size_t(r * src_ld + i)];
+      }
+      c.run(MB_OP_COPY_2D, {&src, &dst},
+            {double(rows), double(width * size), double(src_ld * size), double(dst_ld * size)});
+      c.equal("rectangle", dst.read(), expected);
+    }
+  }
+  // Columns of one matrix beside each other.
+  const int64_t rows = 20, cols = 12;
+  const Tensor matrix(c, c.random.uniforms(rows * cols), MB_F32);
+  Values expected = matrix.values();
+  for (int64_t r = 0; r < rows; ++r) {
+    for (int64_t i = 0; i < 4; ++i) expected[size_t(r * cols + 6 + i)] = expected[size_t(r * cols + i)];
+  }
+  const mb_buf from = matrix.part(0, (rows - 1) * cols + 4), to = matrix.part(6, (rows - 1) * cols + 4);
+  c.run_on(MB_OP_COPY_2D, {from, to}, {double(rows), 16, cols * 4, cols * 4});
+  c.equal("columns", matrix.read(), expected);
+  c.refuses(MB_OP_COPY_2D, {from, matrix.part(3, (rows - 1) * cols + 4)}, {double(rows), 16, cols * 4, cols * 4},
+            MB_ERR_ARGUMENT, "copy_2d: rows of src and dst overlap");
 }
 
 void sumsq(Context& c, int) {
@@ -135,8 +194,8 @@ void sumsq(Context& c, int) {
 }  // namespace
 
 const std::vector<Case> elementwise_cases = {
-    {"swiglu", swiglu, true}, {"add", add, true},      {"cast", cast, false},
-    {"fill", fill, false},    {"scale", scale, false}, {"sumsq", sumsq, false},
+    {"swiglu", swiglu, true}, {"add", add, true},          {"bias_add", bias_add, true}, {"bias_grad", bias_grad, true},
+    {"cast", cast, false},    {"copy_2d", copy_2d, false}, {"fill", fill, false},        {"sumsq", sumsq, false},
 };
 
 }  // namespace mbt

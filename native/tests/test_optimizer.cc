@@ -64,6 +64,27 @@ void optimizer_prepare(Context& c, int) {
   }
 }
 
+// A loss that weights have made negative is still gone down: norm and divisor count weights by their magnitude.
+void negative_weights(Context& c, int) {
+  for (const double clip : {0.0, 0.5}) {
+    for (const double sign : {1.0, -1.0}) {
+      const Tensor normsq(c, Values{400.0}, MB_F32);
+      const Tensor acc(c, Values{sign * 30, sign * 10}, MB_F32);
+      const Tensor state(c, Values(MB_STATE_COUNT, 0.0), MB_F64);
+      c.run(MB_OP_OPTIMIZER_PREPARE, {&normsq, &acc, &state}, {clip, 0.9, 0.95, 1, 0, 0, 10, 0, 0});
+      const Values found = state.read();
+      c.close("norm", {found[MB_STATE_GRAD_NORM]}, {2}, 1e-9);
+      c.close("scale", {found[MB_STATE_SCALE]}, {(clip == 0 ? 1 : clip / 2) / 10}, 1e-6);
+      c.equal("loss, tokens", {found[MB_STATE_LOSS], found[MB_STATE_TOKENS]}, {sign * 3, sign * 10});
+    }
+  }
+  const Tensor normsq(c, Values{400.0}, MB_F32);
+  const Tensor acc(c, Values{1, 0}, MB_F32);
+  const Tensor state(c, Values(MB_STATE_COUNT, 0.0), MB_F64);
+  c.run(MB_OP_OPTIMIZER_PREPARE, {&normsq, &acc, &state}, {0, 0.9, 0.95, 1, 0, 0, 10, 0, 0});
+  c.equal("skip where weights add up to nothing", {state.read()[MB_STATE_SKIP]}, {1});
+}
+
 void adamw(Context& c, int act) {
   const double beta1 = 0.9, beta2 = 0.95, eps = 1e-8, decay = 0.1;
   for (const int64_t n : {1, 17, 5000}) {
@@ -164,6 +185,7 @@ void init_normal(Context& c, int act) {
 
 const std::vector<Case> optimizer_cases = {
     {"optimizer_prepare", optimizer_prepare, false},
+    {"negative weights", negative_weights, false},
     {"adamw", adamw, true},
     {"philox known answers", philox_vectors, false},
     {"init_normal", init_normal, true},

@@ -29,8 +29,23 @@ void rope_table(Context& c, int) {
   for (const int64_t d : {2, 8, 40, 128}) {
     for (const int64_t positions : {1, 3, 700}) {
       const Tensor out(c, positions * d, MB_F32);
-      c.run(MB_OP_ROPE_TABLE, {&out}, {double(positions), double(d), kTheta});
+      c.run(MB_OP_ROPE_TABLE, {&out, nullptr}, {double(positions), double(d), kTheta, 1});
       c.close("table", out.read(), table(positions, d), tolerance(MB_F32));
+      // Frequencies and a factor of one's own, as scaled tables have them.
+      for (const int dtype : {MB_F64, MB_F32}) {
+        const Tensor frequencies(c, c.random.uniforms(d / 2, 0, 1), dtype);
+        const double scale = 1.25;
+        Values expected(size_t(positions * d));
+        for (int64_t p = 0; p < positions; ++p) {
+          for (int64_t i = 0; i < d / 2; ++i) {
+            const double angle = double(p) * frequencies.values()[size_t(i)];
+            expected[size_t(p * d + i)] = scale * std::cos(angle);
+            expected[size_t(p * d + d / 2 + i)] = scale * std::sin(angle);
+          }
+        }
+        c.run(MB_OP_ROPE_TABLE, {&out, &frequencies}, {double(positions), double(d), kTheta, scale});
+        c.close("table of frequencies", out.read(), expected, tolerance(MB_F32));
+      }
     }
   }
 }
@@ -143,11 +158,61 @@ void qknorm_rope_bwd(Context& c, int act) {
   }
 }
 
+// Heads without a norm, forward and back again.
+void rotation(Context& c, int act) {
+  for (const Shape& z : kShapes) {
+    const std::vector<double> sizes = {double(z.tokens), double(z.hq), double(z.hkv), double(z.d)};
+    for (const bool in_place : {false, true}) {
+      const Tensors t(c, z, act);
+      const Inputs in = t.inputs(z);
+      Values expected = in.qkv, back = in.qkv;
+      for (int64_t token = 0; token < z.tokens; ++token) {
+        const double* cosine = &in.table[size_t(int64_t(in.positions[size_t(token)]) * z.d)];
+        const double* sine = cosine + z.d / 2;
+        for (int64_t h = 0; h < z.hq + z.hkv; ++h) {
+          for (int64_t i = 0; i < z.d / 2; ++i) {
+            const size_t a = size_t(token * in.width() + h * z.d + i), b = a + size_t(z.d / 2);
+            expected[a] = in.qkv[a] * cosine[i] - in.qkv[b] * sine[i];
+            expected[b] = in.qkv[b] * cosine[i] + in.qkv[a] * sine[i];
+            back[a] = in.qkv[a] * cosine[i] + in.qkv[b] * sine[i];
+            back[b] = in.qkv[b] * cosine[i] - in.qkv[a] * sine[i];
+          }
+        }
+      }
+      const Tensor gradient(c, in.qkv, act);
+      const Tensor other(c, z.tokens * in.width(), act);
+      const Tensor& out = in_place ? t.qkv : other;
+      std::vector<double> forward = sizes, backward = sizes;
+      forward.push_back(kEps);
+      backward.push_back(0);
+      c.run(MB_OP_QKNORM_ROPE_FWD, {&t.qkv, nullptr, nullptr, &t.table, &t.positions, &out, nullptr}, forward);
+      c.close("rotated", out.read(), expected, tolerance(act));
+      c.run(MB_OP_QKNORM_ROPE_BWD,
+            {&gradient, nullptr, nullptr, nullptr, &t.table, &t.positions, nullptr, nullptr, nullptr, nullptr},
+            backward);
+      c.close("rotated back", gradient.read(), back, tolerance(act));
+    }
+  }
+}
+
+// Weights that are frozen: the gradient of the input alone, the same as with theirs.
+void frozen(Context& c, int act) {
+  const Shape z = kShapes[2];
+  const Tensors t(c, z, act);
+  const Inputs in = t.inputs(z);
+  const Tensor dqkv(c, c.random.uniforms(z.tokens * in.width()), act);
+  const Reference expected = reference(in, dqkv.values(), act);
+  const Tensor rstd(c, expected.rstd, MB_F32);
+  c.run(MB_OP_QKNORM_ROPE_BWD, {&dqkv, &t.qkv, &t.wq, &t.wk, &t.table, &t.positions, &rstd, nullptr, nullptr, nullptr},
+        {double(z.tokens), double(z.hq), double(z.hkv), double(z.d), 0});
+  c.close("dqkv", dqkv.read(), expected.dqkv, tolerance(act));
+}
+
 }  // namespace
 
 const std::vector<Case> rope_cases = {
-    {"rope_table", rope_table, false},
-    {"qknorm_rope_fwd", qknorm_rope_fwd, true},
+    {"rotation without a norm", rotation, true}, {"qknorm_rope_bwd of frozen weights", frozen, true},
+    {"rope_table", rope_table, false},           {"qknorm_rope_fwd", qknorm_rope_fwd, true},
     {"qknorm_rope_bwd", qknorm_rope_bwd, true},
 };
 

@@ -29,7 +29,7 @@ export interface NativeBinding {
   close(device: number): void;
   info(device: number): NativeDeviceInfo;
   /** How many of each there are in this process: what is not given back shows here. */
-  handles(): { devices: number; arenas: number; comms: number; events: number };
+  handles(): { devices: number; arenas: number; comms: number; events: number; watches: number };
   /** Memory of the device. Fresh memory is not zeroed on a GPU. */
   arenaCreate(device: number, bytes: number): number;
   arenaFree(arena: number): void;
@@ -60,7 +60,8 @@ export interface NativeBinding {
     device: number,
     dtype: number,
     b: number,
-    s: number,
+    sq: number,
+    skv: number,
     hq: number,
     hkv: number,
     d: number,
@@ -80,21 +81,26 @@ export interface NativeBinding {
   commDestroy(comm: number): void;
   commAbort(comm: number): void;
   /**
-   * Starts the native thread that checks these communicators, in place of any it checked before. When one fails, all of
-   * them are aborted, so that no thread of this process stays blocked.
+   * Starts a native thread that checks these communicators, and gives a handle to it. When one of them fails, all are
+   * aborted, so that no thread of this process stays blocked in them. Watches do not know of each other.
    */
-  watch(comms: readonly number[], intervalMs: number): void;
-  watchStop(): void;
-  /** Throws the failure that the watching thread found, if any. */
-  watchCheck(): void;
+  watch(comms: readonly number[], intervalMs: number): number;
+  watchStop(watch: number): void;
+  /** Throws the failure that this watch found, if any. */
+  watchCheck(watch: number): void;
   /** args: in, out. `reduce` 0 sum, 1 max. `n` elements a rank (whole buffer for all-reduce). */
   allReduce(comm: number, stream: number, n: number, reduce: number): void;
   reduceScatter(comm: number, stream: number, n: number, reduce: number): void;
   allGather(comm: number, stream: number, n: number): void;
   /** args: the buffer. */
   broadcast(comm: number, stream: number, n: number, root: number): void;
-  /** args: nt tensors, then nt pairs (peer, 1 for send or 0 for receive). */
-  p2p(comm: number, stream: number, nt: number): void;
+  /**
+   * All of any number of transfers progress together: 4 numbers of each tensor, as in `args`, then a pair of each
+   * transfer (peer, 1 for send or 0 for receive).
+   */
+  p2p(comm: number, stream: number, transfers: Float64Array): void;
+  /** args: in, out. `counts`: for every member elements sent, then their offsets, elements received, their offsets. */
+  allToAll(comm: number, stream: number, counts: Float64Array): void;
   barrier(comm: number, stream: number): void;
   /**
    * args: the arena as one tensor. Every member calls it; true where all of them can read and write each other's.

@@ -109,15 +109,16 @@ export class Device {
   /** Bytes of attention workspace for these sizes, and the kernel that will serve. */
   attentionWorkspace(
     dtype: 'f32' | 'bf16',
-    sizes: { batch: number; seq: number; heads: number; kvHeads: number; headDim: number },
+    sizes: { batch: number; seq: number; keys?: number; heads: number; kvHeads: number; headDim: number },
     deterministic: boolean,
   ): { bytes: number; kernel: string } {
-    const { batch, seq, heads, kvHeads, headDim } = sizes;
+    const { batch, seq, heads, kvHeads, headDim, keys = seq } = sizes;
     return this.binding.attentionWorkspace(
       this.handle,
       DTYPES[dtype].code,
       batch,
       seq,
+      keys,
       heads,
       kvHeads,
       headDim,
@@ -129,9 +130,8 @@ export class Device {
     this.binding.close(this.handle);
   }
 
-  /** Writes a tensor's four numbers to the argument buffer at `at`. */
-  put(at: number, tensor: Tensor | null): void {
-    const args = this.binding.args;
+  /** Writes a tensor's four numbers to the argument buffer, or another, at `at`. */
+  put(at: number, tensor: Tensor | null, args: Float64Array = this.binding.args): void {
     if (tensor === null) {
       args[at] = -1;
       args[at + 1] = args[at + 2] = args[at + 3] = 0;

@@ -93,14 +93,17 @@ export class MemoryPlan {
     }
   }
 
-  /** Takes the memory on `device`, once. Throws MB_MEMORY with both sizes where it is refused. */
+  /**
+   * Takes the memory on `device`; an empty plan takes none. After {@link release} it may be committed again: the tensors
+   * of the plan then have new memory, of undefined contents. Throws MB_MEMORY with both sizes where it is refused.
+   */
   commit(device: Device): void {
     let base = 0;
     for (const region of this.#regions.values()) {
       region.base = base;
       base += region.bytes;
     }
-    const arena = device.createArena(base);
+    const arena = base === 0 ? -1 : device.createArena(base);
     for (const region of this.#regions.values()) region.arena = arena;
     this.#committed = device;
   }
@@ -119,7 +122,7 @@ export class MemoryPlan {
     for (const close of this.#closers.splice(0)) close();
     const arena = this.region('parameters').arena;
     for (const region of this.#regions.values()) region.arena = -1;
-    this.#committed.freeArena(arena);
+    if (arena >= 0) this.#committed.freeArena(arena);
     this.#committed = undefined;
   }
 }

@@ -1,34 +1,8 @@
 import type { Device, Stream } from './device.js';
 import { STREAM } from './device.js';
-import type { Tensor } from './tensor.js';
-
-/** Numbers of `mb_op` in native/core/abi.h, which documents every argument. */
-const OP = {
-  gemm: 0,
-  rmsnormFwd: 1,
-  addRmsnormFwd: 2,
-  rmsnormBwd: 3,
-  ropeTable: 4,
-  qknormRopeFwd: 5,
-  qknormRopeBwd: 6,
-  attentionFwd: 7,
-  attentionBwd: 8,
-  swigluFwd: 9,
-  swigluBwd: 10,
-  embedFwd: 11,
-  embedBwd: 12,
-  ceStats: 13,
-  ceRescale: 14,
-  ceGrad: 15,
-  add: 16,
-  cast: 17,
-  fill: 18,
-  scale: 19,
-  sumsq: 20,
-  optimizerPrepare: 21,
-  adamw: 22,
-  initNormal: 23,
-} as const;
+import { DTYPES } from './dtype.js';
+import { OPS, type OpDeclaration } from './op-table.js';
+import type { Strided, Tensor } from './tensor.js';
 
 /** Rows of partial results that deterministic reductions need as workspace: MB_REDUCE_PARTS of abi.h. */
 export const REDUCE_PARTS = 256;
@@ -47,11 +21,27 @@ export const STATE = {
 
 export interface AttentionSizes {
   batch: number;
+  /** Queries of each sequence. */
   seq: number;
   heads: number;
   kvHeads: number;
   headDim: number;
   deterministic: boolean;
+  /** Keys of each sequence; as many as queries by default. */
+  keys?: number;
+  /** Rows from a sequence's first key to the next one's; `keys` by default, more in a cache that is not full. */
+  keyRows?: number;
+  /** Position of the first query among the keys, 0 by default. A query sees the keys up to its own position. */
+  offset?: number;
+}
+
+/** Queries [batch * seq, heads * headDim], and keys and values [batch * keyRows, kvHeads * headDim]. */
+export interface AttentionInputs {
+  q: Strided;
+  k: Strided;
+  v: Strided;
+  /** i32 [batch, seq, 2]: the first key that a query may see, and one past the last. Absent: all up to its own. */
+  bounds?: Tensor | null;
 }
 
 export interface OptimizerHyper {
@@ -89,8 +79,8 @@ export class Ops {
     this.#stream = stream;
   }
 
-  #run(op: number, tensors: readonly (Tensor | null)[], scalars: readonly number[]): void {
-    this.device.run(op, tensors, scalars, this.#stream);
+  #run(op: OpDeclaration, tensors: readonly (Tensor | null)[], scalars: readonly number[]): void {
+    this.device.run(op.number, tensors, scalars, this.#stream);
   }
 
   /** d[m,n] = op(a) op(b) + beta * d, 2-D row-major; `ta`/`tb` say that the stored matrix is the transpose. */
@@ -105,7 +95,7 @@ export class Ops {
     if ((tb ? db.cols : db.rows) !== k || m * n !== d.size) {
       throw new RangeError(`gemm of [${a.shape}]${ta ? "'" : ''} x [${b.shape}]${tb ? "'" : ''} into [${d.shape}]`);
     }
-    this.#run(OP.gemm, [a, b, beta === 0 ? null : d, d], [m, n, k, bit(ta), bit(tb), da.cols, db.cols, n, n, 1, beta]);
+    this.#run(OPS.gemm, [a, b, beta === 0 ? null : d, d], [m, n, k, bit(ta), bit(tb), da.cols, db.cols, n, n, 1, beta]);
   }
 
   /** y = x W^T for W [out, in]. */
@@ -125,13 +115,13 @@ export class Ops {
 
   rmsnorm(x: Tensor, w: Tensor, y: Tensor, rstd: Tensor, eps: number): void {
     const { rows, cols } = dims(x);
-    this.#run(OP.rmsnormFwd, [x, w, y, rstd], [rows, cols, eps]);
+    this.#run(OPS.rmsnormFwd, [x, w, y, rstd], [rows, cols, eps]);
   }
 
   /** sum = x + delta, y = rmsnorm(sum). */
   addRmsnorm(x: Tensor, delta: Tensor, w: Tensor, sum: Tensor, y: Tensor, rstd: Tensor, eps: number): void {
     const { rows, cols } = dims(x);
-    this.#run(OP.addRmsnormFwd, [x, delta, w, sum, y, rstd], [rows, cols, eps]);
+    this.#run(OPS.addRmsnormFwd, [x, delta, w, sum, y, rstd], [rows, cols, eps]);
   }
 
   /** `ws`: REDUCE_PARTS * cols f32. */
@@ -141,86 +131,112 @@ export class Ops {
   ): void {
     const { rows, cols } = dims(t.x);
     const flags = [bit(accumulate.dx), bit(accumulate.dw)];
-    this.#run(OP.rmsnormBwd, [t.dy, t.x, t.w, t.rstd, t.dx, t.dw, t.ws], [rows, cols, ...flags]);
+    this.#run(OPS.rmsnormBwd, [t.dy, t.x, t.w, t.rstd, t.dx, t.dw, t.ws], [rows, cols, ...flags]);
   }
 
-  /** table f32 [positions, headDim]. */
-  ropeTable(table: Tensor, theta: number): void {
+  /**
+   * table f32 [positions, headDim].
+   * @param frequencies f64 or f32 [headDim / 2], radians a position, in place of those of `theta`
+   * @param scale what cosines and sines are multiplied by
+   */
+  ropeTable(table: Tensor, theta: number, frequencies: Tensor | null = null, scale = 1): void {
     const { rows, cols } = dims(table);
-    this.#run(OP.ropeTable, [table], [rows, cols, theta]);
+    this.#run(OPS.ropeTable, [table, frequencies], [rows, cols, theta, scale]);
   }
 
+  /** Norm of every q and k head and rotation; without `wq`, `wk` (and `rstd`) the rotation alone. */
   qknormRope(
-    t: { qkv: Tensor; wq: Tensor; wk: Tensor; table: Tensor; positions: Tensor; out: Tensor; rstd: Tensor },
+    t: {
+      qkv: Tensor;
+      wq: Tensor | null;
+      wk: Tensor | null;
+      table: Tensor;
+      positions: Tensor;
+      out: Tensor;
+      rstd: Tensor | null;
+    },
     sizes: { tokens: number; heads: number; kvHeads: number; headDim: number; eps: number },
   ): void {
     const { tokens, heads, kvHeads, headDim, eps } = sizes;
     const tensors = [t.qkv, t.wq, t.wk, t.table, t.positions, t.out, t.rstd];
-    this.#run(OP.qknormRopeFwd, tensors, [tokens, heads, kvHeads, headDim, eps]);
+    this.#run(OPS.qknormRopeFwd, tensors, [tokens, heads, kvHeads, headDim, eps]);
   }
 
-  /** `dqkv` in place; `ws`: REDUCE_PARTS * 2 * headDim f32. */
+  /** `dqkv` in place; `ws`: REDUCE_PARTS * 2 * headDim f32. Without a norm only `dqkv`, table and positions are used. */
   qknormRopeBwd(
     t: {
       dqkv: Tensor;
-      qkv: Tensor;
-      wq: Tensor;
-      wk: Tensor;
+      qkv: Tensor | null;
+      wq: Tensor | null;
+      wk: Tensor | null;
       table: Tensor;
       positions: Tensor;
-      rstd: Tensor;
-      dwq: Tensor;
-      dwk: Tensor;
-      ws: Tensor;
+      rstd: Tensor | null;
+      dwq: Tensor | null;
+      dwk: Tensor | null;
+      ws: Tensor | null;
     },
     sizes: { tokens: number; heads: number; kvHeads: number; headDim: number },
     accumulate: boolean,
   ): void {
     const { tokens, heads, kvHeads, headDim } = sizes;
     const tensors = [t.dqkv, t.qkv, t.wq, t.wk, t.table, t.positions, t.rstd, t.dwq, t.dwk, t.ws];
-    this.#run(OP.qknormRopeBwd, tensors, [tokens, heads, kvHeads, headDim, bit(accumulate)]);
+    this.#run(OPS.qknormRopeBwd, tensors, [tokens, heads, kvHeads, headDim, bit(accumulate)]);
   }
 
-  /** Causal; the scale is headDim^-0.5. */
-  attention(qkv: Tensor, out: Tensor, lse: Tensor, ws: Tensor, sizes: AttentionSizes): void {
-    this.#run(OP.attentionFwd, [qkv, out, lse, ws], attentionScalars(sizes));
+  /** out [batch * seq, heads * headDim], lse f32 [batch, heads, seq]; the scale is headDim^-0.5. */
+  attention(t: AttentionInputs & { out: Strided; lse: Tensor; ws: Tensor }, sizes: AttentionSizes): void {
+    const tensors = [t.q.data, t.k.data, t.v.data, t.out.data, t.lse, t.bounds ?? null, t.ws];
+    this.#run(OPS.attentionFwd, tensors, attentionScalars(sizes, [t.q, t.k, t.v, t.out]));
   }
 
+  /** `dout` lies as `out` does; dq, dk and dv are written wholly. */
   attentionBwd(
-    t: { qkv: Tensor; out: Tensor; lse: Tensor; dout: Tensor; dqkv: Tensor; ws: Tensor },
+    t: AttentionInputs & {
+      out: Strided;
+      lse: Tensor;
+      dout: Strided;
+      dq: Strided;
+      dk: Strided;
+      dv: Strided;
+      ws: Tensor;
+    },
     sizes: AttentionSizes,
   ): void {
-    this.#run(OP.attentionBwd, [t.qkv, t.out, t.lse, t.dout, t.dqkv, t.ws], attentionScalars(sizes));
+    if (t.dout.stride !== t.out.stride) throw new RangeError('attention: dout does not lie as out does');
+    const inputs = [t.q.data, t.k.data, t.v.data, t.out.data, t.lse, t.dout.data];
+    const tensors = [...inputs, t.dq.data, t.dk.data, t.dv.data, t.bounds ?? null, t.ws];
+    this.#run(OPS.attentionBwd, tensors, attentionScalars(sizes, [t.q, t.k, t.v, t.out, t.dq, t.dk, t.dv]));
   }
 
   swiglu(gateUp: Tensor, out: Tensor): void {
     const { rows, cols } = dims(out);
-    this.#run(OP.swigluFwd, [gateUp, out], [rows, cols]);
+    this.#run(OPS.swigluFwd, [gateUp, out], [rows, cols]);
   }
 
   swigluBwd(dout: Tensor, gateUp: Tensor, dgateUp: Tensor): void {
     const { rows, cols } = dims(dout);
-    this.#run(OP.swigluBwd, [dout, gateUp, dgateUp], [rows, cols]);
+    this.#run(OPS.swigluBwd, [dout, gateUp, dgateUp], [rows, cols]);
   }
 
   /** w holds vocabulary rows [vstart, vstart + rows). */
   embed(ids: Tensor, w: Tensor, out: Tensor, vstart: number): void {
     const { rows, cols } = dims(w);
-    this.#run(OP.embedFwd, [ids, w, out], [ids.size, cols, vstart, rows]);
+    this.#run(OPS.embedFwd, [ids, w, out], [ids.size, cols, vstart, rows]);
   }
 
   embedBwd(ids: Tensor, order: Tensor, dout: Tensor, dw: Tensor, vstart: number): void {
     const { rows, cols } = dims(dw);
-    this.#run(OP.embedBwd, [ids, order, dout, dw], [ids.size, cols, vstart, rows]);
+    this.#run(OPS.embedBwd, [ids, order, dout, dw], [ids.size, cols, vstart, rows]);
   }
 
   crossEntropyStats(logits: Tensor, targets: Tensor, stats: Tensor, vstart: number): void {
     const { rows, cols } = dims(logits);
-    this.#run(OP.ceStats, [logits, targets, stats], [rows, cols, vstart]);
+    this.#run(OPS.ceStats, [logits, targets, stats], [rows, cols, vstart]);
   }
 
   crossEntropyRescale(stats: Tensor, globalMax: Tensor): void {
-    this.#run(OP.ceRescale, [stats, globalMax], [globalMax.size]);
+    this.#run(OPS.ceRescale, [stats, globalMax], [globalMax.size]);
   }
 
   crossEntropyGrad(
@@ -229,34 +245,52 @@ export class Ops {
   ): void {
     const { rows, cols } = dims(t.logits);
     const tensors = [t.logits, t.targets, t.mask, t.max, t.sums, t.acc, t.rowLoss];
-    this.#run(OP.ceGrad, tensors, [rows, cols, vstart]);
+    this.#run(OPS.ceGrad, tensors, [rows, cols, vstart]);
   }
 
   add(a: Tensor, b: Tensor, out: Tensor): void {
-    this.#run(OP.add, [a, b, out], [out.size]);
+    this.#run(OPS.add, [a, b, out], [out.size]);
+  }
+
+  /** y[row] += bias for every row. */
+  biasAdd(y: Tensor, bias: Tensor): void {
+    const { rows, cols } = dims(y);
+    this.#run(OPS.biasAdd, [y, bias], [rows, cols]);
+  }
+
+  /** db f32 (+)= sum of the rows of dy; `ws`: REDUCE_PARTS * columns f32. */
+  biasGrad(dy: Tensor, db: Tensor, ws: Tensor, accumulate: boolean): void {
+    const { rows, cols } = dims(dy);
+    this.#run(OPS.biasGrad, [dy, db, ws], [rows, cols, bit(accumulate)]);
+  }
+
+  /** Copies the rows of one view to another of the same row length; both may be columns of one matrix. */
+  copyRows(from: Strided, to: Strided): void {
+    const size = DTYPES[from.data.dtype].bytes;
+    if (from.rows !== to.rows || from.width !== to.width || from.data.dtype !== to.data.dtype) {
+      throw new RangeError(`copy of [${from.rows}, ${from.width}] into [${to.rows}, ${to.width}]`);
+    }
+    const scalars = [from.rows, from.width * size, from.stride * size, to.stride * size];
+    this.#run(OPS.copy2d, [from.data, to.data], scalars);
   }
 
   cast(input: Tensor, out: Tensor): void {
-    this.#run(OP.cast, [input, out], [out.size]);
+    this.#run(OPS.cast, [input, out], [out.size]);
   }
 
   fill(out: Tensor, value: number): void {
-    this.#run(OP.fill, [out], [out.size, value]);
-  }
-
-  scale(x: Tensor, alpha: number): void {
-    this.#run(OP.scale, [x], [x.size, alpha]);
+    this.#run(OPS.fill, [out], [out.size, value]);
   }
 
   /** out[0] (+)= sum of squares; `ws`: REDUCE_PARTS f32. */
   sumOfSquares(x: Tensor, out: Tensor, ws: Tensor, accumulate: boolean): void {
-    this.#run(OP.sumsq, [x, out, ws], [x.size, bit(accumulate)]);
+    this.#run(OPS.sumsq, [x, out, ws], [x.size, bit(accumulate)]);
   }
 
   optimizerPrepare(normSq: Tensor, acc: Tensor, state: Tensor, h: OptimizerHyper): void {
     const style = DECAY_STYLE[h.decayStyle];
     const schedule = [h.lr, h.minLr, h.warmupIters, h.decayIters, style, h.wsdIters];
-    this.#run(OP.optimizerPrepare, [normSq, acc, state], [h.clipGrad, h.beta1, h.beta2, ...schedule]);
+    this.#run(OPS.optimizerPrepare, [normSq, acc, state], [h.clipGrad, h.beta1, h.beta2, ...schedule]);
   }
 
   adamw(
@@ -265,7 +299,7 @@ export class Ops {
     weightDecay: number,
   ): void {
     const tensors = [t.p, t.m, t.v, t.g, t.out, t.state];
-    this.#run(OP.adamw, tensors, [t.p.size, h.beta1, h.beta2, h.eps, weightDecay]);
+    this.#run(OPS.adamw, tensors, [t.p.size, h.beta1, h.beta2, h.eps, weightDecay]);
   }
 
   /** Element (r,c) of `out` is element (row0+r, col0+c) of a [*, gcols] matrix of normal deviates of `std`. */
@@ -278,10 +312,13 @@ export class Ops {
   ): void {
     const { rows, cols } = dims(out);
     const halves = [seed, key].flatMap((x) => [Number(x & 0xffffffffn), Number((x >> 32n) & 0xffffffffn)]);
-    this.#run(OP.initNormal, [out], [rows, cols, place.row0, place.col0, place.gcols, std, ...halves]);
+    this.#run(OPS.initNormal, [out], [rows, cols, place.row0, place.col0, place.gcols, std, ...halves]);
   }
 }
 
-function attentionScalars(s: AttentionSizes): number[] {
-  return [s.batch, s.seq, s.heads, s.kvHeads, s.headDim, s.headDim ** -0.5, bit(s.deterministic)];
+function attentionScalars(s: AttentionSizes, views: readonly Strided[]): number[] {
+  const { batch, seq, heads, kvHeads, headDim, deterministic, keys = seq, keyRows = keys, offset = 0 } = s;
+  const strides = views.map(({ stride }) => stride);
+  const sizes = [batch, seq, keys, heads, kvHeads, headDim, ...strides, keyRows, offset];
+  return [...sizes, headDim ** -0.5, bit(deterministic)];
 }

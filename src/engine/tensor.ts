@@ -1,6 +1,15 @@
 import { DTYPES, elementCount, type DType } from './dtype.js';
 import type { Region } from './memory-plan.js';
 
+/** Rows that lie `stride` elements apart, each `width` long: columns of a matrix, or a matrix itself. */
+export interface Strided {
+  /** From the first element to the last. */
+  readonly data: Tensor;
+  readonly rows: number;
+  readonly width: number;
+  readonly stride: number;
+}
+
 /** A typed view of planned memory: contiguous, row-major. It owns nothing. */
 export class Tensor {
   readonly region: Region;
@@ -41,6 +50,17 @@ export class Tensor {
       throw new RangeError(`slice ${start}+${count} as [${shape}] of a tensor of [${this.shape}]`);
     }
     return new Tensor(this.region, this.localOffset + start * DTYPES[this.dtype].bytes, shape, this.dtype);
+  }
+
+  /** Columns [start, start + count) of the last dimension, all of them by default; rows are all dimensions before it. */
+  columns(start = 0, count = (this.shape.at(-1) ?? 1) - start): Strided {
+    const stride = this.shape.at(-1) ?? 1;
+    const rows = this.size / stride;
+    if (start < 0 || count < 0 || start + count > stride) {
+      throw new RangeError(`columns ${start}+${count} of a tensor of [${this.shape}]`);
+    }
+    const size = rows === 0 || count === 0 ? 0 : (rows - 1) * stride + count;
+    return { data: this.slice(size === 0 ? 0 : start, size), rows, width: count, stride };
   }
 
   /** Rows [start, start + count) of the first dimension. */

@@ -156,6 +156,11 @@ test('docs/walk.md names files of every room that a run goes through', () => {
   expect(rooms.filter((room) => !text.includes(`\`src/${room}/`))).toEqual([]);
 });
 
+test('src/engine/op-table.ts is that of native/core/ops.def', async () => {
+  const { exitCode, stderr } = await run('node scripts/op-table.mjs --check');
+  expect(exitCode, stderr).toBe(0);
+});
+
 test('docs/configuration.md is that of configs/schema.json', async () => {
   const { exitCode, stderr } = await run('node scripts/config-docs.mjs --check');
   expect(exitCode, stderr).toBe(0);

@@ -40,8 +40,7 @@ const roles = {
     b.args.set([...tensor(0, 2), ...tensor(2, 4)]);
     b.allGather(comm, 0, 2);
     write(0, [rank + 1]);
-    b.args.set([...tensor(0, 1), ...tensor(3, 1), 1 - rank, 1, 1 - rank, 0]);
-    b.p2p(comm, 0, 2);
+    b.p2p(comm, 0, Float64Array.of(...tensor(0, 1), ...tensor(3, 1), 1 - rank, 1, 1 - rank, 0));
     write(4, [rank + 1, rank + 1]);
     b.args.set(tensor(4, 2));
     b.broadcast(comm, 0, 2, 1);

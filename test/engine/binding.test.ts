@@ -4,12 +4,14 @@ import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { NativeBinding } from '../../src/engine/binding.js';
 import { NATIVE_ABI, loadBinding } from '../../src/engine/load.js';
+import { OPS } from '../../src/engine/op-table.js';
 
 const script = fileURLToPath(new URL('binding-process.mjs', import.meta.url));
 const addon = fileURLToPath(new URL('../../native/build/mbridge.node', import.meta.url));
 const F32 = 0;
-const GEMM = 0;
-const FILL = 18;
+const GEMM = OPS.gemm.number;
+const FILL = OPS.fill.number;
+const OP_COUNT = Object.keys(OPS).length;
 
 const b: NativeBinding = loadBinding();
 let device = -1;
@@ -90,10 +92,10 @@ describe('the addon', () => {
   });
 
   it('plans attention', () => {
-    const plan = b.attentionWorkspace(device, F32, 2, 64, 4, 2, 16, true);
+    const plan = b.attentionWorkspace(device, F32, 2, 64, 64, 4, 2, 16, true);
     expect(plan.bytes).toBeGreaterThan(0);
     expect(plan.kernel).toContain('cpu');
-    expect(failure(() => b.attentionWorkspace(device, 1, 2, 64, 4, 2, 16, true))).toMatch(/^MB_UNSUPPORTED/);
+    expect(failure(() => b.attentionWorkspace(device, 1, 2, 64, 64, 4, 2, 16, true))).toMatch(/^MB_UNSUPPORTED/);
   });
 });
 
@@ -116,7 +118,7 @@ describe('arguments that do not fit', () => {
     ['scalar count', () => fill(tensor(0, 4), [1]), /fill: got 1 tensors and 1 scalars, takes 1 and 2/],
     ['absent', () => fill(ABSENT), /fill: tensor out is absent/],
     ['device that is not open', () => fill(tensor(0, 4), [1, 0], 55), /device 55 is not open/],
-    ['op', () => b.run(device, 0, 24, 0, 0), /argument op is 24/],
+    ['op', () => b.run(device, 0, OP_COUNT, 0, 0), /argument op is \d+, expected an integer from 0 to/],
     ['stream', () => b.run(device, 8, FILL, 1, 2), /argument stream is 8/],
     ['tensor count', () => b.run(device, 0, FILL, 17, 0), /argument nt is 17/],
     ['not a number', () => b.run(device, 0, 'x' as unknown as number, 0, 0), /argument op must be a number/],
@@ -126,6 +128,7 @@ describe('arguments that do not fit', () => {
     ['backend', () => b.describe('tpu'), /backend tpu does not exist/],
     ['empty arena', () => b.arenaCreate(device, 0), /argument bytes is 0/],
     ['event', () => b.record(device, 0, 256), /event 256 does not exist/],
+    ['watch', () => b.watchCheck(7), /watch 7 does not exist/],
     ['communicator', () => b.commAbort(3), /communicator 3 does not exist/],
   ];
   it.each(cases)('%s', (_name, call, text) => {

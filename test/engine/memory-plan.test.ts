@@ -1,5 +1,7 @@
 import { describe, expect, test } from 'vitest';
+import type { Device } from '../../src/engine/device.js';
 import { MemoryPlan, type RegionName } from '../../src/engine/memory-plan.js';
+import { openDevice } from '../../src/engine/open-device.js';
 import type { DType } from '../../src/engine/dtype.js';
 
 type Wish = [RegionName, number[], DType];
@@ -43,4 +45,36 @@ test('every tensor and every region starts at 256 bytes, where libraries reach t
   for (const region of regions) expect(plan.region(region).bytes % 256).toBe(0);
   const used = tensors.reduce((sum, { bytes }) => sum + Math.ceil(bytes / 256) * 256, 0);
   expect(plan.totalBytes).toBe(used);
+});
+
+describe('memory on a device', () => {
+  const arenas = (device: Device): number => device.binding.handles().arenas;
+
+  test('of an empty plan is none', () => {
+    const device = openDevice('cpu', 0, 1);
+    const plan = new MemoryPlan();
+    plan.commit(device);
+    expect(arenas(device)).toBe(0);
+    expect(() => plan.tensor('workspace', [1], 'f32')).toThrow(/after the plan was committed/);
+    plan.release();
+    device.close();
+  });
+
+  test('is taken again after it was given back, by the same tensors', () => {
+    const device = openDevice('cpu', 0, 1);
+    const plan = new MemoryPlan();
+    const tensor = plan.tensor('workspace', [4], 'f32');
+    for (let turn = 0; turn < 2; turn++) {
+      plan.commit(device);
+      expect(arenas(device)).toBe(1);
+      const values = new Float32Array(4);
+      device.write(tensor, Float32Array.of(1, 2, 3, turn));
+      device.read(tensor, values);
+      expect([...values]).toEqual([1, 2, 3, turn]);
+      plan.release();
+      expect(arenas(device)).toBe(0);
+      expect(() => device.read(tensor, values)).toThrow(/tensor 0 is absent/);
+    }
+    device.close();
+  });
 });

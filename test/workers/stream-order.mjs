@@ -1,40 +1,16 @@
 // A worker that trains while it watches every call of the engine, as a GPU would order them: streams run beside each
 // other, and only events (or a host that waits) order one after another. Reports accesses that nothing orders.
+import { COMM_OPS, OPS } from '../../dist/src/engine/op-table.js';
 import { RunCheckpoints } from '../../dist/src/index.js';
 import { setUp } from './set-up.mjs';
 
-/** Tensors that an op of abi.h writes, by number; the others it reads. A tensor that is both is listed here. */
-const WRITTEN = [
-  [3],
-  [2, 3],
-  [3, 4, 5],
-  [4, 5, 6],
-  [0],
-  [5, 6],
-  [0, 7, 8, 9],
-  [1, 2, 3],
-  [4, 5],
-  [1],
-  [2],
-  [2],
-  [3],
-  [2],
-  [0],
-  [0, 5, 6],
-  [2],
-  [1],
-  [0],
-  [0],
-  [1, 2],
-  [2],
-  [0, 1, 2, 4],
-  [0],
-];
-/** The same of the ops that a communicator runs. */
-const COMM_WRITTEN = [
-  [3, 4, 5, 6],
-  [4, 5, 6, 7],
-];
+/** Tensors that an op writes, by number; the others it reads. One that is changed or used as scratch is written. */
+const written = (ops) =>
+  Object.values(ops).map(({ tensors }) =>
+    Object.values(tensors).flatMap((access, i) => (access.startsWith('r') && !access.startsWith('rw') ? [] : [i])),
+  );
+const WRITTEN = written(OPS);
+const COMM_WRITTEN = written(COMM_OPS);
 const STREAMS = 5;
 
 /** What happened before what: a vector clock a stream. `blind` ignores events, to show what they order. */
@@ -99,7 +75,11 @@ function merge(into, from) {
 /** The binding, with every call shown to `orders` first. */
 function watched(binding, orders, fused) {
   const { args } = binding;
-  const tensor = (i) => ({ arena: args[4 * i], start: args[4 * i + 1], end: args[4 * i + 1] + args[4 * i + 2] });
+  const tensor = (i, list = args) => ({
+    arena: list[4 * i],
+    start: list[4 * i + 1],
+    end: list[4 * i + 1] + list[4 * i + 2],
+  });
   const each = (act) => orders.forEach(act);
   const run = (stream, label, reads, writes) => each((order) => order.run(stream, label, reads, writes));
   const runOp = (stream, label, count, written) => {
@@ -137,11 +117,13 @@ function watched(binding, orders, fused) {
         : [out];
       run(stream, 'allGather', [input], writes);
     },
+    allToAll: (_, stream) => run(stream, 'allToAll', [tensor(0)], [tensor(1)]),
     broadcast: (_, stream) => run(stream, 'broadcast', [], [tensor(0)]),
-    p2p: (_, stream, count) => {
+    p2p: (_, stream, list) => {
+      const count = list.length / 6;
       const all = Array.from({ length: count }, (_unused, i) => ({
-        place: tensor(i),
-        sent: args[4 * count + 2 * i + 1],
+        place: tensor(i, list),
+        sent: list[4 * count + 2 * i + 1],
       }));
       const places = (sent) => all.filter((one) => one.sent === sent).map(({ place }) => place);
       run(stream, 'p2p', places(1), places(0));

@@ -18,7 +18,7 @@ constexpr int64_t kReasonNs = 1'000'000'000;
 
 const char* op_name(uint32_t op) {
   static constexpr const char* kNames[] = {"no call", "all_reduce", "reduce_scatter", "all_gather", "broadcast",
-                                           "barrier", "p2p",        "create"};
+                                           "barrier", "p2p",        "all_to_all",     "create"};
   return op < std::size(kNames) ? kNames[op] : "unknown call";
 }
 

@@ -7,10 +7,11 @@
 
 #include "comm/shm/segment.h"
 #include "core/abi.h"
+#include "core/all_to_all.h"
 
 namespace mb::shm {
 
-enum Op : uint32_t { kNone, kAllReduce, kReduceScatter, kAllGather, kBroadcast, kBarrier, kP2p, kCreate };
+enum Op : uint32_t { kNone, kAllReduce, kReduceScatter, kAllGather, kBroadcast, kBarrier, kP2p, kAllToAll, kCreate };
 const char* op_name(uint32_t op);
 
 class Comm {
@@ -27,8 +28,10 @@ class Comm {
   int all_gather(const mb_buf& in, const mb_buf& out, int64_t n);
   int broadcast(const mb_buf& buf, int64_t n, int root);
   int barrier();
-  int p2p(const mb_p2p* ops, int count);
+  int p2p(const mb_p2p* ops, int count) { return exchange(kP2p, ops, count); }
+  int all_to_all(const AllToAll& call);
   void abort();
+  int size() const { return size_; }
   int check();
 
  private:
@@ -73,6 +76,7 @@ class Comm {
   int check_reduce(int dtype, int op);
 
   // ---- Point to point
+  int exchange(Op op, const mb_p2p* ops, int count);
   int plan_transfers(const mb_p2p* ops, int count);
   int transfer_to_self();
   int progress(bool* moved, bool* finished);

@@ -153,10 +153,19 @@ bool Comm::held_up_by(int peer) const {
          ((turn_[peer] & kReceiving) && filled(peer, rank_) == 0);
 }
 
-int Comm::p2p(const mb_p2p* ops, int count) {
-  current_ = kP2p;
+int Comm::all_to_all(const AllToAll& call) {
+  current_ = kAllToAll;
   if (broken()) return broken_error();
-  segment_.member(rank_).current.store(kP2p, std::memory_order_relaxed);
+  const std::string problem = call.problem();
+  if (!problem.empty()) return argument_error(problem);
+  const std::vector<mb_p2p> transfers = call.transfers();
+  return exchange(kAllToAll, transfers.data(), static_cast<int>(transfers.size()));
+}
+
+int Comm::exchange(Op op, const mb_p2p* ops, int count) {
+  current_ = op;
+  if (broken()) return broken_error();
+  segment_.member(rank_).current.store(op, std::memory_order_relaxed);
   int status = plan_transfers(ops, count);
   if (status == MB_OK) status = transfer_to_self();
   Signal& bell = segment_.member(rank_).bell;

@@ -64,6 +64,12 @@ int broadcast(mb_comm* comm, int, const mb_buf* buf, int64_t n, int root) {
 int p2p(mb_comm* comm, int, const mb_p2p* ops, int count) {
   return guarded([&] { return of(comm)->p2p(ops, count); });
 }
+int all_to_all(mb_comm* comm, int, const mb_buf* in, const mb_buf* out, const int64_t* send_counts,
+               const int64_t* send_offsets, const int64_t* recv_counts, const int64_t* recv_offsets) {
+  return guarded([&] {
+    return of(comm)->all_to_all({*in, *out, of(comm)->size(), send_counts, send_offsets, recv_counts, recv_offsets});
+  });
+}
 int barrier(mb_comm* comm, int) {
   return guarded([&] { return of(comm)->barrier(); });
 }
@@ -85,6 +91,7 @@ const mb_comm_table* mb_shm_comm_table() {
                                            .all_gather = all_gather,
                                            .broadcast = broadcast,
                                            .p2p = p2p,
+                                           .all_to_all = all_to_all,
                                            .barrier = barrier,
                                            .check = check,
                                            .share = nullptr,

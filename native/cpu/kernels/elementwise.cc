@@ -35,11 +35,6 @@ void add(const float* a, const float* b, float* out, int64_t begin, int64_t end)
   });
 }
 
-void scale(float* x, float alpha, int64_t begin, int64_t end) {
-  for_lanes(end - begin,
-            [&](int64_t i, auto lanes) { store(x + begin + i, load(x + begin + i, lanes) * splat(alpha), lanes); });
-}
-
 // Float lanes over a short run, then double: as exact as the squares themselves.
 constexpr int64_t kRun = 64 * W;
 

@@ -27,7 +27,6 @@ void ce_rescale(float* sums, const float* max, const float* gmax, int64_t begin,
 void ce_grad(const Loss& p, int64_t begin, int64_t end);
 
 void add(const float* a, const float* b, float* out, int64_t begin, int64_t end);
-void scale(float* x, float alpha, int64_t begin, int64_t end);
 double sumsq(const float* x, int64_t n);
 double sumsq_bf16(const uint16_t* x, int64_t n);
 void adamw(const Adamw& p, int64_t begin, int64_t end);

@@ -24,6 +24,20 @@ static void head_fwd(const float* x, const float* w, const float* cosine, const 
   });
 }
 
+// Rotation by the angles, or, BACK, by their opposites; in place where out is x.
+template <bool BACK>
+static void rotate(const float* x, const float* cosine, const float* sine, int64_t d, float* out) {
+  const int64_t half = d / 2;
+  for_lanes(half, [&](int64_t i, auto lanes) {
+    const V a = load(x + i, lanes);
+    const V b = load(x + half + i, lanes);
+    const V c = load(cosine + i, lanes);
+    const V s = BACK ? -load(sine + i, lanes) : load(sine + i, lanes);
+    store(out + i, a * c - b * s, lanes);
+    store(out + half + i, b * c + a * s, lanes);
+  });
+}
+
 void qknorm_fwd(const QknormFwd& p, int64_t begin, int64_t end) {
   const int64_t heads = p.hq + p.hkv;
   const int64_t width = (heads + p.hkv) * p.d;
@@ -32,6 +46,10 @@ void qknorm_fwd(const QknormFwd& p, int64_t begin, int64_t end) {
     float* out = p.out + t * width;
     const float* cosine = p.table + p.positions[t] * p.d;
     for (int64_t h = 0; h < heads; ++h) {
+      if (p.wq == nullptr) {
+        rotate<false>(x + h * p.d, cosine, cosine + p.d / 2, p.d, out + h * p.d);
+        continue;
+      }
       head_fwd(x + h * p.d, h < p.hq ? p.wq : p.wk, cosine, cosine + p.d / 2, p.d, p.eps, out + h * p.d,
                p.rstd + t * heads + h);
     }
@@ -43,6 +61,7 @@ void qknorm_fwd(const QknormFwd& p, int64_t begin, int64_t end) {
 }
 
 // The rotation's inverse, then the norm's backward, in place over the gradient g of one head.
+template <bool DW>
 static void head_bwd(float* g, const float* x, const float* w, const float* cosine, const float* sine, int64_t d,
                      float rstd_value, float* dw) {
   const int64_t half = d / 2;
@@ -60,8 +79,10 @@ static void head_bwd(float* g, const float* x, const float* w, const float* cosi
     const V ga = da * load(w + i, lanes);
     const V gb = db * load(w + half + i, lanes);
     dots += ga * xa + gb * xb;
-    store(dw + i, load(dw + i, lanes) + da * xa, lanes);
-    store(dw + half + i, load(dw + half + i, lanes) + db * xb, lanes);
+    if constexpr (DW) {
+      store(dw + i, load(dw + i, lanes) + da * xa, lanes);
+      store(dw + half + i, load(dw + half + i, lanes) + db * xb, lanes);
+    }
     store(g + i, ga, lanes);
     store(g + half + i, gb, lanes);
   });
@@ -72,15 +93,26 @@ static void head_bwd(float* g, const float* x, const float* w, const float* cosi
 }
 
 void qknorm_bwd(const QknormBwd& p, int64_t begin, int64_t end, float* dw) {
-  for (int64_t i = 0; i < 2 * p.d; ++i) dw[i] = 0.0f;
+  for (int64_t i = 0; dw != nullptr && i < 2 * p.d; ++i) dw[i] = 0.0f;
   const int64_t heads = p.hq + p.hkv;
   const int64_t width = (heads + p.hkv) * p.d;
   for (int64_t t = begin; t < end; ++t) {
     const float* cosine = p.table + p.positions[t] * p.d;
     for (int64_t h = 0; h < heads; ++h) {
       const bool query = h < p.hq;
-      head_bwd(p.dqkv + t * width + h * p.d, p.qkv + t * width + h * p.d, query ? p.wq : p.wk, cosine, cosine + p.d / 2,
-               p.d, p.rstd[t * heads + h], query ? dw : dw + p.d);
+      float* g = p.dqkv + t * width + h * p.d;
+      if (p.wq == nullptr) {
+        rotate<true>(g, cosine, cosine + p.d / 2, p.d, g);
+        continue;
+      }
+      const float* x = p.qkv + t * width + h * p.d;
+      const float* w = query ? p.wq : p.wk;
+      const float rstd = p.rstd[t * heads + h];
+      if (dw == nullptr) {
+        head_bwd<false>(g, x, w, cosine, cosine + p.d / 2, p.d, rstd, nullptr);
+      } else {
+        head_bwd<true>(g, x, w, cosine, cosine + p.d / 2, p.d, rstd, query ? dw : dw + p.d);
+      }
     }
   }
 }

@@ -37,7 +37,6 @@ const Kernels& MB_JOIN(kernels_, MB_ISA)() {
       .ce_rescale = ce_rescale,
       .ce_grad = ce_grad,
       .add = add,
-      .scale = scale,
       .sumsq = sumsq,
       .sumsq_bf16 = sumsq_bf16,
       .adamw = adamw,

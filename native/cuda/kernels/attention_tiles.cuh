@@ -6,9 +6,9 @@
 //   nt: acc[kTile][kTile] = A B^T over the first d columns of tiles A and B [kTile][kStride], which are zero beyond d
 //   nn: acc[kTile][DP] += P B, P a score tile [kTile][kScoreStride] of T, B a tile [kTile][kStride]
 #pragma once
-#include "common.cuh"
+#include "cuda/kernels/common.cuh"
 
-namespace mbk {
+namespace mb::cuda::kernels {
 
 // float32 on the CUDA cores: 16 x 16 threads, each with every sixteenth row and column.
 template <int DP>
@@ -196,4 +196,4 @@ __device__ __forceinline__ void load_tile(typename P::T* tile, const typename P:
   }
 }
 
-}  // namespace mbk
+}  // namespace mb::cuda::kernels

@@ -1,156 +1,25 @@
-// What every kernel file shares: argument checks, 16-byte accesses, reductions and launch checks.
+// What every kernel file shares: 16-byte accesses, reductions and launch checks.
 #pragma once
 #include <cuda_bf16.h>
 #include <cuda_runtime.h>
 #include <float.h>
 #include <math.h>
-#include <stdarg.h>
 #include <stdint.h>
-#include <stdio.h>
 
-#include "../../core/dtype.h"
-#include "kernels.h"
+#include "core/op_args.h"
+#include "cuda/kernels/kernels.h"
 
-namespace mbk {
+namespace mb::cuda::kernels {
 
 using bf16 = __nv_bfloat16;
 
-// ---- Host: checking the arguments of an op -------------------------------------------------------------------------
-
-// Product of sizes, saturating far above any memory so that the bytes check refuses what would overflow.
-inline int64_t times(int64_t a, int64_t b) {
-  int64_t r;
-  return __builtin_mul_overflow(a, b, &r) || r > (INT64_MAX >> 4) ? INT64_MAX >> 4 : r;
-}
-
-// Reads and checks the tensors and scalars of one call. The first failure is kept in `status`, with its text set;
-// later reads return harmless values, so that an op reads everything and tests `status` once.
-class Args {
- public:
-  int status = MB_OK;
-
-  Args(const char* op, const mb_buf* t, int nt, int want_nt, const double* s, int ns, int want_ns)
-      : op_(op), t_(t), s_(s) {
-    if (nt != want_nt || ns != want_ns) {
-      fail("takes %d tensors and %d scalars, got %d and %d", want_nt, want_ns, nt, ns);
-      counted_ = false;
-    }
-  }
-
-  // A size: an integer in [lo, hi].
-  int64_t size(int i, const char* name, int64_t lo = 0, int64_t hi = int64_t(1) << 53) {
-    if (!counted_) return lo;
-    const double v = s_[i];
-    if (!(v >= double(lo) && v <= double(hi)) || v != double(int64_t(v))) {
-      fail("%s is %g, expected an integer from %lld to %lld", name, v, (long long)lo, (long long)hi);
-      return lo;
-    }
-    return int64_t(v);
-  }
-
-  double number(int i, const char* name) {
-    if (!counted_) return 0.0;
-    if (!isfinite(s_[i])) fail("%s is %g, expected a finite number", name, s_[i]);
-    return s_[i];
-  }
-
-  // A number that may be infinite or NaN.
-  double value(int i) const { return counted_ ? s_[i] : 0.0; }
-
-  bool flag(int i, const char* name) {
-    if (counted_ && s_[i] != 0.0 && s_[i] != 1.0) fail("%s is %g, expected 0 or 1", name, s_[i]);
-    return counted_ && s_[i] != 0.0;
-  }
-
-  bool present(int i) const { return counted_ && t_[i].ptr != nullptr; }
-
-  // The dtype of tensor i, which must be f32 or bf16.
-  int act(int i, const char* name) {
-    if (!counted_) return MB_F32;
-    const int dtype = t_[i].dtype;
-    if (dtype != MB_F32 && dtype != MB_BF16) fail("%s has dtype %d, expected f32 or bf16", name, dtype);
-    return dtype;
-  }
-
-  // Tensor i as at least `count` elements of `dtype`; null only when count is 0.
-  void* tensor(int i, const char* name, int dtype, int64_t count) {
-    if (!counted_) return nullptr;
-    const mb_buf& b = t_[i];
-    const int64_t size = mb::dtype_size(dtype);
-    if (b.ptr == nullptr) {
-      if (count > 0) fail("%s is absent", name);
-    } else if (b.dtype != dtype) {
-      fail("%s has dtype %d, expected %d", name, b.dtype, dtype);
-    } else if (b.bytes / size < count) {
-      fail("%s has %lld bytes, needs %lld elements of %lld", name, (long long)b.bytes, (long long)count,
-           (long long)size);
-    } else if (reinterpret_cast<uintptr_t>(b.ptr) % uintptr_t(size) != 0) {
-      fail("%s is not aligned to %lld bytes", name, (long long)size);
-    }
-    return b.ptr;
-  }
-
-  // The same, and aligned for 16-byte accesses.
-  void* tensor16(int i, const char* name, int dtype, int64_t count) {
-    void* p = tensor(i, name, dtype, count);
-    if (reinterpret_cast<uintptr_t>(p) % 16 != 0) fail("%s is not aligned to 16 bytes", name);
-    return p;
-  }
-
-  float* f32(int i, const char* name, int64_t n) { return static_cast<float*>(tensor(i, name, MB_F32, n)); }
-  int32_t* i32(int i, const char* name, int64_t n) { return static_cast<int32_t*>(tensor(i, name, MB_I32, n)); }
-
-  // Scratch of any dtype, at least `bytes` long and aligned for 16-byte accesses.
-  void* scratch(int i, const char* name, int64_t bytes) {
-    if (!counted_) return nullptr;
-    const mb_buf& b = t_[i];
-    if (bytes > 0 && b.ptr == nullptr) {
-      fail("%s is absent", name);
-    } else if (bytes > b.bytes) {
-      fail("%s has %lld bytes, needs %lld", name, (long long)b.bytes, (long long)bytes);
-    } else if (reinterpret_cast<uintptr_t>(b.ptr) % 16 != 0) {
-      fail("%s is not aligned to 16 bytes", name);
-    }
-    return b.ptr;
-  }
-
-  // Tensors whose memory must not overlap, because the kernel reads one while it writes the other.
-  void distinct(int i, const char* a, int j, const char* b) {
-    if (!counted_ || t_[i].ptr == nullptr || t_[j].ptr == nullptr) return;
-    const char* p = static_cast<const char*>(t_[i].ptr);
-    const char* q = static_cast<const char*>(t_[j].ptr);
-    if (p < q + t_[j].bytes && q < p + t_[i].bytes) fail("%s and %s overlap", a, b);
-  }
-
-  // Tensors that may be the same memory, but not overlap otherwise.
-  void same_or_distinct(int i, const char* a, int j, const char* b) {
-    if (counted_ && t_[i].ptr != t_[j].ptr) distinct(i, a, j, b);
-  }
-
-  void fail(const char* fmt, ...) __attribute__((format(printf, 2, 3))) {
-    if (status != MB_OK) return;
-    char text[256];
-    va_list list;
-    va_start(list, fmt);
-    vsnprintf(text, sizeof text, fmt, list);
-    va_end(list);
-    status = MB_ERR_ARGUMENT;
-    mb_cuda_set_error("%s: %s", op_, text);
-  }
-
- private:
-  const char* op_;
-  const mb_buf* t_;
-  const double* s_;
-  bool counted_ = true;
-};
+// ---- Host -----------------------------------------------------------------------------------------------------------
 
 // Result of the launches since the last check.
 inline int launched(const char* op) {
   const cudaError_t e = cudaGetLastError();
   if (e == cudaSuccess) return MB_OK;
-  mb_cuda_set_error("%s: launch failed: %s (%s)", op, cudaGetErrorString(e), cudaGetErrorName(e));
-  return MB_ERR_DEVICE;
+  return fail(MB_ERR_DEVICE, "%s: launch failed: %s (%s)", op, cudaGetErrorString(e), cudaGetErrorName(e));
 }
 
 inline bool aligned16(const void* p) { return reinterpret_cast<uintptr_t>(p) % 16 == 0; }
@@ -303,4 +172,4 @@ __device__ __forceinline__ V block_sum(V v, V* shared) {
 void reduce_parts(cudaStream_t stream, const float* ws, int parts, int64_t cols, int64_t split, float* out0,
                   float* out1, bool accumulate);
 
-}  // namespace mbk
+}  // namespace mb::cuda::kernels

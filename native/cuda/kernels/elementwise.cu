@@ -1,9 +1,10 @@
-// add, cast, fill and scale over flat runs.
+// add, cast, copy and fill over flat runs and rectangles.
 #include <string.h>
 
-#include "common.cuh"
+#include "core/args/pointwise.h"
+#include "cuda/kernels/common.cuh"
 
-namespace mbk {
+namespace mb::cuda::kernels {
 namespace {
 
 constexpr int kThreads = 256;
@@ -83,19 +84,6 @@ __global__ void __launch_bounds__(kThreads) fill_kernel(unsigned char* out, uint
   }
 }
 
-__global__ void __launch_bounds__(kThreads) scale_kernel(float* x, float alpha, Span span) {
-  const int64_t stride = int64_t(gridDim.x) * kThreads;
-  const int64_t first = int64_t(blockIdx.x) * kThreads + threadIdx.x;
-  for (int64_t i = first; i < span.vectors; i += stride) {
-    float f[4];
-    unpack<float>(load16(x + span.head + i * 4), f);
-#pragma unroll
-    for (int e = 0; e < 4; ++e) f[e] *= alpha;
-    store16(x + span.head + i * 4, pack<float>(f));
-  }
-  for (int64_t k = first; k < span.singles(); k += stride) x[span.single(k)] *= alpha;
-}
-
 template <class T>
 void add(cudaStream_t stream, const void* a, const void* b, void* out, int64_t n) {
   const Span span = span_of(n, kVec<T>, {{a, sizeof(T)}, {b, sizeof(T)}, {out, sizeof(T)}});
@@ -111,97 +99,73 @@ void cast(cudaStream_t stream, const void* in, void* out, int64_t n) {
 }
 
 }  // namespace
-}  // namespace mbk
 
-using namespace mbk;
-
-int mbk_add(cudaStream_t stream, const mb_buf* t, int nt, const double* s, int ns) {
-  Args a("add", t, nt, 3, s, ns, 1);
-  const int64_t n = a.size(0, "n");
-  const int dtype = a.act(0, "a");
-  const void* x = a.tensor(0, "a", dtype, n);
-  const void* y = a.tensor(1, "b", dtype, n);
-  void* out = a.tensor(2, "out", dtype, n);
-  a.same_or_distinct(0, "a", 2, "out");
-  a.same_or_distinct(1, "b", 2, "out");
-  if (a.status != MB_OK || n == 0) return a.status;
-  if (dtype == MB_F32) {
-    add<float>(stream, x, y, out, n);
+int op_add(cudaStream_t stream, const mb_buf* t, int nt, const double* s, int ns) {
+  OpArgs a(kOps[MB_OP_ADD], t, nt, s, ns);
+  const AddArgs z = read_add(a);
+  if (!a.ok() || z.n == 0) return a.status();
+  if (z.dtype == MB_F32) {
+    add<float>(stream, z.a, z.b, z.out, z.n);
   } else {
-    add<bf16>(stream, x, y, out, n);
+    add<bf16>(stream, z.a, z.b, z.out, z.n);
   }
   return launched("add");
 }
 
-int mbk_cast(cudaStream_t stream, const mb_buf* t, int nt, const double* s, int ns) {
-  Args a("cast", t, nt, 2, s, ns, 1);
-  const int64_t n = a.size(0, "n");
-  const int from = a.act(0, "in"), to = a.act(1, "out");
-  const void* in = a.tensor(0, "in", from, n);
-  void* out = a.tensor(1, "out", to, n);
-  if (from == to) {
-    a.same_or_distinct(0, "in", 1, "out");
-  } else {
-    a.distinct(0, "in", 1, "out");
+int op_cast(cudaStream_t stream, const mb_buf* t, int nt, const double* s, int ns) {
+  OpArgs a(kOps[MB_OP_CAST], t, nt, s, ns);
+  const CastArgs z = read_cast(a);
+  if (!a.ok() || z.n == 0 || z.in == z.out) return a.status();
+  if (z.from == z.to) {
+    const size_t bytes = size_t(z.n * dtype_size(z.to));
+    const cudaError_t e = cudaMemcpyAsync(z.out, z.in, bytes, cudaMemcpyDeviceToDevice, stream);
+    return e == cudaSuccess ? MB_OK : fail(MB_ERR_DEVICE, "cast: copy failed: %s", cudaGetErrorString(e));
   }
-  if (a.status != MB_OK || n == 0 || in == out) return a.status;
-  if (from == to) {
-    const cudaError_t e = cudaMemcpyAsync(out, in, size_t(n * mb::dtype_size(to)), cudaMemcpyDeviceToDevice, stream);
-    if (e == cudaSuccess) return MB_OK;
-    mb_cuda_set_error("cast: copy failed: %s", cudaGetErrorString(e));
-    return MB_ERR_DEVICE;
-  }
-  if (from == MB_F32) {
-    cast<float, bf16>(stream, in, out, n);
+  if (z.from == MB_F32) {
+    cast<float, bf16>(stream, z.in, z.out, z.n);
   } else {
-    cast<bf16, float>(stream, in, out, n);
+    cast<bf16, float>(stream, z.in, z.out, z.n);
   }
   return launched("cast");
 }
 
-int mbk_fill(cudaStream_t stream, const mb_buf* t, int nt, const double* s, int ns) {
-  Args a("fill", t, nt, 1, s, ns, 2);
-  const int64_t n = a.size(0, "n");
-  const double value = a.value(1);
-  const int dtype = nt == 1 ? t[0].dtype : MB_U8;
-  const int64_t element = mb::dtype_size(dtype);
-  if (element == 0) a.fail("out has unknown dtype %d", dtype);
-  const bool integer = dtype == MB_I32 || dtype == MB_U8;
-  const double lo = dtype == MB_I32 ? -2147483648.0 : 0.0, hi = dtype == MB_I32 ? 2147483647.0 : 255.0;
-  if (integer && !(value >= lo && value <= hi && value == double(int64_t(value))))
-    a.fail("value is %g, which dtype %d cannot hold", value, dtype);
-  if (a.status != MB_OK) return a.status;
-  void* out = a.tensor(0, "out", dtype, n);
-  if (a.status != MB_OK || n == 0) return a.status;
+int op_copy_2d(cudaStream_t stream, const mb_buf* t, int nt, const double* s, int ns) {
+  OpArgs a(kOps[MB_OP_COPY_2D], t, nt, s, ns);
+  const Copy2dArgs z = read_copy_2d(a);
+  constexpr int64_t kMostStride = INT32_MAX;  // of a strided copy in CUDA
+  a.require(z.rows < 2 || (z.src_stride <= kMostStride && z.dst_stride <= kMostStride), "strides below 2^31 bytes");
+  if (!a.ok() || z.rows == 0 || z.row_bytes == 0) return a.status();
+  const auto stride = [&](int64_t bytes) { return size_t(z.rows > 1 ? bytes : z.row_bytes); };
+  const cudaError_t e = cudaMemcpy2DAsync(z.dst, stride(z.dst_stride), z.src, stride(z.src_stride), size_t(z.row_bytes),
+                                          size_t(z.rows), cudaMemcpyDeviceToDevice, stream);
+  return e == cudaSuccess ? MB_OK : fail(MB_ERR_DEVICE, "copy_2d: copy failed: %s", cudaGetErrorString(e));
+}
 
+int op_fill(cudaStream_t stream, const mb_buf* t, int nt, const double* s, int ns) {
+  OpArgs a(kOps[MB_OP_FILL], t, nt, s, ns);
+  const FillArgs z = read_fill(a);
+  if (!a.ok() || z.n == 0) return a.status();
+  const int64_t element = dtype_size(z.dtype);
+  const bool integer = z.dtype == MB_I32 || z.dtype == MB_U8;
   unsigned char bytes[16];
   for (int64_t at = 0; at < 16; at += element) {
-    const float as_f32 = float(value);
+    const float as_f32 = float(z.value);
     const bf16 as_bf16 = __float2bfloat16_rn(as_f32);
-    const int32_t as_i32 = integer ? int32_t(value) : 0;
+    const int32_t as_i32 = integer ? int32_t(z.value) : 0;
     const unsigned char as_u8 = integer ? (unsigned char)(as_i32) : 0;
-    const void* source = dtype == MB_F32    ? static_cast<const void*>(&as_f32)
-                         : dtype == MB_BF16 ? static_cast<const void*>(&as_bf16)
-                         : dtype == MB_F64  ? static_cast<const void*>(&value)
-                         : dtype == MB_I32  ? static_cast<const void*>(&as_i32)
-                                            : static_cast<const void*>(&as_u8);
+    const void* source = z.dtype == MB_F32    ? static_cast<const void*>(&as_f32)
+                         : z.dtype == MB_BF16 ? static_cast<const void*>(&as_bf16)
+                         : z.dtype == MB_F64  ? static_cast<const void*>(&z.value)
+                         : z.dtype == MB_I32  ? static_cast<const void*>(&as_i32)
+                                              : static_cast<const void*>(&as_u8);
     memcpy(bytes + at, source, size_t(element));
   }
   uint4 pattern;
   memcpy(&pattern, bytes, 16);
-  const Span span = span_of(n * element, 16, {{out, 1}});
-  fill_kernel<<<span_grid(span, kThreads, kMaxBlocks), kThreads, 0, stream>>>(static_cast<unsigned char*>(out), pattern,
-                                                                              int(element), span);
+  const Span span = span_of(z.n * element, 16, {{z.out, 1}});
+  fill_kernel<<<span_grid(span, kThreads, kMaxBlocks), kThreads, 0, stream>>>(static_cast<unsigned char*>(z.out),
+                                                                              pattern, int(element), span);
   return launched("fill");
 }
 
-int mbk_scale(cudaStream_t stream, const mb_buf* t, int nt, const double* s, int ns) {
-  Args a("scale", t, nt, 1, s, ns, 2);
-  const int64_t n = a.size(0, "n");
-  const float alpha = float(a.number(1, "alpha"));
-  float* x = a.f32(0, "x", n);
-  if (a.status != MB_OK || n == 0) return a.status;
-  const Span span = span_of(n, 4, {{x, 4}});
-  scale_kernel<<<span_grid(span, kThreads, kMaxBlocks), kThreads, 0, stream>>>(x, alpha, span);
-  return launched("scale");
-}
+}  // namespace mb::cuda::kernels

@@ -1,7 +1,8 @@
 // Embedding of one vocabulary shard, and its gradient summed in a fixed order.
-#include "common.cuh"
+#include "core/args/tokens.h"
+#include "cuda/kernels/common.cuh"
 
-namespace mbk {
+namespace mb::cuda::kernels {
 namespace {
 
 // One token a block. Tokens of other shards give zeros.
@@ -102,22 +103,13 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-struct Sizes {
-  int64_t tokens, h, vstart, vrows;
-};
-
-Sizes read_sizes(Args& a) {
-  return {a.size(0, "T", 0, 0x7fffffff), a.size(1, "h", 1, int64_t(1) << 22), a.size(2, "vstart", 0, 0x7fffffff),
-          a.size(3, "vrows", 1, 0x7fffffff)};
-}
-
 template <class T>
-void forward(cudaStream_t stream, const int32_t* ids, const void* w, void* out, const Sizes& z) {
-  const bool vector = z.h % kVec<T> == 0 && aligned16(w) && aligned16(out);
+void forward(cudaStream_t stream, const EmbedArgs& z) {
+  const bool vector = z.h % kVec<T> == 0 && aligned16(z.in) && aligned16(z.out);
   const int64_t work = vector ? z.h / kVec<T> : z.h;
   const int threads = work >= 256 ? 256 : int(ceil_div(work, 32)) * 32;
   const auto run = [&](auto kernel) {
-    kernel<<<unsigned(z.tokens), threads, 0, stream>>>(ids, static_cast<const T*>(w), static_cast<T*>(out), z.h,
+    kernel<<<unsigned(z.tokens), threads, 0, stream>>>(z.ids, static_cast<const T*>(z.in), static_cast<T*>(z.out), z.h,
                                                        z.vstart, z.vrows);
   };
   if (vector) {
@@ -128,13 +120,12 @@ void forward(cudaStream_t stream, const int32_t* ids, const void* w, void* out, 
 }
 
 template <class T>
-void backward(cudaStream_t stream, const int32_t* ids, const int32_t* order, const void* dout, float* dw,
-              const Sizes& z) {
-  const bool vector = z.h % kVec<T> == 0 && aligned16(dout) && aligned16(dw);
+void backward(cudaStream_t stream, const EmbedArgs& z) {
+  const bool vector = z.h % kVec<T> == 0 && aligned16(z.in) && aligned16(z.out);
   const dim3 grid(unsigned(z.tokens), unsigned(ceil_div(vector ? z.h / kVec<T> : z.h, kThreads)));
   const auto run = [&](auto kernel) {
-    kernel<<<grid, kThreads, 0, stream>>>(ids, order, static_cast<const T*>(dout), dw, z.tokens, z.h, z.vstart,
-                                          z.vrows);
+    kernel<<<grid, kThreads, 0, stream>>>(z.ids, z.order, static_cast<const T*>(z.in), static_cast<float*>(z.out),
+                                          z.tokens, z.h, z.vstart, z.vrows);
   };
   if (vector) {
     run(embed_bwd_kernel<T, kVec<T>>);
@@ -144,41 +135,29 @@ void backward(cudaStream_t stream, const int32_t* ids, const int32_t* order, con
 }
 
 }  // namespace
-}  // namespace mbk
 
-using namespace mbk;
-
-int mbk_embed_fwd(cudaStream_t stream, const mb_buf* t, int nt, const double* s, int ns) {
-  Args a("embed_fwd", t, nt, 3, s, ns, 4);
-  const Sizes z = read_sizes(a);
-  const int dtype = a.act(1, "w");
-  const int32_t* ids = a.i32(0, "ids", z.tokens);
-  const void* w = a.tensor(1, "w", dtype, times(z.vrows, z.h));
-  void* out = a.tensor(2, "out", dtype, times(z.tokens, z.h));
-  a.distinct(1, "w", 2, "out");
-  if (a.status != MB_OK || z.tokens == 0) return a.status;
-  if (dtype == MB_F32) {
-    forward<float>(stream, ids, w, out, z);
+int op_embed_fwd(cudaStream_t stream, const mb_buf* t, int nt, const double* s, int ns) {
+  OpArgs a(kOps[MB_OP_EMBED_FWD], t, nt, s, ns);
+  const EmbedArgs z = read_embed_fwd(a);
+  if (!a.ok() || z.tokens == 0) return a.status();
+  if (z.dtype == MB_F32) {
+    forward<float>(stream, z);
   } else {
-    forward<bf16>(stream, ids, w, out, z);
+    forward<bf16>(stream, z);
   }
   return launched("embed_fwd");
 }
 
-int mbk_embed_bwd(cudaStream_t stream, const mb_buf* t, int nt, const double* s, int ns) {
-  Args a("embed_bwd", t, nt, 4, s, ns, 4);
-  const Sizes z = read_sizes(a);
-  const int dtype = a.act(2, "dout");
-  const int32_t* ids = a.i32(0, "ids", z.tokens);
-  const int32_t* order = a.i32(1, "order", z.tokens);
-  const void* dout = a.tensor(2, "dout", dtype, times(z.tokens, z.h));
-  float* dw = a.f32(3, "dw", times(z.vrows, z.h));
-  a.distinct(2, "dout", 3, "dw");
-  if (a.status != MB_OK || z.tokens == 0) return a.status;
-  if (dtype == MB_F32) {
-    backward<float>(stream, ids, order, dout, dw, z);
+int op_embed_bwd(cudaStream_t stream, const mb_buf* t, int nt, const double* s, int ns) {
+  OpArgs a(kOps[MB_OP_EMBED_BWD], t, nt, s, ns);
+  const EmbedArgs z = read_embed_bwd(a);
+  if (!a.ok() || z.tokens == 0) return a.status();
+  if (z.dtype == MB_F32) {
+    backward<float>(stream, z);
   } else {
-    backward<bf16>(stream, ids, order, dout, dw, z);
+    backward<bf16>(stream, z);
   }
   return launched("embed_bwd");
 }
+
+}  // namespace mb::cuda::kernels

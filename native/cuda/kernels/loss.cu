@@ -1,7 +1,8 @@
 // Vocabulary-parallel cross entropy: statistics of one shard, rescaling, and the gradient in place.
-#include "common.cuh"
+#include "core/args/tokens.h"
+#include "cuda/kernels/common.cuh"
 
-namespace mbk {
+namespace mb::cuda::kernels {
 namespace {
 
 constexpr int kThreads = 512;
@@ -197,84 +198,65 @@ __global__ void __launch_bounds__(kSumThreads)
 }
 
 template <class T>
-void stats(cudaStream_t stream, const void* logits_, const int32_t* targets, float* out, int64_t rows, int64_t v,
-           int64_t vstart) {
-  const T* logits = static_cast<const T*>(logits_);
-  if (v % kVec<T> == 0 && aligned16(logits)) {
-    ce_stats_kernel<T, true><<<unsigned(rows), kThreads, 0, stream>>>(logits, targets, out, rows, v, vstart);
+void stats(cudaStream_t stream, const LossArgs& z) {
+  const T* logits = static_cast<const T*>(z.logits);
+  const auto run = [&](auto kernel) {
+    kernel<<<unsigned(z.rows), kThreads, 0, stream>>>(logits, z.targets, z.stats, z.rows, z.cols, z.vstart);
+  };
+  if (z.cols % kVec<T> == 0 && aligned16(logits)) {
+    run(ce_stats_kernel<T, true>);
   } else {
-    ce_stats_kernel<T, false><<<unsigned(rows), kThreads, 0, stream>>>(logits, targets, out, rows, v, vstart);
+    run(ce_stats_kernel<T, false>);
   }
 }
 
 template <class T>
-void gradient(cudaStream_t stream, void* logits_, const int32_t* targets, const float* mask, const float* gmax,
-              const float* sums, float* rowloss, int64_t rows, int64_t v, int64_t vstart) {
-  T* logits = static_cast<T*>(logits_);
+void gradient(cudaStream_t stream, const LossArgs& z) {
+  T* logits = static_cast<T*>(z.logits);
   const auto run = [&](auto kernel) {
-    kernel<<<unsigned(rows), kThreads, 0, stream>>>(logits, targets, mask, gmax, sums, rowloss, rows, v, vstart);
+    kernel<<<unsigned(z.rows), kThreads, 0, stream>>>(logits, z.targets, z.mask, z.gmax, z.sums, z.rowloss, z.rows,
+                                                      z.cols, z.vstart);
   };
-  if (v % kVec<T> == 0 && aligned16(logits)) {
+  if (z.cols % kVec<T> == 0 && aligned16(logits)) {
     run(ce_grad_kernel<T, true>);
   } else {
     run(ce_grad_kernel<T, false>);
   }
 }
 
-constexpr int64_t kMaxRows = 0x7fffffff;            // blocks of a grid
-constexpr int64_t kMaxVocab = int64_t(1) << 30;     // columns are counted in 32 bits
-constexpr int64_t kMaxStart = int64_t(0x7fffffff);  // targets are i32
-
 }  // namespace
-}  // namespace mbk
 
-using namespace mbk;
-
-int mbk_ce_stats(cudaStream_t stream, const mb_buf* t, int nt, const double* s, int ns) {
-  Args a("ce_stats", t, nt, 3, s, ns, 3);
-  const int64_t rows = a.size(0, "T", 0, kMaxRows), v = a.size(1, "V", 1, kMaxVocab);
-  const int64_t vstart = a.size(2, "vstart", 0, kMaxStart);
-  const int dtype = a.act(0, "logits");
-  const void* logits = a.tensor(0, "logits", dtype, times(rows, v));
-  const int32_t* targets = a.i32(1, "targets", rows);
-  float* out = a.f32(2, "stats", times(rows, 3));
-  if (a.status != MB_OK || rows == 0) return a.status;
-  if (dtype == MB_F32) {
-    stats<float>(stream, logits, targets, out, rows, v, vstart);
+int op_ce_stats(cudaStream_t stream, const mb_buf* t, int nt, const double* s, int ns) {
+  OpArgs a(kOps[MB_OP_CE_STATS], t, nt, s, ns);
+  const LossArgs z = read_ce_stats(a);
+  if (!a.ok() || z.rows == 0) return a.status();
+  if (z.dtype == MB_F32) {
+    stats<float>(stream, z);
   } else {
-    stats<bf16>(stream, logits, targets, out, rows, v, vstart);
+    stats<bf16>(stream, z);
   }
   return launched("ce_stats");
 }
 
-int mbk_ce_rescale(cudaStream_t stream, const mb_buf* t, int nt, const double* s, int ns) {
-  Args a("ce_rescale", t, nt, 2, s, ns, 1);
-  const int64_t rows = a.size(0, "T", 0, kMaxRows);
-  float* stats = a.f32(0, "stats", times(rows, 3));
-  const float* gmax = a.f32(1, "gmax", rows);
-  if (a.status != MB_OK || rows == 0) return a.status;
-  ce_rescale_kernel<<<unsigned(ceil_div(rows, 256)), 256, 0, stream>>>(stats, gmax, rows);
+int op_ce_rescale(cudaStream_t stream, const mb_buf* t, int nt, const double* s, int ns) {
+  OpArgs a(kOps[MB_OP_CE_RESCALE], t, nt, s, ns);
+  const RescaleArgs z = read_ce_rescale(a);
+  if (!a.ok() || z.rows == 0) return a.status();
+  ce_rescale_kernel<<<unsigned(ceil_div(z.rows, 256)), 256, 0, stream>>>(z.stats, z.gmax, z.rows);
   return launched("ce_rescale");
 }
 
-int mbk_ce_grad(cudaStream_t stream, const mb_buf* t, int nt, const double* s, int ns) {
-  Args a("ce_grad", t, nt, 7, s, ns, 3);
-  const int64_t rows = a.size(0, "T", 0, kMaxRows), v = a.size(1, "V", 1, kMaxVocab);
-  const int64_t vstart = a.size(2, "vstart", 0, kMaxStart);
-  const int dtype = a.act(0, "logits");
-  void* logits = a.tensor(0, "logits", dtype, times(rows, v));
-  const int32_t* targets = a.i32(1, "targets", rows);
-  const float* mask = a.f32(2, "mask", rows);
-  const float* gmax = a.f32(3, "gmax", rows);
-  const float* sums = a.f32(4, "sums", times(rows, 2));
-  float* acc = a.f32(5, "acc", 2);
-  float* rowloss = a.f32(6, "rowloss", rows);
-  if (a.status != MB_OK || rows == 0) return a.status;
-  if (dtype == MB_F32) {
-    gradient<float>(stream, logits, targets, mask, gmax, sums, rowloss, rows, v, vstart);
+int op_ce_grad(cudaStream_t stream, const mb_buf* t, int nt, const double* s, int ns) {
+  OpArgs a(kOps[MB_OP_CE_GRAD], t, nt, s, ns);
+  const LossArgs z = read_ce_grad(a);
+  if (!a.ok() || z.rows == 0) return a.status();
+  if (z.dtype == MB_F32) {
+    gradient<float>(stream, z);
   } else {
-    gradient<bf16>(stream, logits, targets, mask, gmax, sums, rowloss, rows, v, vstart);
+    gradient<bf16>(stream, z);
   }
-  ce_sum_kernel<<<1, kSumThreads, 0, stream>>>(rowloss, mask, acc, rows);
+  ce_sum_kernel<<<1, kSumThreads, 0, stream>>>(z.rowloss, z.mask, z.acc, z.rows);
   return launched("ce_grad");
 }
+
+}  // namespace mb::cuda::kernels

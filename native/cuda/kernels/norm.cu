@@ -2,9 +2,10 @@
 //
 // y = w * cast(x * rstd) as Hugging Face's Qwen3 computes it: the normalised row is rounded to act before the product
 // with the weight, which is rounded again. Backward differentiates that: dw sums dy * cast(x * rstd) over rows.
-#include "norm_rows.cuh"
+#include "core/args/norm.h"
+#include "cuda/kernels/norm_rows.cuh"
 
-namespace mbk {
+namespace mb::cuda::kernels {
 namespace {
 
 constexpr int kPerThread = kNormPerThread;
@@ -169,120 +170,81 @@ __global__ void __launch_bounds__(kAnyThreads)
 }
 
 template <class T, bool ADD>
-void forward(cudaStream_t stream, const void* x, const void* delta, const void* w, void* sum, void* y, float* rstd,
-             int64_t rows, int64_t cols, float eps) {
-  const auto args = [&](auto kernel, int threads, auto columns) {
-    kernel<<<unsigned(rows), threads, 0, stream>>>(static_cast<const T*>(x), static_cast<const T*>(delta),
-                                                   static_cast<const T*>(w), static_cast<T*>(sum), static_cast<T*>(y),
-                                                   rstd, columns, eps);
+void forward(cudaStream_t stream, const RmsnormFwdArgs& z) {
+  const auto run = [&](auto kernel, int threads, auto columns) {
+    kernel<<<unsigned(z.rows), threads, 0, stream>>>(static_cast<const T*>(z.x), static_cast<const T*>(z.delta),
+                                                     static_cast<const T*>(z.w), static_cast<T*>(z.sum),
+                                                     static_cast<T*>(z.y), z.rstd, columns, z.eps);
   };
-  const bool vector = cols % kVec<T> == 0 && cols <= kNormCols && aligned16(x) && aligned16(delta) && aligned16(w) &&
-                      aligned16(sum) && aligned16(y);
+  const bool vector = z.cols % kVec<T> == 0 && z.cols <= kNormCols && aligned16(z.x) && aligned16(z.delta) &&
+                      aligned16(z.w) && aligned16(z.sum) && aligned16(z.y);
   if (vector) {
-    args(rmsnorm_fwd_kernel<T, ADD>, norm_row_threads(cols), int(cols));
+    run(rmsnorm_fwd_kernel<T, ADD>, norm_row_threads(z.cols), int(z.cols));
   } else {
-    args(rmsnorm_fwd_any_kernel<T, ADD>, kAnyThreads, cols);
+    run(rmsnorm_fwd_any_kernel<T, ADD>, kAnyThreads, z.cols);
   }
 }
 
 template <class T>
-void backward(cudaStream_t stream, const void* dy, const void* x, const void* w, const float* rstd, void* dx, float* dw,
-              float* ws, int64_t rows, int64_t cols, bool accumulate_dx, bool accumulate_dw) {
-  const bool vector =
-      cols % kVec<T> == 0 && cols <= kNormCols && aligned16(dy) && aligned16(x) && aligned16(w) && aligned16(dx);
-  const int threads = vector ? norm_row_threads(cols) : kAnyThreads;
+void backward(cudaStream_t stream, const RmsnormBwdArgs& z) {
+  const bool vector = z.cols % kVec<T> == 0 && z.cols <= kNormCols && aligned16(z.dy) && aligned16(z.x) &&
+                      aligned16(z.w) && aligned16(z.dx);
+  const int threads = vector ? norm_row_threads(z.cols) : kAnyThreads;
   const int together = vector ? kMaxThreads / threads : 1;
   // The grid decides the order of the sum over rows, so it must not depend on the device.
-  const int64_t turns = ceil_div(rows, together);
+  const int64_t turns = ceil_div(z.rows, together);
   const int parts = int(turns < MB_REDUCE_PARTS ? turns : MB_REDUCE_PARTS);
-  const auto args = [&](auto kernel, dim3 block, auto columns) {
-    kernel<<<parts, block, 0, stream>>>(static_cast<const T*>(dy), static_cast<const T*>(x), static_cast<const T*>(w),
-                                        rstd, static_cast<T*>(dx), dw == nullptr ? nullptr : ws, rows, columns,
-                                        accumulate_dx);
+  const auto run = [&](auto kernel, dim3 block, auto columns) {
+    kernel<<<parts, block, 0, stream>>>(static_cast<const T*>(z.dy), static_cast<const T*>(z.x),
+                                        static_cast<const T*>(z.w), z.rstd, static_cast<T*>(z.dx), z.ws, z.rows,
+                                        columns, z.accumulate_dx);
   };
   if (vector) {
-    args(rmsnorm_bwd_kernel<T>, dim3(threads, together), int(cols));
+    run(rmsnorm_bwd_kernel<T>, dim3(threads, together), int(z.cols));
   } else {
-    args(rmsnorm_bwd_any_kernel<T>, dim3(threads), cols);
+    run(rmsnorm_bwd_any_kernel<T>, dim3(threads), z.cols);
   }
-  if (dw != nullptr) reduce_parts(stream, ws, parts, cols, cols, dw, nullptr, accumulate_dw);
+  if (z.dw != nullptr) reduce_parts(stream, z.ws, parts, z.cols, z.cols, z.dw, nullptr, z.accumulate_dw);
 }
 
-constexpr int64_t kMaxRows = 0x7fffffff;  // blocks of a grid
-
 }  // namespace
-}  // namespace mbk
 
-using namespace mbk;
-
-int mbk_rmsnorm_fwd(cudaStream_t stream, const mb_buf* t, int nt, const double* s, int ns) {
-  Args a("rmsnorm_fwd", t, nt, 4, s, ns, 3);
-  const int64_t rows = a.size(0, "rows", 0, kMaxRows), cols = a.size(1, "cols", 1);
-  const float eps = float(a.number(2, "eps"));
-  const int dtype = a.act(0, "x");
-  const void* x = a.tensor(0, "x", dtype, times(rows, cols));
-  const void* w = a.tensor(1, "w", dtype, cols);
-  void* y = a.tensor(2, "y", dtype, times(rows, cols));
-  float* rstd = a.f32(3, "rstd", rows);
-  a.same_or_distinct(0, "x", 2, "y");
-  if (a.status != MB_OK || rows == 0) return a.status;
-  if (dtype == MB_F32) {
-    forward<float, false>(stream, x, nullptr, w, nullptr, y, rstd, rows, cols, eps);
+int op_rmsnorm_fwd(cudaStream_t stream, const mb_buf* t, int nt, const double* s, int ns) {
+  OpArgs a(kOps[MB_OP_RMSNORM_FWD], t, nt, s, ns);
+  const RmsnormFwdArgs z = read_rmsnorm_fwd(a);
+  if (!a.ok() || z.rows == 0) return a.status();
+  if (z.dtype == MB_F32) {
+    forward<float, false>(stream, z);
   } else {
-    forward<bf16, false>(stream, x, nullptr, w, nullptr, y, rstd, rows, cols, eps);
+    forward<bf16, false>(stream, z);
   }
   return launched("rmsnorm_fwd");
 }
 
-int mbk_add_rmsnorm_fwd(cudaStream_t stream, const mb_buf* t, int nt, const double* s, int ns) {
-  Args a("add_rmsnorm_fwd", t, nt, 6, s, ns, 3);
-  const int64_t rows = a.size(0, "rows", 0, kMaxRows), cols = a.size(1, "cols", 1);
-  const float eps = float(a.number(2, "eps"));
-  const int dtype = a.act(0, "x");
-  const int64_t n = times(rows, cols);
-  const void* x = a.tensor(0, "x", dtype, n);
-  const void* delta = a.tensor(1, "delta", dtype, n);
-  const void* w = a.tensor(2, "w", dtype, cols);
-  void* sum = a.tensor(3, "sum", dtype, n);
-  void* y = a.tensor(4, "y", dtype, n);
-  float* rstd = a.f32(5, "rstd", rows);
-  a.same_or_distinct(0, "x", 3, "sum");
-  a.same_or_distinct(1, "delta", 3, "sum");
-  a.same_or_distinct(0, "x", 4, "y");
-  a.same_or_distinct(1, "delta", 4, "y");
-  a.distinct(3, "sum", 4, "y");
-  if (a.status != MB_OK || rows == 0) return a.status;
-  if (dtype == MB_F32) {
-    forward<float, true>(stream, x, delta, w, sum, y, rstd, rows, cols, eps);
+int op_add_rmsnorm_fwd(cudaStream_t stream, const mb_buf* t, int nt, const double* s, int ns) {
+  OpArgs a(kOps[MB_OP_ADD_RMSNORM_FWD], t, nt, s, ns);
+  const RmsnormFwdArgs z = read_add_rmsnorm_fwd(a);
+  if (!a.ok() || z.rows == 0) return a.status();
+  if (z.dtype == MB_F32) {
+    forward<float, true>(stream, z);
   } else {
-    forward<bf16, true>(stream, x, delta, w, sum, y, rstd, rows, cols, eps);
+    forward<bf16, true>(stream, z);
   }
   return launched("add_rmsnorm_fwd");
 }
 
-int mbk_rmsnorm_bwd(cudaStream_t stream, const mb_buf* t, int nt, const double* s, int ns) {
-  Args a("rmsnorm_bwd", t, nt, 7, s, ns, 4);
-  const int64_t rows = a.size(0, "rows", 0, kMaxRows), cols = a.size(1, "cols", 1);
-  const bool accumulate_dx = a.flag(2, "accumulate_dx"), accumulate_dw = a.flag(3, "accumulate_dw");
-  const int dtype = a.act(0, "dy");
-  const int64_t n = times(rows, cols);
-  const void* dy = a.tensor(0, "dy", dtype, n);
-  const void* x = a.tensor(1, "x", dtype, n);
-  const void* w = a.tensor(2, "w", dtype, cols);
-  const float* rstd = a.f32(3, "rstd", rows);
-  void* dx = a.tensor(4, "dx", dtype, n);
-  const bool wants_dw = a.present(5);
-  float* dw = wants_dw ? a.f32(5, "dw", cols) : nullptr;
-  float* ws = static_cast<float*>(a.scratch(6, "ws", wants_dw ? times(MB_REDUCE_PARTS * 4, cols) : 0));
-  a.same_or_distinct(0, "dy", 4, "dx");
-  a.same_or_distinct(1, "x", 4, "dx");
-  if (a.status != MB_OK) return a.status;
-  if (rows == 0) {
-    if (wants_dw) reduce_parts(stream, ws, 0, cols, cols, dw, nullptr, accumulate_dw);
-  } else if (dtype == MB_F32) {
-    backward<float>(stream, dy, x, w, rstd, dx, dw, ws, rows, cols, accumulate_dx, accumulate_dw);
+int op_rmsnorm_bwd(cudaStream_t stream, const mb_buf* t, int nt, const double* s, int ns) {
+  OpArgs a(kOps[MB_OP_RMSNORM_BWD], t, nt, s, ns);
+  const RmsnormBwdArgs z = read_rmsnorm_bwd(a);
+  if (!a.ok()) return a.status();
+  if (z.rows == 0) {
+    if (z.dw != nullptr) reduce_parts(stream, z.ws, 0, z.cols, z.cols, z.dw, nullptr, z.accumulate_dw);
+  } else if (z.dtype == MB_F32) {
+    backward<float>(stream, z);
   } else {
-    backward<bf16>(stream, dy, x, w, rstd, dx, dw, ws, rows, cols, accumulate_dx, accumulate_dw);
+    backward<bf16>(stream, z);
   }
   return launched("rmsnorm_bwd");
 }
+
+}  // namespace mb::cuda::kernels

@@ -1,8 +1,8 @@
 // What the norms share: how the threads of a block hold rows, and the sums over a row and over rows.
 #pragma once
-#include "common.cuh"
+#include "cuda/kernels/common.cuh"
 
-namespace mbk {
+namespace mb::cuda::kernels {
 
 // Each thread holds 16 elements of a row in registers, so 512 threads hold the longest row. blockDim.x threads a row,
 // blockDim.y rows a block.
@@ -44,4 +44,4 @@ __device__ __forceinline__ void norm_column_sums(const float (&sums)[V][N], int 
   }
 }
 
-}  // namespace mbk
+}  // namespace mb::cuda::kernels

@@ -1,37 +1,14 @@
 // What an update needs to know, computed on the device, and AdamW over a flat run.
 #include <limits.h>
 
-#include "common.cuh"
-#include "schedule.cuh"
+#include "core/args/optimizer.h"
+#include "cuda/kernels/common.cuh"
 
-namespace mbk {
+namespace mb::cuda::kernels {
 namespace {
 
-__global__ void prepare_kernel(const float* normsq, const float* acc, double* state, double clip, double beta1,
-                               double beta2, Schedule schedule) {
-  const double tokens = double(acc[1]);
-  const double norm = sqrt(double(*normsq)) / tokens;
-  const bool skip = !isfinite(norm);
-  double factor = 1.0;
-  if (clip > 0) {
-    const double ratio = clip / (norm + 1e-6);
-    if (ratio < 1.0) factor = ratio;
-  }
-  state[MB_STATE_GRAD_NORM] = norm;
-  state[MB_STATE_SCALE] = factor / tokens;
-  state[MB_STATE_SKIP] = skip ? 1.0 : 0.0;
-  state[MB_STATE_LOSS] = double(acc[0]) / tokens;
-  state[MB_STATE_TOKENS] = tokens;
-  if (skip) {
-    state[MB_STATE_SKIPPED_IN_ROW] += 1.0;
-    return;
-  }
-  const double step = state[MB_STATE_STEP] + 1.0;
-  state[MB_STATE_STEP] = step;
-  state[MB_STATE_SKIPPED_IN_ROW] = 0.0;
-  state[MB_STATE_LR] = learning_rate(schedule, step);
-  state[MB_STATE_BIAS1] = 1.0 - pow(beta1, step);
-  state[MB_STATE_BIAS2] = 1.0 - pow(beta2, step);
+__global__ void prepare_kernel(const float* normsq, const float* acc, double* state, OptimizerStep step) {
+  prepare_step(step, double(*normsq), double(acc[0]), double(acc[1]), state);
 }
 
 constexpr int kThreads = 256;
@@ -107,60 +84,35 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 }  // namespace
-}  // namespace mbk
 
-using namespace mbk;
-
-int mbk_optimizer_prepare(cudaStream_t stream, const mb_buf* t, int nt, const double* s, int ns) {
-  Args a("optimizer_prepare", t, nt, 3, s, ns, 9);
-  const float* normsq = a.f32(0, "normsq", 1);
-  const float* acc = a.f32(1, "acc", 2);
-  double* state = static_cast<double*>(a.tensor(2, "state", MB_F64, MB_STATE_COUNT));
-  const double clip = a.number(0, "clip"), beta1 = a.number(1, "beta1"), beta2 = a.number(2, "beta2");
-  const Schedule schedule = {a.number(3, "lr"),
-                             a.number(4, "min_lr"),
-                             double(a.size(5, "warmup")),
-                             double(a.size(6, "decay_iters")),
-                             int(a.size(7, "decay_style", 0, 3)),
-                             double(a.size(8, "wsd_iters"))};
-  if (a.status != MB_OK) return a.status;
-  prepare_kernel<<<1, 1, 0, stream>>>(normsq, acc, state, clip, beta1, beta2, schedule);
+int op_optimizer_prepare(cudaStream_t stream, const mb_buf* t, int nt, const double* s, int ns) {
+  OpArgs a(kOps[MB_OP_OPTIMIZER_PREPARE], t, nt, s, ns);
+  const PrepareArgs z = read_optimizer_prepare(a);
+  if (!a.ok()) return a.status();
+  prepare_kernel<<<1, 1, 0, stream>>>(z.normsq, z.acc, z.state, z.step);
   return launched("optimizer_prepare");
 }
 
-int mbk_adamw(cudaStream_t stream, const mb_buf* t, int nt, const double* s, int ns) {
-  Args a("adamw", t, nt, 6, s, ns, 5);
-  const int64_t n = a.size(0, "n");
-  const double beta1 = a.number(1, "beta1"), beta2 = a.number(2, "beta2"), eps = a.number(3, "eps");
-  const double weight_decay = a.number(4, "weight_decay");
-  float* p = a.f32(0, "p", n);
-  float* m = a.f32(1, "m", n);
-  float* v = a.f32(2, "v", n);
-  const float* g = a.f32(3, "g", n);
-  // out may be absent, or p itself: then p is the parameter that the model reads.
-  const bool has_out = a.present(4) && t[4].ptr != t[0].ptr;
-  const int dtype = a.present(4) ? a.act(4, "out") : MB_F32;
-  void* out = a.present(4) ? a.tensor(4, "out", dtype, n) : nullptr;
-  const double* state = static_cast<const double*>(a.tensor(5, "state", MB_F64, MB_STATE_COUNT));
-  if (!has_out && dtype != MB_F32) a.fail("out is p, but has dtype %d", dtype);
-  if (has_out) {
-    a.distinct(0, "p", 4, "out");
-    a.distinct(3, "g", 4, "out");
-  }
-  if (a.status != MB_OK || n == 0) return a.status;
-  const int64_t element = mb::dtype_size(dtype);
-  const Span span = has_out ? span_of(n, kUnit, {{p, 4}, {m, 4}, {v, 4}, {g, 4}, {out, element}})
-                            : span_of(n, kUnit, {{p, 4}, {m, 4}, {v, 4}, {g, 4}});
+int op_adamw(cudaStream_t stream, const mb_buf* t, int nt, const double* s, int ns) {
+  OpArgs a(kOps[MB_OP_ADAMW], t, nt, s, ns);
+  const AdamwArgs z = read_adamw(a);
+  if (!a.ok() || z.n == 0) return a.status();
+  const int64_t element = dtype_size(z.dtype);
+  const Span span = z.out != nullptr ? span_of(z.n, kUnit, {{z.p, 4}, {z.m, 4}, {z.v, 4}, {z.g, 4}, {z.out, element}})
+                                     : span_of(z.n, kUnit, {{z.p, 4}, {z.m, 4}, {z.v, 4}, {z.g, 4}});
   const unsigned grid = span_grid(span, kThreads, INT_MAX);
   const auto run = [&](auto kernel, auto* to) {
-    kernel<<<grid, kThreads, 0, stream>>>(p, m, v, g, to, state, span, beta1, beta2, eps, weight_decay);
+    kernel<<<grid, kThreads, 0, stream>>>(z.p, z.m, z.v, z.g, to, z.state, span, z.beta1, z.beta2, z.eps,
+                                          z.weight_decay);
   };
-  if (!has_out) {
+  if (z.out == nullptr) {
     run(adamw_kernel<float, false>, static_cast<float*>(nullptr));
-  } else if (dtype == MB_F32) {
-    run(adamw_kernel<float, true>, static_cast<float*>(out));
+  } else if (z.dtype == MB_F32) {
+    run(adamw_kernel<float, true>, static_cast<float*>(z.out));
   } else {
-    run(adamw_kernel<bf16, true>, static_cast<bf16*>(out));
+    run(adamw_kernel<bf16, true>, static_cast<bf16*>(z.out));
   }
   return launched("adamw");
 }
+
+}  // namespace mb::cuda::kernels

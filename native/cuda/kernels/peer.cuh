@@ -10,10 +10,10 @@
 #pragma once
 #include <type_traits>
 
-#include "common.cuh"
-#include "peer.h"
+#include "cuda/kernels/common.cuh"
+#include "cuda/kernels/peer.h"
 
-namespace mbk {
+namespace mb::cuda::kernels {
 
 __device__ __forceinline__ uint32_t* flag_of(uint32_t* flags, Phase phase, int rank) {
   return flags + ((phase == Phase::kBegin ? 0 : kPeerBlocks) + blockIdx.x) * kMostPeers + rank;
@@ -62,4 +62,4 @@ void by_type(int dtype, int size, With with) {
   }
 }
 
-}  // namespace mbk
+}  // namespace mb::cuda::kernels

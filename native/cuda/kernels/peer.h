@@ -3,9 +3,9 @@
 #include <cuda_runtime_api.h>
 #include <stdint.h>
 
-#include "kernels.h"
+#include "cuda/kernels/kernels.h"
 
-namespace mbk {
+namespace mb::cuda::kernels {
 
 constexpr int kMostPeers = 8;
 constexpr int kPeerBlocks = 512;  // most blocks of a kernel here
@@ -34,4 +34,4 @@ void reduce(cudaStream_t stream, const Peers& peers, const void* in, void* out, 
 int reduce_norm_gather(cudaStream_t stream, const Peers& peers, const mb_buf* t, int nt, const double* s, int ns);
 int norm_bwd_gather(cudaStream_t stream, const Peers& peers, const mb_buf* t, int nt, const double* s, int ns);
 
-}  // namespace mbk
+}  // namespace mb::cuda::kernels

@@ -1,9 +1,10 @@
 // The norm between two tensor-parallel products, fused with the sum over members in front of it and the gathering
 // behind: what norm.cu computes, on rows that come from all members and go to all.
-#include "norm_rows.cuh"
-#include "peer.cuh"
+#include "core/op_args.h"
+#include "cuda/kernels/norm_rows.cuh"
+#include "cuda/kernels/peer.cuh"
 
-namespace mbk {
+namespace mb::cuda::kernels {
 namespace {
 
 constexpr int kPerThread = kNormPerThread;
@@ -189,9 +190,9 @@ int blocks_for(int64_t rows, dim3 block, int most) {
 }
 
 // What both fused ops ask of their sizes.
-void check_cols(Args& a, int64_t cols, int dtype) {
-  const int64_t unit = 16 / mb::dtype_size(dtype);
-  if (a.status == MB_OK && (cols % unit != 0 || cols > kNormCols)) {
+void check_cols(OpArgs& a, int64_t cols, int dtype) {
+  const int64_t unit = 16 / dtype_size(dtype);
+  if (a.ok() && (cols % unit != 0 || cols > kNormCols)) {
     a.fail("cols is %lld, expected a multiple of %lld up to %d", (long long)cols, (long long)unit, kNormCols);
   }
 }
@@ -199,29 +200,29 @@ void check_cols(Args& a, int64_t cols, int dtype) {
 }  // namespace
 
 int reduce_norm_gather(cudaStream_t stream, const Peers& peers, const mb_buf* t, int nt, const double* s, int ns) {
-  Args a("reduce_norm_gather", t, nt, 7, s, ns, 3);
-  const int64_t rows = a.size(0, "rows", 0, int64_t(1) << 31), cols = a.size(1, "cols", 1);
-  const float eps = float(a.number(2, "eps"));
-  const int dtype = a.act(0, "partial");
+  OpArgs a(kCommOps[MB_COMM_OP_REDUCE_NORM_GATHER], t, nt, s, ns);
+  const int64_t rows = a.size(0, 0, INT32_MAX), cols = a.size(1, 1);
+  const float eps = float(a.real(2));
+  const int dtype = a.act(0);
   const int64_t n = times(rows, cols);
-  const void* partial = a.tensor16(0, "partial", dtype, times(n, peers.size));
-  const void* residual = a.tensor16(1, "residual", dtype, n);
-  const void* w = a.tensor16(2, "w", dtype, cols);
-  void* sum = a.tensor16(3, "sum", dtype, n);
-  void* y = a.tensor16(4, "y", dtype, n);
-  void* full = a.tensor16(5, "full", dtype, times(n, peers.size));
-  float* rstd = a.f32(6, "rstd", rows);
-  a.same_or_distinct(1, "residual", 3, "sum");
-  a.same_or_distinct(1, "residual", 4, "y");
-  a.distinct(3, "sum", 4, "y");
-  a.distinct(0, "partial", 3, "sum");
-  a.distinct(0, "partial", 4, "y");
-  a.distinct(0, "partial", 5, "full");
-  a.distinct(1, "residual", 5, "full");
-  a.distinct(3, "sum", 5, "full");
-  a.distinct(4, "y", 5, "full");
+  const void* partial = a.tensor16(0, dtype, times(n, peers.size));
+  const void* residual = a.tensor16(1, dtype, n);
+  const void* w = a.tensor16(2, dtype, cols);
+  void* sum = a.tensor16(3, dtype, n);
+  void* y = a.tensor16(4, dtype, n);
+  void* full = a.tensor16(5, dtype, times(n, peers.size));
+  float* rstd = a.f32(6, rows);
+  a.same_or_distinct(1, 3);
+  a.same_or_distinct(1, 4);
+  a.distinct(3, 4);
+  a.distinct(0, 3);
+  a.distinct(0, 4);
+  a.distinct(0, 5);
+  a.distinct(1, 5);
+  a.distinct(3, 5);
+  a.distinct(4, 5);
   check_cols(a, cols, dtype);
-  if (a.status != MB_OK || rows == 0) return a.status;
+  if (!a.ok() || rows == 0) return a.status();
   const dim3 block = row_block(cols);
   const int blocks = blocks_for(rows, block, kForwardBlocks);
   by_type(dtype, peers.size, [&](auto* type, auto members) {
@@ -234,27 +235,27 @@ int reduce_norm_gather(cudaStream_t stream, const Peers& peers, const mb_buf* t,
 }
 
 int norm_bwd_gather(cudaStream_t stream, const Peers& peers, const mb_buf* t, int nt, const double* s, int ns) {
-  Args a("norm_bwd_gather", t, nt, 8, s, ns, 4);
-  const int64_t rows = a.size(0, "rows", 0, int64_t(1) << 31), cols = a.size(1, "cols", 1);
-  const bool accumulate_dx = a.flag(2, "accumulate_dx"), accumulate_dw = a.flag(3, "accumulate_dw");
-  const int dtype = a.act(0, "partial");
+  OpArgs a(kCommOps[MB_COMM_OP_NORM_BWD_GATHER], t, nt, s, ns);
+  const int64_t rows = a.size(0, 0, INT32_MAX), cols = a.size(1, 1);
+  const bool accumulate_dx = a.flag(2), accumulate_dw = a.flag(3);
+  const int dtype = a.act(0);
   const int64_t n = times(rows, cols);
-  const void* partial = a.tensor16(0, "partial", dtype, times(n, peers.size));
-  const void* x = a.tensor16(1, "x", dtype, n);
-  const void* w = a.tensor16(2, "w", dtype, cols);
-  const float* rstd = a.f32(3, "rstd", rows);
-  void* dx = a.tensor16(4, "dx", dtype, n);
+  const void* partial = a.tensor16(0, dtype, times(n, peers.size));
+  const void* x = a.tensor16(1, dtype, n);
+  const void* w = a.tensor16(2, dtype, cols);
+  const float* rstd = a.f32(3, rows);
+  void* dx = a.tensor16(4, dtype, n);
   const bool wants_dw = a.present(5);
-  float* dw = wants_dw ? a.f32(5, "dw", cols) : nullptr;
-  float* ws = static_cast<float*>(a.scratch(6, "ws", wants_dw ? times(MB_REDUCE_PARTS * 4, cols) : 0));
-  void* full = a.present(7) ? a.tensor16(7, "full", dtype, times(n, peers.size)) : nullptr;
-  a.same_or_distinct(1, "x", 4, "dx");
-  a.distinct(0, "partial", 4, "dx");
-  a.distinct(0, "partial", 7, "full");
-  a.distinct(1, "x", 7, "full");
-  a.distinct(4, "dx", 7, "full");
+  float* dw = wants_dw ? a.f32(5, cols) : nullptr;
+  float* ws = a.scratch(6, wants_dw ? times(MB_REDUCE_PARTS * 4, cols) : 0);
+  void* full = a.present(7) ? a.tensor16(7, dtype, times(n, peers.size)) : nullptr;
+  a.same_or_distinct(1, 4);
+  a.distinct(0, 4);
+  a.distinct(0, 7);
+  a.distinct(1, 7);
+  a.distinct(4, 7);
   check_cols(a, cols, dtype);
-  if (a.status != MB_OK) return a.status;
+  if (!a.ok()) return a.status();
   if (rows == 0) {
     if (wants_dw) reduce_parts(stream, ws, 0, cols, cols, dw, nullptr, accumulate_dw);
     return launched("norm_bwd_gather");
@@ -272,4 +273,4 @@ int norm_bwd_gather(cudaStream_t stream, const Peers& peers, const mb_buf* t, in
   return launched("norm_bwd_gather");
 }
 
-}  // namespace mbk
+}  // namespace mb::cuda::kernels

@@ -1,7 +1,7 @@
 // The sum of the members' memory, and the meeting that copies between them begin and end with.
-#include "peer.cuh"
+#include "cuda/kernels/peer.cuh"
 
-namespace mbk {
+namespace mb::cuda::kernels {
 namespace {
 
 constexpr int kMaxThreads = 512;
@@ -61,4 +61,4 @@ void reduce(cudaStream_t stream, const Peers& peers, const void* in, void* out, 
   });
 }
 
-}  // namespace mbk
+}  // namespace mb::cuda::kernels

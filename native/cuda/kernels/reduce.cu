@@ -1,7 +1,8 @@
 // Second stage of the reductions over rows, and the sum of squares.
-#include "common.cuh"
+#include "core/args/pointwise.h"
+#include "cuda/kernels/common.cuh"
 
-namespace mbk {
+namespace mb::cuda::kernels {
 namespace {
 
 // 32 columns a block; warp y adds parts y, y + 32, ..., then the 32 sums of a column are added as a fixed tree.
@@ -89,23 +90,16 @@ void reduce_parts(cudaStream_t stream, const float* ws, int parts, int64_t cols,
                                                                                  accumulate);
 }
 
-}  // namespace mbk
-
-using namespace mbk;
-
-int mbk_sumsq(cudaStream_t stream, const mb_buf* t, int nt, const double* s, int ns) {
-  Args a("sumsq", t, nt, 3, s, ns, 2);
-  const int64_t n = a.size(0, "n");
-  const bool accumulate = a.flag(1, "accumulate");
-  const int dtype = a.act(0, "x");
-  const void* x = a.tensor(0, "x", dtype, n);
-  float* out = a.f32(1, "out", 1);
-  float* ws = a.f32(2, "ws", MB_REDUCE_PARTS);
-  if (a.status != MB_OK) return a.status;
-  if (dtype == MB_F32) {
-    sumsq<float>(stream, x, n, out, ws, accumulate);
+int op_sumsq(cudaStream_t stream, const mb_buf* t, int nt, const double* s, int ns) {
+  OpArgs a(kOps[MB_OP_SUMSQ], t, nt, s, ns);
+  const SumsqArgs z = read_sumsq(a);
+  if (!a.ok()) return a.status();
+  if (z.dtype == MB_F32) {
+    sumsq<float>(stream, z.x, z.n, z.out, z.ws, z.accumulate);
   } else {
-    sumsq<bf16>(stream, x, n, out, ws, accumulate);
+    sumsq<bf16>(stream, z.x, z.n, z.out, z.ws, z.accumulate);
   }
   return launched("sumsq");
 }
+
+}  // namespace mb::cuda::kernels

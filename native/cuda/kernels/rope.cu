@@ -2,9 +2,10 @@
 //
 // A head is handled by a group of lanes of one warp. Each lane holds the same columns of both halves of the head, so
 // the rotation (half-split, pairs i and i + d/2) needs no exchange and only the sum of squares crosses lanes.
-#include "common.cuh"
+#include "core/args/rope.h"
+#include "cuda/kernels/common.cuh"
 
-namespace mbk {
+namespace mb::cuda::kernels {
 namespace {
 
 constexpr int kThreads = 128;
@@ -101,6 +102,41 @@ __global__ void __launch_bounds__(kThreads)
     }
     store<T, N>(out + base + i, a);
     store<T, N>(out + base + half + i, b);
+  }
+}
+
+// The rotation alone, by the angles times `direction`, 1 or -1. Heads as in the forward.
+template <class T, int N, int M>
+__global__ void __launch_bounds__(kThreads) rotate_kernel(const T* from, const float* table, const int32_t* positions,
+                                                          T* to, Heads h, int heads, float direction) {
+  const uint32_t item = blockIdx.x * uint32_t(kThreads / h.lanes) + threadIdx.x / uint32_t(h.lanes);
+  if (item >= h.items) return;
+  const uint32_t token = item / uint32_t(heads);
+  const int head = int(item - token * uint32_t(heads));
+  const int lane = threadIdx.x & (h.lanes - 1), half = h.d / 2;
+  const int64_t base = (int64_t(token) * (h.hq + 2 * h.hkv) + head) * h.d;
+  const bool turned = head < h.hq + h.hkv;
+  const float* angles = table + int64_t(turned ? positions[token] : 0) * h.d;
+#pragma unroll
+  for (int m = 0; m < M; ++m) {
+    const int i = (lane + m * h.lanes) * N;
+    if (i >= half) continue;
+    float a[N], b[N];
+    load<T, N>(from + base + i, a);
+    load<T, N>(from + base + half + i, b);
+    if (turned) {
+      float c[N], s[N];
+      load<float, N>(angles + i, c);
+      load<float, N>(angles + half + i, s);
+#pragma unroll
+      for (int e = 0; e < N; ++e) {
+        const float x = a[e], y = b[e], sine = direction * s[e];
+        a[e] = x * c[e] - y * sine;
+        b[e] = y * c[e] + x * sine;
+      }
+    }
+    store<T, N>(to + base + i, a);
+    store<T, N>(to + base + half + i, b);
   }
 }
 
@@ -215,32 +251,18 @@ int vector_lanes(int64_t d) {
   return fits ? int(lanes) : 0;
 }
 
-struct Sizes {
-  int64_t tokens, hq, hkv, d;
-};
-
-Sizes read_sizes(Args& a) {
-  const Sizes z = {a.size(0, "T"), a.size(1, "hq", 1, 65536), a.size(2, "hkv", 1, 65536), a.size(3, "d", 2, kMaxHead)};
-  if (z.d % 2 != 0) a.fail("d is %lld, expected an even number", (long long)z.d);
-  // Items are counted in 32 bits, and the blocks of both kernels overshoot by less than 2^20.
-  if (times(z.tokens, z.hq + 2 * z.hkv) >= (int64_t(1) << 32) - (1 << 20))
-    a.fail("T * (hq + 2 hkv) is %lld * %lld, more than 32 bits", (long long)z.tokens, (long long)(z.hq + 2 * z.hkv));
-  return z;
-}
-
 template <class T>
-void forward(cudaStream_t stream, const void* qkv, const void* wq, const void* wk, const float* table,
-             const int32_t* positions, void* out, float* rstd, const Sizes& z, float eps) {
-  const int heads = int(z.hq + z.hkv + (out == qkv ? 0 : z.hkv));
+void forward(cudaStream_t stream, const QknormFwdArgs& z) {
+  const int heads = int(z.hq + z.hkv + (z.out == z.qkv ? 0 : z.hkv));
   const int lanes = vector_lanes<T>(z.d);
   const bool vector =
-      lanes > 0 && aligned16(qkv) && aligned16(wq) && aligned16(wk) && aligned16(table) && aligned16(out);
+      lanes > 0 && aligned16(z.qkv) && aligned16(z.wq) && aligned16(z.wk) && aligned16(z.table) && aligned16(z.out);
   const Heads h = {uint32_t(z.tokens * heads), int(z.hq), int(z.hkv), int(z.d), vector ? lanes : 32};
   const unsigned grid = unsigned(ceil_div(int64_t(h.items), kThreads / h.lanes));
   const auto run = [&](auto kernel) {
-    kernel<<<grid, kThreads, 0, stream>>>(static_cast<const T*>(qkv), static_cast<const T*>(wq),
-                                          static_cast<const T*>(wk), table, positions, static_cast<T*>(out), rstd, h,
-                                          heads, eps);
+    kernel<<<grid, kThreads, 0, stream>>>(static_cast<const T*>(z.qkv), static_cast<const T*>(z.wq),
+                                          static_cast<const T*>(z.wk), z.table, z.positions, static_cast<T*>(z.out),
+                                          z.rstd, h, heads, z.eps);
   };
   if (vector) {
     run(qknorm_rope_fwd_kernel<T, kVec<T>, 1>);
@@ -250,84 +272,73 @@ void forward(cudaStream_t stream, const void* qkv, const void* wq, const void* w
 }
 
 template <class T>
-void backward(cudaStream_t stream, void* dqkv, const void* qkv, const void* wq, const void* wk, const float* table,
-              const int32_t* positions, const float* rstd, float* dwq, float* dwk, float* ws, const Sizes& z,
-              bool accumulate_dw) {
+void rotate(cudaStream_t stream, const QknormArgs& z, const void* from, void* to, float direction) {
+  const int heads = int(z.hq + z.hkv + (to == from ? 0 : z.hkv));
+  const int lanes = vector_lanes<T>(z.d);
+  const bool vector = lanes > 0 && aligned16(from) && aligned16(z.table) && aligned16(to);
+  const Heads h = {uint32_t(z.tokens * heads), int(z.hq), int(z.hkv), int(z.d), vector ? lanes : 32};
+  const unsigned grid = unsigned(ceil_div(int64_t(h.items), kThreads / h.lanes));
+  const auto run = [&](auto kernel) {
+    kernel<<<grid, kThreads, 0, stream>>>(static_cast<const T*>(from), z.table, z.positions, static_cast<T*>(to), h,
+                                          heads, direction);
+  };
+  if (vector) {
+    run(rotate_kernel<T, kVec<T>, 1>);
+  } else {
+    run(rotate_kernel<T, 1, 4>);
+  }
+}
+
+template <class T>
+void backward(cudaStream_t stream, const QknormBwdArgs& z) {
   const int lanes = vector_lanes<T>(z.d);
   const bool vector =
-      lanes > 0 && aligned16(dqkv) && aligned16(qkv) && aligned16(wq) && aligned16(wk) && aligned16(table);
+      lanes > 0 && aligned16(z.dqkv) && aligned16(z.qkv) && aligned16(z.wq) && aligned16(z.wk) && aligned16(z.table);
   const Heads h = {0, int(z.hq), int(z.hkv), int(z.d), vector ? lanes : 32};
   // The grid decides the order of the sum over heads, so it must not depend on the device.
   const int64_t blocks = ceil_div(z.tokens * (z.hq > z.hkv ? z.hq : z.hkv), kBwdThreads / h.lanes);
   const int parts = int(blocks < MB_REDUCE_PARTS ? blocks : MB_REDUCE_PARTS);
-  const bool wants_dw = dwq != nullptr || dwk != nullptr;
   const auto run = [&](auto kernel) {
-    kernel<<<parts, kBwdThreads, 0, stream>>>(static_cast<T*>(dqkv), static_cast<const T*>(qkv),
-                                              static_cast<const T*>(wq), static_cast<const T*>(wk), table, positions,
-                                              rstd, wants_dw ? ws : nullptr, uint32_t(z.tokens), h);
+    kernel<<<parts, kBwdThreads, 0, stream>>>(static_cast<T*>(z.dqkv), static_cast<const T*>(z.qkv),
+                                              static_cast<const T*>(z.wq), static_cast<const T*>(z.wk), z.table,
+                                              z.positions, z.rstd, z.ws, uint32_t(z.tokens), h);
   };
   if (vector) {
     run(qknorm_rope_bwd_kernel<T, kVec<T>, 1>);
   } else {
     run(qknorm_rope_bwd_kernel<T, 1, 4>);
   }
-  if (wants_dw) reduce_parts(stream, ws, parts, 2 * z.d, z.d, dwq, dwk, accumulate_dw);
+  if (z.ws != nullptr) reduce_parts(stream, z.ws, parts, 2 * z.d, z.d, z.dwq, z.dwk, z.accumulate_dw);
 }
 
 }  // namespace
-}  // namespace mbk
 
-using namespace mbk;
-
-int mbk_qknorm_rope_fwd(cudaStream_t stream, const mb_buf* t, int nt, const double* s, int ns) {
-  Args a("qknorm_rope_fwd", t, nt, 7, s, ns, 5);
-  const Sizes z = read_sizes(a);
-  const float eps = float(a.number(4, "eps"));
-  const int dtype = a.act(0, "qkv");
-  const int64_t n = times(times(z.tokens, z.hq + 2 * z.hkv), z.d);
-  const void* qkv = a.tensor(0, "qkv", dtype, n);
-  const void* wq = a.tensor(1, "wq", dtype, z.d);
-  const void* wk = a.tensor(2, "wk", dtype, z.d);
-  const float* table = a.f32(3, "table", z.d);
-  const int32_t* positions = a.i32(4, "positions", z.tokens);
-  void* out = a.tensor(5, "out", dtype, n);
-  float* rstd = a.f32(6, "rstd", times(z.tokens, z.hq + z.hkv));
-  a.same_or_distinct(0, "qkv", 5, "out");
-  if (a.status != MB_OK || z.tokens == 0) return a.status;
-  if (dtype == MB_F32) {
-    forward<float>(stream, qkv, wq, wk, table, positions, out, rstd, z, eps);
+int op_qknorm_rope_fwd(cudaStream_t stream, const mb_buf* t, int nt, const double* s, int ns) {
+  OpArgs a(kOps[MB_OP_QKNORM_ROPE_FWD], t, nt, s, ns);
+  const QknormFwdArgs z = read_qknorm_rope_fwd(a);
+  if (!a.ok() || z.tokens == 0) return a.status();
+  const bool f32 = z.dtype == MB_F32;
+  if (z.norm) {
+    f32 ? forward<float>(stream, z) : forward<bf16>(stream, z);
   } else {
-    forward<bf16>(stream, qkv, wq, wk, table, positions, out, rstd, z, eps);
+    f32 ? rotate<float>(stream, z, z.qkv, z.out, 1) : rotate<bf16>(stream, z, z.qkv, z.out, 1);
   }
   return launched("qknorm_rope_fwd");
 }
 
-int mbk_qknorm_rope_bwd(cudaStream_t stream, const mb_buf* t, int nt, const double* s, int ns) {
-  Args a("qknorm_rope_bwd", t, nt, 10, s, ns, 5);
-  const Sizes z = read_sizes(a);
-  const bool accumulate_dw = a.flag(4, "accumulate_dw");
-  const int dtype = a.act(0, "dqkv");
-  const int64_t n = times(times(z.tokens, z.hq + 2 * z.hkv), z.d);
-  void* dqkv = a.tensor(0, "dqkv", dtype, n);
-  const void* qkv = a.tensor(1, "qkv", dtype, n);
-  const void* wq = a.tensor(2, "wq", dtype, z.d);
-  const void* wk = a.tensor(3, "wk", dtype, z.d);
-  const float* table = a.f32(4, "table", z.d);
-  const int32_t* positions = a.i32(5, "positions", z.tokens);
-  const float* rstd = a.f32(6, "rstd", times(z.tokens, z.hq + z.hkv));
-  // Both may be absent where the norm weights are frozen.
-  float* dwq = a.present(7) ? a.f32(7, "dwq", z.d) : nullptr;
-  float* dwk = a.present(8) ? a.f32(8, "dwk", z.d) : nullptr;
-  const bool wants_dw = dwq != nullptr || dwk != nullptr;
-  float* ws = static_cast<float*>(a.scratch(9, "ws", wants_dw ? MB_REDUCE_PARTS * 2 * 4 * z.d : 0));
-  a.distinct(0, "dqkv", 1, "qkv");
-  if (a.status != MB_OK) return a.status;
+int op_qknorm_rope_bwd(cudaStream_t stream, const mb_buf* t, int nt, const double* s, int ns) {
+  OpArgs a(kOps[MB_OP_QKNORM_ROPE_BWD], t, nt, s, ns);
+  const QknormBwdArgs z = read_qknorm_rope_bwd(a);
+  if (!a.ok()) return a.status();
+  const bool f32 = z.dtype == MB_F32;
   if (z.tokens == 0) {
-    if (wants_dw) reduce_parts(stream, ws, 0, 2 * z.d, z.d, dwq, dwk, accumulate_dw);
-  } else if (dtype == MB_F32) {
-    backward<float>(stream, dqkv, qkv, wq, wk, table, positions, rstd, dwq, dwk, ws, z, accumulate_dw);
+    if (z.ws != nullptr) reduce_parts(stream, z.ws, 0, 2 * z.d, z.d, z.dwq, z.dwk, z.accumulate_dw);
+  } else if (z.norm) {
+    f32 ? backward<float>(stream, z) : backward<bf16>(stream, z);
   } else {
-    backward<bf16>(stream, dqkv, qkv, wq, wk, table, positions, rstd, dwq, dwk, ws, z, accumulate_dw);
+    f32 ? rotate<float>(stream, z, z.dqkv, z.dqkv, -1) : rotate<bf16>(stream, z, z.dqkv, z.dqkv, -1);
   }
   return launched("qknorm_rope_bwd");
 }
+
+}  // namespace mb::cuda::kernels

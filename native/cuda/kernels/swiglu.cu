@@ -1,7 +1,8 @@
 // SwiGLU over gu = gate | up, forward and backward, one pass each.
-#include "common.cuh"
+#include "core/args/pointwise.h"
+#include "cuda/kernels/common.cuh"
 
-namespace mbk {
+namespace mb::cuda::kernels {
 namespace {
 
 constexpr int kThreads = 256;
@@ -84,80 +85,66 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-struct Shape {
-  int64_t rows, f;
-  // Whether 16-byte accesses, counted in 32 bits, cover it.
-  template <class T>
-  bool vector() const {
-    return f % kVec<T> == 0 && rows * (f / kVec<T>) < (int64_t(1) << 32) - kThreads;
-  }
-  unsigned any_grid() const {
-    const int64_t blocks = ceil_div(rows * f, kThreads);
-    return unsigned(blocks < (1 << 20) ? blocks : 1 << 20);
-  }
-};
+// Whether 16-byte accesses, counted in 32 bits, cover it.
+template <class T>
+bool fits_vectors(const SwigluArgs& z) {
+  return z.f % kVec<T> == 0 && z.tokens * (z.f / kVec<T>) < (int64_t(1) << 32) - kThreads;
+}
+
+unsigned any_grid(const SwigluArgs& z) {
+  const int64_t blocks = ceil_div(z.tokens * z.f, kThreads);
+  return unsigned(blocks < (1 << 20) ? blocks : 1 << 20);
+}
 
 template <class T>
-void forward(cudaStream_t stream, const void* gu_, void* out_, const Shape& z) {
-  const T* gu = static_cast<const T*>(gu_);
-  T* out = static_cast<T*>(out_);
-  if (z.vector<T>() && aligned16(gu) && aligned16(out)) {
-    const uint32_t groups = uint32_t(z.f / kVec<T>), items = uint32_t(z.rows * groups);
+void forward(cudaStream_t stream, const SwigluArgs& z) {
+  const T* gu = static_cast<const T*>(z.gu);
+  T* out = static_cast<T*>(z.out);
+  if (fits_vectors<T>(z) && aligned16(gu) && aligned16(out)) {
+    const uint32_t groups = uint32_t(z.f / kVec<T>), items = uint32_t(z.tokens * groups);
     swiglu_fwd_kernel<T><<<unsigned(ceil_div(items, kThreads)), kThreads, 0, stream>>>(gu, out, items, groups);
   } else {
-    swiglu_fwd_any_kernel<T><<<z.any_grid(), kThreads, 0, stream>>>(gu, out, z.rows, z.f);
+    swiglu_fwd_any_kernel<T><<<any_grid(z), kThreads, 0, stream>>>(gu, out, z.tokens, z.f);
   }
 }
 
 template <class T>
-void backward(cudaStream_t stream, const void* dout_, const void* gu_, void* dgu_, const Shape& z) {
-  const T* dout = static_cast<const T*>(dout_);
-  const T* gu = static_cast<const T*>(gu_);
-  T* dgu = static_cast<T*>(dgu_);
-  if (z.vector<T>() && aligned16(dout) && aligned16(gu) && aligned16(dgu)) {
-    const uint32_t groups = uint32_t(z.f / kVec<T>), items = uint32_t(z.rows * groups);
+void backward(cudaStream_t stream, const SwigluArgs& z) {
+  const T* dout = static_cast<const T*>(z.dout);
+  const T* gu = static_cast<const T*>(z.gu);
+  T* dgu = static_cast<T*>(z.out);
+  if (fits_vectors<T>(z) && aligned16(dout) && aligned16(gu) && aligned16(dgu)) {
+    const uint32_t groups = uint32_t(z.f / kVec<T>), items = uint32_t(z.tokens * groups);
     swiglu_bwd_kernel<T><<<unsigned(ceil_div(items, kThreads)), kThreads, 0, stream>>>(dout, gu, dgu, items, groups);
   } else {
-    swiglu_bwd_any_kernel<T><<<z.any_grid(), kThreads, 0, stream>>>(dout, gu, dgu, z.rows, z.f);
+    swiglu_bwd_any_kernel<T><<<any_grid(z), kThreads, 0, stream>>>(dout, gu, dgu, z.tokens, z.f);
   }
 }
 
 }  // namespace
-}  // namespace mbk
 
-using namespace mbk;
-
-int mbk_swiglu_fwd(cudaStream_t stream, const mb_buf* t, int nt, const double* s, int ns) {
-  Args a("swiglu_fwd", t, nt, 2, s, ns, 2);
-  const Shape z = {a.size(0, "T"), a.size(1, "f", 1)};
-  const int dtype = a.act(0, "gu");
-  const void* gu = a.tensor(0, "gu", dtype, times(times(z.rows, z.f), 2));
-  void* out = a.tensor(1, "out", dtype, times(z.rows, z.f));
-  a.distinct(0, "gu", 1, "out");
-  if (a.status != MB_OK || z.rows == 0) return a.status;
-  if (dtype == MB_F32) {
-    forward<float>(stream, gu, out, z);
+int op_swiglu_fwd(cudaStream_t stream, const mb_buf* t, int nt, const double* s, int ns) {
+  OpArgs a(kOps[MB_OP_SWIGLU_FWD], t, nt, s, ns);
+  const SwigluArgs z = read_swiglu_fwd(a);
+  if (!a.ok() || z.tokens == 0) return a.status();
+  if (z.dtype == MB_F32) {
+    forward<float>(stream, z);
   } else {
-    forward<bf16>(stream, gu, out, z);
+    forward<bf16>(stream, z);
   }
   return launched("swiglu_fwd");
 }
 
-int mbk_swiglu_bwd(cudaStream_t stream, const mb_buf* t, int nt, const double* s, int ns) {
-  Args a("swiglu_bwd", t, nt, 3, s, ns, 2);
-  const Shape z = {a.size(0, "T"), a.size(1, "f", 1)};
-  const int dtype = a.act(0, "dout");
-  const int64_t n = times(z.rows, z.f);
-  const void* dout = a.tensor(0, "dout", dtype, n);
-  const void* gu = a.tensor(1, "gu", dtype, times(n, 2));
-  void* dgu = a.tensor(2, "dgu", dtype, times(n, 2));
-  a.same_or_distinct(1, "gu", 2, "dgu");
-  a.distinct(0, "dout", 2, "dgu");
-  if (a.status != MB_OK || z.rows == 0) return a.status;
-  if (dtype == MB_F32) {
-    backward<float>(stream, dout, gu, dgu, z);
+int op_swiglu_bwd(cudaStream_t stream, const mb_buf* t, int nt, const double* s, int ns) {
+  OpArgs a(kOps[MB_OP_SWIGLU_BWD], t, nt, s, ns);
+  const SwigluArgs z = read_swiglu_bwd(a);
+  if (!a.ok() || z.tokens == 0) return a.status();
+  if (z.dtype == MB_F32) {
+    backward<float>(stream, z);
   } else {
-    backward<bf16>(stream, dout, gu, dgu, z);
+    backward<bf16>(stream, z);
   }
   return launched("swiglu_bwd");
 }
+
+}  // namespace mb::cuda::kernels

@@ -5,9 +5,9 @@
 
 #include <string>
 
-#include "../../core/abi.h"
+#include "core/abi.h"
 
-static std::string Quote(const char* text) {
+static std::string quote(const char* text) {
   std::string out = "\"";
   for (; *text; text++) {
     if (*text == '"' || *text == '\\') out += '\\';
@@ -48,7 +48,7 @@ int main(int argc, char** argv) {
   printf(
       "{\"name\":%s,\"abi\":%u,\"other_abi_is_null\":%s,\"missing_ops\":%d,\"count\":%d,\"count_status\":%d,"
       "\"count_error\":%s,\"open_status\":%d,\"open_error\":%s,\"describe\":%s}\n",
-      Quote(backend->name).c_str(), backend->abi, other ? "false" : "true", holes, count, count_status,
-      Quote(count_error.c_str()).c_str(), open_status, Quote(open_error.c_str()).c_str(), backend->describe());
+      quote(backend->name).c_str(), backend->abi, other ? "false" : "true", holes, count, count_status,
+      quote(count_error.c_str()).c_str(), open_status, quote(open_error.c_str()).c_str(), backend->describe());
   return 0;
 }

@@ -8,9 +8,9 @@
 #include <string>
 #include <vector>
 
-#include "../abi_cudnn.h"
+#include "cuda/libs/abi_cudnn.h"
 
-using namespace mbcuda::cudnn;
+using namespace mb::cuda::cudnn;
 
 namespace {
 
@@ -21,14 +21,14 @@ struct Node {
   bool finalized = false;
 };
 
-int64_t Number(const Node* node, int attribute, int64_t fallback = -1) {
+int64_t number(const Node* node, int attribute, int64_t fallback = -1) {
   auto found = node->numbers.find(attribute);
   return found == node->numbers.end() || found->second.empty() ? fallback : found->second[0];
 }
 
-const Node* Ref(const Node* node, int attribute) { return reinterpret_cast<const Node*>(Number(node, attribute, 0)); }
+const Node* ref(const Node* node, int attribute) { return reinterpret_cast<const Node*>(number(node, attribute, 0)); }
 
-std::string List(const Node* node, int attribute) {
+std::string list(const Node* node, int attribute) {
   std::string out;
   auto found = node->numbers.find(attribute);
   if (found == node->numbers.end()) return "-";
@@ -37,35 +37,35 @@ std::string List(const Node* node, int attribute) {
 }
 
 // Virtual tensors are named in the order in which they appear, so that their ids do not matter.
-std::string TensorText(const Node* tensor, std::map<const Node*, int>* names) {
+std::string tensor_text(const Node* tensor, std::map<const Node*, int>* names) {
   if (!tensor) return "none";
-  const bool is_virtual = Number(tensor, kTensorIsVirtual, 0) != 0;
-  std::string name = std::to_string(Number(tensor, kTensorUniqueId));
+  const bool is_virtual = number(tensor, kTensorIsVirtual, 0) != 0;
+  std::string name = std::to_string(number(tensor, kTensorUniqueId));
   if (is_virtual) name = "v" + std::to_string(names->emplace(tensor, static_cast<int>(names->size())).first->second);
-  return name + ":" + std::to_string(Number(tensor, kTensorDataType)) + "[" + List(tensor, kTensorDimensions) + "]{" +
-         List(tensor, kTensorStrides) + "}" + (Number(tensor, kTensorIsByValue, 0) ? "host" : "") + "/" +
-         std::to_string(Number(tensor, kTensorAlignment));
+  return name + ":" + std::to_string(number(tensor, kTensorDataType)) + "[" + list(tensor, kTensorDimensions) + "]{" +
+         list(tensor, kTensorStrides) + "}" + (number(tensor, kTensorIsByValue, 0) ? "host" : "") + "/" +
+         std::to_string(number(tensor, kTensorAlignment));
 }
 
-std::string OperationText(const Node* op, std::map<const Node*, int>* names) {
+std::string operation_text(const Node* op, std::map<const Node*, int>* names) {
   auto tensor = [&](const char* label, int attribute) {
-    return Ref(op, attribute) ? std::string(" ") + label + "=" + TensorText(Ref(op, attribute), names) : std::string();
+    return ref(op, attribute) ? std::string(" ") + label + "=" + tensor_text(ref(op, attribute), names) : std::string();
   };
   if (op->type == kDescOpMatmul) {
-    return "matmul comp=" + std::to_string(Number(Ref(op, kOpMatmulDesc), kMatmulCompType)) + tensor("a", kOpMatmulA) +
+    return "matmul comp=" + std::to_string(number(ref(op, kOpMatmulDesc), kMatmulCompType)) + tensor("a", kOpMatmulA) +
            tensor("b", kOpMatmulB) + tensor("c", kOpMatmulC);
   }
   if (op->type == kDescOpReduction) {
-    const Node* reduction = Ref(op, kOpReductionDesc);
-    return "reduce" + std::to_string(Number(reduction, kReductionOperator)) +
-           " comp=" + std::to_string(Number(reduction, kReductionCompType)) + tensor("x", kOpReductionX) +
+    const Node* reduction = ref(op, kOpReductionDesc);
+    return "reduce" + std::to_string(number(reduction, kReductionOperator)) +
+           " comp=" + std::to_string(number(reduction, kReductionCompType)) + tensor("x", kOpReductionX) +
            tensor("y", kOpReductionY);
   }
   if (op->type == kDescOpReshape) return "reshape" + tensor("x", kOpReshapeX) + tensor("y", kOpReshapeY);
-  const Node* pointwise = Ref(op, kOpPointwiseDesc);
-  return "pointwise" + std::to_string(Number(pointwise, kPointwiseMode)) +
-         " prec=" + std::to_string(Number(pointwise, kPointwiseMathPrec)) +
-         " axis=" + std::to_string(Number(pointwise, kPointwiseAxis)) +
+  const Node* pointwise = ref(op, kOpPointwiseDesc);
+  return "pointwise" + std::to_string(number(pointwise, kPointwiseMode)) +
+         " prec=" + std::to_string(number(pointwise, kPointwiseMathPrec)) +
+         " axis=" + std::to_string(number(pointwise, kPointwiseAxis)) +
          " alpha=" + std::to_string(op->floats.at(kOpPointwiseAlpha1)) + "," +
          std::to_string(op->floats.at(kOpPointwiseAlpha2)) + tensor("x", kOpPointwiseX) + tensor("b", kOpPointwiseB) +
          tensor("t", kOpPointwiseT) + tensor("y", kOpPointwiseY);
@@ -134,7 +134,7 @@ EXPORT Status cudnnBackendFinalize(RawDescriptor raw) {
   std::map<const Node*, int> names;
   printf("graph\n");
   for (int64_t op : node->numbers.at(kGraphOps)) {
-    printf("%s\n", OperationText(reinterpret_cast<const Node*>(op), &names).c_str());
+    printf("%s\n", operation_text(reinterpret_cast<const Node*>(op), &names).c_str());
   }
   return kSuccess;
 }
@@ -145,7 +145,7 @@ EXPORT Status cudnnBackendExecute(Handle, RawDescriptor, RawDescriptor pack) {
   const std::vector<int64_t>& pointers = node->numbers.at(kPackPointers);
   std::map<int64_t, int64_t> sorted;
   for (size_t i = 0; i < ids.size(); i++) sorted[ids[i]] = pointers[i];
-  printf("execute workspace=%lld", static_cast<long long>(Number(node, kPackWorkspace)));
+  printf("execute workspace=%lld", static_cast<long long>(number(node, kPackWorkspace)));
   for (const auto& [id, pointer] : sorted) {
     // Host scalars are printed by value, device addresses as they are: the test program makes up small ones.
     if (pointer > 1 << 30) {

@@ -11,32 +11,35 @@
 #include <cstdio>
 #include <vector>
 
-#include "../../core/dtype.h"
-#include "../kernels/peer.h"
+#include "core/dtype.h"
+#include "cuda/kernels/peer.h"
+
+namespace kernels = mb::cuda::kernels;
+using mb::dtype_size;
 
 namespace mbpeer {
 
-using mbk::Peers;
+using kernels::Peers;
 
 // What the processes of a group share.
 struct Board {
   std::atomic<int> arrived, failed, checks;
-  cudaIpcMemHandle_t arenas[mbk::kMostPeers], flags[mbk::kMostPeers];
+  cudaIpcMemHandle_t arenas[kernels::kMostPeers], flags[kernels::kMostPeers];
 };
 
 constexpr int64_t kArenaBytes = 64 << 20;
 
-[[noreturn]] inline void Die(const char* what, const char* why) {
+[[noreturn]] inline void die(const char* what, const char* why) {
   fprintf(stderr, "%s: %s\n", what, why);
   _exit(3);
 }
-inline void Cuda(cudaError_t error, const char* what) {
-  if (error != cudaSuccess) Die(what, cudaGetErrorString(error));
+inline void check_cuda(cudaError_t error, const char* what) {
+  if (error != cudaSuccess) die(what, cudaGetErrorString(error));
 }
-#define CUDA(call) Cuda((call), #call)
+#define CUDA(call) check_cuda((call), #call)
 
 // A number in [-1, 1) that depends on where it stands.
-inline double Value(uint64_t seed, int64_t index) {
+inline double value(uint64_t seed, int64_t index) {
   uint64_t z = (seed * 0x9e3779b97f4a7c15u) ^ (static_cast<uint64_t>(index) * 0xbf58476d1ce4e5b9u);
   z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
   z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
@@ -54,8 +57,8 @@ class Member {
     void* memory = nullptr;
     CUDA(cudaMalloc(&memory, kArenaBytes));
     arena_ = static_cast<char*>(memory);
-    CUDA(cudaMalloc(&memory, mbk::kPeerFlags * sizeof(uint32_t)));
-    CUDA(cudaMemset(memory, 0, mbk::kPeerFlags * sizeof(uint32_t)));
+    CUDA(cudaMalloc(&memory, kernels::kPeerFlags * sizeof(uint32_t)));
+    CUDA(cudaMemset(memory, 0, kernels::kPeerFlags * sizeof(uint32_t)));
     peers_.flags[rank] = static_cast<uint32_t*>(memory);
     CUDA(cudaHostAlloc(&memory, sizeof(int), cudaHostAllocDefault));
     aborted_ = static_cast<int*>(memory);
@@ -64,7 +67,7 @@ class Member {
     CUDA(cudaDeviceSynchronize());
     CUDA(cudaIpcGetMemHandle(&board->arenas[rank], arena_));
     CUDA(cudaIpcGetMemHandle(&board->flags[rank], peers_.flags[rank]));
-    Meet();
+    meet();
     peers_.rank = rank;
     peers_.size = size;
     peers_.aborted = aborted_;
@@ -75,7 +78,7 @@ class Member {
       CUDA(cudaIpcOpenMemHandle(&memory, board->flags[member], cudaIpcMemLazyEnablePeerAccess));
       peers_.flags[member] = static_cast<uint32_t*>(memory);
     }
-    Meet();
+    meet();
   }
 
   int rank() const { return rank_; }
@@ -83,54 +86,54 @@ class Member {
   cudaStream_t stream() const { return stream_; }
 
   // All processes of the group have come here.
-  void Meet() {
+  void meet() {
     meetings_++;
     board_->arrived++;
     while (board_->arrived < meetings_ * size_) usleep(50);
   }
 
-  const Peers& Next() {
+  const Peers& next() {
     peers_.sequence++;
     return peers_;
   }
-  void Abort() { *static_cast<volatile int*>(aborted_) = 1; }
+  void abort() { *static_cast<volatile int*>(aborted_) = 1; }
 
   // Memory at the same place in every member, filled with NaN.
-  mb_buf Take(int64_t count, int dtype) {
-    const int64_t bytes = count * mb::dtype_size(dtype);
+  mb_buf take(int64_t count, int dtype) {
+    const int64_t bytes = count * dtype_size(dtype);
     const mb_buf buf = {arena_ + used_, bytes, dtype, 0};
     used_ += (bytes + 255) / 256 * 256;
-    if (used_ > kArenaBytes) Die("a case", "is larger than the arena");
+    if (used_ > kArenaBytes) die("a case", "is larger than the arena");
     CUDA(cudaMemset(buf.ptr, 0xff, static_cast<size_t>(bytes)));
     return buf;
   }
-  void Reset() {
+  void reset() {
     CUDA(cudaDeviceSynchronize());
-    Meet();
+    meet();
     used_ = 0;
   }
 
   // Values as the dtype holds them.
-  static Doubles Values(uint64_t seed, int64_t count, int dtype, double scale = 1) {
+  static Doubles values(uint64_t seed, int64_t count, int dtype, double scale = 1) {
     Doubles values(static_cast<size_t>(count));
     for (int64_t i = 0; i < count; i++) {
-      const float x = static_cast<float>(scale * Value(seed, i));
+      const float x = static_cast<float>(scale * value(seed, i));
       values[static_cast<size_t>(i)] = dtype == MB_BF16 ? mb::bf16_to_f32(mb::f32_to_bf16(x)) : x;
     }
     return values;
   }
-  static void Write(const mb_buf& to, const Doubles& values) {
+  static void write(const mb_buf& to, const Doubles& values) {
     std::vector<float> f(values.begin(), values.end());
     std::vector<uint16_t> h(to.dtype == MB_BF16 ? values.size() : 0);
     for (size_t i = 0; i < h.size(); i++) h[i] = mb::f32_to_bf16(f[i]);
     CUDA(cudaMemcpy(to.ptr, to.dtype == MB_BF16 ? static_cast<void*>(h.data()) : f.data(),
                     static_cast<size_t>(to.bytes), cudaMemcpyHostToDevice));
   }
-  static Doubles Read(const mb_buf& from) {
+  static Doubles read(const mb_buf& from) {
     std::vector<char> raw(static_cast<size_t>(from.bytes));
     CUDA(cudaMemcpy(raw.data(), from.ptr, raw.size(), cudaMemcpyDeviceToHost));
     Doubles values;
-    for (size_t at = 0; at < raw.size(); at += static_cast<size_t>(mb::dtype_size(from.dtype))) {
+    for (size_t at = 0; at < raw.size(); at += static_cast<size_t>(dtype_size(from.dtype))) {
       uint16_t h;
       float f;
       memcpy(&h, &raw[at], 2);
@@ -144,15 +147,15 @@ class Member {
     return values;
   }
 
-  void Close(const char* what, const Doubles& found, const Doubles& expected, double tolerance) {
+  void close(const char* what, const Doubles& found, const Doubles& expected, double tolerance) {
     double error = 0, norm = 0;
     for (size_t i = 0; i < expected.size(); i++) {
       error += (found[i] - expected[i]) * (found[i] - expected[i]);
       norm += expected[i] * expected[i];
     }
-    Is(found.size() == expected.size() && sqrt(error) <= tolerance * sqrt(norm), what, sqrt(error / norm));
+    is(found.size() == expected.size() && sqrt(error) <= tolerance * sqrt(norm), what, sqrt(error / norm));
   }
-  void Is(bool holds, const char* what, double found = 0) {
+  void is(bool holds, const char* what, double found = 0) {
     board_->checks++;
     if (holds) return;
     board_->failed++;

@@ -1,4 +1,5 @@
 import type { AttentionSizes } from '../../engine/ops.js';
+import type { Tensor } from '../../engine/tensor.js';
 import { BenchBuffers, MOST_SETS } from './buffers.js';
 import type { BenchSession } from './session.js';
 import type { Timing } from './timer.js';
@@ -30,13 +31,21 @@ export function measureAttention(session: BenchSession, sizes: AttentionSizes): 
     dqkv: buffers.random(wide, act),
     lse: buffers.filled([batch, heads, seq], 'f32', 0),
   }));
+  const [qWidth, kvWidth] = [heads * headDim, kvHeads * headDim];
+  const columns = (qkv: Tensor) => ({
+    q: qkv.columns(0, qWidth),
+    k: qkv.columns(qWidth, kvWidth),
+    v: qkv.columns(qWidth + kvWidth, kvWidth),
+  });
   const forward = (round: number): void => {
     const { qkv, out, lse } = set(round);
-    ops.attention(qkv, out, lse, workspace, sizes);
+    ops.attention({ ...columns(qkv), out: out.columns(), lse, ws: workspace }, sizes);
   };
   const backward = (round: number): void => {
     const { qkv, out, dout, dqkv, lse } = set(round);
-    ops.attentionBwd({ qkv, out, lse, dout, dqkv, ws: workspace }, sizes);
+    const { q: dq, k: dk, v: dv } = columns(dqkv);
+    const given = { ...columns(qkv), out: out.columns(), lse, dout: dout.columns() };
+    ops.attentionBwd({ ...given, dq, dk, dv, ws: workspace }, sizes);
   };
   const flops = 2 * batch * heads * seq * seq * headDim;
   const timings = buffers.use(() => {

@@ -1,4 +1,5 @@
 import { DTYPES } from '../../engine/dtype.js';
+import { OPS } from '../../engine/op-table.js';
 
 /** The least that a call must do: each input read once, each output written once, and its multiplications. */
 export interface CallCost {
@@ -17,80 +18,83 @@ interface Operand {
   readonly dtype: number;
 }
 
-type Access = 'r' | 'w' | 'rw' | '-';
-type Scalars = readonly number[];
+type Scalars = Readonly<Record<string, number>>;
+type Operands = Readonly<Record<string, Operand>>;
 
-/** An op of abi.h: how it uses each tensor, in order. `bytes` and `flops` where that does not follow from the tensors. */
-interface OpCost {
-  readonly name: string;
-  readonly access?: readonly Access[];
-  readonly bytes?: (t: readonly Operand[], s: Scalars) => number;
+/** Where bytes or multiplications do not follow from what the op says of its tensors. */
+interface Exception {
+  readonly bytes?: (t: Operands, s: Scalars) => number;
   readonly flops?: (s: Scalars) => number;
   /** Added to the name. */
-  readonly detail?: (t: readonly Operand[], s: Scalars) => string;
+  readonly detail?: (t: Operands, s: Scalars) => string;
 }
 
-const at = (s: Scalars, i: number): number => s[i] ?? 0;
-const size = (t: readonly Operand[], i: number): number => t[i]?.bytes ?? 0;
+const at = (s: Scalars, name: string): number => s[name] ?? 0;
+const size = (t: Operands, name: string): number => t[name]?.bytes ?? 0;
 
-/** Causal: half of the square. b s hq hkv d */
-const attentionFlops = (s: Scalars): number => 2 * at(s, 0) * at(s, 2) * at(s, 1) ** 2 * at(s, 4);
+/** Two products over the pairs of query and key that causality leaves. */
+function attentionFlops(s: Scalars): number {
+  const [queries, keys, offset] = [at(s, 'sq'), at(s, 'skv'), at(s, 'offset')];
+  const pairs = Math.min(queries * keys, Math.max(0, queries * offset + queries ** 2 / 2));
+  return 4 * at(s, 'b') * at(s, 'hq') * pairs * at(s, 'd');
+}
 
-/** By number of the op. */
-const OPS: readonly OpCost[] = [
-  {
-    name: 'gemm',
-    access: ['r', 'r', 'r', 'w'],
-    flops: (s) => 2 * at(s, 0) * at(s, 1) * at(s, 2),
+/** Of a query and a key: what is given is views, between whose rows others may lie. */
+function attentionBytes(t: Operands, s: Scalars): number {
+  const positions = at(s, 'sq') * at(s, 'hq') + at(s, 'skv') * at(s, 'hkv');
+  return at(s, 'b') * positions * at(s, 'd') * (t['q']?.dtype === DTYPES.f32.code ? 4 : 2);
+}
+
+const EXCEPTIONS: Partial<Record<keyof typeof OPS, Exception>> = {
+  gemm: {
+    flops: (s) => 2 * at(s, 'm') * at(s, 'n') * at(s, 'k'),
     detail: (t, s) => {
-      const transposes = `${at(s, 3) ? 'T' : 'N'}${at(s, 4) ? 'T' : 'N'}`;
-      const into = t[3]?.dtype === DTYPES.f32.code && t[0]?.dtype !== DTYPES.f32.code ? ' to f32' : '';
-      return `${at(s, 0)}x${at(s, 1)}x${at(s, 2)} ${transposes}${into}${at(s, 10) === 0 ? '' : ' +='}`;
+      const transposes = `${at(s, 'ta') ? 'T' : 'N'}${at(s, 'tb') ? 'T' : 'N'}`;
+      const into = t['D']?.dtype === DTYPES.f32.code && t['A']?.dtype !== DTYPES.f32.code ? ' to f32' : '';
+      return `${at(s, 'm')}x${at(s, 'n')}x${at(s, 'k')} ${transposes}${into}${at(s, 'beta') === 0 ? '' : ' +='}`;
     },
   },
-  { name: 'rmsnorm_fwd', access: ['r', 'r', 'w', 'w'] },
-  { name: 'add_rmsnorm_fwd', access: ['r', 'r', 'r', 'w', 'w', 'w'] },
-  {
-    name: 'rmsnorm_bwd',
-    bytes: (t, s) => size(t, 0) + size(t, 1) + size(t, 3) + size(t, 4) * (1 + at(s, 2)) + 2 * size(t, 5),
+  rmsnormBwd: {
+    bytes: (t, s) =>
+      size(t, 'dy') + size(t, 'x') + size(t, 'rstd') + size(t, 'dx') * (1 + at(s, 'accumulate_dx')) + 2 * size(t, 'dw'),
   },
-  { name: 'rope_table', access: ['w'] },
-  { name: 'qknorm_rope_fwd', access: ['r', 'r', 'r', 'r', 'r', 'w', 'w'] },
-  {
+  qknormRopeBwd: {
     // v is left alone: only the query and key heads are read, and written back.
-    name: 'qknorm_rope_bwd',
     bytes: (t, s) => {
-      const part = (at(s, 1) + at(s, 2)) / (at(s, 1) + 2 * at(s, 2));
-      return part * (2 * size(t, 0) + size(t, 1)) + size(t, 4) + size(t, 5) + size(t, 6);
+      const part = (at(s, 'hq') + at(s, 'hkv')) / (at(s, 'hq') + 2 * at(s, 'hkv'));
+      const angles = size(t, 'table') + size(t, 'positions');
+      return part * (2 * size(t, 'dqkv') + size(t, 'qkv')) + angles + size(t, 'rstd');
     },
   },
-  { name: 'attention_fwd', access: ['r', 'w', 'w', '-'], flops: attentionFlops },
+  attentionFwd: { flops: attentionFlops, bytes: (t, s) => 2 * attentionBytes(t, s) + size(t, 'lse') },
   // Five products to the forward's two.
-  { name: 'attention_bwd', access: ['r', 'r', 'r', 'r', 'w', '-'], flops: (s) => 2.5 * attentionFlops(s) },
-  { name: 'swiglu_fwd', access: ['r', 'w'] },
-  { name: 'swiglu_bwd', access: ['r', 'r', 'w'] },
+  attentionBwd: {
+    flops: (s) => 2.5 * attentionFlops(s),
+    bytes: (t, s) => 4 * attentionBytes(t, s) + size(t, 'lse'),
+  },
   // As many rows as there are tokens, not the whole table.
-  { name: 'embed_fwd', bytes: (t) => size(t, 0) + 2 * size(t, 2) },
-  {
-    name: 'embed_bwd',
-    bytes: (t, s) => size(t, 0) + size(t, 1) + size(t, 2) + 2 * 4 * at(s, 1) * Math.min(at(s, 0), at(s, 3)),
+  embedFwd: { bytes: (t) => size(t, 'ids') + 2 * size(t, 'out') },
+  embedBwd: {
+    bytes: (t, s) => {
+      const rows = Math.min(at(s, 'T'), at(s, 'vrows'));
+      return size(t, 'ids') + size(t, 'order') + size(t, 'dout') + 2 * 4 * at(s, 'h') * rows;
+    },
   },
-  { name: 'ce_stats', access: ['r', 'r', 'w'] },
-  { name: 'ce_rescale', access: ['rw', 'r'] },
-  { name: 'ce_grad', access: ['rw', 'r', 'r', 'r', 'r', '-', 'w'] },
-  { name: 'add', access: ['r', 'r', 'w'] },
-  { name: 'cast', access: ['r', 'w'] },
-  { name: 'fill', access: ['w'] },
-  { name: 'scale', access: ['rw'] },
-  { name: 'sumsq', access: ['r', '-', '-'] },
-  { name: 'optimizer_prepare', access: ['r', 'r', 'rw'] },
-  {
-    // In float32 the parameters are the output.
-    name: 'adamw',
-    bytes: (t) => 6 * size(t, 0) + size(t, 3) + (t[4]?.offset === t[0]?.offset ? 0 : size(t, 4)),
+  ceGrad: {
+    bytes: (t) =>
+      2 * size(t, 'logits') +
+      ['targets', 'mask', 'gmax', 'sums', 'rowloss'].reduce((sum, name) => sum + size(t, name), 0),
   },
-  { name: 'init_normal', access: ['w'] },
-];
+  sumsq: { bytes: (t) => size(t, 'x') },
+  copy2d: { bytes: (_, s) => 2 * at(s, 'rows') * at(s, 'row_bytes') },
+  // In float32 the parameters are the output.
+  adamw: {
+    bytes: (t) => 6 * size(t, 'p') + size(t, 'g') + (t['out']?.offset === t['p']?.offset ? 0 : size(t, 'out')),
+  },
+};
+
+const BY_NUMBER = Object.entries(OPS).map(([key, op]) => ({ op, exception: EXCEPTIONS[key as keyof typeof OPS] }));
+const MOVES = { r: 1, w: 1, rw: 2, s: 0 } as const;
 
 /**
  * The cost of an op from the binding's argument buffer, as it stands at the call.
@@ -98,17 +102,22 @@ const OPS: readonly OpCost[] = [
  * @param ns scalars after them
  */
 export function opCost(op: number, args: Float64Array, nt: number, ns: number): CallCost {
-  const cost = OPS[op];
-  if (cost === undefined) return { name: `op ${op}`, bytes: 0, flops: 0 };
-  const tensors = operands(args, nt);
-  const scalars = Array.from(args.subarray(4 * nt, 4 * nt + ns));
-  const moved = (operand: Operand, i: number): number =>
-    operand.arena < 0 ? 0 : operand.bytes * { r: 1, w: 1, rw: 2, '-': 0 }[cost.access?.[i] ?? '-'];
-  const detail = cost.detail?.(tensors, scalars);
+  const known = BY_NUMBER[op];
+  if (known === undefined) return { name: `op ${op}`, bytes: 0, flops: 0 };
+  const { op: declared, exception } = known;
+  const given = operands(args, nt);
+  const named = <T>(names: readonly string[], values: ArrayLike<T>): Record<string, T> =>
+    Object.fromEntries(names.flatMap((name, i) => (i < values.length ? [[name, values[i] as T]] : [])));
+  const tensors = named(Object.keys(declared.tensors), given);
+  const scalars = named(declared.scalars, args.subarray(4 * nt, 4 * nt + ns));
+  const moved = Object.entries(declared.tensors).map(([name, access]) => {
+    return size(tensors, name) * MOVES[access.replace('?', '') as keyof typeof MOVES];
+  });
+  const detail = exception?.detail?.(tensors, scalars);
   return {
-    name: detail === undefined ? cost.name : `${cost.name} ${detail}`,
-    bytes: cost.bytes?.(tensors, scalars) ?? tensors.reduce((sum, operand, i) => sum + moved(operand, i), 0),
-    flops: cost.flops?.(scalars) ?? 0,
+    name: detail === undefined ? declared.name : `${declared.name} ${detail}`,
+    bytes: exception?.bytes?.(tensors, scalars) ?? moved.reduce((sum, bytes) => sum + bytes, 0),
+    flops: exception?.flops?.(scalars) ?? 0,
   };
 }
 

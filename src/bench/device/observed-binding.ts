@@ -1,6 +1,8 @@
-import { COMM_OP } from '../../groups/comm/comm-group.js';
 import type { NativeBinding } from '../../engine/binding.js';
+import { COMM_OPS } from '../../engine/op-table.js';
 import { opCost, operands, type CallCost } from './call-cost.js';
+
+const COMM_OP_LIST = Object.values(COMM_OPS);
 
 /** Work that is about to be enqueued. */
 export interface ObservedCall {
@@ -67,7 +69,7 @@ export function observedBinding(
       );
     },
     commRun: (comm, stream, op, nt, ns) => {
-      const name = op === COMM_OP.reduceNormGather ? 'reduce_norm_gather' : 'norm_bwd_gather';
+      const { name } = COMM_OP_LIST[op] ?? { name: `communicator op ${op}` };
       // A reduce-scatter of the partial sums, and an all-gather of as much.
       communicate(
         name,
@@ -88,11 +90,22 @@ export function observedBinding(
         },
       );
     },
-    p2p: (comm, stream, nt) => {
-      const moved = (): number => operands(args, nt).reduce((sum, operand) => sum + operand.bytes, 0);
+    p2p: (comm, stream, transfers) => {
+      const moved = (): number =>
+        operands(transfers, transfers.length / 6).reduce((sum, operand) => sum + operand.bytes, 0);
       communicate('send/receive', moved, stream, () => {
-        binding.p2p(comm, stream, nt);
+        binding.p2p(comm, stream, transfers);
       });
+    },
+    allToAll: (comm, stream, counts) => {
+      communicate(
+        'all_to_all',
+        () => bytes(0),
+        stream,
+        () => {
+          binding.allToAll(comm, stream, counts);
+        },
+      );
     },
   };
   // The addon's own functions cannot be copied: they are not enumerable.

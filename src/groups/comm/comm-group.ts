@@ -1,16 +1,26 @@
 import { STREAM, type Device, type Stream } from '../../engine/device.js';
 import type { MemoryPlan } from '../../engine/memory-plan.js';
 import type { Tensor } from '../../engine/tensor.js';
+import { COMM_OPS } from '../../engine/op-table.js';
 import type { ProcessGroup } from '../grid/process-group.js';
-
-/** Numbers of `mb_comm_op` in native/core/abi.h, which documents every argument. */
-export const COMM_OP = { reduceNormGather: 0, normBackwardGather: 1 } as const;
 
 export interface PointToPoint {
   readonly kind: 'send' | 'receive';
   /** Rank in the group. */
   readonly peer: number;
   readonly tensor: Tensor;
+}
+
+/** A run of elements of a flat tensor. */
+export interface Part {
+  readonly offset: number;
+  readonly count: number;
+}
+
+function equalParts(tensor: Tensor, pieces: number): Part[] {
+  const count = tensor.size / pieces;
+  if (!Number.isInteger(count)) throw new RangeError(`${tensor.size} elements cannot be cut into ${pieces} pieces`);
+  return Array.from({ length: pieces }, (_, i) => ({ offset: i * count, count }));
 }
 
 /**
@@ -75,19 +85,49 @@ export class CommGroup implements ProcessGroup {
     this.device.binding.broadcast(this.#comm, stream, x.size, root);
   }
 
-  /** All transfers progress together; the order between two ranks is the order of the list. */
+  /** All transfers, however many, progress together; the order between two ranks is the order of the list. */
   exchange(transfers: readonly PointToPoint[], stream: Stream = STREAM.pipeline): void {
-    const args = this.device.binding.args;
+    const list = new Float64Array(6 * transfers.length);
     let at = 0;
     for (const { tensor } of transfers) {
-      this.device.put(at, tensor);
+      this.device.put(at, tensor, list);
       at += 4;
     }
     for (const { peer, kind } of transfers) {
-      args[at++] = peer;
-      args[at++] = kind === 'send' ? 1 : 0;
+      list[at++] = peer;
+      list[at++] = kind === 'send' ? 1 : 0;
     }
-    this.device.binding.p2p(this.#comm, stream, transfers.length);
+    this.device.binding.p2p(this.#comm, stream, list);
+  }
+
+  /**
+   * Every rank sends each of the others a part of `input` and receives one of theirs in `out`, all at once. Without
+   * `parts` both are cut into `size` equal pieces, piece r for and from rank r (of the group). What a rank sends another
+   * must be as long as what that one expects; the two tensors have one type and do not overlap.
+   * @param parts for every rank of the group, in elements: what goes to it, and where what comes from it goes
+   */
+  allToAll(
+    input: Tensor,
+    out: Tensor,
+    parts: { readonly send: readonly Part[]; readonly receive: readonly Part[] } = {
+      send: equalParts(input, this.size),
+      receive: equalParts(out, this.size),
+    },
+    stream: Stream = STREAM.compute,
+  ): void {
+    const { send, receive } = parts;
+    if (send.length !== this.size || receive.length !== this.size) {
+      throw new RangeError(`all-to-all of ${send.length} and ${receive.length} parts in a group of ${this.size}`);
+    }
+    if (this.size === 1) {
+      const [from, to] = [send[0] as Part, receive[0] as Part];
+      this.device.copy(input.slice(from.offset, from.count), out.slice(to.offset, to.count), stream);
+      return;
+    }
+    const list = [send, receive].flatMap((list) => [list.map((p) => p.count), list.map((p) => p.offset)]).flat();
+    this.device.put(0, input);
+    this.device.put(4, out);
+    this.device.binding.allToAll(this.#comm, stream, Float64Array.from(list));
   }
 
   barrier(stream: Stream = STREAM.compute): void {
@@ -140,7 +180,7 @@ export class CommGroup implements ProcessGroup {
     const cols = t.w.size;
     const tensors = [t.partial, t.residual, t.w, t.sum, t.y, t.full, t.rstd];
     const count = this.device.arguments(tensors, [t.rstd.size, cols, eps]);
-    this.device.binding.commRun(this.#comm, stream, COMM_OP.reduceNormGather, ...count);
+    this.device.binding.commRun(this.#comm, stream, COMM_OPS.reduceNormGather.number, ...count);
   }
 
   /**
@@ -164,7 +204,7 @@ export class CommGroup implements ProcessGroup {
     const tensors = [t.partial, t.x, t.w, t.rstd, t.dx, t.dw, t.ws, t.full];
     const scalars = [t.rstd.size, t.w.size, Number(accumulate.dx), Number(accumulate.dw)];
     const count = this.device.arguments(tensors, scalars);
-    this.device.binding.commRun(this.#comm, stream, COMM_OP.normBackwardGather, ...count);
+    this.device.binding.commRun(this.#comm, stream, COMM_OPS.normBwdGather.number, ...count);
   }
 
   /** The native communicator, or null in a group of one. */

@@ -28,6 +28,7 @@ export class CommRuntime implements GroupRuntime<CommGroup> {
   readonly device: Device;
   readonly #options: CommRuntimeOptions;
   readonly #groups: CommGroup[] = [];
+  #watching: number | null = null;
   /** How often a group has been made, by its key in the store. The members count alike: each makes all of them. */
   readonly #made = new Map<string, number>();
 
@@ -49,12 +50,19 @@ export class CommRuntime implements GroupRuntime<CommGroup> {
   }
 
   /**
-   * Watches all groups made so far from a native thread, which aborts them when one fails or does not finish in time.
-   * To be called once the groups are made.
+   * Watches all groups of this runtime made so far from a native thread, which aborts them when one fails or does not
+   * finish in time. To be called once the groups are made, and again when more are: an earlier watch, and what it found,
+   * are forgotten. Other runtimes of the process have watches of their own.
    */
   watch(): void {
+    this.#unwatch();
     const comms = this.#groups.map((group) => group.communicator).filter((handle) => handle !== null);
-    if (comms.length > 0) this.device.binding.watch(comms, WATCH_INTERVAL_MS);
+    if (comms.length > 0) this.#watching = this.device.binding.watch(comms, WATCH_INTERVAL_MS);
+  }
+
+  #unwatch(): void {
+    if (this.#watching !== null) this.device.binding.watchStop(this.#watching);
+    this.#watching = null;
   }
 
   /**
@@ -64,7 +72,7 @@ export class CommRuntime implements GroupRuntime<CommGroup> {
   abandon(error: unknown): never {
     try {
       // Before our own aborts, which the watching thread would find too.
-      this.device.binding.watchCheck();
+      if (this.#watching !== null) this.device.binding.watchCheck(this.#watching);
     } finally {
       for (const group of this.#groups) group.abort();
     }
@@ -72,7 +80,7 @@ export class CommRuntime implements GroupRuntime<CommGroup> {
   }
 
   destroyAll(): void {
-    this.device.binding.watchStop();
+    this.#unwatch();
     for (const group of this.#groups) group.destroy();
     this.#groups.length = 0;
   }

@@ -1,5 +1,5 @@
 import type { AttentionSizes } from '../../engine/ops.js';
-import type { Tensor } from '../../engine/tensor.js';
+import type { Strided, Tensor } from '../../engine/tensor.js';
 import type { Weight } from '../parameters/parameter.js';
 import { Linear, type LinearWeights } from './linear.js';
 import { ResidualNorm, type Stream } from './residual-norm.js';
@@ -85,11 +85,12 @@ export class Attention {
     const normed = this.norm.startOutput(microBatch);
     linears.out.dgrad(dy, temp.dOut);
     linears.out.wgrad(dy, () => this.#out(microBatch));
-    const qkv = this.#qkv(microBatch);
     if (env.recompute === 'selective') this.#rope(microBatch);
-    const out = this.#out(microBatch);
     const [lse, dQkv] = [this.#lse(microBatch), temp.dQkv];
-    ops.attentionBwd({ qkv, out, lse, dout: temp.dOut, dqkv: dQkv, ws: env.attentionWorkspace }, this.#sizes);
+    const [dq, dk, dv] = this.#parts(dQkv);
+    const [q, k, v] = this.#parts(this.#qkv(microBatch));
+    const [out, dout] = [this.#out(microBatch).columns(), temp.dOut.columns()];
+    ops.attentionBwd({ q, k, v, out, lse, dout, dq, dk, dv, ws: env.attentionWorkspace }, this.#sizes);
     // Both are written by one op, so that they are in the same state.
     const accumulate = [heads.q, heads.k].map((weight) => weight.claim()).includes(true);
     ops.qknormRopeBwd(
@@ -118,8 +119,16 @@ export class Attention {
     const env = this.#env;
     this.#linears.qkv.forward(normed, this.#raw(microBatch));
     this.#rope(microBatch);
-    const [out, lse] = [this.#out(microBatch), this.#lse(microBatch)];
-    env.ops.attention(this.#qkv(microBatch), out, lse, env.attentionWorkspace, this.#sizes);
+    const [q, k, v] = this.#parts(this.#qkv(microBatch));
+    const [out, lse] = [this.#out(microBatch).columns(), this.#lse(microBatch)];
+    env.ops.attention({ q, k, v, out, lse, ws: env.attentionWorkspace }, this.#sizes);
+  }
+
+  /** Columns of queries, keys and values in the fused projection. */
+  #parts(qkv: Tensor): [q: Strided, k: Strided, v: Strided] {
+    const { kvHeads, qWidth } = this.#env.sizes;
+    const kvWidth = kvHeads * this.#env.shape.headDim;
+    return [qkv.columns(0, qWidth), qkv.columns(qWidth, kvWidth), qkv.columns(qWidth + kvWidth, kvWidth)];
   }
 
   #rope(microBatch: number): void {

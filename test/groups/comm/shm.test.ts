@@ -15,7 +15,7 @@ async function nativeTests(part: string): Promise<string> {
 describe('collectives over shared memory', () => {
   const parts = [
     ['collectives', 9],
-    ['p2p', 10],
+    ['p2p', 14],
     ['failure', 11],
     ['crowded', 1],
     ['memory', 5],

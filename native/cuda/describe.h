@@ -1,9 +1,0 @@
-// What this machine offers the backend, as JSON, for `mbridge doctor` and error texts. Makes no context on any device.
-#pragma once
-#include <string>
-
-namespace mbcuda {
-
-std::string Describe();
-
-}  // namespace mbcuda
