@@ -28,9 +28,7 @@ export function loadBinding(env: NodeJS.ProcessEnv = process.env): NativeBinding
   const path = nativePath(env);
   const refuse = (problem: string, cause?: unknown): MbridgeError =>
     new MbridgeError('environment', 'MB_NATIVE_MISSING', `the native engine cannot be loaded: ${path} ${problem}`, {
-      hint: env['MBRIDGE_NATIVE']
-        ? 'point MBRIDGE_NATIVE at an mbridge.node, or unset it'
-        : 'run: mbridge build',
+      hint: env['MBRIDGE_NATIVE'] ? 'point MBRIDGE_NATIVE at an mbridge.node, or unset it' : 'run: mbridge build',
       cause,
       details: { path },
     });

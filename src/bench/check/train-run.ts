@@ -46,10 +46,7 @@ export function ranksOf({ tp, pp, dp }: CheckLayout): number {
 }
 
 /** The arguments of Node that make the run, with its folder in `folder`. */
-function trainCommand(
-  { device, ranksPerGpu, layout, args = [], config }: TrainRequest,
-  folder: string,
-): string[] {
+function trainCommand({ device, ranksPerGpu, layout, args = [], config }: TrainRequest, folder: string): string[] {
   const file = join(folder, 'run.yaml');
   if (config !== undefined) writeFileSync(file, JSON.stringify(config));
   const sizes = ['--nproc', String(ranksOf(layout)), '--tp-size', String(layout.tp), '--pp-size', String(layout.pp)];
