@@ -1,5 +1,5 @@
 import { badData } from './data-error.js';
-import type { Dataset, Sample } from './dataset.js';
+import type { DataFingerprint, Dataset, Sample } from './dataset.js';
 
 /** A program's own dataset, each sample looked at before a kernel reads memory by its tokens. */
 export class OwnDataset implements Dataset {
@@ -48,6 +48,10 @@ export class OwnDataset implements Dataset {
 
   describe(): string {
     return this.#dataset.describe();
+  }
+
+  fingerprint(): DataFingerprint | null {
+    return this.#dataset.fingerprint?.() ?? null;
   }
 
   close(): void {

@@ -37,11 +37,15 @@ export async function setupDataIterators(
     options.dataset === undefined
       ? openDataset({ dataset: section, tokenizer, ...sizes })
       : new OwnDataset(options.dataset, sizes);
-  const seed = section.type !== 'mock' && section.shuffle ? section.seed : undefined;
+  const own = options.dataset !== undefined;
+  const configured = section.type !== 'mock' && section.shuffle ? section.seed : undefined;
+  const seed = own ? options.shuffleSeed : configured;
+  const type = own ? 'own' : section.type;
   const startStep = options.startStep ?? Math.floor((options.consumedSamples ?? 0) / globalBatchSize) + 1;
   return new DataIterator({
     dataset,
-    order: new SampleOrder(dataset.length, options.dataset === undefined ? seed : options.shuffleSeed),
+    settings: { type, shuffle: seed !== undefined, ...(seed === undefined ? {} : { seed }) },
+    order: new SampleOrder(dataset.length, seed),
     dpRank: dpGroup.rank,
     dpSize: dpGroup.size,
     vocabSize,

@@ -56,6 +56,14 @@ const stateSchema = z.object({
   layout: z.record(z.string(), z.union([z.number(), z.boolean()])).nullable(),
   versions: z.record(z.string(), z.string()),
   config: z.record(z.string(), z.unknown()).nullable(),
+  lineage: z.string().optional(),
+  data: z
+    .object({
+      settings: z.record(z.string(), z.union([z.string(), z.number(), z.boolean(), z.null()])),
+      files: z.array(z.object({ path: z.string(), bytes: size, sha256: z.string() })),
+    })
+    .nullable()
+    .optional(),
 });
 
 /** The files that describe a checkpoint, each checked against the commit record's checksum before it is parsed. */
@@ -89,6 +97,16 @@ export async function readRecords(folder: string): Promise<CheckpointRecords> {
   const state = (await read(STATE_FILE, stateSchema)) as unknown as CheckpointState;
   checkIndex(join(folder, INDEX_FILE), index, commit);
   return { commit, index, state };
+}
+
+/** The state of a checkpoint that need not be sound otherwise; undefined where it cannot be read. */
+export async function readStateAlone(folder: string): Promise<CheckpointState | undefined> {
+  const path = join(folder, STATE_FILE);
+  try {
+    return parse(path, await readBytes(path), stateSchema) as unknown as CheckpointState;
+  } catch {
+    return undefined;
+  }
 }
 
 /** Every tensor must be there whole, once, in files that were committed. */

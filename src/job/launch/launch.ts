@@ -4,10 +4,11 @@ import { relative } from 'node:path';
 import { formatRanks } from '../rendezvous/store-protocol.js';
 import { StoreServer } from '../rendezvous/store-server.js';
 import { EXIT, MbridgeError } from '../../base/errors.js';
-import { ENV, type StopSignal } from '../shared/messages.js';
+import { ENV, type StopSignal, type WorkerRun } from '../shared/messages.js';
+import { removeDeadClaim } from '../../base/folder-claim.js';
 import { compiledFile } from '../../base/package-root.js';
 import { reportError, stdoutRefused } from '../shared/report-error.js';
-import { createRunFolder, writeRunRecord } from '../shared/run-folder.js';
+import { claimRunFolder, writeRunRecord } from '../shared/run-folder.js';
 import { formatFailure } from './failure-text.js';
 import type { LaunchJob, LaunchResult } from './job.js';
 import { planProcesses, type ProcessPlan } from './process-plan.js';
@@ -34,16 +35,22 @@ export async function launch(job: LaunchJob): Promise<LaunchResult> {
     });
   }
   const ranks = Array.from({ length: job.nproc }, (_, rank) => rank);
-  const runDir = createRunFolder(job.name, job.runDir ?? job.config.logger.log_dir ?? undefined, ranks);
-  const plan = planProcesses(job, runDir);
-  const { name, argv, device, nproc, layout = {}, config, options } = job;
-  await writeRunRecord(runDir, { name, argv, device, nproc, layout, config, options });
-  const token = randomBytes(32).toString('hex');
-  const store = await StoreServer.listen({ host: '127.0.0.1', port: 0, token, worldSize: nproc });
+  const { runDir, claim } = claimRunFolder(job.name, job.runDir ?? job.config.logger.log_dir ?? undefined, ranks);
   try {
-    return await superviseRun(job, plan, { token, port: store.port });
+    const plan = planProcesses(job, runDir);
+    const { name, argv, device, nproc, layout = {}, config, options } = job;
+    await writeRunRecord(runDir, { name, argv, device, nproc, layout, config, options });
+    const token = randomBytes(32).toString('hex');
+    const store = await StoreServer.listen({ host: '127.0.0.1', port: 0, token, worldSize: nproc });
+    try {
+      return await superviseRun(job, plan, { token, port: store.port });
+    } finally {
+      await store.close();
+      // A worker that had to be killed could not give its folder back.
+      if (config.checkpoint.save !== null) removeDeadClaim(config.checkpoint.save, 'save');
+    }
   } finally {
-    await store.close();
+    claim.release();
   }
 }
 
@@ -90,6 +97,7 @@ async function superviseRun(
     supervisor.killAll();
   };
   process.on('exit', killAll); // whatever ends this process
+  const run: WorkerRun = { config: job.config, device: job.device, options: job.options };
   try {
     const extraEnv: Record<string, string> = {
       MASTER_PORT: String(store.port),
@@ -112,7 +120,11 @@ async function superviseRun(
         supervisor.done(rank);
       },
     };
-    for (const rank of plan.ranks) workers.push(new WorkerProcess(rank, extraEnv, runDir, listener));
+    for (const rank of plan.ranks) {
+      const worker = new WorkerProcess(rank, extraEnv, runDir, listener);
+      worker.give(run);
+      workers.push(worker);
+    }
     const supervision = await supervisor.wait();
     const wallS = (performance.now() - started) / 1000;
     const exitCode = conclude(supervision, plan, output, wallS);

@@ -1,4 +1,5 @@
 /** What launcher and worker say to each other: environment variables and messages over Node's IPC channel. */
+import type { RunConfig } from '../../config/schema.js';
 
 /** Environment variables of our own; the rest is torchrun's (RANK, LOCAL_RANK, WORLD_SIZE, MASTER_ADDR, ...). */
 export const ENV = {
@@ -18,6 +19,15 @@ export const ENV = {
   /** Absolute path of the module that exports runWorker. */
   workerModule: 'MBRIDGE_WORKER_MODULE',
 } as const;
+
+/** What a worker under our launcher is told to run. */
+export interface WorkerRun {
+  /** Resolved and validated. */
+  readonly config: RunConfig;
+  readonly device: 'cpu' | 'cuda';
+  /** What the worker's module needs to know. */
+  readonly options?: unknown;
+}
 
 export type StopSignal = 'SIGINT' | 'SIGTERM' | 'SIGHUP' | 'SIGPIPE';
 
@@ -69,4 +79,6 @@ export type WorkerMessage =
   /** runWorker has returned, early if a signal asked for it. Exit code 0 without this message is a failure. */
   | { kind: 'done'; stopped: 'no' | StopSignal };
 
-export type LauncherMessage = { kind: 'stop'; signal: StopSignal };
+export type LauncherMessage =
+  /** The first one: a {@link WorkerRun} as JSON. The configuration itself, so that no other run can change it. */
+  { kind: 'run'; run: string } | { kind: 'stop'; signal: StopSignal };

@@ -1,5 +1,5 @@
 import { formatEvent, formatLogLine, paintFor, type EventStyle } from '../shared/console-lines.js';
-import type { LauncherMessage, StopSignal, WorkerEvent, WorkerMessage } from '../shared/messages.js';
+import type { LauncherMessage, StopSignal, WorkerEvent, WorkerMessage, WorkerRun } from '../shared/messages.js';
 
 /** Where a worker's results and console lines go: to our launcher, or to its own stdout and stderr. */
 export interface Channel {
@@ -39,10 +39,17 @@ export function launcherChannel(): Channel {
     },
     onStop: (listener) => {
       process.on('message', (message: LauncherMessage) => {
-        listener(message.signal);
+        if (message.kind === 'stop') listener(message.signal);
       });
     },
   };
+}
+
+/** What our launcher says first. Later messages wait until somebody listens for them. */
+export async function receiveRun(): Promise<WorkerRun> {
+  const message = await new Promise<LauncherMessage>((resolve) => process.once('message', resolve));
+  if (message.kind === 'run') return JSON.parse(message.run) as WorkerRun;
+  throw new Error(`the launcher said ${message.kind} before it said what to run`);
 }
 
 /** For workers that torchrun, srun or mpirun started: stdout carries results here too. */

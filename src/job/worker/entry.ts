@@ -9,9 +9,9 @@ import { EXIT } from '../../base/errors.js';
 import { WARN_LEVEL } from '../shared/console-lines.js';
 import { ENV, SIGNAL_ECHO_MS, type StopSignal } from '../shared/messages.js';
 import { compiledFile } from '../../base/package-root.js';
-import { createRunFolder, readRunRecord, writeRunRecord } from '../shared/run-folder.js';
+import { claimRunFolder, writeRunRecord } from '../shared/run-folder.js';
 import { writeWorkerReport } from '../shared/worker-report.js';
-import { consoleChannel, launcherChannel, type Channel } from './channel.js';
+import { consoleChannel, launcherChannel, receiveRun, type Channel } from './channel.js';
 import type { RunWorker, WorkerContext } from './context.js';
 import { detectStarter, parseEnvironment, type WorkerEnvironment } from './environment.js';
 import { reportOf } from './failure.js';
@@ -20,7 +20,7 @@ import { MetricsFile } from './metrics-file.js';
 import { openStore } from './rendezvous.js';
 import { describeSharing, prepareSharedGpu } from './shared-gpu.js';
 
-/** What a worker under our launcher reads from the run's folder; under torchrun, srun or mpirun every rank brings it. */
+/** What a worker under our launcher is told by it; under torchrun, srun or mpirun every rank brings it. */
 export interface ExternalRun {
   /** For the default name of the run's folder. */
   name: string;
@@ -107,7 +107,7 @@ async function enterRun(
 ): Promise<{ context: WorkerContext; channel: Channel }> {
   const environment = parseEnvironment(process.env);
   state.rank = environment.rank;
-  const record = external ?? readRunRecord(state.runDir ?? '');
+  const record = external ?? (await receiveRun());
   const { config, device, options } = record;
   const { ranks_per_gpu: ranksPerGpu } = config.dist;
   if (device === 'cuda') prepareSharedGpu(ranksPerGpu);
@@ -157,7 +157,7 @@ async function enterRun(
   return { context, channel };
 }
 
-/** Rank 0 makes the run's folder, and the store tells the others which it is. */
+/** Rank 0 makes the run's folder, which is its own until the process ends, and the store tells the others which it is. */
 async function agreeOnFolder(
   external: ExternalRun,
   { rank, worldSize }: WorkerEnvironment,
@@ -167,7 +167,7 @@ async function agreeOnFolder(
   if (rank !== 0) return Buffer.from(await store.get('run/folder', timeoutMs)).toString();
   const { name, config, device, argv, layout = {}, options } = external;
   const ranks = Array.from({ length: worldSize }, (_, r) => r);
-  const runDir = createRunFolder(name, external.runDir ?? config.logger.log_dir ?? undefined, ranks);
+  const { runDir } = claimRunFolder(name, external.runDir ?? config.logger.log_dir ?? undefined, ranks);
   await writeRunRecord(runDir, { name, argv, device, nproc: worldSize, layout, config, options });
   await store.set('run/folder', Buffer.from(runDir));
   return runDir;
