@@ -20,7 +20,7 @@ export const BATCH_FIELDS = [
 type ArrayOf<Dtype extends FieldSpec['dtype']> = Dtype extends 'f32' ? Float32Array : Int32Array;
 
 /**
- * One micro-batch of b samples of s tokens; every array has b*s entries, sample after sample. {@link BATCH_FIELDS} says
+ * One micro-batch of b samples of s tokens; every array has b*s entries, sample after sample. `BATCH_FIELDS` says
  * what each is; further ones are what the loss asks for.
  */
 export type MicroBatch = {
