@@ -136,9 +136,10 @@ function configFor(base: RunConfig, tp: number, pp: number): RunConfig {
 
 if (isMain(import.meta.url)) {
   process.exitCode = await runMain(() => {
-    const options = numberOptions({ nproc: 4, 'train-iters': 4, 'ranks-per-gpu': 1 });
+    const options = numberOptions({ nproc: undefined as number | undefined, 'train-iters': 4, 'ranks-per-gpu': 1 });
+    const nproc = options.nproc ?? (process.env['WORLD_SIZE'] === undefined ? 4 : undefined); // or torchrun's
     const config = qwen3TinyPretrainConfig({ train_iters: options['train-iters'], seq_length: 64 });
     config.dist.ranks_per_gpu = options['ranks-per-gpu'];
-    return runDistributed({ config, nproc: options.nproc, worker: import.meta.url });
+    return runDistributed({ config, nproc, worker: import.meta.url });
   });
 }

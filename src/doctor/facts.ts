@@ -1,6 +1,7 @@
 import { spawn } from 'node:child_process';
 import { existsSync, readFileSync, statfsSync } from 'node:fs';
 import { totalmem } from 'node:os';
+import { nodeOptions } from '../base/early-signals.js';
 import { nativePath } from '../engine/load.js';
 import { cudaEnginePath } from '../engine/open-device.js';
 import { compiledFile, packageRoot, packageVersion } from '../base/package-root.js';
@@ -93,7 +94,7 @@ interface ProbeResult {
 
 /** Runs the probe in a process of its own. */
 async function runProbe(env: Env): Promise<ProbeResult> {
-  const child = spawn(process.execPath, [compiledFile('doctor/probe.js')], {
+  const child = spawn(process.execPath, [...nodeOptions(), compiledFile('doctor/probe.js')], {
     env: { ...env },
     stdio: ['ignore', 'pipe', 'pipe'],
     timeout: PROBE_TIMEOUT_MS,

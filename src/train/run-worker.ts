@@ -15,7 +15,9 @@ export async function runWorker(context: WorkerContext): Promise<void> {
   try {
     const { layout, pgCollection: pgs } = await setupGroups(cfg, { runtime, worldSize });
     runtime.watch();
-    const checkpoints = await RunCheckpoints.open({ cfg, layout, device, store: context.store, groups: pgs, log });
+    const { store } = context;
+    const onSaved = context.saved.bind(context);
+    const checkpoints = await RunCheckpoints.open({ cfg, layout, device, store, groups: pgs, log, onSaved });
     const { resume: checkpoint, position } = checkpoints;
     const model = await provideDistributedModel(cfg, { pgCollection: pgs, device, checkpoint });
     const { optimizer, scheduler } = setupOptimizer(cfg, model, { pgCollection: pgs });
@@ -48,8 +50,9 @@ export async function runWorker(context: WorkerContext): Promise<void> {
       startStep: position.startStep,
       onStep: (event) => context.emit(event),
       onBegin: (step) => context.progress(step),
+      endsAfter: (step) => context.endsAfter(step),
       // The clock counts from this process's start.
-      wantsStop: () => context.stopRequested() !== 'no' || performance.now() > lastMillisecond,
+      wantsStop: () => performance.now() > lastMillisecond,
       onUpdate: async (step) => {
         placement?.check(step);
         await checkpoints.onUpdate(step);

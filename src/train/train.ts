@@ -25,7 +25,9 @@ export interface TrainOptions {
   onBegin?: (step: number) => void;
   /** Awaited on every rank once an update is enqueued, before the next begins: where state is saved. */
   onUpdate?: (step: number) => Promise<void>;
-  /** Whether this rank was asked to stop; the ranks agree, and all stop after the same update. */
+  /** Awaited on every rank after each update but the last: whether the run ends with it. All ranks get the same answer. */
+  endsAfter?: (step: number) => Promise<boolean>;
+  /** Whether this rank wants to stop; the ranks agree, and all stop after the same update, up to two later. */
   wantsStop?: () => boolean;
 }
 
@@ -70,6 +72,7 @@ export async function train(o: TrainOptions): Promise<TrainResult> {
     if (before !== null) await settle(before, false);
     await o.onUpdate?.(step);
     stopped ||= exitInterval !== null && step % exitInterval === 0;
+    if (!stopped && step < iterations) stopped = (await o.endsAfter?.(step)) ?? false;
   }
   if (pending !== null) await settle(pending, true);
   return { step, last, stopped: stopped && step < iterations };

@@ -66,7 +66,7 @@ export async function runWorker(context: WorkerContext): Promise<void> {
       pgCollection: pgs,
       onStep: (event) => context.emit(event),
       onBegin: (begun) => context.progress(begun),
-      wantsStop: () => context.stopRequested() !== 'no',
+      endsAfter: (step) => context.endsAfter(step),
     });
     const { batch, seq, heads, kvHeads } = model.stage.env.sizes;
     const attention = { batch, seq, heads, kvHeads, headDim: model.stage.shape.headDim };

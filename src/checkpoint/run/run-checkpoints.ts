@@ -23,6 +23,8 @@ export interface RunCheckpointsOptions extends RunFacts {
     readonly dpCp: Place;
   };
   readonly log: Logger;
+  /** Called on the model's first rank when a checkpoint is whole. */
+  readonly onSaved?: (saved: { step: number; folder: string }) => void;
 }
 
 const SECOND_MS = 1000;
@@ -62,7 +64,7 @@ export class RunCheckpoints {
    * @param optimizer as it is initialized
    */
   async begin(optimizer: OptimizerState, data: DataIterator): Promise<void> {
-    const { cfg, groups, store, device, log } = this.#o;
+    const { cfg, groups, store, device, log, onSaved } = this.#o;
     if (this.resume !== null) await restoreOptimizer(this.resume, device, optimizer, groups.dpCp);
     await this.resume?.close();
     const { save: root, async_save, keep_last, keep_every } = cfg.checkpoint;
@@ -81,6 +83,7 @@ export class RunCheckpoints {
       },
       onSaved: ({ step, folder, bytes, seconds, removed }) => {
         const gone = removed.length === 0 ? '' : `; removed ${removed.length} older`;
+        onSaved?.({ step, folder });
         log.info(`saved update ${step} to ${folder}: ${(bytes / 1e6).toFixed(1)} MB in ${seconds.toFixed(1)} s${gone}`);
       },
     });

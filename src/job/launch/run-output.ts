@@ -6,6 +6,7 @@ import {
   type EventStyle,
   type Paint,
 } from '../shared/console-lines.js';
+import { EXIT } from '../../base/errors.js';
 import type { WorkerEvent } from '../shared/messages.js';
 
 export interface RunOutputOptions extends EventStyle {
@@ -13,7 +14,7 @@ export interface RunOutputOptions extends EventStyle {
   stderr: NodeJS.WritableStream;
   nproc: number;
   consoleRanks: 'all' | readonly number[];
-  /** stdout takes no more: its reader is gone, or the disk is full. Called once. */
+  /** The reader of stdout is gone. Called once. */
   onBrokenPipe(): void;
 }
 
@@ -23,15 +24,21 @@ export class RunOutput {
   readonly #paint: Paint;
   readonly #removeListeners: () => void;
   #broken = false;
+  #incomplete = false;
   #result: WorkerEvent | undefined;
 
   constructor(options: RunOutputOptions) {
     this.#options = options;
     this.#paint = paintFor(options.stderr);
     const onError = (error: NodeJS.ErrnoException): void => {
-      if (!this.#broken && error.code !== 'EPIPE') this.warn(`stdout cannot be written: ${error.message}`);
-      if (!this.#broken) options.onBrokenPipe();
+      if (this.#broken) return;
       this.#broken = true;
+      if (error.code === 'EPIPE') options.onBrokenPipe();
+      else {
+        // Work of hours is not given up for lines that a full disk has no room for.
+        this.#incomplete = true;
+        this.warn(`stdout cannot be written, and gets no more results: ${error.message}`);
+      }
     };
     const ignore = (): void => undefined;
     options.stdout.on('error', onError);
@@ -44,6 +51,17 @@ export class RunOutput {
 
   get paint(): Paint {
     return this.#paint;
+  }
+
+  /** Of a run that got to its end: 7 where not all results could be written. */
+  get exitCode(): number {
+    return this.#incomplete ? EXIT.io : EXIT.ok;
+  }
+
+  /** Updates of the run, if a worker's result says so. */
+  get steps(): number | undefined {
+    const steps = this.#result?.['steps'];
+    return typeof steps === 'number' ? steps : undefined;
   }
 
   /** Prints it, or keeps it for {@link result} if it is the result. */

@@ -23,11 +23,15 @@ export type StoreRequest =
   | { id: number; op: 'set'; key: string; value: string }
   | { id: number; op: 'get'; key: string; timeoutMs: number }
   | { id: number; op: 'add'; key: string; delta: number }
+  /** This rank begins an update; there is no reply. */
+  | { id: number; op: 'begin'; step: number }
+  /** This rank was asked to stop and has begun no later update; `sum` of the reply: the last that any rank has begun. */
+  | { id: number; op: 'pause'; step: number; timeoutMs: number }
   | { id: number; op: 'bye' };
 
 /** Failures that a client turns into an MbridgeError. */
 export interface StoreFailure {
-  code: 'MB_STORE_REFUSED' | 'MB_STORE_CONFLICT' | 'MB_RENDEZVOUS_TIMEOUT' | 'MB_PEER_LOST';
+  code: 'MB_STORE_REFUSED' | 'MB_STORE_CONFLICT' | 'MB_RENDEZVOUS_TIMEOUT' | 'MB_STOP_TIMEOUT' | 'MB_PEER_LOST';
   message: string;
 }
 
@@ -41,17 +45,4 @@ export interface StoreReply {
 
 export function proofOf(token: string, nonce: string, rank: number, worldSize: number): string {
   return createHmac('sha256', token).update(`${nonce} ${rank} ${worldSize}`).digest('hex');
-}
-
-/** `3`, `0-3`, `0-3, 6`: ranks for a message. */
-export function formatRanks(ranks: readonly number[]): string {
-  const sorted = [...ranks].sort((a, b) => a - b);
-  const parts: string[] = [];
-  for (let i = 0; i < sorted.length;) {
-    let j = i;
-    while (sorted[j + 1] === (sorted[j] ?? 0) + 1) j++;
-    parts.push(i === j ? String(sorted[i]) : `${sorted[i]}-${sorted[j]}`);
-    i = j + 1;
-  }
-  return parts.join(', ');
 }

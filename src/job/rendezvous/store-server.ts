@@ -1,7 +1,9 @@
 import { randomBytes, timingSafeEqual } from 'node:crypto';
 import { createServer, type AddressInfo, type Server, type Socket } from 'node:net';
+import { formatRanks } from '../../base/format-ranks.js';
 import { LineSplitter } from '../../base/line-splitter.js';
-import { MAX_LINE, STORE_PROTOCOL, formatRanks, proofOf } from './store-protocol.js';
+import { StepAgreement } from './step-agreement.js';
+import { MAX_LINE, STORE_PROTOCOL, proofOf } from './store-protocol.js';
 import type { Hello, StoreFailure, StoreReply, StoreRequest } from './store-protocol.js';
 
 /** How long a connection may take to prove that it belongs to the run. */
@@ -16,6 +18,11 @@ export interface StoreServerOptions {
   worldSize: number;
 }
 
+/** What the process that serves the store may want to know of the ranks. */
+export interface StoreListener {
+  onBegin?(rank: number, step: number): void;
+}
+
 interface Waiter {
   key: string;
   reply(reply: { value?: string; failure?: StoreFailure }): void;
@@ -25,6 +32,7 @@ interface Waiter {
 /** The rendezvous store's server. It serves the ranks 0..worldSize-1 of one run, one connection each. */
 export class StoreServer {
   readonly #options: StoreServerOptions;
+  readonly #listener: StoreListener;
   readonly #server: Server;
   readonly #sockets = new Set<Socket>();
   readonly #values = new Map<string, string>();
@@ -33,17 +41,20 @@ export class StoreServer {
   readonly #connected = new Set<number>();
   readonly #gone = new Set<number>();
   readonly #lost = new Set<number>();
+  readonly #steps: StepAgreement;
 
-  private constructor(options: StoreServerOptions) {
+  private constructor(options: StoreServerOptions, listener: StoreListener) {
     this.#options = options;
+    this.#listener = listener;
+    this.#steps = new StepAgreement(options.worldSize);
     this.#server = createServer((socket) => {
       this.#accept(socket);
     });
   }
 
   /** Listens; rejects with the system's error (EADDRINUSE, EACCES). Does not keep the process alive. */
-  static async listen(options: StoreServerOptions): Promise<StoreServer> {
-    const store = new StoreServer(options);
+  static async listen(options: StoreServerOptions, listener: StoreListener = {}): Promise<StoreServer> {
+    const store = new StoreServer(options, listener);
     await new Promise<void>((resolve, reject) => {
       store.#server.once('error', reject);
       store.#server.listen({ host: options.host, port: options.port }, resolve);
@@ -56,10 +67,37 @@ export class StoreServer {
     return (this.#server.address() as AddressInfo).port;
   }
 
+  /** Ranks that have not connected yet. */
+  get missing(): number[] {
+    return Array.from({ length: this.#options.worldSize }, (_, rank) => rank).filter((r) => !this.#connected.has(r));
+  }
+
+  /** Ranks whose connection ended without a goodbye. */
+  get lost(): number[] {
+    return [...this.#lost];
+  }
+
+  /** Ranks that said goodbye. */
+  get left(): number[] {
+    return [...this.#gone];
+  }
+
+  /** Last update that each rank has begun; 0 before the first. */
+  get begun(): readonly number[] {
+    return this.#steps.begun;
+  }
+
+  /** What a rank has set. */
+  value(key: string): Buffer | undefined {
+    const value = this.#values.get(key);
+    return value === undefined ? undefined : Buffer.from(value, 'base64');
+  }
+
   async close(): Promise<void> {
     for (const socket of this.#sockets) socket.destroy();
     for (const waiter of this.#waiters) clearTimeout(waiter.timer);
     this.#waiters.clear();
+    this.#steps.fail(this.#lostFailure());
     await new Promise<void>((resolve) => {
       this.#server.close(() => {
         resolve();
@@ -149,8 +187,17 @@ export class StoreServer {
           send({ id, ...reply });
         });
         return;
+      case 'begin':
+        this.#steps.begin(rank, request.step);
+        this.#listener.onBegin?.(rank, request.step);
+        return;
+      case 'pause':
+        if (this.#lost.size > 0) send({ id, failure: this.#lostFailure() });
+        else this.#steps.pause(rank, request.step, request.timeoutMs, (reply) => send({ id, ...reply }));
+        return;
       case 'bye':
         this.#gone.add(rank);
+        this.#steps.leave(rank);
         send({ id });
         return;
     }
@@ -191,14 +238,15 @@ export class StoreServer {
   #lose(rank: number): void {
     this.#lost.add(rank);
     for (const waiter of this.#waiters) this.#settle(waiter, { failure: this.#lostFailure() });
+    this.#steps.fail(this.#lostFailure());
   }
 
   #lostFailure(): StoreFailure {
-    return { code: 'MB_PEER_LOST', message: `rank ${formatRanks([...this.#lost])} was lost during start-up` };
+    return { code: 'MB_PEER_LOST', message: `rank ${formatRanks([...this.#lost])} was lost` };
   }
 
   #timeoutFailure(key: string, timeoutMs: number): StoreFailure {
-    const missing = Array.from({ length: this.#options.worldSize }, (_, r) => r).filter((r) => !this.#connected.has(r));
+    const { missing } = this;
     const who =
       missing.length > 0
         ? `rank ${formatRanks(missing)} of ${this.#options.worldSize} never connected`

@@ -1,7 +1,8 @@
 import { connect } from 'node:net';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { connectStore } from '../../../src/job/rendezvous/store-client.js';
-import { formatRanks, proofOf } from '../../../src/job/rendezvous/store-protocol.js';
+import { formatRanks } from '../../../src/base/format-ranks.js';
+import { proofOf } from '../../../src/job/rendezvous/store-protocol.js';
 import { StoreServer } from '../../../src/job/rendezvous/store-server.js';
 import { communicatorKey, type Store } from '../../../src/job/rendezvous/store.js';
 
@@ -74,7 +75,7 @@ describe('store', () => {
     const wait = expect(a?.get('k', 60_000)).rejects.toMatchObject({
       code: 'MB_PEER_LOST',
       exitCode: 5,
-      message: 'rank 0: rank 2 was lost during start-up',
+      message: 'rank 0: rank 2 was lost',
     });
     const raw = await dial(server.port);
     raw.socket.write(`${JSON.stringify({ rank: 2, worldSize: 3, proof: proofOf(TOKEN, raw.nonce, 2, 3) })}\n`);

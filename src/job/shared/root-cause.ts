@@ -1,7 +1,7 @@
 import { EXIT } from '../../base/errors.js';
-import { formatRanks } from '../rendezvous/store-protocol.js';
-import { PEER_LOST } from '../shared/worker-report.js';
-import type { WorkerExit } from './worker-process.js';
+import { formatRanks } from '../../base/format-ranks.js';
+import type { WorkerExit } from './worker-exit.js';
+import { PEER_LOST } from './worker-report.js';
 
 /** Why a run failed: the rank that was first, and what became of the others. */
 export interface RootCause {
@@ -68,6 +68,14 @@ function describe(exit: WorkerExit): Omit<RootCause, 'others'> {
       message: `${name} could not be started: ${spawnError}`,
     };
   }
+  if (exit.lost === true) {
+    return {
+      ...crash,
+      code: 'MB_WORKER_LOST',
+      message: `${name} was lost: killed, crashed, or cut off`,
+      hint: 'what started the ranks says how it ended, and its own log how far it came',
+    };
+  }
   if (signal !== null) {
     const memory = signal === 'SIGKILL' && !exit.ended;
     return {
@@ -96,5 +104,6 @@ function fateOf(exit: WorkerExit): string {
   if (exit.report !== undefined) return `failed as well (${exit.report.code})`;
   if (exit.ended) return 'stopped';
   if (isOrderly(exit)) return 'done';
+  if (exit.lost === true) return 'lost';
   return exit.signal === null ? `exit code ${exit.code}` : `killed by ${exit.signal}`;
 }
