@@ -1,10 +1,12 @@
 import { realpathSync } from 'node:fs';
 import { basename, extname } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { checkConfig } from './config/check-config.js';
 import { validateLayout, resolvePrecision } from './config/layout.js';
 import type { Resolution } from './config/resolve.js';
 import type { RunConfig } from './config/schema.js';
 import { takeEarlySignals } from './base/early-signals.js';
+import { checkDataFile } from './data/open-dataset.js';
 import { chooseDevice, defaultProcesses, requireDevices } from './engine/devices.js';
 import { reportError } from './job/shared/report-error.js';
 import { checkMachineMemory } from './train/machine-memory.js';
@@ -20,6 +22,8 @@ export interface RunDistributedOptions {
   nproc?: number | undefined;
   /** `import.meta.url` of a module that exports `runWorker`; the standard training loop by default. */
   worker?: string;
+  /** What that module is given as `context.options`. Goes through JSON. */
+  options?: unknown;
   /** Name of the run's folder. */
   name?: string;
   json?: boolean;
@@ -35,24 +39,31 @@ export function isMain(url: string): boolean {
 /**
  * Runs a program on many processes: starts one worker a rank and supervises them, or becomes one where torchrun, srun
  * or mpirun has started this process. Resolves with the exit code of the run, how it ended has been printed.
- * @throws MbridgeError where it could not be started, or `nproc` is given to a process that torchrun or its like started: {@link runMain} prints that too
+ * The configuration is checked here, as it is when it is read: it may have been changed since.
+ * @throws MbridgeError where it could not be started (MB_CONFIG_..., exit 3, for a configuration that is wrong;
+ * MB_SEVERAL_LAUNCHERS, exit 2, for `nproc` in a process that torchrun or its like started): {@link runMain} prints that too
  */
 export async function runDistributed(options: RunDistributedOptions): Promise<number> {
   takeEarlySignals();
-  const { config, json = false } = options;
+  const { json = false } = options;
   if (options.nproc !== undefined || detectStarter(process.env) === undefined) refuseSeveralLaunchers(process.env);
+  // A program may have changed what a recipe or resolveConfig gave it.
+  const config = checkConfig(options.config);
   const device = chooseDevice(config);
   const external = options.nproc === undefined && detectStarter(process.env) !== undefined;
   const { ranks_per_gpu: ranksPerGpu } = config.dist;
   const nproc = options.nproc ?? defaultProcesses(device, ranksPerGpu);
-  const environment = external ? parseEnvironment(process.env, process.ppid) : null;
+  const environment = external ? parseEnvironment(process.env) : null;
   const worldSize = environment?.worldSize ?? nproc;
   const localRanks = environment?.localWorldSize ?? nproc;
   requireDevices(device, localRanks, ranksPerGpu);
   const { origins } = options;
   const layout = { ...validateLayout(config, worldSize, { device, ...(origins === undefined ? {} : { origins }) }) };
-  // A program of its own may build other models than the configuration's.
-  if (options.worker === undefined) checkMachineMemory(planRun(config, worldSize, device), localRanks);
+  // A program of its own may build other models than the configuration's, and bring its own data.
+  if (options.worker === undefined) {
+    checkDataFile(config.dataset);
+    checkMachineMemory(planRun(config, worldSize, device), localRanks);
+  }
   if (config.dataset.type === 'mock' && (environment?.rank ?? 0) === 0) {
     process.stderr.write('dataset: mock tokens; the loss means nothing (set dataset.type and dataset.path)\n');
   }
@@ -66,7 +77,7 @@ export async function runDistributed(options: RunDistributedOptions): Promise<nu
     argv: process.argv,
     layout,
     json,
-    ...(file === undefined ? {} : { workerModule: file }),
+    ...(file === undefined ? {} : { workerModule: file, options: options.options }),
   };
   if (external) return (await import('./job/worker/entry.js')).runAsWorker(job);
   return (await (await import('./job/launch/launch.js')).launch({ ...job, nproc })).exitCode;

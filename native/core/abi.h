@@ -7,7 +7,7 @@
 #pragma once
 #include <stdint.h>
 
-#define MB_ABI 4
+#define MB_ABI 5
 
 #ifdef __cplusplus
 extern "C" {
@@ -37,6 +37,7 @@ typedef struct {
 
 typedef struct mb_device mb_device;
 typedef struct mb_comm mb_comm;
+typedef struct mb_event mb_event;
 
 // Partial results of a deterministic two-stage reduction over rows: an op that takes `ws` for that needs
 // MB_REDUCE_PARTS * (length of the reduced vector) * 4 bytes.
@@ -223,10 +224,6 @@ typedef struct {
   int32_t driver;      // CUDA driver API version, 0 on the CPU
 } mb_device_info;
 
-typedef enum { MB_MEM_DEVICE = 0, MB_MEM_HOST_PINNED = 1 } mb_memory;
-
-#define MB_FIRST_TIMING_EVENT 224
-
 typedef struct {
   uint32_t abi;
   const char* name;  // "cpu" or "cuda"
@@ -236,8 +233,8 @@ typedef struct {
   int (*open)(int index, int threads, mb_device** out);
   void (*close)(mb_device*);
   int (*info)(mb_device*, mb_device_info*);
-  int (*alloc)(mb_device*, int64_t bytes, int kind, void** out);
-  void (*release)(mb_device*, void*, int kind);
+  int (*alloc)(mb_device*, int64_t bytes, void** out);
+  void (*release)(mb_device*, void*);
   // Host <-> arena, ordered on the stream. write returns when src may be reused; read when dst is filled.
   int (*write)(mb_device*, int stream, const mb_buf* dst, const void* src);
   int (*read)(mb_device*, int stream, const mb_buf* src, void* dst);
@@ -251,13 +248,16 @@ typedef struct {
   int (*host_unregister)(mb_device*, void* ptr);
   // Enqueues a copy into registered memory and returns; dst is filled when the stream has passed it.
   int (*read_async)(mb_device*, int stream, const mb_buf* src, void* dst);
-  // Events 0..255 per device: record on one stream, make another wait. No-ops on the CPU.
-  int (*record)(mb_device*, int stream, int event);
-  int (*wait)(mb_device*, int stream, int event);
+  // Events order streams: recorded on one, waited for by another (refused before it was recorded). A timed one also
+  // measures, which costs the device more than ordering alone. Destroying one does not disturb what already waits for
+  // it; all of a device's are destroyed before it is closed.
+  int (*event_create)(mb_device*, int timed, mb_event** out);
+  void (*event_destroy)(mb_device*, mb_event*);
+  int (*record)(mb_device*, int stream, mb_event*);
+  int (*wait)(mb_device*, int stream, mb_event*);
   int (*synchronize)(mb_device*);  // blocks until all streams are idle
-  // Milliseconds between two recorded events (waits for them); for benchmarks. On a GPU only events from
-  // MB_FIRST_TIMING_EVENT on carry a time stamp, which costs the device more than ordering alone.
-  int (*elapsed_ms)(mb_device*, int event0, int event1, double* ms);
+  // Milliseconds between two timed events that were recorded; waits for them.
+  int (*elapsed_ms)(mb_device*, mb_event* first, mb_event* second, double* ms);
   // Bytes of ws that ATTENTION_FWD and _BWD need for these sizes; also builds and caches what the op needs. kernel
   // receives the name of what will serve, such as "cudnn 9.19.0" or "mbridge".
   int (*attention_workspace)(mb_device*, int dtype, int64_t b, int64_t s, int64_t hq, int64_t hkv, int64_t d,

@@ -71,10 +71,8 @@ int info(mb_device* device, mb_device_info* out) {
   return MB_OK;
 }
 
-int alloc(mb_device* device, int64_t bytes, int kind, void** out) {
-  if (bytes < 1 || (kind != MB_MEM_DEVICE && kind != MB_MEM_HOST_PINNED)) {
-    return fail(MB_ERR_ARGUMENT, "alloc: %lld bytes of kind %d", static_cast<ll>(bytes), kind);
-  }
+int alloc(mb_device* device, int64_t bytes, void** out) {
+  if (bytes < 1) return fail(MB_ERR_ARGUMENT, "alloc: %lld bytes", static_cast<ll>(bytes));
   Pages pages;
   const int status = commit_pages(bytes, &pages);
   if (status != MB_OK) return status;
@@ -84,7 +82,7 @@ int alloc(mb_device* device, int64_t bytes, int kind, void** out) {
   return MB_OK;
 }
 
-void release(mb_device* device, void* ptr, int) {
+void release(mb_device* device, void* ptr) {
   const std::lock_guard<std::mutex> lock(device->mutex);
   const auto entry = device->arenas.find(ptr);
   if (entry == device->arenas.end()) return;
@@ -143,25 +141,33 @@ int read_async(mb_device*, int, const mb_buf* src, void* dst) {
   return MB_OK;
 }
 
-int check_event(const char* call, int event) {
-  return event >= 0 && event < 256 ? MB_OK : fail(MB_ERR_ARGUMENT, "%s: event %d, expected 0 to 255", call, event);
-}
-
-int record(mb_device* device, int, int event) {
-  if (const int status = check_event("record", event)) return status;
-  const auto now = std::chrono::steady_clock::now().time_since_epoch();
-  device->events[static_cast<size_t>(event)] = std::chrono::duration<double>(now).count();
+int event_create(mb_device*, int timed, mb_event** out) {
+  *out = new mb_event{timed != 0};
   return MB_OK;
 }
 
-int wait_event(mb_device*, int, int event) { return check_event("wait", event); }
+void event_destroy(mb_device*, mb_event* event) { delete event; }
+
+int record(mb_device*, int, mb_event* event) {
+  const auto now = std::chrono::steady_clock::now().time_since_epoch();
+  event->seconds = std::chrono::duration<double>(now).count();
+  event->recorded = true;
+  return MB_OK;
+}
+
+int wait_event(mb_device*, int stream, mb_event* event) {
+  return event->recorded ? MB_OK
+                         : fail(MB_ERR_ARGUMENT, "stream %d waits for an event that was never recorded", stream);
+}
 
 int synchronize(mb_device*) { return MB_OK; }
 
-int elapsed_ms(mb_device* device, int event0, int event1, double* ms) {
-  if (const int status = check_event("elapsed_ms", event0)) return status;
-  if (const int status = check_event("elapsed_ms", event1)) return status;
-  *ms = 1e3 * (device->events[static_cast<size_t>(event1)] - device->events[static_cast<size_t>(event0)]);
+int elapsed_ms(mb_device*, mb_event* first, mb_event* second, double* ms) {
+  for (const mb_event* event : {first, second}) {
+    if (!event->timed) return fail(MB_ERR_ARGUMENT, "elapsed_ms: the event was not made to measure time");
+    if (!event->recorded) return fail(MB_ERR_ARGUMENT, "elapsed_ms: the event was never recorded");
+  }
+  *ms = 1e3 * (second->seconds - first->seconds);
   return MB_OK;
 }
 
@@ -223,6 +229,8 @@ const mb_backend* mb_cpu_backend() {
       .host_register = host_register,
       .host_unregister = host_unregister,
       .read_async = read_async,
+      .event_create = event_create,
+      .event_destroy = event_destroy,
       .record = record,
       .wait = wait_event,
       .synchronize = synchronize,

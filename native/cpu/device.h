@@ -1,6 +1,5 @@
 // The CPU "device": a thread pool, scratch memory for packing, and the kernels for this machine's instruction set.
 #pragma once
-#include <array>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -27,6 +26,12 @@ void release_pages(const Pages& pages);
 
 }  // namespace mb
 
+struct mb_event {
+  const bool timed;
+  bool recorded = false;
+  double seconds = 0;
+};
+
 struct mb_device {
   mb_device(int threads, const mb::Kernels& table) : pool(threads), kernels(table) {}
   ~mb_device();
@@ -41,7 +46,6 @@ struct mb_device {
   std::unordered_map<void*, mb::Pages> arenas;
   std::map<int64_t, std::vector<uint8_t>> fetches;
   int64_t next_ticket = 1;
-  std::array<double, 256> events{};  // seconds
 
   // Splits rows of `width` elements among the threads; small work stays on the caller's.
   template <class Body>

@@ -14,9 +14,6 @@ mb_device::mb_device() = default;
 mb_device::~mb_device() {
   attention.reset();  // the libraries know the streams
   gemm.reset();
-  for (cudaEvent_t event : events) {
-    if (event) cudaEventDestroy(event);
-  }
   for (cudaStream_t stream : streams) {
     if (stream) cudaStreamDestroy(stream);
   }
@@ -24,12 +21,6 @@ mb_device::~mb_device() {
 
 namespace mbcuda {
 namespace {
-
-int CheckEvent(int event) {
-  return event >= 0 && event < kEvents
-             ? MB_OK
-             : Fail(MB_ERR_ARGUMENT, "event %d does not exist: a device has events 0 to %d", event, kEvents - 1);
-}
 
 int CheckBuffer(const mb_buf* buf, const char* what) {
   return buf && buf->ptr && buf->bytes >= 0 ? MB_OK : Fail(MB_ERR_ARGUMENT, "%s: no memory given", what);
@@ -138,16 +129,11 @@ int DeviceInfo(mb_device* device, mb_device_info* out) {
   return MB_OK;
 }
 
-int Alloc(mb_device* device, int64_t bytes, int kind, void** out) {
+int Alloc(mb_device* device, int64_t bytes, void** out) {
   *out = nullptr;
   if (bytes <= 0) return Fail(MB_ERR_ARGUMENT, "allocation of %lld bytes", static_cast<long long>(bytes));
   MB_CUDA(cudaSetDevice(device->index));
   const size_t size = static_cast<size_t>(bytes);
-  if (kind == MB_MEM_HOST_PINNED) {
-    MB_CUDA(cudaHostAlloc(out, size, cudaHostAllocPortable));
-    return MB_OK;
-  }
-  if (kind != MB_MEM_DEVICE) return Fail(MB_ERR_ARGUMENT, "memory kind %d does not exist", kind);
   const cudaError_t error = cudaMalloc(out, size);
   if (error == cudaErrorMemoryAllocation) {
     cudaGetLastError();
@@ -161,18 +147,14 @@ int Alloc(mb_device* device, int64_t bytes, int kind, void** out) {
   return MB_OK;
 }
 
-void Release(mb_device* device, void* memory, int kind) {
+void Release(mb_device* device, void* memory) {
   if (!memory || device->waiter.gave_up()) return;
   cudaSetDevice(device->index);
-  if (kind == MB_MEM_HOST_PINNED) {
-    cudaFreeHost(memory);
-  } else {
-    // cudaFree would wait too, but could not be aborted. Members that still have the memory open read it no more: their
-    // last op on it ended together with ours.
-    if (Synchronize(device) != MB_OK) return;
-    device->waiter.CloseWindows(memory);
-    cudaFree(memory);
-  }
+  // cudaFree would wait too, but could not be aborted. Members that still have the memory open read it no more: their
+  // last op on it ended together with ours.
+  if (Synchronize(device) != MB_OK) return;
+  device->waiter.CloseWindows(memory);
+  cudaFree(memory);
 }
 
 int Write(mb_device* device, int stream, const mb_buf* dst, const void* src) {
@@ -240,26 +222,39 @@ int Copy(mb_device* device, int stream, const mb_buf* src, const mb_buf* dst) {
   return MB_OK;
 }
 
-int Record(mb_device* device, int stream, int event) {
-  cudaStream_t s = nullptr;
-  MB_TRY(Enter(device, stream, &s));
-  MB_TRY(CheckEvent(event));
-  if (!device->events[event]) {
-    MB_CUDA(cudaEventCreateWithFlags(&device->events[event],
-                                     event < MB_FIRST_TIMING_EVENT ? cudaEventDisableTiming : cudaEventDefault));
-  }
-  MB_CUDA(cudaEventRecord(device->events[event], s));
+int EventCreate(mb_device* device, int timed, mb_event** out) {
+  MB_CUDA(cudaSetDevice(device->index));
+  auto made = std::make_unique<mb_event>();
+  made->timed = timed != 0;
+  MB_CUDA(cudaEventCreateWithFlags(&made->event, timed ? cudaEventDefault : cudaEventDisableTiming));
+  *out = made.release();
   return MB_OK;
 }
 
-int Wait(mb_device* device, int stream, int event) {
+void EventDestroy(mb_device* device, mb_event* event) {
+  // After a failed wait nothing is given back, as in CloseDevice.
+  if (!device->waiter.gave_up()) {
+    cudaSetDevice(device->index);
+    cudaEventDestroy(event->event);  // what is pending on it stays ordered: CUDA releases it when that has completed
+  }
+  delete event;
+}
+
+int Record(mb_device* device, int stream, mb_event* event) {
   cudaStream_t s = nullptr;
   MB_TRY(Enter(device, stream, &s));
-  MB_TRY(CheckEvent(event));
-  if (!device->events[event]) {
-    return Fail(MB_ERR_ARGUMENT, "stream %d waits for event %d, which was never recorded", stream, event);
+  MB_CUDA(cudaEventRecord(event->event, s));
+  event->recorded = true;
+  return MB_OK;
+}
+
+int Wait(mb_device* device, int stream, mb_event* event) {
+  cudaStream_t s = nullptr;
+  MB_TRY(Enter(device, stream, &s));
+  if (!event->recorded) {
+    return Fail(MB_ERR_ARGUMENT, "stream %d waits for an event that was never recorded", stream);
   }
-  MB_CUDA(cudaStreamWaitEvent(s, device->events[event], 0));
+  MB_CUDA(cudaStreamWaitEvent(s, event->event, 0));
   return MB_OK;
 }
 
@@ -269,19 +264,15 @@ int Synchronize(mb_device* device) {
   return MB_OK;
 }
 
-int ElapsedMs(mb_device* device, int event0, int event1, double* ms) {
+int ElapsedMs(mb_device* device, mb_event* first, mb_event* second, double* ms) {
   MB_CUDA(cudaSetDevice(device->index));
-  for (int event : {event0, event1}) {
-    MB_TRY(CheckEvent(event));
-    if (event < MB_FIRST_TIMING_EVENT) {
-      return Fail(MB_ERR_ARGUMENT, "event %d cannot measure time: events %d to %d can", event, MB_FIRST_TIMING_EVENT,
-                  kEvents - 1);
-    }
-    if (!device->events[event]) return Fail(MB_ERR_ARGUMENT, "event %d was never recorded", event);
-    MB_TRY(device->waiter.ForEvent(device->events[event], "elapsed_ms"));
+  for (const mb_event* event : {first, second}) {
+    if (!event->timed) return Fail(MB_ERR_ARGUMENT, "elapsed_ms: the event was not made to measure time");
+    if (!event->recorded) return Fail(MB_ERR_ARGUMENT, "elapsed_ms: the event was never recorded");
+    MB_TRY(device->waiter.ForEvent(event->event, "elapsed_ms"));
   }
   float elapsed = 0;
-  MB_CUDA(cudaEventElapsedTime(&elapsed, device->events[event0], device->events[event1]));
+  MB_CUDA(cudaEventElapsedTime(&elapsed, first->event, second->event));
   *ms = elapsed;
   return MB_OK;
 }

@@ -98,6 +98,8 @@ mb_backend MakeTable() {
   table.host_register = HostRegister;
   table.host_unregister = HostUnregister;
   table.read_async = ReadAsync;
+  table.event_create = EventCreate;
+  table.event_destroy = EventDestroy;
   table.record = Record;
   table.wait = Wait;
   table.synchronize = Synchronize;

@@ -30,6 +30,7 @@ class Addon : public Napi::Addon<Addon> {
   Napi::Value open(Info info);
   void close(Info info);
   Napi::Value device_info(Info info);
+  Napi::Value handles(Info info);
   const mb_backend* backend(Info info, size_t i) const;
 
   // memory.cc
@@ -46,6 +47,8 @@ class Addon : public Napi::Addon<Addon> {
 
   // run.cc
   void run(Info info);
+  Napi::Value event_create(Info info);
+  void event_destroy(Info info);
   void record(Info info);
   void wait(Info info);
   void synchronize(Info info);
@@ -57,7 +60,6 @@ class Addon : public Napi::Addon<Addon> {
   Napi::Value comm_create(Info info);
   void comm_destroy(Info info);
   void comm_abort(Info info);
-  void comm_check(Info info);
   void all_reduce(Info info);
   void reduce_scatter(Info info);
   void all_gather(Info info);
@@ -80,6 +82,7 @@ class Addon : public Napi::Addon<Addon> {
   // decode.cc: handles and tensors of a call; each throws MB_ARGUMENT for what does not exist or does not fit.
   const std::shared_ptr<Device>& device(Info info, size_t i) const;
   const std::shared_ptr<Comm>& comm(Info info, size_t i) const;
+  mb_event* event(Info info, size_t i, const Device& owner) const;
   // Tensor `i` of args, checked against its arena, which must belong to `owner`. Absent: ptr null.
   mb_buf tensor(Napi::Env env, int64_t i, const Device& owner) const;
   // The same, and it must be there.
@@ -102,6 +105,7 @@ class Addon : public Napi::Addon<Addon> {
     Handles<Device> devices;
     Handles<Arena> arenas;
     Handles<Comm> comms;
+    Handles<Event> events;
     Watchdog watchdog;
   };
   State& state_;

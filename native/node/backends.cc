@@ -59,6 +59,7 @@ void Addon::close(Info info) {
   const std::shared_ptr<Device> closing = device(info, 0);
   const auto of_it = [&](const auto& object) { return object.device == closing; };
   state_.comms.remove_if(of_it);
+  state_.events.remove_if(of_it);
   state_.arenas.remove_if(of_it);
   state_.devices.remove(number(info, 0, "device"));
 }
@@ -77,6 +78,16 @@ Napi::Value Addon::device_info(Info info) {
   out.Set("capability", Napi::Number::New(env, found.capability));
   out.Set("threads", Napi::Number::New(env, found.threads));
   out.Set("driver", Napi::Number::New(env, found.driver));
+  return out;
+}
+
+Napi::Value Addon::handles(Info info) {
+  const auto count = [&](size_t n) { return Napi::Number::New(info.Env(), static_cast<double>(n)); };
+  Napi::Object out = Napi::Object::New(info.Env());
+  out.Set("devices", count(state_.devices.count()));
+  out.Set("arenas", count(state_.arenas.count()));
+  out.Set("comms", count(state_.comms.count()));
+  out.Set("events", count(state_.events.count()));
   return out;
 }
 

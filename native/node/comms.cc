@@ -71,11 +71,6 @@ void Addon::comm_abort(Info info) {
   of->table().abort(of->comm);
 }
 
-void Addon::comm_check(Info info) {
-  const std::shared_ptr<Comm>& of = comm(info, 0);
-  check(info.Env(), of->device->backend, of->table().check(of->comm));
-}
-
 void Addon::all_reduce(Info info) {
   const std::shared_ptr<Comm>& of = comm(info, 0);
   const int stream = static_cast<int>(integer(info, 1, "stream", 0, 7));

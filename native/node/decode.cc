@@ -20,6 +20,14 @@ const std::shared_ptr<Comm>& Addon::comm(Info info, size_t i) const {
   return found;
 }
 
+mb_event* Addon::event(Info info, size_t i, const Device& owner) const {
+  const double handle = number(info, i, "event");
+  const std::shared_ptr<Event>& found = state_.events.find(handle);
+  if (!found) throw_argument(info.Env(), "event %g does not exist", handle);
+  if (found->device.get() != &owner) throw_argument(info.Env(), "event %g is of another device", handle);
+  return found->event;
+}
+
 mb_buf Addon::tensor(Napi::Env env, int64_t i, const Device& owner) const {
   const double* a = args_ + 4 * i;
   const int index = static_cast<int>(i);

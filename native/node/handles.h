@@ -2,7 +2,7 @@
 #pragma once
 #include <cstdint>
 #include <memory>
-#include <vector>
+#include <unordered_map>
 
 namespace mb::node {
 
@@ -10,28 +10,30 @@ template <class T>
 class Handles {
  public:
   int64_t add(std::shared_ptr<T> item) {
-    items_.push_back(std::move(item));
-    return static_cast<int64_t>(items_.size()) - 1;
+    items_.emplace(next_, std::move(item));
+    return next_++;
   }
 
   // Null when the handle was never given out, or removed.
   const std::shared_ptr<T>& find(double handle) const {
     static const std::shared_ptr<T> none;
-    const bool known = handle >= 0 && handle < static_cast<double>(items_.size());
-    return known ? items_[static_cast<size_t>(handle)] : none;
+    if (!(handle >= 0 && handle < static_cast<double>(next_))) return none;
+    const auto found = items_.find(static_cast<int64_t>(handle));
+    return found == items_.end() ? none : found->second;
   }
 
-  void remove(double handle) { items_[static_cast<size_t>(handle)].reset(); }
+  void remove(double handle) { items_.erase(static_cast<int64_t>(handle)); }
 
   template <class Condition>
   void remove_if(const Condition& condition) {
-    for (std::shared_ptr<T>& item : items_) {
-      if (item && condition(*item)) item.reset();
-    }
+    std::erase_if(items_, [&](const auto& item) { return condition(*item.second); });
   }
 
+  size_t count() const { return items_.size(); }
+
  private:
-  std::vector<std::shared_ptr<T>> items_;
+  std::unordered_map<int64_t, std::shared_ptr<T>> items_;
+  int64_t next_ = 0;
 };
 
 }  // namespace mb::node

@@ -10,10 +10,9 @@ namespace mb::node {
 Napi::Value Addon::arena_create(Info info) {
   const std::shared_ptr<Device>& owner = device(info, 0);
   const int64_t bytes = integer(info, 1, "bytes", 1, (int64_t{1} << 53) - 1);
-  const int kind = static_cast<int>(integer(info, 2, "kind", MB_MEM_DEVICE, MB_MEM_HOST_PINNED));
   void* ptr = nullptr;
-  check(info.Env(), owner->backend, owner->backend->alloc(owner->device, bytes, kind, &ptr));
-  const int64_t handle = state_.arenas.add(std::make_shared<Arena>(owner, ptr, bytes, kind));
+  check(info.Env(), owner->backend, owner->backend->alloc(owner->device, bytes, &ptr));
+  const int64_t handle = state_.arenas.add(std::make_shared<Arena>(owner, ptr, bytes));
   return Napi::Number::New(info.Env(), static_cast<double>(handle));
 }
 

@@ -20,16 +20,25 @@ struct Device {
 };
 
 struct Arena {
-  Arena(std::shared_ptr<Device> owner, void* memory, int64_t size, int memory_kind)
-      : device(std::move(owner)), ptr(memory), bytes(size), kind(memory_kind) {}
-  ~Arena() { device->backend->release(device->device, ptr, kind); }
+  Arena(std::shared_ptr<Device> owner, void* memory, int64_t size)
+      : device(std::move(owner)), ptr(memory), bytes(size) {}
+  ~Arena() { device->backend->release(device->device, ptr); }
   Arena(const Arena&) = delete;
   Arena& operator=(const Arena&) = delete;
 
   const std::shared_ptr<Device> device;
   void* const ptr;
   const int64_t bytes;
-  const int kind;
+};
+
+struct Event {
+  Event(std::shared_ptr<Device> owner, mb_event* created) : device(std::move(owner)), event(created) {}
+  ~Event() { device->backend->event_destroy(device->device, event); }
+  Event(const Event&) = delete;
+  Event& operator=(const Event&) = delete;
+
+  const std::shared_ptr<Device> device;
+  mb_event* const event;
 };
 
 struct Comm {

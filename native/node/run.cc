@@ -10,18 +10,31 @@ void Addon::run(Info info) {
         of->backend->ops[call.op](of->device, call.stream, call.tensors, call.nt, call.scalars, call.ns));
 }
 
+Napi::Value Addon::event_create(Info info) {
+  const std::shared_ptr<Device>& of = device(info, 0);
+  if (!info[1].IsBoolean()) throw_argument(info.Env(), "argument timed must be a boolean");
+  mb_event* created = nullptr;
+  check(info.Env(), of->backend, of->backend->event_create(of->device, info[1].As<Napi::Boolean>().Value(), &created));
+  const int64_t handle = state_.events.add(std::make_shared<Event>(of, created));
+  return Napi::Number::New(info.Env(), static_cast<double>(handle));
+}
+
+void Addon::event_destroy(Info info) {
+  const double handle = number(info, 0, "event");
+  if (!state_.events.find(handle)) throw_argument(info.Env(), "event %g does not exist", handle);
+  state_.events.remove(handle);
+}
+
 void Addon::record(Info info) {
   const std::shared_ptr<Device>& of = device(info, 0);
   const int stream = static_cast<int>(integer(info, 1, "stream", 0, 7));
-  const int event = static_cast<int>(integer(info, 2, "event", 0, 255));
-  check(info.Env(), of->backend, of->backend->record(of->device, stream, event));
+  check(info.Env(), of->backend, of->backend->record(of->device, stream, event(info, 2, *of)));
 }
 
 void Addon::wait(Info info) {
   const std::shared_ptr<Device>& of = device(info, 0);
   const int stream = static_cast<int>(integer(info, 1, "stream", 0, 7));
-  const int event = static_cast<int>(integer(info, 2, "event", 0, 255));
-  check(info.Env(), of->backend, of->backend->wait(of->device, stream, event));
+  check(info.Env(), of->backend, of->backend->wait(of->device, stream, event(info, 2, *of)));
 }
 
 void Addon::synchronize(Info info) {
@@ -31,10 +44,10 @@ void Addon::synchronize(Info info) {
 
 Napi::Value Addon::elapsed_ms(Info info) {
   const std::shared_ptr<Device>& of = device(info, 0);
-  const int event0 = static_cast<int>(integer(info, 1, "event0", 0, 255));
-  const int event1 = static_cast<int>(integer(info, 2, "event1", 0, 255));
+  mb_event* const first = event(info, 1, *of);
+  mb_event* const second = event(info, 2, *of);
   double ms = 0;
-  check(info.Env(), of->backend, of->backend->elapsed_ms(of->device, event0, event1, &ms));
+  check(info.Env(), of->backend, of->backend->elapsed_ms(of->device, first, second, &ms));
   return Napi::Number::New(info.Env(), ms);
 }
 

@@ -156,7 +156,7 @@ Tensor::Tensor(Context& context, int64_t n, int dtype)
     : context_(context), n_(n), dtype_(dtype), bytes_(n * mb::dtype_size(dtype)) {
   const int64_t total = bytes_ + 2 * kGuard;
   void* base = nullptr;
-  const int status = context_.table->alloc(context_.device, total, MB_MEM_DEVICE, &base);
+  const int status = context_.table->alloc(context_.device, total, &base);
   context_.is(status == MB_OK, std::string("alloc: ") + (status == MB_OK ? "" : context_.table->last_error()));
   base_ = static_cast<char*>(base);
   data_ = base_ + kGuard;
@@ -182,7 +182,7 @@ Tensor::~Tensor() {
                    bytes[static_cast<size_t>(total - 1 - i)] == kGuardByte;
   }
   context_.is(whole_guards, "an op wrote outside a tensor of " + std::to_string(n_) + " elements");
-  context_.table->release(context_.device, base_, MB_MEM_DEVICE);
+  context_.table->release(context_.device, base_);
 }
 
 void Tensor::write(const Values& values) {

@@ -8,6 +8,7 @@ export const EXIT = {
   worker: 5,
   hang: 6,
   io: 7,
+  diverged: 8,
 } as const;
 
 export type ExitKind = Exclude<keyof typeof EXIT, 'ok'>;

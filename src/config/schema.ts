@@ -158,6 +158,11 @@ export const runConfigSchema = z.strictObject({
   rng: rngSchema.prefault({}).describe('randomness'),
 });
 
+/** Whether `name` is one of our sections of keys. */
+export function isSection(name: string): boolean {
+  return Object.hasOwn(runConfigSchema.shape, name) && name !== 'mixed_precision';
+}
+
 /** A resolved configuration: every key present. */
 export type RunConfig = z.output<typeof runConfigSchema>;
 export type ModelConfig = RunConfig['model'];

@@ -1,19 +1,7 @@
 import type { Dataset } from './dataset.js';
+import { BATCH_FIELDS, type BatchSource, type MicroBatch } from './micro-batch.js';
 import type { SampleOrder } from './sample-order.js';
 import { tokenSorter } from './token-order.js';
-
-/** One micro-batch of b samples of s tokens; every array has b*s entries, sample after sample. */
-export interface MicroBatch {
-  readonly tokens: Int32Array;
-  /** Entry j is the token that follows tokens[j]. */
-  readonly targets: Int32Array;
-  /** 1 where the loss of predicting targets[j] counts, else 0. */
-  readonly mask: Float32Array;
-  /** Stable sort of 0..b*s-1 by token id (EMBED_BWD needs it). */
-  readonly order: Int32Array;
-  /** 0..s-1 in each sample. */
-  readonly positions: Int32Array;
-}
 
 export interface DataIteratorOptions {
   dataset: Dataset;
@@ -34,7 +22,7 @@ export interface DataIteratorOptions {
  * SampleOrder; replica r takes k in [r*gbs/dp, (r+1)*gbs/dp), and its micro-batch m the samples
  * r*gbs/dp + m*mbs + i, i < mbs. So the samples of an update are the same on every layout, and any update can be read.
  */
-export class DataIterator {
+export class DataIterator implements BatchSource {
   readonly #options: DataIteratorOptions;
   readonly #microBatches: readonly MicroBatch[];
   readonly #sort: (tokens: Int32Array, order: Int32Array) => void;
@@ -100,11 +88,11 @@ export class DataIterator {
 
 function allocate(microBatchSize: number, seqLength: number): MicroBatch {
   const n = microBatchSize * seqLength;
-  return {
-    tokens: new Int32Array(n),
-    targets: new Int32Array(n),
-    mask: new Float32Array(n),
-    order: new Int32Array(n),
-    positions: Int32Array.from({ length: n }, (_, j) => j % seqLength),
-  };
+  const arrays = BATCH_FIELDS.map(({ name, dtype }) => [
+    name,
+    dtype === 'f32' ? new Float32Array(n) : new Int32Array(n),
+  ]);
+  const batch = Object.fromEntries(arrays) as MicroBatch;
+  batch.positions.forEach((_, j, positions) => (positions[j] = j % seqLength));
+  return batch;
 }

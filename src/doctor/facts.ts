@@ -1,10 +1,10 @@
-import { spawn } from 'node:child_process';
 import { existsSync, readFileSync, statfsSync } from 'node:fs';
 import { totalmem } from 'node:os';
 import { nodeOptions } from '../base/early-signals.js';
 import { nativePath } from '../engine/load.js';
 import { cudaEnginePath } from '../engine/open-device.js';
 import { compiledFile, packageRoot, packageVersion } from '../base/package-root.js';
+import { runCommand } from '../base/run-command.js';
 import { chooseDevice, defaultProcesses, visibleGpus } from '../engine/devices.js';
 import { availableBytes } from '../train/machine-memory.js';
 
@@ -94,34 +94,19 @@ interface ProbeResult {
 
 /** Runs the probe in a process of its own. */
 async function runProbe(env: Env): Promise<ProbeResult> {
-  const child = spawn(process.execPath, [...nodeOptions(), compiledFile('doctor/probe.js')], {
-    env: { ...env },
-    stdio: ['ignore', 'pipe', 'pipe'],
-    timeout: PROBE_TIMEOUT_MS,
-    killSignal: 'SIGKILL',
-  });
-  let [out, err] = ['', ''];
-  child.stdout.setEncoding('utf8').on('data', (text: string) => (out += text));
-  child.stderr.setEncoding('utf8').on('data', (text: string) => (err += text));
-  const how = await new Promise<string | null>((resolve) => {
-    child.once('error', (error) => {
-      resolve(error.message);
-    });
-    child.once('close', (code, signal) => {
-      resolve(signal ?? (code === 0 ? null : `exit code ${code}`));
-    });
-  });
+  const probe = compiledFile('doctor/probe.js');
+  const options = { env, timeoutMs: PROBE_TIMEOUT_MS };
+  const { failure, stdout, stderr } = await runCommand(process.execPath, [...nodeOptions(), probe], options);
   // A library may print to stdout too.
-  const lines = out
+  const lines = stdout
     .split('\n')
     .filter((line) => line.startsWith('{"stage":'))
     .map((line) => JSON.parse(line) as ProbeLine);
-  if (how === null) return { lines, crash: null };
+  if (failure === undefined) return { lines, crash: null };
   const last = lines.at(-1);
   const after = last === undefined ? 'while the engine was loaded' : `after ${last.stage}`;
-  const said = err.trim().split('\n').slice(-3).join(' | ');
-  const late = how === 'SIGKILL' ? ` (no end after ${PROBE_TIMEOUT_MS / 1000} s)` : '';
-  return { lines, crash: `the probing process ended by ${how}${late} ${after}${said === '' ? '' : `: ${said}`}` };
+  const said = stderr.trim().split('\n').slice(-3).join(' | ');
+  return { lines, crash: `the probing process ended by ${failure} ${after}${said === '' ? '' : `: ${said}`}` };
 }
 
 function find<Stage extends ProbeLine['stage']>(

@@ -32,8 +32,10 @@ export interface NativeBinding {
   open(backend: string, index: number, threads: number): number;
   close(device: number): void;
   info(device: number): NativeDeviceInfo;
-  /** kind 0 device memory, 1 pinned host memory. Fresh memory is not zeroed on a GPU. */
-  arenaCreate(device: number, bytes: number, kind: number): number;
+  /** How many of each there are in this process: what is not given back shows here. */
+  handles(): { devices: number; arenas: number; comms: number; events: number };
+  /** Memory of the device. Fresh memory is not zeroed on a GPU. */
+  arenaCreate(device: number, bytes: number): number;
   arenaFree(arena: number): void;
   run(device: number, stream: number, op: number, nt: number, ns: number): void;
   /** args holds the one tensor. */
@@ -48,10 +50,16 @@ export interface NativeBinding {
   hostUnregister(device: number, memory: Uint8Array): void;
   /** args holds the source. `dst` is pinned memory, filled when the stream has passed the copy. */
   readAsync(device: number, stream: number, dst: Uint8Array): void;
+  /** A timed event can measure, which costs a GPU more than ordering alone. */
+  eventCreate(device: number, timed: boolean): number;
+  /** Whatever waits for the event already is not disturbed. */
+  eventDestroy(event: number): void;
   record(device: number, stream: number, event: number): void;
+  /** Refused for an event that was never recorded. */
   wait(device: number, stream: number, event: number): void;
   synchronize(device: number): void;
-  elapsedMs(device: number, event0: number, event1: number): number;
+  /** Between two timed events. */
+  elapsedMs(device: number, first: number, second: number): number;
   attentionWorkspace(
     device: number,
     dtype: number,
@@ -75,8 +83,6 @@ export interface NativeBinding {
   ): Promise<number>;
   commDestroy(comm: number): void;
   commAbort(comm: number): void;
-  /** Throws the communicator's asynchronous failure, if any. */
-  commCheck(comm: number): void;
   /**
    * Starts the native thread that checks these communicators, in place of any it checked before. When one fails, all of
    * them are aborted, so that no thread of this process stays blocked.

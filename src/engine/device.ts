@@ -1,15 +1,11 @@
-import { MbridgeError } from '../base/errors.js';
 import type { NativeBinding, NativeDeviceInfo } from './binding.js';
 import { DTYPES } from './dtype.js';
+import { EventLease } from './event-lease.js';
 import type { Tensor } from './tensor.js';
 
 /** Streams of a device. On the CPU all of them are synchronous. */
 export const STREAM = { compute: 0, pipeline: 1, data: 2, tensor: 3, copy: 4 } as const;
 export type Stream = (typeof STREAM)[keyof typeof STREAM];
-
-const EVENT_COUNT = 256;
-/** Events from here on can measure time. */
-const FIRST_TIMED = 224;
 
 /**
  * One CPU or GPU, opened for this process. Calls enqueue work on a stream and return; nothing here keeps state
@@ -20,8 +16,6 @@ export class Device {
   readonly kind: 'cpu' | 'cuda';
   readonly handle: number;
   readonly info: NativeDeviceInfo;
-  #nextEvent = 0;
-  #nextTimed = FIRST_TIMED;
 
   private constructor(binding: NativeBinding, kind: 'cpu' | 'cuda', handle: number) {
     this.binding = binding;
@@ -41,24 +35,17 @@ export class Device {
     return { totalBytes, freeBytes };
   }
 
-  createArena(bytes: number, pinned = false): number {
-    return this.binding.arenaCreate(this.handle, bytes, pinned ? 1 : 0);
+  createArena(bytes: number): number {
+    return this.binding.arenaCreate(this.handle, bytes);
   }
 
   freeArena(arena: number): void {
     this.binding.arenaFree(arena);
   }
 
-  /** A new event to order streams by; events are few (224) and made at start-up. */
-  event(): number {
-    if (this.#nextEvent >= FIRST_TIMED) throw noEvents(FIRST_TIMED);
-    return this.#nextEvent++;
-  }
-
-  /** A new event that {@link elapsedMs} takes; there are 32. */
-  timedEvent(): number {
-    if (this.#nextTimed >= EVENT_COUNT) throw noEvents(EVENT_COUNT - FIRST_TIMED);
-    return this.#nextTimed++;
+  /** Takes `count` events to order streams by, or, `timed`, for {@link elapsedMs}; they are given back by its `end`. */
+  lease(count: number, { timed = false }: { timed?: boolean } = {}): EventLease {
+    return new EventLease(this.binding, this.handle, count, timed);
   }
 
   /** Milliseconds between two timed events; waits for them. */
@@ -173,8 +160,4 @@ export class Device {
     for (const scalar of scalars) args[at++] = scalar;
     return [tensors.length, scalars.length];
   }
-}
-
-function noEvents(count: number): MbridgeError {
-  return new MbridgeError('internal', 'MB_EVENTS', `more than ${count} events of one kind asked for on one device`);
 }

@@ -78,7 +78,7 @@ export class MemoryPlan {
     return total;
   }
 
-  /** Bytes by region, in the order of {@link REGIONS}. */
+  /** Bytes by region, in the order of `REGIONS`. */
   byRegion(): Record<RegionName, number> {
     return Object.fromEntries([...this.#regions].map(([name, region]) => [name, region.bytes])) as Record<
       RegionName,

@@ -1,6 +1,11 @@
-import { readFileSync, statSync } from 'node:fs';
+import { statSync } from 'node:fs';
 import { join } from 'node:path';
+import { staysInside } from '../base/own-file.js';
 import { isPlainObject } from '../base/plain-object.js';
+import { readTextFile, UnreadableFile } from '../base/regular-file.js';
+
+/** More than any config.json has. */
+const MOST_BYTES = 16 << 20;
 
 /** The `model` keys that a Hugging Face config.json gives, or what is wrong with it. */
 export type HfConfig = { readonly sizes: Readonly<Record<string, unknown>> } | { readonly problem: string };
@@ -24,10 +29,13 @@ export function readHfConfig(folder: string): HfConfig {
   let config: unknown;
   try {
     if (!statSync(folder).isDirectory()) return { problem: `${folder} is not a folder; give the one of config.json` };
-    config = JSON.parse(readFileSync(file, 'utf8'));
+    if (!staysInside(folder, 'config.json')) return { problem: `${file} is a link that leads out of its folder` };
+    config = JSON.parse(readTextFile(file, MOST_BYTES));
   } catch (error) {
     if (error instanceof SyntaxError) return { problem: `${file} is not JSON: ${error.message}` };
-    return { problem: `cannot read ${file}: ${(error as Error).message}` };
+    return {
+      problem: `cannot read ${file}: ${error instanceof UnreadableFile ? error.reason : (error as Error).message}`,
+    };
   }
   if (!isPlainObject(config)) return { problem: `${file} is not a JSON object` };
   const refusal = refuse(config);

@@ -5,7 +5,7 @@ import { MemoryPlan } from '../engine/memory-plan.js';
 import type { Tensor } from '../engine/tensor.js';
 import { NON_MEMBER } from '../groups/grid/process-group.js';
 import type { DistributedModel } from '../model/stage/distributed-model.js';
-import type { Bucket } from '../model/parameters/parameter-buffer.js';
+import type { Bucket } from '../model/parameters/bucket.js';
 import type { Groups } from './setup.js';
 
 /** Bytes read back at once. */
@@ -34,11 +34,11 @@ export class PlacementCheck {
    * @throws MbridgeError MB_PLACEMENT naming bucket and ranks
    */
   check(step: number): void {
-    const { tp, dpCp, embd } = this.#pgs;
+    const { tp, embd } = this.#pgs;
     this.#model.settleParameters();
     for (const bucket of this.#model.stage.buffer.buckets) {
       const sum = this.#checksum(bucket);
-      this.#compare(bucket, sum, dpCp, step);
+      this.#compare(bucket, sum, bucket.group, step);
       if (bucket.kind.tpReplicated) this.#compare(bucket, sum, tp, step);
       if (bucket.kind.tied !== 'none' && embd !== null && embd !== NON_MEMBER) this.#compare(bucket, sum, embd, step);
     }

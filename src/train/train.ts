@@ -2,6 +2,7 @@ import type { RunConfig } from '../config/schema.js';
 import type { DataIterator } from '../data/data-iterator.js';
 import { MbridgeError } from '../base/errors.js';
 import { STREAM } from '../engine/device.js';
+import type { EventLease } from '../engine/event-lease.js';
 import type { OptimizerHyper } from '../engine/ops.js';
 import type { DistributedModel } from '../model/stage/distributed-model.js';
 import type { DistributedOptimizer } from '../model/optim/distributed-optimizer.js';
@@ -43,9 +44,17 @@ export interface TrainResult {
  * device is kept busy and all ranks still see every result at the same point.
  */
 export async function train(o: TrainOptions): Promise<TrainResult> {
+  const clock = new StepClock(o);
+  try {
+    return await loop(o, clock);
+  } finally {
+    clock.end();
+  }
+}
+
+async function loop(o: TrainOptions, clock: StepClock): Promise<TrainResult> {
   const { cfg, model, optimizer, data } = o;
   const { train_iters: iterations, max_skipped_in_a_row: maxSkipped, exit_interval: exitInterval } = cfg.train;
-  const clock = new StepClock(o);
   let pending: Promise<StepResult> | null = null;
   let last: StepResult | null = null;
   let step = (o.startStep ?? 1) - 1;
@@ -66,7 +75,7 @@ export async function train(o: TrainOptions): Promise<TrainResult> {
     optimizer.step(o.wantsStop?.() ?? false);
     clock.mark(step);
     const before: Promise<StepResult> | null = pending;
-    pending = fetchStep(model.device, optimizer.state, step);
+    pending = fetchStep(optimizer, step);
     // Where several fail at once, the one awaited next is reported; this one is looked at a step later, if ever.
     pending.catch(() => undefined);
     if (before !== null) await settle(before, false);
@@ -78,25 +87,28 @@ export async function train(o: TrainOptions): Promise<TrainResult> {
   return { step, last, stopped: stopped && step < iterations };
 }
 
-/** Times updates: by device events where work is asynchronous, else by the host's clock. */
+/** Moments in time that are kept: two updates are enqueued at most before the first is looked at. */
+const TIMES = 4;
+
+/** Times updates by the device's events, since its work is asynchronous. */
 class StepClock {
   readonly #o: TrainOptions;
-  readonly #events: readonly number[];
-  readonly #times = new Map<number, number>();
+  readonly #events: EventLease;
   readonly #reports: boolean;
 
   constructor(o: TrainOptions) {
     this.#o = o;
-    const { device } = o.model;
     this.#reports = o.pgCollection.intraDistOpt.rank === 0;
-    this.#events = device.kind === 'cuda' ? [0, 1, 2, 3].map(() => device.timedEvent()) : [];
+    this.#events = o.model.device.lease(TIMES, { timed: true });
     this.mark((o.startStep ?? 1) - 1);
   }
 
   mark(step: number): void {
-    const event = this.#events[step % 4];
-    if (event === undefined) this.#times.set(step, performance.now());
-    else this.#o.model.device.record(event, STREAM.compute);
+    this.#o.model.device.record(this.#events.at(step % TIMES), STREAM.compute);
+  }
+
+  end(): void {
+    this.#events.end();
   }
 
   /** @param final whether no later one follows: it is shown whatever the interval */
@@ -116,12 +128,8 @@ class StepClock {
   }
 
   #between(step: number): number {
-    const { device } = this.#o.model;
-    const [a, b] = [this.#events[(step - 1) % 4], this.#events[step % 4]];
-    if (a !== undefined && b !== undefined) return device.elapsedMs(a, b);
-    const milliseconds = (this.#times.get(step) ?? 0) - (this.#times.get(step - 1) ?? 0);
-    this.#times.delete(step - 1);
-    return milliseconds;
+    const events = this.#events;
+    return this.#o.model.device.elapsedMs(events.at((step - 1) % TIMES), events.at(step % TIMES));
   }
 }
 

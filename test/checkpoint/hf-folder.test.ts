@@ -9,7 +9,7 @@ import type { ModelShape } from '../../src/families/model-shape.js';
 import { mbridgeError } from '../data/helpers.js';
 import { writeSafetensors } from './write-safetensors.js';
 
-const TIED = join(import.meta.dirname, '../fixtures/qwen3-tied');
+const TIED = join(import.meta.dirname, '../../fixtures/qwen3-tied');
 
 const tiny: ModelShape = {
   vocabSize: 512,

@@ -8,7 +8,7 @@ import { MbridgeError } from '../../src/base/errors.js';
 import { mbridgeError, tempFile } from '../data/helpers.js';
 import { writeSafetensors } from './write-safetensors.js';
 
-const fixture = (path: string): string => join(import.meta.dirname, '../fixtures', path);
+const fixture = (path: string): string => join(import.meta.dirname, '../../fixtures', path);
 
 async function open(path: string): Promise<SafetensorsFile> {
   const file = await SafetensorsFile.open(path);

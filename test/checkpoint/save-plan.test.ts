@@ -37,7 +37,7 @@ function plans(model: Record<string, unknown>, { tp, pp, dp, vpp = 1 }: Layout):
       dpCp: { size: dp, rank: Math.floor(rank / tp) % dp },
       pp: { size: pp, rank: Math.floor(rank / (tp * dp)) },
     };
-    return planSave({ buckets: plannedBuckets(section, place), ...place, rank });
+    return planSave({ buckets: plannedBuckets(section, place), tp: place.tp, rank });
   });
 }
 

@@ -66,5 +66,6 @@ test('bad arguments are named', () => {
   expect(() => qwen3TinyPretrainConfig({ tensor_model_paralel_size: 2 } as object)).toThrow(
     'argument tensor_model_paralel_size tensor_model_paralel_size: unknown key (did you mean model.tensor_model_parallel_size?)',
   );
+  expect(findRecipe('Qwen/Qwen3-0.6B')).toBe(findRecipe('qwen3-0.6b'));
   expect(() => findRecipe('qwen3-5b')).toThrow('unknown recipe qwen3-5b (did you mean');
 });

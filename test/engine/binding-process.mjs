@@ -13,7 +13,7 @@ const roles = {
   async pair(id, rankText) {
     const rank = Number(rankText);
     const device = b.open('cpu', 0, 1);
-    const arena = b.arenaCreate(device, 1024, 0);
+    const arena = b.arenaCreate(device, 1024);
     const comm = await b.commCreate(
       device,
       Uint8Array.from(Buffer.from(id, 'hex')),

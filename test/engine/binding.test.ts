@@ -22,7 +22,7 @@ const bytesOf = (values: number[]): Uint8Array => new Uint8Array(new Float32Arra
 
 beforeAll(() => {
   device = b.open('cpu', 0, 2);
-  arena = b.arenaCreate(device, ARENA_BYTES, 0);
+  arena = b.arenaCreate(device, ARENA_BYTES);
 });
 afterAll(() => b.close(device));
 
@@ -66,11 +66,13 @@ describe('the addon', () => {
 
   it('copies, fetches by ticket, and times', async () => {
     put(tensor(256, 16), [4, 2.5]);
-    b.record(device, 0, 1);
+    const [begun, done] = [b.eventCreate(device, true), b.eventCreate(device, true)];
+    b.record(device, 0, begun);
     b.run(device, 0, FILL, 1, 2);
-    b.record(device, 0, 2);
-    b.wait(device, 1, 2);
-    expect(b.elapsedMs(device, 1, 2)).toBeGreaterThan(0);
+    b.record(device, 0, done);
+    b.wait(device, 1, done);
+    expect(b.elapsedMs(device, begun, done)).toBeGreaterThan(0);
+    for (const event of [begun, done]) b.eventDestroy(event);
     put(tensor(256, 16), tensor(512, 16));
     b.copy(device, 0);
     put(tensor(512, 16));
@@ -122,8 +124,8 @@ describe('arguments that do not fit', () => {
     ['no threads', () => b.open('cpu', 0, 0), /open: 0 threads/],
     ['CPU 1', () => b.open('cpu', 1, 1), /CPU device 1 does not exist/],
     ['backend', () => b.describe('tpu'), /backend tpu does not exist/],
-    ['empty arena', () => b.arenaCreate(device, 0, 0), /argument bytes is 0/],
-    ['event', () => b.record(device, 0, 256), /argument event is 256/],
+    ['empty arena', () => b.arenaCreate(device, 0), /argument bytes is 0/],
+    ['event', () => b.record(device, 0, 256), /event 256 does not exist/],
     ['communicator', () => b.commAbort(3), /communicator 3 does not exist/],
   ];
   it.each(cases)('%s', (_name, call, text) => {
@@ -143,24 +145,43 @@ describe('arguments that do not fit', () => {
   });
 
   it('refuses what the machine does not have, naming the bytes', () => {
-    expect(failure(() => b.arenaCreate(device, 2 ** 50, 0))).toMatch(
-      /^MB_MEMORY: cannot allocate 1125899906842624 bytes/,
-    );
+    expect(failure(() => b.arenaCreate(device, 2 ** 50))).toMatch(/^MB_MEMORY: cannot allocate 1125899906842624 bytes/);
   });
 
   it('never takes a freed handle for another', () => {
-    const freed = b.arenaCreate(device, 64, 0);
+    const freed = b.arenaCreate(device, 64);
     b.arenaFree(freed);
-    const next = b.arenaCreate(device, 64, 0);
+    const next = b.arenaCreate(device, 64);
     expect(next).not.toBe(freed);
     expect(failure(() => b.arenaFree(freed))).toMatch(/^MB_ARGUMENT: arena \d+ does not exist/);
     const other = b.open('cpu', 0, 1);
     expect(failure(() => fill(tensor(0, 4, F32, next), [1, 0], other))).toMatch(/is of another device/);
-    const lost = b.arenaCreate(other, 64, 0);
+    const lost = b.arenaCreate(other, 64);
     b.close(other);
     expect(failure(() => fill(tensor(0, 4, F32, lost)))).toMatch(/does not exist/);
     expect(failure(() => b.info(other))).toMatch(/is not open/);
     b.arenaFree(next);
+  });
+
+  it('orders by events of the device that were recorded, and are there', () => {
+    const counted = b.handles();
+    const [timed, plain] = [b.eventCreate(device, true), b.eventCreate(device, false)];
+    expect(b.handles().events).toBe(counted.events + 2);
+    expect(failure(() => b.wait(device, 1, plain))).toMatch(/^MB_ARGUMENT: .*never recorded/);
+    expect(failure(() => b.elapsedMs(device, timed, timed))).toMatch(/^MB_ARGUMENT: .*never recorded/);
+    b.record(device, 0, plain);
+    b.wait(device, 1, plain);
+    expect(failure(() => b.elapsedMs(device, plain, plain))).toMatch(/^MB_ARGUMENT: .*not made to measure time/);
+    const other = b.open('cpu', 0, 1);
+    expect(failure(() => b.record(other, 0, plain))).toMatch(/is of another device/);
+    const lost = b.eventCreate(other, false);
+    b.close(other);
+    for (const event of [timed, plain]) b.eventDestroy(event);
+    for (const gone of [lost, plain]) {
+      expect(failure(() => b.record(device, 0, gone))).toMatch(/^MB_ARGUMENT: event \d+ does not exist/);
+      expect(failure(() => b.eventDestroy(gone))).toMatch(/^MB_ARGUMENT: event \d+ does not exist/);
+    }
+    expect(b.handles()).toEqual(counted);
   });
 
   it('says why a CUDA backend does not load', () => {
@@ -190,13 +211,12 @@ describe('communicators', () => {
     put(tensor(0, 16), tensor(0, 16));
     b.allReduce(comm, 0, 4, 0);
     b.barrier(comm, 0);
-    b.commCheck(comm);
     const out = new Float32Array(4);
     put(tensor(0, 16));
     b.read(device, 0, new Uint8Array(out.buffer));
     expect([...out]).toEqual([1, 2, 3, 4]);
     b.commAbort(comm);
-    expect(failure(() => b.commCheck(comm))).toMatch(/^MB_PEER/);
+    expect(failure(() => b.barrier(comm, 0))).toMatch(/^MB_PEER/);
     b.commDestroy(comm);
     expect(failure(() => b.commDestroy(comm))).toMatch(/^MB_ARGUMENT: communicator/);
   });

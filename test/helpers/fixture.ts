@@ -4,7 +4,7 @@ import { SafetensorsFile } from '../../src/checkpoint/files/safetensors.js';
 import { readSliceInto, sliceSize } from '../../src/checkpoint/files/safetensors-slice.js';
 import type { ModelShape } from '../../src/families/model-shape.js';
 
-/** The oracle fixtures: what torch computed from small Qwen3 models (test/fixtures/README.md). */
+/** The oracle fixtures: what torch computed from small Qwen3 models (fixtures/README.md). */
 export const FIXTURES = ['qwen3-tied', 'qwen3-untied', 'qwen3-masked'] as const;
 export type FixtureName = (typeof FIXTURES)[number];
 
@@ -52,7 +52,7 @@ export interface Fixture {
 }
 
 export function loadFixture(name: FixtureName): Fixture {
-  const folder = join(import.meta.dirname, '../fixtures', name);
+  const folder = join(import.meta.dirname, '../../fixtures', name);
   const json = (file: string): unknown => JSON.parse(readFileSync(join(folder, file), 'utf8'));
   const config = json('config.json') as Record<string, number> & { tie_word_embeddings: boolean };
   const size = (key: string): number => {

@@ -13,6 +13,7 @@ const RESULT: StepResult = {
   skippedInRow: 0,
   updates: 3,
   stopVotes: 0,
+  totals: {},
 };
 
 test.each<['cpu' | 'cuda', number, number, number]>([

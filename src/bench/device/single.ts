@@ -69,6 +69,7 @@ export function measureDevice<Bench extends SingleBench>(
     const found = MEASURES[bench](session, cfg);
     return { device: session.device.info.name, versions: versionsOf(session.device, mbridge), act, ceilings, found };
   } finally {
+    session.timer.dispose();
     session.device.close();
   }
 }

@@ -1,4 +1,5 @@
 import { STREAM, type Device } from '../../engine/device.js';
+import type { EventLease } from '../../engine/event-lease.js';
 
 /** Milliseconds of one call. */
 export interface Timing {
@@ -35,12 +36,17 @@ export function summarize(values: readonly number[], calls = 1): Timing {
 export class DeviceTimer {
   readonly #device: Device;
   readonly #options: TimerOptions;
-  readonly #events: readonly [number, number];
+  readonly #events: EventLease;
 
   constructor(device: Device, options: TimerOptions = defaultTiming(device.kind)) {
     this.#device = device;
     this.#options = options;
-    this.#events = [device.timedEvent(), device.timedEvent()];
+    this.#events = device.lease(2, { timed: true });
+  }
+
+  /** Gives its events back. */
+  dispose(): void {
+    this.#events.end();
   }
 
   /** @param run enqueues one call on the compute stream; it is given a number that counts up, to choose buffers by */
@@ -59,7 +65,7 @@ export class DeviceTimer {
 
   /** Milliseconds of a call, over `calls` of them. */
   sample(calls: number, run: () => void): number {
-    const [start, end] = this.#events;
+    const [start, end] = [this.#events.at(0), this.#events.at(1)];
     this.#device.record(start, STREAM.compute);
     for (let i = 0; i < calls; i++) run();
     this.#device.record(end, STREAM.compute);

@@ -8,7 +8,6 @@ import { NON_MEMBER } from '../../groups/grid/process-group.js';
 import type { WorkerContext } from '../../job/worker/context.js';
 import { BenchBuffers } from '../device/buffers.js';
 import { DeviceTimer, summarize } from '../device/timer.js';
-import { readBenchOptions } from './worker-options.js';
 
 export interface CommOptions {
   /** Bytes of the whole buffer. */
@@ -86,7 +85,7 @@ const COLLECTIVES: readonly Collective[] = [
 /** Runs every collective over all ranks at every size; rank 0 reports what it measured. */
 export async function runWorker(context: WorkerContext): Promise<void> {
   const { rank, worldSize, store, config } = context;
-  const { sizes } = readBenchOptions<CommOptions>();
+  const { sizes } = context.options as CommOptions;
   const device = openDevice(context.device, context.deviceIndex, context.threads);
   const runtime = new CommRuntime({ rank, device, store, timeoutSeconds: config.dist.timeout_s });
   try {
@@ -101,6 +100,7 @@ export async function runWorker(context: WorkerContext): Promise<void> {
         if (rank === 0) context.emit(event);
       }
     }
+    timer.dispose();
     runtime.destroyAll();
     device.close();
   } catch (error) {

@@ -1,5 +1,6 @@
 import type { NativeBinding } from '../../engine/binding.js';
 import type { Device } from '../../engine/device.js';
+import type { EventLease } from '../../engine/event-lease.js';
 import type { CallCost } from '../device/call-cost.js';
 import { observedBinding, type ObservedCall } from '../device/observed-binding.js';
 import type { Ceilings } from '../device/session.js';
@@ -20,7 +21,7 @@ interface PendingCall {
   readonly communication: boolean;
 }
 
-/** A device has few timed events: so many calls are measured before it is waited for. */
+/** So many calls are measured before the device is waited for. */
 const CALLS = 22;
 
 /**
@@ -33,7 +34,7 @@ export class StepProfile {
   readonly #native: NativeBinding;
   #device: Device | undefined;
   /** One before the first call of a batch, and one after each. */
-  #events: readonly number[] = [];
+  #events: EventLease | undefined;
   #active = false;
   #pending: PendingCall[] = [];
   #totals = new Map<string, ProfiledCalls>();
@@ -49,7 +50,7 @@ export class StepProfile {
   /** Takes the events that it needs; once, before `begin`. */
   attach(device: Device): void {
     this.#device = device;
-    this.#events = Array.from({ length: CALLS + 1 }, () => device.timedEvent());
+    this.#events = device.lease(CALLS + 1, { timed: true });
   }
 
   begin(): void {
@@ -63,6 +64,11 @@ export class StepProfile {
     this.#flush();
     this.#active = false;
     return [...this.#totals.values()].sort((a, b) => b.ms - a.ms);
+  }
+
+  /** Gives back what `attach` took. */
+  dispose(): void {
+    this.#events?.end();
   }
 
   #handle(): number {
@@ -84,9 +90,8 @@ export class StepProfile {
   }
 
   #eventAt(index: number): number {
-    const event = this.#events[index];
-    if (event === undefined) throw new Error(`the profile has no event ${index}`);
-    return event;
+    if (this.#events === undefined) throw new Error('the profile has no device');
+    return this.#events.at(index);
   }
 
   #flush(): void {

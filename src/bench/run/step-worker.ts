@@ -10,7 +10,6 @@ import type { WorkerContext } from '../../job/worker/context.js';
 import { measureCeilings, type Ceilings } from '../device/session.js';
 import { StepProfile, type ProfiledCalls } from './step-profile.js';
 import { DeviceTimer } from '../device/timer.js';
-import { readBenchOptions } from './worker-options.js';
 
 export interface StepOptions {
   /** Measure every call of one more step, after those that are timed. */
@@ -41,7 +40,7 @@ export interface ProfileEvent {
 /** Trains as `mbridge pretrain` does, without checkpoints, and measures one step more call by call where asked to. */
 export async function runWorker(context: WorkerContext): Promise<void> {
   const { config: cfg, rank, worldSize } = context;
-  const { profile: wanted } = readBenchOptions<StepOptions>();
+  const { profile: wanted } = context.options as StepOptions;
   const native = loadBinding();
   if (context.device === 'cuda') loadCudaEngine(native);
   const profile = wanted ? new StepProfile(native) : null;
@@ -49,7 +48,7 @@ export async function runWorker(context: WorkerContext): Promise<void> {
   const device = Device.open(profile?.binding ?? native, context.device, index, context.threads);
   const act = resolvePrecision(cfg, context.device) === 'fp32' ? 'f32' : 'bf16';
   // Before the model takes the memory.
-  const ceilings = profile && measureCeilings({ device, ops: new Ops(device), timer: new DeviceTimer(device), act });
+  const ceilings = profile && ceilingsOf(device, act);
   const runtime = new CommRuntime({ rank, device, store: context.store, timeoutSeconds: cfg.dist.timeout_s });
   try {
     const { grid, pgCollection: pgs } = await setupGroups(cfg, { runtime, worldSize });
@@ -93,11 +92,21 @@ export async function runWorker(context: WorkerContext): Promise<void> {
       };
       context.emit(event);
     }
+    profile?.dispose();
     data.close();
     model.dispose();
     runtime.destroyAll();
     device.close();
   } catch (error) {
     runtime.abandon(error);
+  }
+}
+
+function ceilingsOf(device: Device, act: 'f32' | 'bf16'): Ceilings {
+  const timer = new DeviceTimer(device);
+  try {
+    return measureCeilings({ device, ops: new Ops(device), timer, act });
+  } finally {
+    timer.dispose();
   }
 }

@@ -1,6 +1,7 @@
 import { open, type FileHandle } from 'node:fs/promises';
 import { BLOCK_BYTES, blockChecksum } from './block-checksums.js';
-import { badCheckpoint, checkpointIoError, errnoOf } from './checkpoint-error.js';
+import { badCheckpoint, checkpointIoError } from './checkpoint-error.js';
+import { errnoOf } from '../../base/system-error.js';
 import type { FileRecord } from './file-record.js';
 
 /** Blocks that are read at a time. */

@@ -11,7 +11,3 @@ export function badCheckpoint(code: string, file: string, found: string, hint: s
 export function checkpointIoError(action: 'open' | 'read' | 'write', file: string, cause: unknown): MbridgeError {
   return cause instanceof MbridgeError ? cause : fileError(action, file, cause, 'MB_CHECKPOINT');
 }
-
-export function errnoOf(error: unknown): string | undefined {
-  return error instanceof Error && 'code' in error ? String(error.code) : undefined;
-}

@@ -1,4 +1,5 @@
 import { parentPort } from 'node:worker_threads';
+import { errnoOf } from '../../base/system-error.js';
 import { BLOCK_BYTES } from './block-checksums.js';
 import type { FileRecord } from './file-record.js';
 import { writeDurably } from './durable-files.js';
@@ -24,8 +25,7 @@ async function writeJob({ id, path, chunks }: WriteJob): Promise<WriteReply> {
     return { id, record: await writeDurably(path, blocksOf(chunks)) };
   } catch (error) {
     const cause = error instanceof Error && error.cause instanceof Error ? error.cause : error;
-    const errno = cause instanceof Error && 'code' in cause ? String(cause.code) : undefined;
-    return { id, error: { errno, message: cause instanceof Error ? cause.message : String(cause) } };
+    return { id, error: { errno: errnoOf(cause), message: cause instanceof Error ? cause.message : String(cause) } };
   }
 }
 

@@ -2,7 +2,8 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { BLOCK_BYTES, checksumsOf, recordChecksum } from '../files/block-checksums.js';
-import { badCheckpoint, checkpointIoError, errnoOf } from '../files/checkpoint-error.js';
+import { badCheckpoint, checkpointIoError } from '../files/checkpoint-error.js';
+import { errnoOf } from '../../base/system-error.js';
 import {
   COMMIT_FILE,
   FORMAT,

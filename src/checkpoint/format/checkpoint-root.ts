@@ -1,7 +1,8 @@
 import { open, readdir, readFile, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { makeFolder } from '../../base/make-folder.js';
-import { badCheckpoint, checkpointIoError, errnoOf } from '../files/checkpoint-error.js';
+import { badCheckpoint, checkpointIoError } from '../files/checkpoint-error.js';
+import { errnoOf } from '../../base/system-error.js';
 import { COMMIT_FILE, INDEX_FILE, LATEST_FILE, STATE_FILE, stepOfFolder, TEMPORARY } from './checkpoint-format.js';
 import { replaceDurably, syncFolder } from '../files/durable-files.js';
 

@@ -1,12 +1,12 @@
 import { localSize, type ParameterSpec, type Place } from '../../model/parameters/parameter.js';
-import type { Bucket } from '../../model/parameters/parameter-buffer.js';
+import type { Bucket } from '../../model/parameters/bucket.js';
 import { TENSOR_KINDS, tensorName, type TensorKind } from './checkpoint-format.js';
 import { flatRange, type PlacedRectangle } from '../../model/parameters/rectangle.js';
 import type { SafetensorsDtype } from '../files/safetensors-header.js';
 import { layOutShard, type ShardLayout, type StoredPiece } from './shard-layout.js';
 
 /** What the planner needs of a bucket; a planned one will do. */
-export type BucketLayout = Pick<Bucket, 'name' | 'kind' | 'entries' | 'size' | 'shardSize'>;
+export type BucketLayout = Pick<Bucket, 'name' | 'kind' | 'entries' | 'size' | 'shardSize' | 'replicas'>;
 
 /** A rectangle of a parameter with its place in a flat bucket (`offset`, in elements). */
 export interface BucketPiece extends PlacedRectangle {
@@ -34,7 +34,6 @@ export interface SavedPiece extends StoredPiece {
 
 export interface SavePlanOptions {
   readonly buckets: readonly BucketLayout[];
-  readonly dpCp: Place;
   readonly tp: Place;
   /** Rank in the model's grid; names the files. */
   readonly rank: number;
@@ -49,10 +48,13 @@ export interface SavePlanOptions {
  * Weights and moments go to files of their own.
  */
 export function planSave(options: SavePlanOptions): ShardLayout<SavedPiece>[] {
-  const { buckets, dpCp, tp, rank, kinds = TENSOR_KINDS, dtypeOf = () => 'F32' } = options;
+  const { buckets, tp, rank, kinds = TENSOR_KINDS, dtypeOf = () => 'F32' } = options;
   const pieces = buckets.flatMap((bucket, index) => {
     if (bucket.kind.tied === 'copy' || (bucket.kind.tpReplicated && tp.rank !== 0)) return [];
-    return bucketPieces(bucket, bucket.shardSize * dpCp.rank, bucket.shardSize).map((piece) => ({ piece, index }));
+    return bucketPieces(bucket, bucket.shardSize * bucket.replicas.rank, bucket.shardSize).map((piece) => ({
+      piece,
+      index,
+    }));
   });
   const shard = (name: 'weights' | 'optimizer', wanted: readonly TensorKind[]): ShardLayout<SavedPiece>[] => {
     const saved = wanted.flatMap((kind) =>

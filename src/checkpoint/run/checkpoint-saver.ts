@@ -4,6 +4,7 @@ import type { Store } from '../../job/rendezvous/store.js';
 import type { Device } from '../../engine/device.js';
 import type { Place } from '../../model/parameters/parameter.js';
 import type { OptimizerState } from '../../model/optim/optimizer-state.js';
+import { MbridgeError } from '../../base/errors.js';
 import { makeFolder } from '../../base/make-folder.js';
 import { BackgroundWriter } from '../files/background-writer.js';
 import { checkpointIoError } from '../files/checkpoint-error.js';
@@ -28,7 +29,7 @@ export interface SaverOptions {
   readonly retention: Retention;
   readonly device: Device;
   readonly optimizer: OptimizerState;
-  readonly place: { readonly tp: Place; readonly dpCp: Place; readonly model: Place };
+  readonly place: { readonly tp: Place; readonly model: Place };
   readonly store: Store;
   /** The training state at the end of an update, from the device's float64 scalars. */
   readonly describe: (step: number, scalars: Float64Array) => CheckpointState;
@@ -57,13 +58,17 @@ export class CheckpointSaver {
   constructor(options: SaverOptions) {
     this.#o = options;
     const { optimizer, place } = options;
+    if (optimizer.hasFrozen) {
+      throw new MbridgeError('config', 'MB_CHECKPOINT_FROZEN', 'saving a model that is frozen in part is not built', {
+        hint: 'leave checkpoint.save unset, or train all of its parameters',
+      });
+    }
     const plans = planSave({
       buckets: optimizer.buckets.map(({ bucket }) => bucket),
-      dpCp: place.dpCp,
       tp: place.tp,
       rank: place.model.rank,
     });
-    this.#snapshot = new StateSnapshot(options.device, optimizer, plans, place.dpCp);
+    this.#snapshot = new StateSnapshot(options.device, optimizer, plans);
   }
 
   /**
@@ -93,11 +98,14 @@ export class CheckpointSaver {
     this.check();
   }
 
-  /** Waits as {@link finish} does, and ends the writing thread. */
+  /** Waits as {@link finish} does, and gives back the writing thread and what saves are staged in. */
   async close(): Promise<void> {
-    await this.finish();
-    await this.#writer.close();
-    this.#snapshot.release();
+    try {
+      await this.finish();
+    } finally {
+      await this.#writer.close();
+      this.#snapshot.release();
+    }
   }
 
   async #write(step: number, staged: Promise<Float64Array>, started: number): Promise<void> {

@@ -1,7 +1,7 @@
 import type { Device } from '../../engine/device.js';
 import { STATE } from '../../engine/ops.js';
 import type { Tensor } from '../../engine/tensor.js';
-import type { ParameterSpec, Place } from '../../model/parameters/parameter.js';
+import type { ParameterSpec } from '../../model/parameters/parameter.js';
 import type { WeightSource } from '../../model/parameters/weight-source.js';
 import type { OptimizerState } from '../../model/optim/optimizer-state.js';
 import { tensorName, type TensorKind } from '../format/checkpoint-format.js';
@@ -37,12 +37,11 @@ export async function restoreOptimizer(
   checkpoint: Checkpoint,
   device: Device,
   optimizer: OptimizerState,
-  dpCp: Place,
 ): Promise<void> {
   const saved = checkpoint.state.optimizer;
   if (saved === null) return; // imported weights, before the first update: all zero, as the optimizer begins
   for (const state of optimizer.buckets) {
-    const start = stateStart(state, dpCp);
+    const start = stateStart(state);
     for (const piece of bucketPieces(state.bucket, start, state.m.size)) {
       for (const kind of ['exp_avg', 'exp_avg_sq'] as const) {
         const out = stateTensor(state, kind).slice(piece.offset - start, areaOf(piece));

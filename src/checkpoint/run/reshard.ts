@@ -4,9 +4,9 @@ import { validateModelLayout } from '../../config/layout.js';
 import { modelShape } from '../../families/model-shape.js';
 import type { ModelConfig } from '../../config/schema.js';
 import { MemoryPlan } from '../../engine/memory-plan.js';
-import { assignLayers } from '../../model/stage/stage.js';
-import { layOutStage } from '../../model/stage/stage-weights.js';
-import { ParameterBuffer, type Bucket } from '../../model/parameters/parameter-buffer.js';
+import { layOutParameters } from '../../model/stage/stage.js';
+import { partSpec, type PartSpec } from '../../model/stage/stage-spec.js';
+import type { Bucket } from '../../model/parameters/bucket.js';
 import type { Checkpoint } from '../format/checkpoint.js';
 import { HF_SUBFOLDER, isOptimizerTensor, TENSOR_KINDS } from '../format/checkpoint-format.js';
 import { modelOfSizes } from '../hf/hf-files.js';
@@ -63,7 +63,7 @@ function* shardsOf(checkpoint: Checkpoint, model: ModelConfig, { tp, pp, dp }: T
       dpCp: { size: dp, rank: Math.floor(rank / tp) % dp },
       pp: { size: pp, rank: Math.floor(rank / (tp * dp)) },
     };
-    yield* planSave({ buckets: plannedBuckets(model, place), ...place, rank, kinds, dtypeOf });
+    yield* planSave({ buckets: plannedBuckets(model, place), tp: place.tp, rank, kinds, dtypeOf });
   }
   const known = new Set(qwen3Parameters(modelShape({ model })).map(({ name }) => name));
   const others = Object.entries(checkpoint.index.tensors).filter(
@@ -74,17 +74,8 @@ function* shardsOf(checkpoint: Checkpoint, model: ModelConfig, { tp, pp, dp }: T
   yield layOutShard(shardFileName('extra', 0), pieces);
 }
 
-type Places = Record<'tp' | 'dpCp' | 'pp', { readonly size: number; readonly rank: number }>;
-
 /** A rank's buckets as a run would lay them out; no memory is taken. */
-export function plannedBuckets(model: ModelConfig, { tp, dpCp, pp }: Places): readonly Bucket[] {
-  const shape = modelShape({ model });
-  const chunks = assignLayers({ model }, shape).filter(({ rank }) => rank === pp.rank);
-  const layers = chunks
-    .sort((a, b) => a.chunk - b.chunk)
-    .flatMap(({ firstLayer, layers: count }) => Array.from({ length: count }, (_, i) => firstLayer + i));
-  const parts = { layers, embedding: pp.rank === 0, head: pp.rank === pp.size - 1 };
-  const buffer = new ParameterBuffer(new MemoryPlan(), { dtype: 'f32', dp: dpCp, trainable: false });
-  layOutStage(buffer, shape, tp, false, parts, 'whole');
-  return buffer.buckets;
+export function plannedBuckets(model: ModelConfig, place: PartSpec['place']): readonly Bucket[] {
+  const spec = partSpec(model, place, { dtype: 'f32', trainable: false, gradients: 'whole' });
+  return layOutParameters(new MemoryPlan(), spec, null).buffer.buckets;
 }

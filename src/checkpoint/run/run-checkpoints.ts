@@ -19,8 +19,6 @@ export interface RunCheckpointsOptions extends RunFacts {
     /** All ranks of this model. */
     readonly intraDistOpt: Place;
     readonly tp: Place;
-    /** Replicas, over which optimizer state is sharded. */
-    readonly dpCp: Place;
   };
   readonly log: Logger;
   /** Called on the model's first rank when a checkpoint is whole. */
@@ -65,7 +63,7 @@ export class RunCheckpoints {
    */
   async begin(optimizer: OptimizerState, data: DataIterator): Promise<void> {
     const { cfg, groups, store, device, log, onSaved } = this.#o;
-    if (this.resume !== null) await restoreOptimizer(this.resume, device, optimizer, groups.dpCp);
+    if (this.resume !== null) await restoreOptimizer(this.resume, device, optimizer);
     await this.resume?.close();
     const { save: root, async_save, keep_last, keep_every } = cfg.checkpoint;
     if (root === null || this.#runToken === null) return;
@@ -76,7 +74,7 @@ export class RunCheckpoints {
       retention: { keepLast: keep_last, keepEvery: keep_every },
       device,
       optimizer,
-      place: { tp: groups.tp, dpCp: groups.dpCp, model: groups.intraDistOpt },
+      place: { tp: groups.tp, model: groups.intraDistOpt },
       store,
       describe: (step, scalars) => {
         return describeState(this.#o, { step, consumedSamples: data.consumedBefore(step + 1), scalars });

@@ -1,13 +1,13 @@
 import { STREAM, type Device } from '../../engine/device.js';
 import { STATE } from '../../engine/ops.js';
 import type { Tensor } from '../../engine/tensor.js';
-import type { Place } from '../../model/parameters/parameter.js';
 import type { BucketState, OptimizerState } from '../../model/optim/optimizer-state.js';
 import type { TensorKind } from '../format/checkpoint-format.js';
 import { HostImage } from '../files/host-image.js';
 import { areaOf } from '../../model/parameters/rectangle.js';
 import type { SavedPiece } from '../format/save-plan.js';
 import type { ShardLayout } from '../format/shard-layout.js';
+import type { EventLease } from '../../engine/event-lease.js';
 
 /**
  * A rank's shard files in pinned host memory, which is taken once. `take` starts copies of the state as it is after the
@@ -18,13 +18,14 @@ export class StateSnapshot {
   readonly images: readonly HostImage[];
   readonly #device: Device;
   readonly #state: OptimizerState;
-  readonly #events: { readonly before: number; readonly after: number };
+  /** Before the copies of a `take`, and after them. */
+  readonly #events: EventLease;
   readonly #copies: readonly { source: Tensor; views: readonly Uint8Array[] }[];
 
-  constructor(device: Device, state: OptimizerState, plans: readonly ShardLayout<SavedPiece>[], dpCp: Place) {
+  constructor(device: Device, state: OptimizerState, plans: readonly ShardLayout<SavedPiece>[]) {
     this.#device = device;
     this.#state = state;
-    this.#events = { before: device.event(), after: device.event() };
+    this.#events = device.lease(2);
     this.plans = plans;
     this.images = plans.map(({ head, bytes }) => {
       const image = new HostImage(bytes);
@@ -35,7 +36,7 @@ export class StateSnapshot {
     this.#copies = plans.flatMap(({ pieces }, i) => {
       const image = this.images[i] as HostImage;
       return pieces.map((piece) => ({
-        source: sourceOf(state, piece, dpCp),
+        source: sourceOf(state, piece),
         views: image.views(piece.position, piece.bytes),
       }));
     });
@@ -51,9 +52,10 @@ export class StateSnapshot {
    * follow the copies on the copy stream, and the next update waits for both.
    */
   take(): Promise<Float64Array> {
-    const [device, events] = [this.#device, this.#events];
-    device.record(events.before, STREAM.compute);
-    device.wait(STREAM.copy, events.before);
+    const device = this.#device;
+    const [before, after] = [this.#events.at(0), this.#events.at(1)];
+    device.record(before, STREAM.compute);
+    device.wait(STREAM.copy, before);
     for (const { source, views } of this.#copies) {
       let done = 0;
       for (const view of views) {
@@ -62,27 +64,32 @@ export class StateSnapshot {
       }
     }
     const scalars = device.fetch(this.#state.scalars, STREAM.copy);
-    device.record(events.after, STREAM.copy);
-    this.#state.readers = events.after;
+    device.record(after, STREAM.copy);
+    this.#state.readers.add(after);
+    for (const { bucket } of this.#state.buckets) bucket.readers.add(after);
     return scalars.then((raw) => new Float64Array(raw.buffer, raw.byteOffset, STATE.length));
   }
 
-  /** Gives the pinned memory back; no copy may be under way. */
+  /** Gives the pinned memory and the events back; no copy may be under way. */
   release(): void {
+    const after = this.#events.at(1);
+    this.#state.readers.forget(after);
+    for (const { bucket } of this.#state.buckets) bucket.readers.forget(after);
+    this.#events.end();
     for (const image of this.images) for (const chunk of image.chunks) this.#device.unpin(new Uint8Array(chunk));
   }
 }
 
 /** First element of a bucket that the optimizer's memory of it begins with. */
-export function stateStart({ bucket, m }: BucketState, dpCp: Place): number {
-  return m.size === bucket.size ? 0 : bucket.shardSize * dpCp.rank;
+export function stateStart({ bucket, m }: BucketState): number {
+  return m.size === bucket.size ? 0 : bucket.shardSize * bucket.replicas.rank;
 }
 
 export function stateTensor({ main, m, v }: BucketState, kind: TensorKind): Tensor {
   return { weight: main, exp_avg: m, exp_avg_sq: v }[kind];
 }
 
-function sourceOf(state: OptimizerState, { kind, bucket, offset, area }: SavedPiece, dpCp: Place): Tensor {
+function sourceOf(state: OptimizerState, { kind, bucket, offset, area }: SavedPiece): Tensor {
   const own = state.buckets[bucket] as BucketState;
-  return stateTensor(own, kind).slice(offset - stateStart(own, dpCp), areaOf(area));
+  return stateTensor(own, kind).slice(offset - stateStart(own), areaOf(area));
 }

@@ -116,8 +116,8 @@ async function benchComm(args: string[], options: CommFlags): Promise<void> {
   const sizes: number[] = [];
   for (let bytes = Math.min(smallest, largest); bytes <= largest; bytes *= 4) sizes.push(bytes);
   const module = 'bench/run/comm-worker.js';
-  const { exitCode, events } = await runBench({ module, name, config, nproc, device, options: { sizes } });
-  if (exitCode !== 0) printFailure(events, options);
+  const { exitCode, result, events } = await runBench({ module, name, config, nproc, device, options: { sizes } });
+  if (exitCode !== 0) printFailure(result, options);
   else {
     const findings = commFindings(eventsOf<CommEvent>(events, 'comm'), nproc);
     await print({ ...(await launchedReport('comm', device)), ...findings }, options);
@@ -144,8 +144,8 @@ async function benchStep(args: string[], options: StepFlags): Promise<void> {
   };
   checkMachineMemory(planRun(config, nproc, device), nproc);
   const module = 'bench/run/step-worker.js';
-  const { exitCode, events } = await runBench({ module, name, config, nproc, device, options: { profile } });
-  if (exitCode !== 0) printFailure(events, options);
+  const { exitCode, result, events } = await runBench({ module, name, config, nproc, device, options: { profile } });
+  if (exitCode !== 0) printFailure(result, options);
   else {
     const summary = summarizeSteps(config, devicesOf(config, nproc, device), events, warmup);
     const findings = stepFindings(config, nproc, summary, warmup);
@@ -171,9 +171,8 @@ async function facts(): Promise<{ command: string; version: string }> {
 }
 
 /** How the run ended, as the last line of JSON; people have read it on stderr. */
-function printFailure(events: BenchRun['events'], options: BenchFlags): void {
-  const ending = events.findLast(({ type }) => type === 'result');
-  if (options.json && ending) process.stdout.write(`${JSON.stringify({ ...ending, at: undefined })}\n`);
+function printFailure(result: BenchRun['result'], options: BenchFlags): void {
+  if (options.json) process.stdout.write(`${JSON.stringify(result)}\n`);
 }
 
 async function record(file: string, text: string): Promise<void> {
@@ -181,12 +180,9 @@ async function record(file: string, text: string): Promise<void> {
   try {
     await appendFile(file, text);
   } catch (cause) {
-    const { MbridgeError } = await import('../../base/errors.js');
-    const reason = cause instanceof Error ? cause.message : String(cause);
-    throw new MbridgeError('io', 'MB_BENCH_RECORD', `--record ${file} cannot be written: ${reason}`, {
-      hint: 'name a file in a folder that can be written',
-      cause,
-    });
+    const { systemError } = await import('../../base/system-error.js');
+    const hint = 'name a file in a folder that can be written';
+    throw systemError(cause, { code: 'MB_BENCH_RECORD', what: `write --record ${file}`, hint }) ?? cause;
   }
 }
 

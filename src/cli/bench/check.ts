@@ -20,7 +20,7 @@ export function addBenchCheck(bench: Command): void {
     .description('train models whose results are known on every layout that fits, and compare')
     .option('--parts <list>', 'of fixtures, bits, layouts, precision, torch, failures; default: all')
     .option('--only <text>', 'checks whose name holds this')
-    .option('--fixtures <folder>', "the oracle fixtures; default: this package's test/fixtures")
+    .option('--fixtures <folder>', "the oracle fixtures; default: this package's fixtures/")
     .option('--oracle <folder>', 'what bench/torch_bf16_oracle.py wrote, for the part torch')
     .option('--device <kind>', 'auto, cuda or cpu', 'auto')
     .option('--nproc <n>', 'most processes of a run; default: the GPUs, or 4 on a CPU', parseCount)
@@ -55,7 +55,7 @@ async function checkAll(flags: CheckFlags): Promise<void> {
     device,
     ranks,
     ranksPerGpu: flags.ranksPerGpu,
-    fixtures: resolve(flags.fixtures ?? join(packageRoot(), 'test', 'fixtures')),
+    fixtures: resolve(flags.fixtures ?? join(packageRoot(), 'fixtures')),
     oracle: flags.oracle === undefined ? null : resolve(flags.oracle),
     stop: stop.signal,
   };

@@ -1,5 +1,5 @@
-import { EXIT, MbridgeError } from '../../base/errors.js';
-import { reportError } from '../../job/shared/report-error.js';
+import { EXIT } from '../../base/errors.js';
+import { reportError, stdoutRefused } from '../../job/shared/report-error.js';
 
 /**
  * Listener for errors of stdout. A reader that has seen enough (`mbridge recipes | head`) ends the command quietly; what
@@ -7,8 +7,5 @@ import { reportError } from '../../job/shared/report-error.js';
  */
 export function exitOnClosedPipe(error: NodeJS.ErrnoException): void {
   if (error.code === 'EPIPE') process.exit(EXIT.ok);
-  const refused = new MbridgeError('io', 'MB_STDOUT', `stdout cannot be written: ${error.message}`, {
-    hint: 'free some space, or send the output elsewhere',
-  });
-  process.exit(reportError(refused, false));
+  process.exit(reportError(stdoutRefused(error), false));
 }

@@ -1,6 +1,7 @@
 import { statSync } from 'node:fs';
 import { basename, extname } from 'node:path';
 import { InvalidArgumentError, type Command } from 'commander';
+import { throwProblems, type Problem } from '../../config/problem.js';
 import type { Resolution } from '../../config/resolve.js';
 import { MbridgeError } from '../../base/errors.js';
 
@@ -81,13 +82,13 @@ export async function resolveRequest(args: readonly string[], options: RunOption
   const { findRecipe } = await import('../../../recipes/index.js');
   const { resolve } = await import('../../config/resolve.js');
   const recipe = subject !== undefined && !namesFile ? findRecipe(subject) : undefined;
+  const problems: Problem[] = [];
   const flags = [...CONFIG_FLAGS, DEVICE_FLAG, LOG_DIR_FLAG].flatMap(({ flag, option, path }) => {
     const text = options[option];
-    // A folder's name stays a text even where it looks like a number.
-    return typeof text === 'string'
-      ? [{ path, value: option === 'logDir' ? text : parseValue(text), place: flag }]
-      : [];
+    if (typeof text !== 'string') return [];
+    return [{ path, value: parseValue(path.split('.'), text, flag, problems), place: flag }];
   });
+  throwProblems(problems);
   const resolution = resolve({
     ...(recipe === undefined ? {} : { recipe }),
     ...(file === undefined ? {} : { file }),

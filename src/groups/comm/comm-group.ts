@@ -172,11 +172,6 @@ export class CommGroup implements ProcessGroup {
     return this.size > 1 ? this.#handle : null;
   }
 
-  /** Throws the communicator's asynchronous failure, if there is one. */
-  check(): void {
-    if (this.size > 1 && this.#handle !== null) this.device.binding.commCheck(this.#handle);
-  }
-
   /** Makes every pending and later call fail, here and at the peers. */
   abort(): void {
     if (this.size > 1 && this.#handle !== null) this.device.binding.commAbort(this.#handle);

@@ -12,6 +12,16 @@ export const GROUP_FIELDS = [
 
 export type GroupField = (typeof GROUP_FIELDS)[number];
 
+/** What a model's training communicates over, and so what is made unless others are asked for: each costs memory. */
+export const TRAINING_FIELDS = [
+  'tp',
+  'pp',
+  'dp',
+  'dpCp',
+  'intraDistOpt',
+  'embd',
+] as const satisfies readonly GroupField[];
+
 /** How a field's groups come from a grid with the dimensions tp, cp, dp and pp. */
 export type FieldSource =
   /** Ranks that differ only in these dimensions; 'all' is the whole grid. */

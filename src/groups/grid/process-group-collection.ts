@@ -5,6 +5,7 @@ import {
   FIELD_SOURCES,
   GROUP_FIELDS,
   groupRanks,
+  TRAINING_FIELDS,
   viewOf,
   type ExpertSizes,
   type FieldSource,
@@ -15,6 +16,11 @@ import { NON_MEMBER, type GroupRuntime, type NonMember, type ProcessGroup } from
 
 /** A field's value: a group, "this rank is in none of these groups", or "there are no such groups". */
 export type GroupValue<G extends ProcessGroup = ProcessGroup> = G | NonMember | null;
+
+export interface FromGridOptions extends ExpertSizes {
+  /** The fields to make, the same on every rank of the grid; by default those that training reads, {@link TRAINING_FIELDS}. */
+  readonly wanted?: readonly GroupField[] | 'all';
+}
 
 /**
  * The groups of one model on this rank, handed to every component: nothing reads a group from anywhere else.
@@ -41,20 +47,27 @@ export class ProcessGroupCollection<G extends ProcessGroup = ProcessGroup> {
   }
 
   /**
-   * Creates every field's groups over a grid [tp, cp, dp, pp], in one fixed order; all ranks of the grid call it.
+   * Creates the wanted fields' groups over a grid [tp, cp, dp, pp], in one fixed order; all ranks of the grid call it.
    * Groups of the same ranks are one group: at cp 1, `dpCp` is `dp` itself. `interDistOpt` is null: there is one
-   * optimizer instance. On a rank outside the grid all fields are NON_MEMBER.
-   * @param sizes of the expert dimensions, unless the grid has an 'expert' view already
+   * optimizer instance. On a rank outside the grid all wanted fields are NON_MEMBER.
+   * @param options ep, etp: sizes of the expert dimensions, unless the grid has an 'expert' view already
    */
   static async fromGrid<G extends ProcessGroup>(
     grid: HyperCommGrid,
     runtime: GroupRuntime<G>,
-    sizes?: ExpertSizes,
+    { wanted = TRAINING_FIELDS, ...sizes }: FromGridOptions = {},
   ): Promise<ProcessGroupCollection<G>> {
-    if (sizes !== undefined || !grid.hasView(EXPERT_VIEW)) grid.registerView(EXPERT_VIEW, expertView(grid, sizes));
+    if (Object.keys(sizes).length > 0 || !grid.hasView(EXPERT_VIEW)) {
+      grid.registerView(EXPERT_VIEW, expertView(grid, sizes));
+    }
+    const asked: readonly GroupField[] = wanted === 'all' ? GROUP_FIELDS : wanted;
+    for (const field of asked) checkField(field);
+    // One that is the same as another comes with it.
+    const made = new Set(asked.map((field) => sourceOf(field)));
     const values: Partial<Record<GroupField, GroupValue<G>>> = {};
     for (const field of GROUP_FIELDS) {
       const source: FieldSource = FIELD_SOURCES[field];
+      if (!asked.includes(field) && !made.has(field)) continue;
       switch (source.kind) {
         case 'dims':
           values[field] = await grid.createPg(
@@ -165,7 +178,7 @@ export class ProcessGroupCollection<G extends ProcessGroup = ProcessGroup> {
     throw pgError(
       'UNSET',
       `process group field '${field}' was never set`,
-      `pass it to ProcessGroupCollection (null if there is no such group), or use ProcessGroupCollection.fromGrid`,
+      `pass it to ProcessGroupCollection (null if there is no such group), or name it in the \`wanted\` of ProcessGroupCollection.fromGrid on every rank of the grid`,
     );
   }
 
@@ -185,6 +198,12 @@ export class ProcessGroupCollection<G extends ProcessGroup = ProcessGroup> {
     const found = value === null ? `process group field '${field}' is null` : `this rank is in no '${field}' group`;
     throw pgError('NOT_A_MEMBER', found, `read it with get('${field}') where that may be`);
   }
+}
+
+/** The field whose very groups a field has, or itself. */
+function sourceOf(field: GroupField): GroupField {
+  const source = FIELD_SOURCES[field];
+  return source.kind === 'same' ? source.as : field;
 }
 
 function checkField(field: string): void {

@@ -1,4 +1,5 @@
 import type { RunConfig } from '../../config/schema.js';
+import type { WorkerEvent } from '../shared/messages.js';
 
 /** One run on this machine: what to start, and how to show it. */
 export interface LaunchJob {
@@ -28,8 +29,10 @@ export interface LaunchJob {
   gracePeriodMs?: number;
   /** Absolute path of another module that exports runWorker (tests). */
   workerModule?: string;
-  /** Added to the workers' environment: what such a module needs to know. */
-  env?: Readonly<Record<string, string>>;
+  /** What such a module needs to know: its `context.options`. Goes through JSON. */
+  options?: unknown;
+  /** Called with every event of the workers as it comes, before it is printed, with the rank that sent it. */
+  onEvent?: (event: WorkerEvent, rank: number) => void;
   /** Where results and everything else go; this process's stdout and stderr by default. */
   stdout?: NodeJS.WritableStream;
   stderr?: NodeJS.WritableStream;
@@ -40,4 +43,6 @@ export interface LaunchResult {
   /** To be used as this process's own: 0, one of EXIT, or 128 + n after a signal. */
   exitCode: number;
   runDir: string;
+  /** The last line of `--json`: ok, exit_code, error, ..., with what a worker sent as the result. */
+  result: WorkerEvent;
 }

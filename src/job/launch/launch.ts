@@ -8,6 +8,7 @@ import { StoreServer } from '../rendezvous/store-server.js';
 import { formatEnding, formatSaved, type Ending } from '../shared/ending-text.js';
 import { formatFailure } from '../shared/failure-text.js';
 import { ENV, type SavedCheckpoint } from '../shared/messages.js';
+import { reportError } from '../shared/report-error.js';
 import { findRootCause, type RootCause } from '../shared/root-cause.js';
 import { createRunFolder, writeRunRecord } from '../shared/run-folder.js';
 import { StallNotice } from '../shared/stall-notice.js';
@@ -41,8 +42,8 @@ export async function launch(job: LaunchJob): Promise<LaunchResult> {
   const ranks = Array.from({ length: job.nproc }, (_, rank) => rank);
   const runDir = createRunFolder(job.name, job.runDir ?? job.config.logger.log_dir ?? undefined, ranks);
   const plan = planProcesses(job, runDir);
-  const { name, argv, device, nproc, layout = {}, config } = job;
-  await writeRunRecord(runDir, { name, argv, device, nproc, layout, config });
+  const { name, argv, device, nproc, layout = {}, config, options } = job;
+  await writeRunRecord(runDir, { name, argv, device, nproc, layout, config, options });
   return superviseRun(job, plan);
 }
 
@@ -106,8 +107,9 @@ async function superviseRun(job: LaunchJob, plan: ProcessPlan): Promise<LaunchRe
       [ENV.launcherPid]: String(process.pid),
     };
     const listener: WorkerListener = {
-      event: (_, event) => {
+      event: (rank, event) => {
         teardown.alive();
+        job.onEvent?.(event, rank);
         output.event(event);
       },
       log: (rank, line) => {
@@ -139,7 +141,8 @@ async function superviseRun(job: LaunchJob, plan: ProcessPlan): Promise<LaunchRe
       runDir,
       wallS: (performance.now() - started) / 1000,
     };
-    return { exitCode: conclude(supervision, plan, output, ending), runDir };
+    const exitCode = conclude(supervision, plan, output, ending);
+    return { exitCode, runDir, result: output.closing };
   } finally {
     killAll();
     process.off('exit', killAll);
@@ -178,7 +181,9 @@ function conclude(supervision: Supervision, plan: ProcessPlan, output: RunOutput
     return EXIT.hang;
   }
   if (stubborn.length > 0) output.warn(`rank ${formatRanks(stubborn)} did not end in time and was killed`);
-  const exitCode = signal === 'no' ? output.exitCode : signalExitCode(signal);
+  // Work of hours was not given up for lines that a full disk had no room for, but it is said.
+  const complete = output.refused === undefined ? EXIT.ok : reportError(output.refused, false);
+  const exitCode = signal === 'no' ? complete : signalExitCode(signal);
   output.result({
     ok: exitCode === EXIT.ok,
     exit_code: exitCode,

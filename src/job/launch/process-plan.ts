@@ -29,7 +29,7 @@ export interface RankPlan {
 }
 
 /** The parts of a job that decide its processes. */
-export type PlannedJob = Pick<LaunchJob, 'nproc' | 'device' | 'cores' | 'consoleRanks' | 'workerModule' | 'env'>;
+export type PlannedJob = Pick<LaunchJob, 'nproc' | 'device' | 'cores' | 'consoleRanks' | 'workerModule'>;
 
 const INFO_LEVEL = 30;
 const LAUNCHED_ON = '127.0.0.1';
@@ -50,7 +50,6 @@ export function planProcesses(job: PlannedJob, runDir: string): ProcessPlan {
       rank,
       command: [...program, '--rank', String(rank)],
       env: {
-        ...job.env,
         RANK: String(rank),
         LOCAL_RANK: String(rank),
         WORLD_SIZE: String(nproc),

@@ -6,8 +6,9 @@ import {
   type EventStyle,
   type Paint,
 } from '../shared/console-lines.js';
-import { EXIT } from '../../base/errors.js';
+import type { MbridgeError } from '../../base/errors.js';
 import type { WorkerEvent } from '../shared/messages.js';
+import { stdoutRefused } from '../shared/report-error.js';
 
 export interface RunOutputOptions extends EventStyle {
   stdout: NodeJS.WritableStream;
@@ -24,8 +25,9 @@ export class RunOutput {
   readonly #paint: Paint;
   readonly #removeListeners: () => void;
   #broken = false;
-  #incomplete = false;
+  #refused: MbridgeError | undefined;
   #result: WorkerEvent | undefined;
+  #closing: WorkerEvent = { type: 'result' };
 
   constructor(options: RunOutputOptions) {
     this.#options = options;
@@ -35,8 +37,7 @@ export class RunOutput {
       this.#broken = true;
       if (error.code === 'EPIPE') options.onBrokenPipe();
       else {
-        // Work of hours is not given up for lines that a full disk has no room for.
-        this.#incomplete = true;
+        this.#refused = stdoutRefused(error);
         this.warn(`stdout cannot be written, and gets no more results: ${error.message}`);
       }
     };
@@ -53,9 +54,9 @@ export class RunOutput {
     return this.#paint;
   }
 
-  /** Of a run that got to its end: 7 where not all results could be written. */
-  get exitCode(): number {
-    return this.#incomplete ? EXIT.io : EXIT.ok;
+  /** Why stdout did not take all results, though it still had a reader. */
+  get refused(): MbridgeError | undefined {
+    return this.#refused;
   }
 
   /** Updates of the run, if a worker's result says so. */
@@ -90,8 +91,14 @@ export class RunOutput {
 
   /** The last line: what a worker sent as the result, and how the run ended. Readable output only has what workers sent. */
   result(ending: Record<string, unknown>): void {
-    if (this.#options.json) this.#print({ type: 'result', ...ending, ...withoutType(this.#result) });
+    this.#closing = { type: 'result', ...ending, ...withoutType(this.#result) };
+    if (this.#options.json) this.#print(this.#closing);
     else if (this.#result !== undefined) this.#print(this.#result);
+  }
+
+  /** What {@link result} printed, or would have with json. */
+  get closing(): WorkerEvent {
+    return this.#closing;
   }
 
   close(): void {

@@ -141,13 +141,13 @@ export class WorkerProcess {
   async #waitForEnd(runDir: string, listener: WorkerListener): Promise<WorkerExit> {
     const child = this.#child;
     const closed = new Promise<void>((resolve) => child.once('close', resolve));
-    const end = await new Promise<{ code: number | null; signal: NodeJS.Signals | null; spawnError?: string }>(
+    const end = await new Promise<{ code: number | null; signal: NodeJS.Signals | null; spawnError?: Error }>(
       (resolve) => {
         child.once('exit', (code, signal) => {
           resolve({ code, signal });
         });
         child.once('error', (error) => {
-          if (child.pid === undefined) resolve({ code: null, signal: null, spawnError: error.message });
+          if (child.pid === undefined) resolve({ code: null, signal: null, spawnError: error });
         });
       },
     );

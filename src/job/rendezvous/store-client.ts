@@ -1,21 +1,34 @@
+import { randomBytes } from 'node:crypto';
 import { connect, type Socket } from 'node:net';
 import { MbridgeError } from '../../base/errors.js';
 import { LineSplitter } from '../../base/line-splitter.js';
-import { MAX_LINE, STORE_PROTOCOL, proofOf } from './store-protocol.js';
-import type { Greeting, StoreFailure, StoreReply, StoreRequest } from './store-protocol.js';
+import { systemFault } from '../../base/system-error.js';
+import {
+  HANDSHAKE_MS,
+  MAX_LINE,
+  MAX_STRANGER_BYTES,
+  isProof,
+  parseGreeting,
+  parseReply,
+  proofOf,
+  type Handshake,
+} from './store-protocol.js';
+import type { StoreEndpoint, StoreFailure, StoreReply, StoreRequest } from './store-protocol.js';
 import type { Store } from './store.js';
 
 const RETRY_MS = 100;
+/** A server under attack drops connections that have not proven themselves; one that drops so many does not know us. */
+const MAX_DROPS = 3;
 
-export interface StoreClientOptions {
-  host: string;
-  port: number;
+export type StoreClientOptions = StoreEndpoint & {
   token: string;
   rank: number;
   worldSize: number;
   /** How long to keep trying to reach the server. */
   timeoutMs: number;
-}
+  /** Called before each try; what it throws ends them (a socket's folder that is no longer this user's). */
+  check?: () => void;
+};
 
 interface Pending {
   resolve(reply: StoreReply): void;
@@ -25,25 +38,31 @@ interface Pending {
 type RequestBody = StoreRequest extends infer R ? (R extends { id: number } ? Omit<R, 'id'> : never) : never;
 
 /**
- * Connects to the run's store and proves the token. Retries until `timeoutMs`, for the server may start later.
- * Fails with MB_RENDEZVOUS_TIMEOUT (nobody listens), MB_STORE_REFUSED (wrong token, rank or world size).
+ * Connects to the run's store; both sides prove that they know the token. Retries until `timeoutMs`, for the server may
+ * start later. Fails with MB_RENDEZVOUS_TIMEOUT (nobody listens, or nothing is said), MB_STORE_REFUSED (something else
+ * listens there; wrong token, rank or world size).
  */
 export async function connectStore(options: StoreClientOptions): Promise<Store> {
   const started = performance.now();
-  for (;;) {
+  for (let drops = 0; ;) {
+    options.check?.();
+    const left = options.timeoutMs - (performance.now() - started);
+    const client = new StoreClient(options, Math.max(1, Math.min(HANDSHAKE_MS, left)));
     try {
-      const client = new StoreClient(options);
       await client.ready;
       return client;
     } catch (error) {
-      if (error instanceof MbridgeError) throw error;
+      if (error instanceof MbridgeError && !(client.dropped && ++drops < MAX_DROPS)) throw error;
+      const fault = systemFault(error);
+      // A server that is not there yet is worth another try; a limit of this process is not.
+      if (fault !== undefined && LIMITS.has(fault.errno)) throw error;
       const waited = performance.now() - started;
       if (waited >= options.timeoutMs) {
         const reason = error instanceof Error ? error.message : String(error);
         throw new MbridgeError(
           'environment',
           'MB_RENDEZVOUS_TIMEOUT',
-          `rank ${options.rank} found no rendezvous store at ${options.host}:${options.port} ` +
+          `rank ${options.rank} found no rendezvous store at ${placeOf(options)} ` +
             `within ${(waited / 1000).toFixed(1)} s (${reason})`,
           { hint: 'rank 0 (or the launcher) serves it: check that it runs, and MASTER_ADDR and the port on this rank' },
         );
@@ -53,26 +72,38 @@ export async function connectStore(options: StoreClientOptions): Promise<Store> 
   }
 }
 
+const LIMITS: ReadonlySet<string> = new Set(['EMFILE', 'ENFILE', 'ENOMEM', 'EACCES', 'EPERM']);
+
+function placeOf(endpoint: StoreEndpoint): string {
+  return 'socket' in endpoint ? endpoint.socket : `${endpoint.host}:${endpoint.port}`;
+}
+
 /** One connection to a {@link Store} server. */
 class StoreClient implements Store {
   readonly ready: Promise<void>;
   readonly #options: StoreClientOptions;
   readonly #socket: Socket;
   readonly #pending = new Map<number, Pending>();
-  #greeted = false;
+  /** What both sides must prove, once the server has greeted. */
+  #handshake: Handshake | undefined;
+  #welcome = false;
+  #dropped = false;
   #nextId = 1;
   #closed: Error | undefined;
 
-  constructor(options: StoreClientOptions) {
+  constructor(options: StoreClientOptions, handshakeMs: number) {
     this.#options = options;
-    this.#socket = connect({ host: options.host, port: options.port, timeout: Math.max(1, options.timeoutMs) });
+    this.#socket = connect('socket' in options ? { path: options.socket } : { host: options.host, port: options.port });
     this.#socket.setNoDelay(true);
+    // From the start, not from the last byte: whatever listens there may send one now and then.
+    const deadline = setTimeout(() => {
+      this.#fail(new Error(this.#handshake === undefined ? 'no greeting' : 'no answer to the greeting'));
+    }, handshakeMs);
     this.ready = new Promise((resolve, reject) => {
       this.#socket.once('error', reject);
-      this.#socket.once('timeout', () => this.#socket.destroy(new Error('no answer')));
       const welcome: Pending = {
         resolve: () => {
-          this.#socket.setTimeout(0);
+          clearTimeout(deadline);
           this.#socket.setKeepAlive(true, 15_000);
           this.#socket.unref(); // a request's timer keeps the process alive, an idle connection must not
           resolve();
@@ -81,16 +112,25 @@ class StoreClient implements Store {
       };
       this.#pending.set(0, welcome);
     });
+    let read = 0;
     const lines = new LineSplitter((line) => {
-      this.#receive(line);
+      if (this.#closed === undefined) this.#receive(line);
     }, MAX_LINE);
     this.#socket.on('data', (chunk: Buffer) => {
-      lines.push(chunk);
+      read += chunk.length;
+      if (!this.#welcome && read > 2 * MAX_STRANGER_BYTES) this.#fail(this.#foreign());
+      else lines.push(chunk);
     });
     this.#socket.on('error', () => this.#socket.destroy());
     this.#socket.on('close', () => {
+      clearTimeout(deadline);
       this.#fail(this.#closeError());
     });
+  }
+
+  /** Whether the server closed the connection after this side's proof, without a word. */
+  get dropped(): boolean {
+    return this.#dropped;
   }
 
   async set(key: string, value: Uint8Array): Promise<void> {
@@ -99,11 +139,14 @@ class StoreClient implements Store {
 
   async get(key: string, timeoutMs: number): Promise<Uint8Array> {
     const reply = await this.#request({ op: 'get', key, timeoutMs }, timeoutMs);
-    return new Uint8Array(Buffer.from(reply.value ?? '', 'base64'));
+    if (reply.value === undefined) throw this.#foreign();
+    return new Uint8Array(Buffer.from(reply.value, 'base64'));
   }
 
   async add(key: string, delta: number): Promise<number> {
-    return (await this.#request({ op: 'add', key, delta })).sum ?? 0;
+    const { sum } = await this.#request({ op: 'add', key, delta });
+    if (sum === undefined) throw this.#foreign();
+    return sum;
   }
 
   begin(step: number): void {
@@ -111,7 +154,9 @@ class StoreClient implements Store {
   }
 
   async pause(step: number, timeoutMs: number): Promise<number> {
-    return (await this.#request({ op: 'pause', step, timeoutMs }, timeoutMs)).sum ?? step;
+    const { sum } = await this.#request({ op: 'pause', step, timeoutMs }, timeoutMs);
+    if (sum === undefined) throw this.#foreign();
+    return sum;
   }
 
   async close(): Promise<void> {
@@ -138,48 +183,60 @@ class StoreClient implements Store {
   }
 
   #receive(line: string): void {
-    let message: unknown;
-    try {
-      message = JSON.parse(line);
-    } catch {
-      this.#fail(this.#refused('does not speak the rendezvous protocol'));
+    if (this.#handshake === undefined) {
+      this.#greet(line);
       return;
     }
-    if (!this.#greeted) {
-      this.#greet(message as Greeting);
+    const reply = parseReply(line);
+    const pending = reply === undefined ? undefined : this.#pending.get(reply.id);
+    if (reply === undefined || pending === undefined) {
+      this.#fail(this.#foreign());
       return;
     }
-    const reply = message as StoreReply;
-    const pending = this.#pending.get(reply.id);
+    if (!this.#welcome && reply.failure !== undefined) {
+      this.#fail(toError(reply.failure, this.#options.rank));
+      return;
+    }
+    if (!this.#welcome && !isProof(reply.proof, 'server', this.#handshake)) {
+      this.#fail(this.#refused('does not know the token of this run'));
+      return;
+    }
+    this.#welcome = true;
     this.#pending.delete(reply.id);
-    if (reply.failure === undefined) pending?.resolve(reply);
-    else pending?.reject(toError(reply.failure, this.#options.rank));
+    if (reply.failure === undefined) pending.resolve(reply);
+    else pending.reject(toError(reply.failure, this.#options.rank));
   }
 
-  #greet(greeting: Greeting): void {
-    if (greeting.protocol !== STORE_PROTOCOL) {
-      this.#fail(this.#refused('is not a rendezvous store of this version'));
+  #greet(line: string): void {
+    const greeting = parseGreeting(line);
+    if (greeting === undefined) {
+      this.#fail(this.#foreign());
       return;
     }
-    this.#greeted = true;
     const { token, rank, worldSize } = this.#options;
-    this.#socket.write(
-      `${JSON.stringify({ rank, worldSize, proof: proofOf(token, greeting.nonce, rank, worldSize) })}\n`,
-    );
+    const clientNonce = randomBytes(16).toString('hex');
+    this.#handshake = { token, serverNonce: greeting.nonce, clientNonce, rank, worldSize };
+    const proof = proofOf('client', this.#handshake);
+    this.#socket.write(`${JSON.stringify({ rank, worldSize, nonce: clientNonce, proof })}\n`);
   }
 
   /** Why the connection ended, by how far it had come; not an MbridgeError if it is worth another try. */
   #closeError(): Error {
-    const { host, port, rank } = this.#options;
-    if (!this.#greeted) return new Error('the connection was closed before a greeting');
-    if (this.#pending.has(0)) return this.#refused('refused the token: it belongs to another run');
-    const message = `rank ${rank} lost the rendezvous store at ${host}:${port}`;
+    if (this.#handshake === undefined) return new Error('the connection was closed before a greeting');
+    if (this.#pending.has(0)) {
+      this.#dropped = true;
+      return this.#refused('refused the token: it belongs to another run');
+    }
+    const message = `rank ${this.#options.rank} lost the rendezvous store at ${placeOf(this.#options)}`;
     return new MbridgeError('worker', 'MB_PEER_LOST', message);
   }
 
+  #foreign(): MbridgeError {
+    return this.#refused('is no rendezvous store of this version: it sent something else');
+  }
+
   #refused(what: string): MbridgeError {
-    const { host, port } = this.#options;
-    return new MbridgeError('environment', 'MB_STORE_REFUSED', `${host}:${port} ${what}`, {
+    return new MbridgeError('environment', 'MB_STORE_REFUSED', `${placeOf(this.#options)} ${what}`, {
       hint: 'set MASTER_PORT (or MBRIDGE_STORE_PORT) to a free port, and the same MBRIDGE_TOKEN on every rank',
     });
   }

@@ -1,22 +1,35 @@
-import { randomBytes, timingSafeEqual } from 'node:crypto';
-import { createServer, type AddressInfo, type Server, type Socket } from 'node:net';
+import { randomBytes } from 'node:crypto';
+import { createServer, type Server, type Socket } from 'node:net';
 import { formatRanks } from '../../base/format-ranks.js';
 import { LineSplitter } from '../../base/line-splitter.js';
+import { systemError } from '../../base/system-error.js';
+import { publishSocket, removeSocket, temporarySocket } from './private-socket.js';
 import { StepAgreement } from './step-agreement.js';
-import { MAX_LINE, STORE_PROTOCOL, proofOf } from './store-protocol.js';
-import type { Hello, StoreFailure, StoreReply, StoreRequest } from './store-protocol.js';
+import {
+  HANDSHAKE_MS,
+  MAX_LINE,
+  MAX_STRANGER_BYTES,
+  STORE_PROTOCOL,
+  isProof,
+  parseHello,
+  parseRequest,
+  proofOf,
+} from './store-protocol.js';
+import type { Hello, StoreEndpoint, StoreFailure, StoreReply, StoreRequest } from './store-protocol.js';
 
-/** How long a connection may take to prove that it belongs to the run. */
-const HELLO_TIMEOUT_MS = 5_000;
+/** Connections that have not proven themselves, beyond one a rank; one more, and the oldest of them is dropped. */
+const MAX_STRANGERS = 64;
+const FREE_PORT = 'set MASTER_PORT or MBRIDGE_STORE_PORT to a free port on every rank';
+/** Replies that may wait for a member that does not read them, in bytes. */
+const MAX_UNREAD = 64 * 2 ** 20;
 
-export interface StoreServerOptions {
-  /** '127.0.0.1' on one node; '0.0.0.0' over several. */
-  host: string;
-  /** 0 for any free port. */
-  port: number;
+/** Where to listen (port 0 for any free one), and for whom. */
+export type StoreServerOptions = StoreEndpoint & {
   token: string;
   worldSize: number;
-}
+  /** For {@link HANDSHAKE_MS} (tests). */
+  handshakeMs?: number;
+};
 
 /** What the process that serves the store may want to know of the ranks. */
 export interface StoreListener {
@@ -35,6 +48,8 @@ export class StoreServer {
   readonly #listener: StoreListener;
   readonly #server: Server;
   readonly #sockets = new Set<Socket>();
+  /** Those of them that have not proven themselves, the oldest first. */
+  readonly #strangers = new Set<Socket>();
   readonly #values = new Map<string, string>();
   readonly #counters = new Map<string, number>();
   readonly #waiters = new Set<Waiter>();
@@ -42,6 +57,8 @@ export class StoreServer {
   readonly #gone = new Set<number>();
   readonly #lost = new Set<number>();
   readonly #steps: StepAgreement;
+  /** Of the file that leads to this server, while it is there. */
+  #inode = 0;
 
   private constructor(options: StoreServerOptions, listener: StoreListener) {
     this.#options = options;
@@ -52,19 +69,36 @@ export class StoreServer {
     });
   }
 
-  /** Listens; rejects with the system's error (EADDRINUSE, EACCES). Does not keep the process alive. */
+  /** Listens. Does not keep the process alive. @throws MbridgeError MB_STORE_PORT (exit 4) where it cannot listen */
   static async listen(options: StoreServerOptions, listener: StoreListener = {}): Promise<StoreServer> {
     const store = new StoreServer(options, listener);
-    await new Promise<void>((resolve, reject) => {
-      store.#server.once('error', reject);
-      store.#server.listen({ host: options.host, port: options.port }, resolve);
-    });
-    store.#server.unref();
+    const server = store.#server;
+    const temporary = 'socket' in options ? temporarySocket(options.socket) : '';
+    try {
+      await new Promise<void>((resolve, reject) => {
+        server.once('error', reject);
+        server.listen('socket' in options ? { path: temporary } : { host: options.host, port: options.port }, resolve);
+      });
+      // One connection could not be accepted, for want of files say: its client tries again.
+      server.on('error', () => undefined);
+      if ('socket' in options) store.#inode = await publishSocket(temporary, options.socket);
+    } catch (error) {
+      server.close();
+      throw systemError(error, { code: 'MB_STORE_PORT', what: 'serve the rendezvous store', hint: FREE_PORT }) ?? error;
+    }
+    server.unref();
     return store;
   }
 
+  /** 0 where it listens on a socket of this node. */
   get port(): number {
-    return (this.#server.address() as AddressInfo).port;
+    const address = this.#server.address();
+    return typeof address === 'object' && address !== null ? address.port : 0;
+  }
+
+  /** Of the socket of this node; 0 where it listens on a port. */
+  get inode(): number {
+    return this.#inode;
   }
 
   /** Ranks that have not connected yet. */
@@ -98,6 +132,7 @@ export class StoreServer {
     for (const waiter of this.#waiters) clearTimeout(waiter.timer);
     this.#waiters.clear();
     this.#steps.fail(this.#lostFailure());
+    this.#removeSocket();
     await new Promise<void>((resolve) => {
       this.#server.close(() => {
         resolve();
@@ -108,64 +143,79 @@ export class StoreServer {
   #accept(socket: Socket): void {
     const nonce = randomBytes(16).toString('hex');
     let rank: number | undefined;
+    let read = 0;
     this.#sockets.add(socket);
+    this.#strangers.add(socket);
+    const [oldest] = this.#strangers;
+    if (this.#strangers.size > this.#options.worldSize + MAX_STRANGERS) oldest?.destroy();
     socket.setNoDelay(true);
     socket.unref();
-    socket.setTimeout(HELLO_TIMEOUT_MS, () => socket.destroy());
+    const deadline = setTimeout(() => socket.destroy(), this.#options.handshakeMs ?? HANDSHAKE_MS);
+    deadline.unref();
     const send = (message: object): void => {
+      if (socket.writableLength > MAX_UNREAD) socket.destroy();
       if (socket.writable) socket.write(`${JSON.stringify(message)}\n`);
     };
     const lines = new LineSplitter((line) => {
       if (socket.destroyed) return;
-      try {
-        const message: unknown = JSON.parse(line);
-        if (rank === undefined) {
-          rank = this.#hello(message as Hello, nonce, socket);
-          if (rank !== undefined) send({ id: 0 } satisfies StoreReply);
-        } else {
-          this.#request(message as StoreRequest, rank, send);
-        }
-      } catch {
-        socket.destroy(); // not our protocol
+      if (rank !== undefined) {
+        const request = parseRequest(line);
+        if (request === undefined)
+          socket.destroy(); // not our protocol
+        else this.#request(request, rank, send);
+        return;
+      }
+      const hello = parseHello(line);
+      const welcome = hello === undefined ? undefined : this.#welcome(hello, nonce);
+      if (hello === undefined || welcome === undefined) {
+        socket.destroy(); // a stranger gets no reason
+      } else if (welcome.failure !== undefined) {
+        socket.end(`${JSON.stringify(welcome)}\n`);
+      } else {
+        clearTimeout(deadline);
+        this.#strangers.delete(socket);
+        socket.setKeepAlive(true, 15_000);
+        rank = hello.rank;
+        this.#connected.add(rank);
+        send(welcome);
+        if (this.#connected.size === this.#options.worldSize) this.#removeSocket(); // nobody else is to come
       }
     }, MAX_LINE);
     socket.on('data', (chunk: Buffer) => {
-      lines.push(chunk);
+      read += chunk.length;
+      if (rank === undefined && read > MAX_STRANGER_BYTES) socket.destroy();
+      else lines.push(chunk);
     });
     socket.on('error', () => socket.destroy());
     socket.on('close', () => {
+      clearTimeout(deadline);
       this.#sockets.delete(socket);
+      this.#strangers.delete(socket);
       if (rank !== undefined && !this.#gone.has(rank)) this.#lose(rank);
     });
     send({ protocol: STORE_PROTOCOL, nonce });
   }
 
-  /** The rank of a connection that proved itself; otherwise refuses it. */
-  #hello(hello: Hello, nonce: string, socket: Socket): number | undefined {
+  /** The answer to a member's hello; undefined for one that does not prove itself. */
+  #welcome(hello: Hello, serverNonce: string): StoreReply | undefined {
     const { worldSize, token } = this.#options;
-    const expected = Buffer.from(proofOf(token, nonce, hello.rank, hello.worldSize), 'hex');
-    const given = Buffer.from(String(hello.proof), 'hex');
-    if (given.length !== expected.length || !timingSafeEqual(given, expected)) {
-      socket.destroy(); // a stranger gets no reason
-      return undefined;
-    }
+    const { rank } = hello;
+    const handshake = { token, serverNonce, clientNonce: hello.nonce, rank, worldSize: hello.worldSize };
+    if (!isProof(hello.proof, 'client', handshake)) return undefined;
     let refusal: string | undefined;
     if (hello.worldSize !== worldSize) {
-      refusal = `the run has ${worldSize} ranks, but rank ${hello.rank} was told ${hello.worldSize}`;
-    } else if (!Number.isInteger(hello.rank) || hello.rank < 0 || hello.rank >= worldSize) {
-      refusal = `rank ${hello.rank} is not one of 0-${worldSize - 1}`;
-    } else if (this.#connected.has(hello.rank)) {
-      refusal = `rank ${hello.rank} is connected already: two processes were given the same rank`;
+      refusal = `the run has ${worldSize} ranks, but rank ${rank} was told ${hello.worldSize}`;
+    } else if (rank < 0 || rank >= worldSize) {
+      refusal = `rank ${rank} is not one of 0-${worldSize - 1}`;
+    } else if (this.#connected.has(rank)) {
+      refusal = `rank ${rank} is connected already: two processes were given the same rank`;
     }
-    if (refusal !== undefined) {
-      const reply: StoreReply = { id: 0, failure: { code: 'MB_STORE_REFUSED', message: refusal } };
-      socket.end(`${JSON.stringify(reply)}\n`);
-      return undefined;
-    }
-    socket.setTimeout(0);
-    socket.setKeepAlive(true, 15_000);
-    this.#connected.add(hello.rank);
-    return hello.rank;
+    if (refusal !== undefined) return { id: 0, failure: { code: 'MB_STORE_REFUSED', message: refusal } };
+    return { id: 0, proof: proofOf('server', handshake) };
+  }
+
+  #removeSocket(): void {
+    if ('socket' in this.#options && this.#inode !== 0) removeSocket(this.#options.socket, this.#inode);
   }
 
   #request(request: StoreRequest, rank: number, send: (reply: StoreReply) => void): void {

@@ -1,11 +1,20 @@
 import { EXIT, MbridgeError } from '../../base/errors.js';
+import { systemError } from '../../base/system-error.js';
+
+/** What stdout could not take for another reason than that its reader has gone: exit code 7, whatever the disk says. */
+export function stdoutRefused(cause: Error): MbridgeError {
+  return new MbridgeError('io', 'MB_STDOUT', `stdout cannot be written: ${cause.message}`, {
+    hint: 'free some space, or send the output elsewhere',
+    cause,
+  });
+}
 
 /**
  * Says on stderr what went wrong: a line and a hint for what a user can act on, a stack for a bug of ours. With `json`
  * the last line of stdout says it too. Returns the exit code.
  */
 export function reportError(error: unknown, json: boolean): number {
-  const known = error instanceof MbridgeError ? error : undefined;
+  const known = error instanceof MbridgeError ? error : systemError(error);
   const exitCode = known?.exitCode ?? EXIT.internal;
   const debug = (process.env['MBRIDGE_DEBUG'] ?? '0') !== '0';
   if (known) {

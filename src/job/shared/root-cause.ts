@@ -1,5 +1,6 @@
 import { EXIT } from '../../base/errors.js';
 import { formatRanks } from '../../base/format-ranks.js';
+import { faultSaid, systemError } from '../../base/system-error.js';
 import type { WorkerExit } from './worker-exit.js';
 import { PEER_LOST } from './worker-report.js';
 
@@ -44,7 +45,7 @@ function failureTime(exit: WorkerExit): number {
 }
 
 function describe(exit: WorkerExit): Omit<RootCause, 'others'> {
-  const { rank, step, report, signal, code, spawnError } = exit;
+  const { rank, step, report, signal, code, spawnError, stderrTail } = exit;
   const name = `rank ${rank}`;
   if (report !== undefined) {
     const { message, hint, stack } = report;
@@ -59,14 +60,18 @@ function describe(exit: WorkerExit): Omit<RootCause, 'others'> {
       stderrTail: [],
     };
   }
-  const crash = { rank, step, exitCode: EXIT.worker, stderrTail: exit.stderrTail };
+  const crash = { rank, step, exitCode: EXIT.worker, stderrTail };
   if (spawnError !== undefined) {
-    return {
-      ...crash,
-      exitCode: EXIT.environment,
-      code: 'MB_SPAWN',
-      message: `${name} could not be started: ${spawnError}`,
-    };
+    const fault = systemError(spawnError, { code: 'MB_SPAWN', what: `start ${name}` });
+    const message = fault?.message ?? `cannot start ${name}: ${spawnError.message}`;
+    const hint = fault?.hint === undefined ? {} : { hint: fault.hint };
+    return { ...crash, exitCode: EXIT.environment, code: 'MB_SPAWN', message, ...hint };
+  }
+  // A program that meets a limit before or outside of what it can catch says so with its last words.
+  const said = exit.ended || code === 0 ? undefined : faultSaid(stderrTail);
+  if (said !== undefined) {
+    const message = `${name} ended: ${said.reason}`;
+    return { ...crash, exitCode: EXIT[said.kind], code: 'MB_SYSTEM', message, hint: said.hint };
   }
   if (exit.lost === true) {
     return {

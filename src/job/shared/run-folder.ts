@@ -1,17 +1,23 @@
-import { mkdirSync, readFileSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import type { RunConfig } from '../../config/schema.js';
 import { MbridgeError } from '../../base/errors.js';
+import { systemError, systemFault } from '../../base/system-error.js';
 import { makeFolder } from '../../base/make-folder.js';
 import { packageVersion } from '../../base/package-root.js';
+import { isPlainObject } from '../../base/plain-object.js';
+import { readTextFile, UnreadableFile } from '../../base/regular-file.js';
 
-/** Files of one run: `run.json`, `resolved.yaml`, and a folder for each rank. */
+/** Files of one run: `run.json`, `resolved.yaml`, `metrics.ndjson`, and a folder for each rank. */
 export const RUN_FILE = 'run.json';
 export const RESOLVED_FILE = 'resolved.yaml';
 export const ERROR_FILE = 'error.json';
 export const LOG_FILE = 'log.ndjson';
 export const STDERR_FILE = 'stderr.log';
 export const STDOUT_FILE = 'stdout.log';
+export const METRICS_FILE = 'metrics.ndjson';
+
+const MOST_RECORD_BYTES = 16 << 20;
 
 /** What `run.json` holds: enough to know what ran, and what the workers read their configuration from. */
 export interface RunRecord {
@@ -24,6 +30,8 @@ export interface RunRecord {
   nproc: number;
   layout: Readonly<Record<string, number>>;
   config: RunConfig;
+  /** What a worker module of its own was given beside the configuration. */
+  options?: unknown;
 }
 
 export function rankFolder(runDir: string, rank: number): string {
@@ -56,12 +64,13 @@ export function createRunFolder(name: string, asked: string | undefined, ranks: 
   }
 }
 
-function runFolderError(cause: unknown): MbridgeError {
-  const reason = cause instanceof Error ? cause.message : String(cause);
-  return new MbridgeError('io', 'MB_RUN_FOLDER', `cannot make the run's folder: ${reason}`, {
+function runFolderError(cause: unknown): unknown {
+  const about = {
+    code: 'MB_RUN_FOLDER',
+    what: "make the run's folder",
     hint: 'name a folder that can be written with --log-dir',
-    cause,
-  });
+  };
+  return systemError(cause, about) ?? cause;
 }
 
 /** Writes run.json and resolved.yaml. Fails with MB_RUN_FOLDER (exit 7). */
@@ -80,6 +89,7 @@ export async function writeRunRecord(runDir: string, record: Omit<RunRecord, 've
     nproc: record.nproc,
     layout: record.layout,
     config: record.config,
+    ...(record.options === undefined ? {} : { options: record.options }),
   };
   try {
     writeAtomically(join(runDir, RUN_FILE), `${JSON.stringify(full, null, 2)}\n`);
@@ -89,8 +99,20 @@ export async function writeRunRecord(runDir: string, record: Omit<RunRecord, 've
   }
 }
 
+/** @throws MbridgeError MB_RUN_FOLDER, exit 7, where the file is not there or is damaged */
 export function readRunRecord(runDir: string): RunRecord {
-  return JSON.parse(readFileSync(join(runDir, RUN_FILE), 'utf8')) as RunRecord;
+  const file = join(runDir, RUN_FILE);
+  try {
+    const record: unknown = JSON.parse(readTextFile(file, MOST_RECORD_BYTES));
+    if (isPlainObject(record) && isPlainObject(record['config'])) return record as unknown as RunRecord;
+    throw new Error('holds no configuration');
+  } catch (cause) {
+    const reason = cause instanceof UnreadableFile ? cause.reason : (cause as Error).message;
+    throw new MbridgeError(systemFault(cause)?.kind ?? 'io', 'MB_RUN_FOLDER', `cannot read ${file}: ${reason}`, {
+      hint: "start the run again; a run's folder is not to be changed while it runs",
+      cause,
+    });
+  }
 }
 
 /** A reader sees the old file or the whole new one. */

@@ -9,7 +9,7 @@ export interface WorkerExit {
   code: number | null;
   signal: NodeJS.Signals | null;
   /** Why it could not be started. */
-  spawnError?: string;
+  spawnError?: Error;
   /** Its connection ended without a word; only whoever started it knows how its process ended. */
   lost?: boolean;
   /** It said that its part of the run was done. */

@@ -18,6 +18,8 @@ export interface WorkerContext {
   readonly store: Store;
   /** Resolved and validated; the same on every rank. */
   readonly config: RunConfig;
+  /** What the program that started the run gave this module beside the configuration (JSON); else undefined. */
+  readonly options: unknown;
   readonly device: 'cpu' | 'cuda';
   /** CPU threads this rank may use: cores / ranks of this node, at least 1. */
   readonly threads: number;
@@ -27,7 +29,8 @@ export interface WorkerContext {
   readonly log: Logger;
   /**
    * A result: `{type:'step',...}` or `{type:'result',...}`, from whichever rank has it (one rank only, or it is printed
-   * twice). Printed on stdout by the launcher, or by this process where there is none. Does not wait.
+   * twice). Printed on stdout by the launcher, or by this process where there is none. One that names its `step` is
+   * also appended to `<runDir>/metrics.ndjson`. Does not wait.
    */
   emit(event: WorkerEvent): void;
   /** To be called as a step begins: names the step in a failure report, and tells the launcher that this rank is alive. */

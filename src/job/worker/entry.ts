@@ -19,6 +19,7 @@ import { parseEnvironment } from './environment.js';
 import { agreeOnFolder, type ExternalRun } from './external.js';
 import { reportOf } from './failure.js';
 import { makeLogger } from './logger.js';
+import { MetricsFile } from './metrics-file.js';
 import { openStore, type OpenedStore } from './rendezvous.js';
 import { describeSharing, prepareSharedGpu } from './shared-gpu.js';
 import { StopState } from './stop.js';
@@ -97,10 +98,10 @@ async function enterRun(
   state: WorkerState,
   stop: StopState,
 ): Promise<{ context: WorkerContext; channel: Channel }> {
-  const environment = parseEnvironment(process.env, process.ppid);
+  const environment = parseEnvironment(process.env);
   state.rank = environment.rank;
   const record = external ?? readRunRecord(state.runDir ?? '');
-  const { config, device } = record;
+  const { config, device, options } = record;
   const { ranks_per_gpu: ranksPerGpu } = config.dist;
   if (device === 'cuda') prepareSharedGpu(ranksPerGpu);
   state.channel ??= consoleChannel({
@@ -132,6 +133,7 @@ async function enterRun(
   });
   state.log = log;
   if (device === 'cuda' && ranksPerGpu > 1) log.info(describeSharing(ranksPerGpu));
+  const metrics = new MetricsFile(runDir, log);
   const share = Math.max(1, Math.floor(binding.cpuCount() / environment.localWorldSize));
   const context: WorkerContext = {
     rank: environment.rank,
@@ -141,12 +143,14 @@ async function enterRun(
     localWorldSize: environment.localWorldSize,
     store,
     config,
+    options,
     device,
     threads: environment.threads ?? share,
     runDir,
     log,
     emit: (event) => {
       channel.event(event);
+      metrics.add(event);
     },
     progress: (step) => {
       stop.looping();
@@ -193,6 +197,7 @@ async function loadRunWorker(external: ExternalRun | undefined): Promise<RunWork
 async function leaveAtOnce(signal: StopSignal, { channel, running, step }: WorkerState): Promise<void> {
   const exitCode = (await channel?.done(signal, step === 0)) ?? signalExitCode(signal);
   if (running && process.env[ENV.launcherPid] === undefined) {
+    process.emit('exit', exitCode); // what an exit would remove
     process.removeAllListeners(signal);
     process.kill(process.pid, signal);
   } else process.exit(exitCode);

@@ -10,10 +10,16 @@ export interface WorkerEnvironment {
   worldSize: number;
   localWorldSize: number;
   /** The rendezvous store: who serves it, and where. Rank 0 serves it where no launcher of ours does. */
-  store: { served: 'by-launcher' | 'by-rank-0'; host: string; port: number };
+  store: {
+    served: 'by-launcher' | 'by-rank-0';
+    host: string;
+    port: number;
+    /** On one node: what sets this job apart from others of this user; names the socket at which its ranks meet. */
+    job: string | null;
+  };
   /** CPU threads of this rank; null leaves them to the worker. */
   threads: number | null;
-  /** Secret shared by the ranks of this run. */
+  /** Secret shared by the ranks of this run; empty where they meet at a socket that is this user's alone. */
   token: string;
   /** Where each rank runs, as far as the starter says; for messages. */
   hosts: readonly string[];
@@ -24,10 +30,8 @@ export interface WorkerEnvironment {
 const DEFAULT_MASTER_PORT = 29_500;
 
 /**
- * Reads ranks and addresses from the environment. Fails with MB_WORKER_ENVIRONMENT (exit 4) that lists every problem.
- * `parentPid` sets runs on one machine apart where the starter gives no better name.
- */
-export function parseEnvironment(env: Env, parentPid: number): WorkerEnvironment {
+/** Reads ranks and addresses from the environment. Fails with MB_WORKER_ENVIRONMENT (exit 4) that lists every problem. */
+export function parseEnvironment(env: Env): WorkerEnvironment {
   const problems: string[] = [];
   const starter = detectStarter(env);
   if (starter === undefined) throw environmentError(['RANK and WORLD_SIZE are not set'], 'nobody');
@@ -53,14 +57,20 @@ export function parseEnvironment(env: Env, parentPid: number): WorkerEnvironment
     store === undefined
       ? { served: 'by-rank-0' as const, ...storeAddress(env, starter, oneNode, problems) }
       : { served: 'by-launcher' as const, ...splitAddress(store, problems) };
-  const token = runToken(env, starter, oneNode, where.port, parentPid, problems);
+  const token = env[ENV.token] ?? '';
+  const { served, port } = where;
+  const job = served === 'by-rank-0' && oneNode ? jobName(env, starter, port) : null;
+  if (token === '' && job === null) {
+    problems.push(`${ENV.token} is not set: give every rank the same random text (openssl rand -hex 16)`);
+  }
   if (problems.length > 0) throw environmentError(problems, names.title);
   const hint =
     starter === 'slurm' && !isSlurmStep(env)
       ? { hint: 'Slurm has started this script alone: start the ranks with srun, or with --nproc' }
       : {};
   const hosts = starter === 'slurm' ? hostsOfRanks(nodeList(env), tasksPerNode(env)) : [];
-  return { starter, rank, localRank, worldSize, localWorldSize, store: where, threads, token, hosts, ...hint };
+  const shape = { starter, rank, localRank, worldSize, localWorldSize };
+  return { ...shape, store: { ...where, job }, threads, token, hosts, ...hint };
 }
 
 function storeAddress(
@@ -99,24 +109,16 @@ function tasksPerNode(env: Env): number[] {
   return parseTasksPerNode(firstSet(env, variablesOf('slurm').localWorldSize).value ?? '');
 }
 
-/** On one node anything that sets runs apart will do, for the store binds loopback; over a network it must be a secret. */
-function runToken(
-  env: Env,
-  starter: Starter,
-  oneNode: boolean,
-  port: number,
-  parentPid: number,
-  problems: string[],
-): string {
-  const given = env[ENV.token];
-  if (given !== undefined && given !== '') return given;
-  const runId = env['TORCHELASTIC_RUN_ID'];
-  const attempt = env['TORCHELASTIC_RESTART_COUNT'] ?? '0';
-  if (runId !== undefined && runId !== '' && runId !== 'none') return `${runId}/${attempt}`;
-  if (starter === 'mbridge' || !oneNode) {
-    problems.push(`${ENV.token} is not set: give every rank the same random text (openssl rand -hex 16)`);
-  }
-  return `${starter}/${parentPid}/${port}/${attempt}`;
+/** Variables with which starters set their jobs apart. They are no secrets: other users see them in lists of processes and jobs. */
+const JOB_VARIABLES: Partial<Record<Starter, readonly string[]>> = {
+  torchrun: ['TORCHELASTIC_RUN_ID', 'TORCHELASTIC_RESTART_COUNT'],
+  openmpi: ['PMIX_NAMESPACE', 'OMPI_MCA_ess_base_jobid'],
+  slurm: ['SLURM_JOB_ID', 'SLURM_STEP_ID'],
+};
+
+function jobName(env: Env, starter: Starter, port: number): string {
+  const named = (JOB_VARIABLES[starter] ?? []).map((name) => env[name] ?? '');
+  return [starter, port, ...named, env[ENV.token] ?? ''].join('/');
 }
 
 function slurmLocalSize(env: Env, problems: string[]): number {

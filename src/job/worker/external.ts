@@ -14,8 +14,9 @@ export interface ExternalRun {
   runDir?: string;
   /** NDJSON on stdout. */
   json?: boolean;
-  /** Absolute path of another module that exports runWorker. */
+  /** Absolute path of another module that exports runWorker, and what it is given as `context.options`. */
   workerModule?: string;
+  options?: unknown;
 }
 
 /** Rank 0 makes the run's folder, and the store tells the others which it is. */
@@ -26,10 +27,10 @@ export async function agreeOnFolder(
   timeoutMs: number,
 ): Promise<string> {
   if (rank !== 0) return Buffer.from(await store.get('run/folder', timeoutMs)).toString();
-  const { name, config, device, argv, layout = {} } = external;
+  const { name, config, device, argv, layout = {}, options } = external;
   const ranks = Array.from({ length: worldSize }, (_, r) => r);
   const runDir = createRunFolder(name, external.runDir ?? config.logger.log_dir ?? undefined, ranks);
-  await writeRunRecord(runDir, { name, argv, device, nproc: worldSize, layout, config });
+  await writeRunRecord(runDir, { name, argv, device, nproc: worldSize, layout, config, options });
   await store.set('run/folder', Buffer.from(runDir));
   return runDir;
 }

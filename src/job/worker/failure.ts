@@ -1,4 +1,5 @@
 import { EXIT, MbridgeError, type ExitKind } from '../../base/errors.js';
+import { faultSaid, systemError } from '../../base/system-error.js';
 import { PEER_LOST, nowMs, type WorkerReport } from '../shared/worker-report.js';
 
 /** What a code of the native addon (src/engine/binding.ts) means to the user. Others are bugs of ours. */
@@ -19,19 +20,22 @@ const NATIVE: Readonly<Record<string, { kind: ExitKind; code: string; hint?: str
 export function toMbridgeError(error: unknown): MbridgeError | undefined {
   if (error instanceof MbridgeError) return error;
   if (!(error instanceof Error)) return undefined;
-  const { code, syscall, path } = error as NodeJS.ErrnoException;
-  if (code === undefined) return undefined;
-  const native = NATIVE[code];
+  const { code } = error as NodeJS.ErrnoException;
+  const said = faultSaid([error.message]);
+  const native = code === undefined ? undefined : NATIVE[code];
   if (native !== undefined) {
-    const { kind, hint } = native;
+    const { kind } = native;
+    const hint = kind === 'environment' ? (said?.hint ?? native.hint) : native.hint;
     return new MbridgeError(kind, native.code, error.message, {
       cause: error,
       ...(hint === undefined ? {} : { hint }),
     });
   }
-  if (syscall !== undefined && path !== undefined)
-    return new MbridgeError('io', 'MB_IO', error.message, { cause: error });
-  return undefined;
+  // The C++ library names a limit in the message alone: a thread that could not be started, say.
+  if (code === undefined && said !== undefined) {
+    return new MbridgeError(said.kind, 'MB_SYSTEM', error.message, { hint: said.hint, cause: error });
+  }
+  return systemError(error);
 }
 
 /** The report of a failed rank. A bug carries its stack; an error the user can act on does not. */

@@ -2,7 +2,8 @@ import type { StoreServerOptions } from '../rendezvous/store-server.js';
 import type { WorkerReport } from '../shared/worker-report.js';
 
 /** What rank 0 and its thread that serves the store say to each other. */
-export interface StoreThreadData extends StoreServerOptions {
+export interface StoreThreadData {
+  store: StoreServerOptions;
   /** Where each rank runs, if that is known. */
   hosts: readonly string[];
   hint: string | undefined;
@@ -10,10 +11,8 @@ export interface StoreThreadData extends StoreServerOptions {
   json: boolean;
 }
 
-/** Sent once: the server listens, or why not. */
-export interface StoreThreadMessage {
-  problem?: string;
-}
+/** Sent once: the server listens (`inode`: see StoreServer), or why not. */
+export type StoreThreadMessage = { inode: number } | { code: string; message: string; hint?: string | undefined };
 
 /** Rank 0 has failed, and waits until its last words are said. */
 export interface StoreThreadOrder {

@@ -3,7 +3,8 @@
 import { writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { parentPort, workerData } from 'node:worker_threads';
-import { StoreServer, type StoreServerOptions } from '../rendezvous/store-server.js';
+import { MbridgeError } from '../../base/errors.js';
+import { StoreServer } from '../rendezvous/store-server.js';
 import { paintFor } from '../shared/console-lines.js';
 import { formatFailure } from '../shared/failure-text.js';
 import { findRootCause, type RootCause } from '../shared/root-cause.js';
@@ -23,18 +24,6 @@ const [STDOUT, STDERR] = [1, 2];
 /** How long the other ranks may take to say what they saw. */
 const PEERS_END_MS = 2_000;
 const LOOK_MS = 20;
-
-/** An address for each family: a machine without IPv6 has no `::`. */
-async function listen(options: StoreServerOptions, stall: StallNotice): Promise<StoreServer> {
-  const listener = { onBegin: stall.progress.bind(stall) };
-  try {
-    return await StoreServer.listen(options, listener);
-  } catch (error) {
-    const { code = '' } = error as NodeJS.ErrnoException;
-    if (options.host !== '::' || !['EAFNOSUPPORT', 'EADDRNOTAVAIL'].includes(code)) throw error;
-    return StoreServer.listen({ ...options, host: '0.0.0.0' }, listener);
-  }
-}
 
 function print(descriptor: number, text: string): void {
   try {
@@ -82,10 +71,11 @@ function conclude(cause: RootCause, { runDir, report }: StoreThreadOrder, json: 
   print(STDOUT, JSON.stringify({ type: 'result', ...ending }));
 }
 
-async function serve(data: StoreThreadData): Promise<void> {
-  const { worldSize, hosts, hint, json } = data;
+/** Returns the inode of the socket. */
+async function serve({ store, hosts, hint, json }: StoreThreadData): Promise<number> {
+  const { worldSize } = store;
   const stall = new StallNotice(worldSize, warn);
-  const server = await listen(data, stall);
+  const server = await StoreServer.listen(store, { onBegin: stall.progress.bind(stall) });
   new WaitingNotice({ worldSize, missing: () => server.missing, hostOf: (rank) => hosts[rank], hint }, warn);
   // The server does not keep a thread alive by itself; this does, until the process ends.
   parentPort?.on('message', (order: StoreThreadOrder) => {
@@ -101,12 +91,17 @@ async function serve(data: StoreThreadData): Promise<void> {
       Atomics.notify(order.said, 0);
     }, LOOK_MS);
   });
+  return server.inode;
 }
 
+const answer = (message: StoreThreadMessage): void => {
+  parentPort?.postMessage(message);
+};
+
 try {
-  await serve(workerData as StoreThreadData);
-  parentPort?.postMessage({} satisfies StoreThreadMessage);
+  answer({ inode: await serve(workerData as StoreThreadData) });
 } catch (error) {
-  const problem = error instanceof Error ? error.message : String(error);
-  parentPort?.postMessage({ problem } satisfies StoreThreadMessage);
+  if (!(error instanceof MbridgeError)) throw error;
+  const { code, message, hint } = error;
+  answer({ code, message, hint });
 }

@@ -1,9 +1,8 @@
-import type { CommGroup } from '../../groups/comm/comm-group.js';
 import { STREAM, type Device } from '../../engine/device.js';
 import type { MemoryPlan } from '../../engine/memory-plan.js';
 import type { Ops } from '../../engine/ops.js';
 import type { Tensor } from '../../engine/tensor.js';
-import type { Bucket } from '../parameters/parameter-buffer.js';
+import type { Bucket } from '../parameters/bucket.js';
 
 /** One is being filled by a backward while the other is being reduced. */
 const SLOTS = 2;
@@ -17,10 +16,10 @@ export class GradientRing {
   readonly slots: readonly Tensor[];
   #next = 0;
   readonly #freed = new Map<Tensor, number>();
+  readonly #lent = new Map<Bucket, Tensor>();
 
   constructor(plan: MemoryPlan, buckets: readonly Bucket[]) {
-    const sharded = buckets.filter((bucket) => bucket.grads === null && bucket.gradShard !== null);
-    const size = Math.max(0, ...sharded.map((bucket) => bucket.size));
+    const size = Math.max(0, ...buckets.filter((bucket) => bucket.borrows).map((bucket) => bucket.size));
     const count = size === 0 ? 0 : SLOTS;
     this.slots = Array.from({ length: count }, () => plan.tensor('gradients', [size], 'f32'));
   }
@@ -32,12 +31,14 @@ export class GradientRing {
     this.#next = (this.#next + 1) % SLOTS;
     const event = this.#freed.get(slot);
     if (event !== undefined) device.wait(STREAM.compute, event);
-    const grads = slot.slice(0, bucket.size);
-    bucket.grads = grads;
-    bucket.weights.forEach((weight, i) => {
-      weight.grad = grads.slice(bucket.offsets[i] as number, weight.data.size, weight.data.shape);
-      weight.reset();
-    });
+    bucket.lend(slot);
+    this.#lent.set(bucket, slot);
+  }
+
+  /** Makes the compute stream wait for reductions that still read a buffer. */
+  settle(device: Device): void {
+    for (const event of this.#freed.values()) device.wait(STREAM.compute, event);
+    this.#freed.clear();
   }
 
   /**
@@ -45,16 +46,18 @@ export class GradientRing {
    * @param accumulate adds to what earlier micro-batches left in the shard
    * @param event recorded when the buffer is free again
    */
-  collect(bucket: Bucket, group: CommGroup, ops: Ops, accumulate: boolean, event: number): void {
-    const { grads, gradShard } = bucket;
-    if (grads === null || gradShard === null) throw new Error(`bucket ${bucket.name} holds no lent gradient`);
-    const part = accumulate ? grads.slice(bucket.shardSize * group.rank, bucket.shardSize) : gradShard;
+  collect(bucket: Bucket, ops: Ops, accumulate: boolean, event: number): void {
+    const { grads, gradShard, group } = bucket;
+    const slot = this.#lent.get(bucket);
+    if (grads === null || gradShard === null || slot === undefined) {
+      throw new Error(`bucket ${bucket.name} holds no lent gradient`);
+    }
+    const part = accumulate ? bucket.shard(grads) : gradShard;
     group.reduceScatter(grads, part, STREAM.data);
     if (accumulate) ops.add(gradShard, part, gradShard);
     ops.device.record(event, STREAM.data);
-    const slot = this.slots.find((candidate) => candidate.offset === grads.offset) as Tensor;
     this.#freed.set(slot, event);
-    bucket.grads = null;
-    for (const weight of bucket.weights) weight.grad = null;
+    this.#lent.delete(bucket);
+    bucket.give();
   }
 }

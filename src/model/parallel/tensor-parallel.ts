@@ -1,6 +1,7 @@
 import type { CommGroup } from '../../groups/comm/comm-group.js';
 import { STREAM, type Device } from '../../engine/device.js';
 import type { Tensor } from '../../engine/tensor.js';
+import type { EventLease } from '../../engine/event-lease.js';
 
 /** A collective that was started; `wait` makes the compute stream wait for it and gives the result. */
 export interface Pending {
@@ -23,8 +24,7 @@ export class TensorParallel {
   readonly sequenceParallel: boolean;
   readonly #group: CommGroup | null;
   readonly #device: Device | null;
-  readonly #events: number[] = [];
-  #next = 0;
+  #events: EventLease | null = null;
 
   /** @param group null while only planning: sizes are known, nothing can be communicated */
   constructor(place: { size: number; rank: number }, group: CommGroup | null, sequenceParallel: boolean) {
@@ -33,9 +33,12 @@ export class TensorParallel {
     this.#group = group;
     this.#device = group?.device ?? null;
     this.sequenceParallel = sequenceParallel && place.size > 1;
-    if (this.#device !== null && place.size > 1) {
-      for (let i = 0; i < EVENTS; i++) this.#events.push(this.#device.event());
-    }
+  }
+
+  /** Gives back what the collectives took from the device; a later one takes it again. */
+  dispose(): void {
+    this.#events?.end();
+    this.#events = null;
   }
 
   /** Tokens a rank holds between layers, of `tokens` in a micro-batch. */
@@ -100,7 +103,8 @@ export class TensorParallel {
 
   #start(result: Tensor, issue: (group: CommGroup) => void): Pending {
     const { group, device } = this.#live;
-    const [ready, done] = [this.#event(), this.#event()];
+    const events = (this.#events ??= device.lease(EVENTS));
+    const [ready, done] = [events.next(), events.next()];
     device.record(ready, STREAM.compute);
     device.wait(STREAM.tensor, ready);
     issue(group);
@@ -117,11 +121,5 @@ export class TensorParallel {
     const [group, device] = [this.#group, this.#device];
     if (group === null || device === null) throw new Error('tensor parallelism was only planned');
     return { group, device };
-  }
-
-  #event(): number {
-    const event = this.#events[this.#next] ?? 0;
-    this.#next = (this.#next + 1) % EVENTS;
-    return event;
   }
 }

@@ -1,4 +1,4 @@
-import type { Bucket } from './parameter-buffer.js';
+import type { Bucket } from './bucket.js';
 
 /** Where data parallelism hides its communication, and where it lends gradient memory. */
 export interface BucketHooks {

@@ -1,49 +1,10 @@
-import { STREAM, type Device } from '../../engine/device.js';
+import type { CommGroup } from '../../groups/comm/comm-group.js';
+import type { Device } from '../../engine/device.js';
 import type { ActDType } from '../../engine/dtype.js';
 import type { MemoryPlan } from '../../engine/memory-plan.js';
 import type { Tensor } from '../../engine/tensor.js';
+import { Bucket, type BucketEntry, type BucketKind } from './bucket.js';
 import { Weight, localSize, type ParameterSpec, type Place } from './parameter.js';
-
-/** Why a bucket's parameters are treated alike; all of a bucket shares these. */
-export interface BucketKind {
-  readonly weightDecay: boolean;
-  /** Every tp rank holds the whole parameter: counted once in norms. */
-  readonly tpReplicated: boolean;
-  /** Each tp rank has only its tokens' or heads' part of the gradient, which must be summed over tp. */
-  readonly tpPartialGradient: boolean;
-  /** The last stage's copy of a tied embedding: its gradient is summed over `embd`, and counted on the first stage. */
-  readonly tied: 'none' | 'owner' | 'copy';
-}
-
-/** Where a parameter lies in its bucket, in elements. */
-export interface BucketEntry {
-  readonly spec: ParameterSpec;
-  readonly offset: number;
-}
-
-/**
- * A flat run of parameters: the unit of gradient reduction, of the optimizer and of parameter gathering. Rank r of dp
- * owns elements [r, r+1) * shardSize, whatever parameters lie there.
- */
-export interface Bucket {
-  readonly name: string;
-  readonly kind: BucketKind;
-  readonly entries: readonly BucketEntry[];
-  /** Elements, padded so that it divides by dp. */
-  readonly size: number;
-  readonly shardSize: number;
-  readonly params: Tensor;
-  /**
-   * Whole float32 gradient: memory of its own, or a buffer lent by the gradient ring while a backward fills it (then
-   * null at other times). Null for a frozen model.
-   */
-  grads: Tensor | null;
-  /** This rank's part of the gradient, summed over replicas once the step's backwards are done; null if frozen. */
-  readonly gradShard: Tensor | null;
-  readonly weights: readonly Weight[];
-  /** Element offset of each of `weights`. */
-  readonly offsets: readonly number[];
-}
 
 /** 256 bytes of float32, so that every weight and every shard starts at a full line. */
 const PAD = 64;
@@ -52,23 +13,25 @@ function padTo(n: number, multiple: number): number {
   return Math.ceil(n / multiple) * multiple;
 }
 
+export interface ParameterBufferOptions {
+  readonly dtype: ActDType;
+  /** The ranks that hold the same parameters; `group` talks to them, null while only planning. */
+  readonly replicas: Place;
+  readonly group: CommGroup | null;
+  /** Whether the bucket of that name has a gradient. */
+  readonly trainable: (bucket: string) => boolean;
+}
+
 /** The parameters of one rank, in buckets. Built while the memory is planned. */
 export class ParameterBuffer {
   readonly buckets: Bucket[] = [];
-  /** Buckets whose parameters are still being gathered, and the event that ends it. */
-  readonly gathering = new Map<Bucket, number>();
   readonly #plan: MemoryPlan;
-  readonly #dtype: ActDType;
-  readonly #dp: Place;
-  readonly #trainable: boolean;
+  readonly #o: ParameterBufferOptions;
   #staging: Tensor | null = null;
 
-  /** @param options.trainable false: no gradients */
-  constructor(plan: MemoryPlan, options: { dtype: ActDType; dp: Place; trainable: boolean }) {
+  constructor(plan: MemoryPlan, options: ParameterBufferOptions) {
     this.#plan = plan;
-    this.#dtype = options.dtype;
-    this.#dp = options.dp;
-    this.#trainable = options.trainable;
+    this.#o = options;
   }
 
   /**
@@ -95,57 +58,48 @@ export class ParameterBuffer {
       }
       size = padTo(size, PAD);
     }
-    size = padTo(size, PAD * this.#dp.size);
-    const params = this.#plan.tensor('parameters', [size], this.#dtype);
-    const shardSize = size / this.#dp.size;
-    const own = this.#trainable
-      ? this.#plan.tensor('gradients', [gradients === 'whole' ? size : shardSize], 'f32')
-      : null;
-    const grads = gradients === 'whole' ? own : null;
-    const gradShard = gradients === 'whole' && own !== null ? own.slice(shardSize * this.#dp.rank, shardSize) : own;
+    const { dtype, replicas, group, trainable } = this.#o;
+    size = padTo(size, PAD * replicas.size);
+    const params = this.#plan.tensor('parameters', [size], dtype);
+    const kept = gradients === 'whole' ? size : size / replicas.size;
+    const own = trainable(name) ? this.#plan.tensor('gradients', [kept], 'f32') : null;
+    const whole = gradients === 'whole' ? own : null;
     const weights = places.map(({ specs, offset, rows, cols }) => {
       const shape = [rows, cols];
-      return new Weight(
+      const weight = new Weight(
         specs,
         params.slice(offset, rows * cols, shape),
-        grads?.slice(offset, rows * cols, shape) ?? null,
+        whole?.slice(offset, rows * cols, shape) ?? null,
       );
+      return { weight, offset };
     });
-    const offsets = places.map(({ offset }) => offset);
-    this.buckets.push({ name, kind, entries, size, shardSize, params, grads, gradShard, weights, offsets });
-    return weights;
-  }
-
-  /** This rank's shard of a flat bucket tensor. */
-  shard(bucket: Bucket, flat: Tensor): Tensor {
-    return flat.slice(bucket.shardSize * this.#dp.rank, bucket.shardSize);
-  }
-
-  /** float32 memory to load a bucket of a frozen bf16 model through. */
-  frozenStaging(bucket: Bucket): Tensor {
-    if (this.#staging === null) throw new Error('only a frozen bf16 model has memory to load through');
-    return this.#staging.slice(0, bucket.size);
+    const keeps = gradients;
+    this.buckets.push(
+      new Bucket({ name, kind, entries, size, replicas, group, params, gradients: own, keeps, weights }),
+    );
+    return weights.map(({ weight }) => weight);
   }
 
   /** To be called when all buckets are there. */
   finish(): void {
-    if (this.#trainable || this.#dtype === 'f32') return;
-    const largest = Math.max(...this.buckets.map((bucket) => bucket.size));
-    this.#staging = this.#plan.tensor('staging', [largest], 'f32');
+    const frozen = this.buckets.filter((bucket) => !bucket.trainable);
+    if (frozen.length === 0 || this.#o.dtype === 'f32') return;
+    this.#staging = this.#plan.tensor('staging', [Math.max(...frozen.map(({ size }) => size))], 'f32');
+  }
+
+  /** float32 memory for the initial values of a frozen bucket: where it is float32 itself, else memory for that alone. */
+  frozenStaging(bucket: Bucket): Tensor {
+    return this.#staging?.slice(0, bucket.size) ?? bucket.params;
   }
 
   /** Makes the compute stream wait for parameters that are still being gathered. */
-  settle(device: Device, buckets: readonly Bucket[] = this.buckets): void {
-    for (const bucket of buckets) {
-      const event = this.gathering.get(bucket);
-      if (event !== undefined) device.wait(STREAM.compute, event);
-      this.gathering.delete(bucket);
-    }
+  settle(device: Device): void {
+    for (const bucket of this.buckets) bucket.settle(device);
   }
 
   /** Starts a step: the first gradient of every weight overwrites. */
   reset(): void {
-    for (const bucket of this.buckets) for (const weight of bucket.weights) weight.reset();
+    for (const bucket of this.buckets) bucket.reset();
   }
 
   /** Parameters held here, without padding. */

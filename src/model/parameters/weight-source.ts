@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import type { Ops } from '../../engine/ops.js';
 import type { Tensor } from '../../engine/tensor.js';
-import type { Bucket } from './parameter-buffer.js';
+import type { Bucket } from './bucket.js';
 import { localSize, type ParameterSpec } from './parameter.js';
 
 /** Gives the initial value of a parameter: writes the slice that `spec` names to `out`, f32 [rows, cols]. */

@@ -5,12 +5,10 @@ import type { LogitsObserver } from '../blocks/loss-head.js';
 import type { BucketHooks } from '../parameters/bucket-hooks.js';
 import type { ComputeAction, ExchangeAction, Schedule, Transfer } from './actions.js';
 import type { Chunk } from './chunk.js';
+import type { EventLease } from '../../engine/event-lease.js';
 import { isFirstMicroBatch, isLastMicroBatch } from './schedule-buffers.js';
 
-/**
- * Two an exchange, by turns: one that is used again stands for a later exchange, which is safe to wait for too. A
- * device has 224 events, and policy, value and reference models may share it.
- */
+/** Two an exchange, by turns: one that is used again stands for a later exchange, which is safe to wait for too. */
 const EVENTS = 32;
 
 export interface ExecuteOptions {
@@ -27,14 +25,18 @@ export class PipelineExecutor {
   readonly #device: Device;
   readonly #group: CommGroup;
   readonly #chunks: readonly Chunk[];
-  readonly #events: readonly number[];
-  #next = 0;
+  readonly #events: EventLease;
 
   constructor(device: Device, group: CommGroup, chunks: readonly Chunk[]) {
     this.#device = device;
     this.#group = group;
     this.#chunks = chunks;
-    this.#events = group.size > 1 ? Array.from({ length: EVENTS }, () => device.event()) : [];
+    this.#events = device.lease(group.size > 1 ? EVENTS : 0);
+  }
+
+  /** Gives its events back; nothing can be run any more. */
+  dispose(): void {
+    this.#events.end();
   }
 
   run(schedule: Schedule, options: ExecuteOptions = {}): void {
@@ -71,7 +73,7 @@ export class PipelineExecutor {
 
   #exchange(action: ExchangeAction, unfinished: Map<Tensor, number>): void {
     const device = this.#device;
-    const [before, after] = [this.#event(), this.#event()];
+    const [before, after] = [this.#events.next(), this.#events.next()];
     device.record(before, STREAM.compute);
     device.wait(STREAM.pipeline, before);
     this.#group.exchange(action.transfers.map((transfer) => this.#bind(transfer)));
@@ -98,11 +100,5 @@ export class PipelineExecutor {
     const chunk = this.#chunks[index];
     if (chunk === undefined) throw new Error(`no model chunk ${index} on this rank`);
     return chunk;
-  }
-
-  #event(): number {
-    const event = this.#events[this.#next] ?? 0;
-    this.#next = (this.#next + 1) % EVENTS;
-    return event;
   }
 }

@@ -1,8 +1,10 @@
 import type { CommGroup } from '../../groups/comm/comm-group.js';
-import type { MicroBatch } from '../../data/data-iterator.js';
+import type { MicroBatch } from '../../data/micro-batch.js';
 import type { Device } from '../../engine/device.js';
 import type { Tensor } from '../../engine/tensor.js';
+import type { Schedule } from '../pipeline/actions.js';
 import { PipelineExecutor } from '../pipeline/executor.js';
+import { buildSchedule } from '../pipeline/schedule.js';
 import type { LogitsObserver } from '../blocks/loss-head.js';
 import type { BucketHooks } from '../parameters/bucket-hooks.js';
 import type { Range } from '../parameters/parameter.js';
@@ -26,6 +28,7 @@ export class DistributedModel {
   readonly device: Device;
   readonly #executor: PipelineExecutor;
   readonly #tpRank: number;
+  readonly #closers: (() => void)[] = [];
 
   constructor(stage: Stage, groups: { pp: CommGroup; tp: CommGroup }) {
     this.stage = stage;
@@ -34,37 +37,49 @@ export class DistributedModel {
     this.#executor = new PipelineExecutor(this.device, groups.pp, stage.chunks);
   }
 
-  /** Loss sum and token count since the step began, f32 [2]; null on ranks without the loss head. */
+  /**
+   * Loss sum and token count since the step began, f32 [2], of this replica until the step's totals are reduced; null on
+   * ranks without the loss head.
+   */
   get lossAndTokens(): Tensor | null {
-    return this.stage.chunks.at(-1)?.head?.lossAndTokens ?? null;
-  }
-
-  /** {@link lossAndTokens} on the one tp rank of the last stage that counts it in sums over the grid. */
-  get countedLoss(): Tensor | null {
-    return this.#tpRank === 0 ? this.lossAndTokens : null;
+    return this.#hasHead ? this.stage.totals.lossAndTokens : null;
   }
 
   /**
    * Forward and backward of a step's micro-batches. Gradients are sums over this replica's counted tokens, not yet
    * reduced over any group.
+   * @param batches as many as were planned
    * @param options.hooks the optimizer's, where there is one
    */
   forwardBackward(
     batches: readonly MicroBatch[],
     options: { hooks?: BucketHooks; observe?: LogitsObserver } = {},
   ): void {
+    const { totals, env, buffer, schedule, data } = this.stage;
+    if (batches.length !== data.microBatches) {
+      throw new RangeError(`${batches.length} micro-batches where ${data.microBatches} were planned`);
+    }
     // The optimizer's hooks wait for each bucket of parameters where it is needed first.
     if (options.hooks === undefined) this.settleParameters();
-    this.#begin(batches);
-    this.stage.buffer.reset();
-    this.#executor.run(this.stage.schedule, options);
+    data.upload(this.device, batches);
+    totals.begin(env.ops);
+    buffer.reset();
+    this.#executor.run(schedule, options);
   }
 
-  /** Forward only: fills {@link lossAndTokens}. As many micro-batches as a training step has. */
+  /**
+   * Forward only: fills {@link lossAndTokens}.
+   * @param batches any number, the same on every rank; under interleaved stages a multiple of the pipeline size
+   */
   evaluate(batches: readonly MicroBatch[], observe?: LogitsObserver): void {
+    const { totals, env, data } = this.stage;
     this.settleParameters();
-    this.#begin(batches);
-    this.#executor.run(this.stage.evaluation, { observe });
+    totals.begin(env.ops);
+    for (let at = 0; at < batches.length; at += data.microBatches) {
+      const part = batches.slice(at, at + data.microBatches);
+      data.upload(this.device, part);
+      this.#executor.run(this.#evaluationOf(part.length), { observe });
+    }
   }
 
   /** Makes the compute stream wait for parameters that an update is still gathering. */
@@ -91,15 +106,28 @@ export class DistributedModel {
     return this.#read((bucket) => bucket.params);
   }
 
-  /** Gives the memory back. Every rank of the model calls it. */
+  /** `close` is called when the model is disposed of, before its memory is given back: what works on it ends with it. */
+  beforeDispose(close: () => void): void {
+    this.#closers.push(close);
+  }
+
+  /** Gives back all that the model took from the device. Every rank of the model calls it. */
   dispose(): void {
+    for (const close of this.#closers.splice(0)) close();
     this.device.synchronize();
+    this.#executor.dispose();
+    this.stage.env.tp.dispose();
     this.stage.plan.release();
   }
 
-  #begin(batches: readonly MicroBatch[]): void {
-    this.stage.data.upload(this.device, batches);
-    for (const chunk of this.stage.chunks) chunk.head?.resetLoss();
+  /** Fewer micro-batches need no more buffers than were planned for all. */
+  #evaluationOf(microBatches: number): Schedule {
+    const { evaluation } = this.stage;
+    return microBatches === evaluation.microBatches ? evaluation : buildSchedule({ ...evaluation, microBatches });
+  }
+
+  get #hasHead(): boolean {
+    return this.stage.spec.parts.head;
   }
 
   #read(of: (bucket: Stage['buffer']['buckets'][number]) => Tensor | null): ParameterSlice[] {

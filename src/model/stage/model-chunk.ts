@@ -1,10 +1,11 @@
 import type { Tensor } from '../../engine/tensor.js';
 import { NO_HOOKS, type BucketHooks } from '../parameters/bucket-hooks.js';
-import type { Bucket } from '../parameters/parameter-buffer.js';
+import type { Bucket } from '../parameters/bucket.js';
 import type { Chunk, ForwardOptions } from '../pipeline/chunk.js';
 import type { BufferNeeds } from '../pipeline/schedule-buffers.js';
 import { DecoderLayer } from '../blocks/decoder-layer.js';
 import { Embedding } from '../blocks/embedding.js';
+import type { LossFunction } from '../blocks/loss.js';
 import { LossHead } from '../blocks/loss-head.js';
 import type { Stream } from '../blocks/residual-norm.js';
 import type { PerMicroBatch, StageEnv } from '../blocks/stage-env.js';
@@ -29,7 +30,7 @@ export class ModelChunk implements Chunk {
   constructor(
     env: StageEnv,
     weights: StageWeights,
-    parts: { firstLayer: number; count: number; embedding: boolean; head: boolean },
+    parts: { firstLayer: number; count: number; embedding: boolean; loss: LossFunction | null },
     data: StepData,
     needs: BufferNeeds,
   ) {
@@ -50,13 +51,13 @@ export class ModelChunk implements Chunk {
       const module = new DecoderLayer(env, layer, slots, i === 0 ? inputSlots : slots, positions);
       return { module, bucket: layer.bucket };
     });
-    const head = parts.head ? weights.head : null;
-    this.head = head && new LossHead(env, head, slots, { targets: data.field('targets'), mask: data.field('mask') });
+    const head = parts.loss && weights.head;
+    this.head = parts.loss && head && new LossHead(env, head, slots, parts.loss, (name) => data.field(name));
     this.#headBucket = head?.bucket ?? null;
     this.#narrow = env.scratch('narrow', [env.sizes.localTokens, env.shape.hiddenSize]);
     this.#dyFull = env.scratch('dyFull', [env.sizes.tokens, env.shape.hiddenSize]);
     // One more than can be in use: a buffer may still be on its way out when the next is filled.
-    this.#outputs = this.#buffers('communication', parts.head ? 0 : 2);
+    this.#outputs = this.#buffers('communication', head === null ? 2 : 0);
     this.#gradients = this.#buffers('communication', Math.max(1, needs.waitingGradients) + 1);
   }
 

@@ -1,5 +1,6 @@
 import type { ModelShape } from '../../families/model-shape.js';
-import type { Bucket, BucketKind, ParameterBuffer } from '../parameters/parameter-buffer.js';
+import type { Bucket, BucketKind } from '../parameters/bucket.js';
+import type { ParameterBuffer } from '../parameters/parameter-buffer.js';
 import type { AttentionWeights } from '../blocks/attention.js';
 import type { MlpWeights } from '../blocks/mlp.js';
 import { matrix, vector, type ParameterSpec, type Place, type Weight } from '../parameters/parameter.js';

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { GROUP_FIELDS, type GroupField } from '../../../src/groups/grid/group-fields.js';
+import { GROUP_FIELDS, TRAINING_FIELDS, type GroupField } from '../../../src/groups/grid/group-fields.js';
 import { HyperCommGrid } from '../../../src/groups/grid/hyper-comm-grid.js';
 import { ProcessGroupCollection } from '../../../src/groups/grid/process-group-collection.js';
 import { NON_MEMBER } from '../../../src/groups/grid/process-group.js';
@@ -92,7 +92,8 @@ describe('fromGrid', () => {
     const planned = ProcessGroupCollection.groupRanks(grid(shape, offset), sizes);
     const made = await Promise.all(
       Array.from({ length: size }, async (_, i) => {
-        const pgs = await ProcessGroupCollection.fromGrid(grid(shape, offset), world.runtime(offset + i), sizes);
+        const runtime = world.runtime(offset + i);
+        const pgs = await ProcessGroupCollection.fromGrid(grid(shape, offset), runtime, { ...sizes, wanted: 'all' });
         return { rank: offset + i, pgs };
       }),
     );
@@ -113,7 +114,9 @@ describe('fromGrid', () => {
   it('makes one communicator for the same ranks', async () => {
     const world = new Rendezvous(8);
     const all = await Promise.all(
-      Array.from({ length: 8 }, (_, rank) => ProcessGroupCollection.fromGrid(grid([2, 1, 2, 2]), world.runtime(rank))),
+      Array.from({ length: 8 }, (_, rank) =>
+        ProcessGroupCollection.fromGrid(grid([2, 1, 2, 2]), world.runtime(rank), { wanted: 'all' }),
+      ),
     );
     // posEmbd has the single ranks of cp; embd has the pipelines; experts at ep 1 have the dense groups.
     expect(world.calls[5]).toEqual(['tp', 'cp', 'pp', 'dp', 'pp-tp', 'dp-cp-tp', 'pp-dp-cp-tp']);
@@ -123,6 +126,39 @@ describe('fromGrid', () => {
     expect(pgs.posEmbd).toBe(pgs.cp);
     expect(all[4]!.posEmbd).toBe(NON_MEMBER);
     expect(pgs.embd).toBe(pgs.pp);
+  });
+
+  it.each([
+    { wanted: undefined, calls: ['tp', 'pp', 'dp', 'pp-dp-cp-tp'], others: ['mp', 'cp', 'tpDpCp', 'expertDp'] },
+    { wanted: ['mp', 'tp'], calls: ['tp', 'pp-tp'], others: ['pp', 'dp', 'embd'] },
+    // intraDpCp is dpCp, and intraExpertDp is expertDp: each is made by the name of its source.
+    { wanted: ['intraDpCp'], calls: ['dp-cp'], others: ['tp', 'dp'] },
+    { wanted: [], calls: [], others: ['tp'] },
+  ] as const)('makes what is wanted, $wanted, and says how to want the rest', async ({ wanted, calls, others }) => {
+    const world = new Rendezvous(8);
+    const [pgs] = await Promise.all(
+      Array.from({ length: 8 }, (_, rank) =>
+        ProcessGroupCollection.fromGrid(
+          grid([2, 1, 2, 2]),
+          world.runtime(rank),
+          wanted === undefined ? {} : { wanted },
+        ),
+      ),
+    );
+    expect(world.calls).toEqual(Array(8).fill(calls));
+    for (const field of wanted ?? TRAINING_FIELDS) expect(pgs!.get(field)).toMatchObject({ rank: 0 });
+    for (const field of others) {
+      expect(() => pgs![field]).toThrow(code('UNSET'));
+      expect(() => pgs![field]).toThrow(
+        expect.objectContaining({ hint: expect.stringContaining('`wanted`') as string }),
+      );
+    }
+  });
+
+  it('refuses to want what there is not', async () => {
+    const wanted = ['hcp'] as unknown as GroupField[];
+    const made = ProcessGroupCollection.fromGrid(grid([1, 1, 1, 1]), new Rendezvous(1).runtime(0), { wanted });
+    await expect(made).rejects.toEqual(code('UNKNOWN'));
   });
 
   it('takes the sizes from a registered expert view', async () => {
@@ -142,7 +178,7 @@ describe('fromGrid', () => {
       [0, 1, 2, 3].map(async (rank) => {
         const runtime = world.runtime(rank);
         const [policy, reference] = await Promise.all(
-          parts.map((part) => ProcessGroupCollection.fromGrid(new HyperCommGrid(part), runtime)),
+          parts.map((part) => ProcessGroupCollection.fromGrid(new HyperCommGrid(part), runtime, { wanted: 'all' })),
         );
         expect(rank < 2 ? policy!.tp.ranks : reference!.pp.ranks).toEqual(rank < 2 ? [0, 1] : [2, 3]);
         const outside = rank < 2 ? reference! : policy!;

@@ -1,4 +1,4 @@
-import { existsSync, mkdirSync, readFileSync, readdirSync, symlinkSync } from 'node:fs';
+import { appendFileSync, existsSync, mkdirSync, readFileSync, readdirSync, symlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
@@ -49,7 +49,8 @@ describe('a run that succeeds', () => {
     await startLaunch('steps', job).ended;
     await startLaunch('steps', job).ended; // a folder that was asked for may be used again
     const files = readdirSync(runDir, { recursive: true }).sort();
-    expect(files).toEqual(['rank-0', 'rank-0/log.ndjson', 'rank-1', 'rank-1/log.ndjson', 'resolved.yaml', 'run.json']);
+    const own = ['rank-0', 'rank-0/log.ndjson', 'rank-1', 'rank-1/log.ndjson', 'resolved.yaml', 'run.json'];
+    expect(files).toEqual(['metrics.ndjson', ...own]);
     const record = JSON.parse(readFileSync(join(runDir, 'run.json'), 'utf8')) as Record<string, unknown>;
     expect(record).toMatchObject({ nproc: 2, device: 'cpu', layout: { tp: 2 }, config: { train: { train_iters: 3 } } });
     expect(readFileSync(join(runDir, 'resolved.yaml'), 'utf8')).toContain('train_iters: 3');
@@ -69,6 +70,40 @@ describe('a run that succeeds', () => {
     const { code, seconds } = await startLaunch('steps', { nproc: 8 }).ended;
     expect(code).toBe(0);
     expect(seconds).toBeLessThan(10);
+  });
+});
+
+describe('metrics.ndjson', () => {
+  it('holds the step lines of --json, those of a run in the same folder behind them', async () => {
+    const runDir = join(temporaryFolder(), 'run');
+    const metrics = join(runDir, 'metrics.ndjson');
+    const { stdout } = await startLaunch('steps', { nproc: 2, json: true, runDir }).ended;
+    const steps = stdout.split('\n').filter((line) => line.includes('"type":"step"'));
+    expect(steps).toHaveLength(3);
+    expect(readFileSync(metrics, 'utf8')).toBe(`${steps.join('\n')}\n`);
+    // As a kill in the middle of a line would leave it.
+    appendFileSync(metrics, '{"type":"st');
+    await startLaunch('steps', { nproc: 1, runDir }).ended;
+    expect(readFileSync(metrics, 'utf8')).toBe(`${[...steps, '{"type":"st', ...steps].join('\n')}\n`);
+  });
+
+  it('is complete for every step that was taken when the launcher is killed', async () => {
+    const runDir = join(temporaryFolder(), 'run');
+    const run = startLaunch('steps', { nproc: 1, runDir, json: true, train_iters: 100_000 });
+    await run.says(/"step":5,/);
+    process.kill(run.pid, 'SIGKILL');
+    await run.ended;
+    const steps = jsonLines(readFileSync(join(runDir, 'metrics.ndjson'), 'utf8')).map(({ step }) => step);
+    expect(steps.slice(0, 5)).toEqual([1, 2, 3, 4, 5]);
+  });
+
+  it('is given up with one warning where it cannot be written, and the run goes on', async () => {
+    const runDir = join(temporaryFolder(), 'run');
+    mkdirSync(join(runDir, 'metrics.ndjson'), { recursive: true });
+    const { code, stdout, stderr } = await startLaunch('steps', { nproc: 2, json: true, runDir }).ended;
+    expect(code).toBe(0);
+    expect(jsonLines(stdout).filter(({ type }) => type === 'step')).toHaveLength(3);
+    expect(stderr.match(/warning: .*metrics\.ndjson cannot be written: .*the run goes on/g)).toHaveLength(1);
   });
 });
 

@@ -66,8 +66,25 @@ const CASES: [name: string, exits: WorkerExit[], expected: object | undefined][]
   ['done, but we had to force its exit', exits({ ...STOPPED, done: true }), undefined],
   [
     'never started',
-    exits(DONE, { code: null, spawnError: 'spawn EAGAIN' }),
-    { rank: 1, code: 'MB_SPAWN', exitCode: 4 },
+    exits(DONE, {
+      code: null,
+      spawnError: Object.assign(new Error('spawn EAGAIN'), { code: 'EAGAIN', syscall: 'spawn' }),
+    }),
+    { rank: 1, code: 'MB_SPAWN', exitCode: 4, hint: expect.stringContaining('ulimit -u') as string },
+  ],
+  [
+    'a thread of Node that could not be started: it aborts without a word',
+    exits(DONE, { code: null, signal: 'SIGABRT', step: 0, stderrTail: [] }),
+    { rank: 1, code: 'MB_SPAWN', exitCode: 4, hint: expect.stringContaining('ulimit') as string },
+  ],
+  [
+    'a limit that only the last words of a crash name',
+    exits(DONE, {
+      code: null,
+      signal: 'SIGABRT',
+      stderrTail: ['terminate called', '  what():  Resource temporarily unavailable'],
+    }),
+    { rank: 1, code: 'MB_SYSTEM', exitCode: 4, hint: expect.stringContaining('ulimit -u') as string },
   ],
   [
     'a bug keeps its stack',

@@ -14,8 +14,15 @@ const TORCHRUN: Env = {
   MASTER_PORT: '29400',
   TORCHELASTIC_RUN_ID: 'job-7',
   TORCHELASTIC_RESTART_COUNT: '2',
+  MBRIDGE_TOKEN: 'abc',
 };
-const ONE_NODE: Env = { ...TORCHRUN, LOCAL_RANK: '5', LOCAL_WORLD_SIZE: '8', TORCHELASTIC_RUN_ID: 'none' };
+const ONE_NODE: Env = {
+  ...TORCHRUN,
+  LOCAL_RANK: '5',
+  LOCAL_WORLD_SIZE: '8',
+  TORCHELASTIC_RUN_ID: 'none',
+  MBRIDGE_TOKEN: '',
+};
 const OURS: Env = { ...ONE_NODE, MBRIDGE_STORE: '127.0.0.1:4567', MBRIDGE_TOKEN: 'abc' };
 const SLURM: Env = {
   SLURM_PROCID: '6',
@@ -35,7 +42,6 @@ const OPENMPI: Env = {
 };
 /** What mpiexec of MPICH and of Intel MPI sets. */
 const MPICH: Env = { PMI_RANK: '1', PMI_SIZE: '2', MPI_LOCALRANKID: '1', MPI_LOCALNRANKS: '2' };
-const PARENT = 4321;
 
 describe('environments that are understood', () => {
   const CASES: [name: string, env: Env, expected: object][] = [
@@ -53,15 +59,11 @@ describe('environments that are understood', () => {
         localRank: 1,
         worldSize: 8,
         localWorldSize: 4,
-        store: { served: 'by-rank-0', host: 'node-a', port: 29401 },
-        token: 'job-7/2',
+        store: { served: 'by-rank-0', host: 'node-a', port: 29401, job: null },
+        token: 'abc',
       },
     ],
-    [
-      'torchrun on one node',
-      ONE_NODE,
-      { store: { served: 'by-rank-0', host: '127.0.0.1', port: 29401 }, token: 'torchrun/4321/29401/2' },
-    ],
+    ['torchrun on one node', ONE_NODE, { store: { served: 'by-rank-0', job: 'torchrun/29401/none/2/' }, token: '' }],
     ['a token of the user', { ...TORCHRUN, MBRIDGE_TOKEN: 'mine' }, { token: 'mine' }],
     [
       'a port of the user',
@@ -87,12 +89,12 @@ describe('environments that are understood', () => {
     [
       'Slurm, one node',
       { ...SLURM, SLURM_NODEID: '0', SLURM_STEP_TASKS_PER_NODE: '7' },
-      { store: { host: '127.0.0.1' } },
+      { store: { job: 'slurm/23457/123456//abc' } },
     ],
     [
       'Open MPI',
       OPENMPI,
-      { starter: 'openmpi', rank: 3, localRank: 3, localWorldSize: 4, store: { host: '127.0.0.1', port: 29501 } },
+      { starter: 'openmpi', rank: 3, localRank: 3, localWorldSize: 4, store: { job: 'openmpi/29501///' } },
     ],
     ['MPICH', MPICH, { starter: 'mpich', rank: 1, worldSize: 2, localRank: 1, localWorldSize: 2 }],
     [
@@ -137,11 +139,19 @@ describe('environments that are understood', () => {
     ["RANK wins over Slurm's", { ...SLURM, ...ONE_NODE }, { starter: 'torchrun', rank: 5, worldSize: 8 }],
   ];
   it.each(CASES)('%s', (_, env, expected) => {
-    expect(parseEnvironment(env, PARENT)).toMatchObject(expected);
+    expect(parseEnvironment(env)).toMatchObject(expected);
   });
 
-  it('sets two runs on one machine apart', () => {
-    expect(parseEnvironment(ONE_NODE, 1).token).not.toBe(parseEnvironment(ONE_NODE, 2).token);
+  const jobOf = (env: Env): string | null => parseEnvironment(env).store.job;
+  it.each<[string, Env, Env]>([
+    ['ports', ONE_NODE, { MASTER_PORT: '29402' }],
+    ['restarts', ONE_NODE, { TORCHELASTIC_RESTART_COUNT: '3' }],
+    ['steps of Slurm', { ...SLURM, SLURM_NODEID: '0', SLURM_STEP_TASKS_PER_NODE: '7' }, { SLURM_STEP_ID: '1' }],
+    ['jobs of Open MPI', OPENMPI, { PMIX_NAMESPACE: 'prterun-1@1' }],
+    ['tokens', ONE_NODE, { MBRIDGE_TOKEN: 'another' }],
+  ])('runs of one user on one machine meet at sockets of their own: %s', (_, env, change) => {
+    expect(jobOf({ ...env, ...change })).not.toBe(jobOf(env));
+    expect(jobOf({ ...env, ...change, LOCAL_RANK: '0', SLURM_TASK_PID: '7' })).toBe(jobOf({ ...env, ...change }));
   });
 });
 
@@ -185,8 +195,8 @@ describe('environments that are refused', () => {
       ["MBRIDGE_THREADS is 'all', but must be an integer from 1 to 65536"],
     ],
     [
-      'no secret over nodes',
-      { ...TORCHRUN, TORCHELASTIC_RUN_ID: 'none' },
+      'no secret over nodes: the run id is none, all users of a node can read it',
+      without(TORCHRUN, 'MBRIDGE_TOKEN'),
       [expect.stringMatching(/^MBRIDGE_TOKEN is not set/) as string],
     ],
     [
@@ -208,7 +218,7 @@ describe('environments that are refused', () => {
   it.each(CASES)('%s', (_, env, problems) => {
     let found: unknown;
     try {
-      parseEnvironment(env, PARENT);
+      parseEnvironment(env);
     } catch (error) {
       found = error;
     }

@@ -26,6 +26,19 @@ async function freePort(): Promise<number> {
   return port;
 }
 
+const RUN = {
+  config: { train: { train_iters: 2 }, dist: { timeout_s: 5 }, checkpoint: { save: null }, logger: { log_dir: null } },
+  json: true,
+};
+
+function socketIn(runtimeDir: string): Promise<string> {
+  return waitFor('a socket', () =>
+    readdirSync(runtimeDir, { recursive: true })
+      .map(String)
+      .find((name) => name.endsWith('.sock')),
+  );
+}
+
 /** Starts all ranks of one node, with torchrun's environment. */
 async function startRanks(worldSize: number, given: Given): Promise<Running[]> {
   const { worker, runDir = join(temporaryFolder(), 'run'), trainIters = 2, test = {}, env = {}, timeoutS = 20 } = given;
@@ -38,9 +51,20 @@ async function startRanks(worldSize: number, given: Given): Promise<Running[]> {
   };
   const run = { workerModule: workerModule(worker), config, runDir, json: true };
   const port = await freePort();
+  const meetingPlace = temporaryFolder(); // as XDG_RUNTIME_DIR: sockets of other runs are not seen
+  onTestFinished(() => {
+    expect(readdirSync(meetingPlace)).toEqual([]);
+  });
   return Array.from({ length: worldSize }, (_, rank) => {
     const ranks = { RANK: rank, LOCAL_RANK: rank, WORLD_SIZE: worldSize, LOCAL_WORLD_SIZE: worldSize };
-    const all = { ...ranks, MASTER_ADDR: 'localhost', MASTER_PORT: port - 1, TORCHELASTIC_RUN_ID: 'none', ...env };
+    const all = {
+      ...ranks,
+      MASTER_ADDR: 'localhost',
+      MASTER_PORT: port - 1,
+      TORCHELASTIC_RUN_ID: 'none',
+      XDG_RUNTIME_DIR: meetingPlace,
+      ...env,
+    };
     const text = Object.fromEntries(Object.entries(all).map(([key, value]) => [key, String(value)]));
     return new Running([process.execPath, SCRIPT, JSON.stringify(run)], text);
   });
@@ -66,7 +90,10 @@ it('workers find each other without our launcher; the reporting rank prints on i
   expect(second).toMatchObject({ code: 0, stdout: '', stderr: '' });
   expect(first?.code).toBe(0);
   const files = readdirSync(runDir, { recursive: true }).sort();
-  expect(files).toEqual(['rank-0', 'rank-0/log.ndjson', 'rank-1', 'rank-1/log.ndjson', 'resolved.yaml', 'run.json']);
+  const own = ['rank-0', 'rank-0/log.ndjson', 'rank-1', 'rank-1/log.ndjson', 'resolved.yaml', 'run.json'];
+  expect(files).toEqual(['metrics.ndjson', ...own]);
+  const printed = (first?.stdout ?? '').split('\n').slice(0, 2);
+  expect(readFileSync(join(runDir, 'metrics.ndjson'), 'utf8')).toBe(`${printed.join('\n')}\n`);
 });
 
 it('a failing worker says why, leaves its report, and the others lose a peer', async () => {
@@ -120,7 +147,9 @@ it.each(['0', '1'])('rank %s says whom it waits for, and a signal ends it at onc
   const env = { RANK: rank, LOCAL_RANK: rank, WORLD_SIZE: '2', LOCAL_WORLD_SIZE: '2' };
   const [run] = await startRanks(1, { worker: 'steps', env, timeoutS: 100 });
   const missing =
-    rank === '0' ? /warning: waiting for rank 1 of 2 \(10 s\)/ : /waiting for rank 0 of 2 on 127\.0\.0\.1, to serve/;
+    rank === '0'
+      ? /warning: waiting for rank 1 of 2 \(10 s\)/
+      : /warning: waiting for rank 0 of 2 \(10 s\); it serves the store at .*\.sock/;
   await waitFor('the notice', () => (missing.test(run?.stderr ?? '') ? true : undefined), 25_000);
   const told = performance.now();
   run?.child.kill('SIGTERM');
@@ -174,10 +203,61 @@ it('a port that is taken is named, with what to set', async () => {
   onTestFinished(() => {
     server.close();
   });
-  const env = { MBRIDGE_STORE_PORT: String((server.address() as AddressInfo).port) };
-  const [end] = await endOf(await startRanks(1, { worker: 'steps', env }));
-  expect(end?.stderr).toMatch(/MB_STORE_PORT: .*EADDRINUSE.*\n {2}set MASTER_PORT or MBRIDGE_STORE_PORT/);
+  const port = String((server.address() as AddressInfo).port);
+  const nodes = { WORLD_SIZE: '2', LOCAL_WORLD_SIZE: '1', MBRIDGE_TOKEN: 'a'.repeat(32), MASTER_ADDR: '127.0.0.1' };
+  const [end] = await endOf(await startRanks(1, { worker: 'steps', env: { ...nodes, MBRIDGE_STORE_PORT: port } }));
+  expect(end?.stderr).toMatch(
+    /MB_STORE_PORT: rank 0: cannot serve the rendezvous store: the address is in use .*\n {2}\w/,
+  );
   expect(end?.code).toBe(4);
+});
+
+it('two runs of one name do not mix: the second is refused', async () => {
+  const env = { WORLD_SIZE: '2', LOCAL_WORLD_SIZE: '2', MASTER_PORT: '29000', XDG_RUNTIME_DIR: temporaryFolder() };
+  const [first] = await startRanks(1, { worker: 'misbehave', env, test: { 0: 'wait' } });
+  await socketIn(env.XDG_RUNTIME_DIR);
+  const [second] = await endOf(await startRanks(1, { worker: 'steps', env }));
+  expect(second?.stderr).toMatch(/MB_STORE_PORT: rank 0: another run is starting .*\n {2}set MASTER_PORT/);
+  expect(second?.code).toBe(4);
+  first?.child.kill('SIGTERM');
+  await new Promise((resolve) => setTimeout(resolve, 300));
+  first?.child.kill('SIGTERM');
+  await first?.ended;
+  expect(readdirSync(env.XDG_RUNTIME_DIR)).toEqual([]);
+});
+
+it('ranks of one node listen on no port, and each may have been started through a wrapper', async () => {
+  const listening = (): Set<string> =>
+    new Set(
+      ['tcp', 'tcp6'].flatMap((file) =>
+        readFileSync(`/proc/net/${file}`, 'utf8')
+          .split('\n')
+          .filter((line) => / 0A /.test(line))
+          .map((line) => line.trim().split(/\s+/)[1] ?? ''),
+      ),
+    );
+  const env = { WORLD_SIZE: '2', LOCAL_WORLD_SIZE: '2', MASTER_PORT: '29100', XDG_RUNTIME_DIR: temporaryFolder() };
+  const [first] = await startRanks(1, { worker: 'steps', env });
+  await socketIn(env.XDG_RUNTIME_DIR);
+  const port = (29_101).toString(16).toUpperCase();
+  expect([...listening()].filter((address) => address.endsWith(`:${port}`))).toEqual([]);
+  const run = JSON.stringify({ ...RUN, workerModule: workerModule('steps'), runDir: join(temporaryFolder(), 'run') });
+  const other = { ...env, RANK: '1', LOCAL_RANK: '1', TORCHELASTIC_RUN_ID: 'none' };
+  const wrapped = new Running(['/bin/sh', '-c', `"$0" "$@"; exit $?`, process.execPath, SCRIPT, run], other);
+  expect((await wrapped.ended).code).toBe(0);
+  expect((await first?.ended)?.code).toBe(0);
+});
+
+it('ranks of several nodes meet on the address of MASTER_ADDR alone; a weak token is warned of', async () => {
+  const nodes = { LOCAL_RANK: '0', LOCAL_WORLD_SIZE: '1', MASTER_ADDR: '127.0.0.1', MBRIDGE_TOKEN: 'short' };
+  const [first, second] = await endOf(await startRanks(2, { worker: 'steps', env: nodes }));
+  expect([first?.code, second?.code]).toEqual([0, 0]);
+  expect(first?.stderr).toMatch(/warning: MBRIDGE_TOKEN has 5 characters/);
+  const [other] = await endOf(
+    await startRanks(1, { worker: 'steps', env: { ...nodes, WORLD_SIZE: '2', MBRIDGE_TOKEN: '' } }),
+  );
+  expect(other?.stderr).toMatch(/MB_WORKER_ENVIRONMENT: .*MBRIDGE_TOKEN is not set/);
+  expect(other?.code).toBe(4);
 });
 
 it('a missing rank is named when time is up', async () => {
