@@ -1,5 +1,6 @@
 /** The library's public API: everything the command line does, as functions that are handed what they need. */
 export { EXIT, MbridgeError, type ExitKind } from './base/errors.js';
+export { checkConfig } from './config/check-config.js';
 export { resolveConfig, type ConfigSources } from './config/resolve.js';
 export { modelShape, type ModelShape } from './families/model-shape.js';
 export { validateLayout, type RunLayout } from './config/layout.js';
@@ -28,11 +29,14 @@ export {
   setupRunData,
   type Groups,
   type ProvideModelOptions,
+  type RunDataOptions,
   type SetupOptimizerOptions,
 } from './train/setup.js';
 export { DistributedModel, type ParameterSlice } from './model/stage/distributed-model.js';
 export { DistributedOptimizer } from './model/optim/distributed-optimizer.js';
 export { setupDataIterators, type SetupDataOptions } from './data/setup-data-iterators.js';
+export type { Dataset, Sample } from './data/dataset.js';
+export { runWorker as pretrainWorker } from './train/run-worker.js';
 export { DataIterator } from './data/data-iterator.js';
 export type { BatchSource, FieldSpec, MicroBatch } from './data/micro-batch.js';
 export type { Loss, LossFunction } from './model/blocks/loss.js';
@@ -40,7 +44,9 @@ export { crossEntropy, VocabularySoftmax, weightedCrossEntropy } from './model/l
 export { stageSpec, type StageSpec } from './model/stage/stage-spec.js';
 export { RunCheckpoints, type RunCheckpointsOptions } from './checkpoint/run/run-checkpoints.js';
 export { PlacementCheck } from './train/placement-check.js';
-export { train, type TrainOptions, type TrainResult } from './train/train.js';
+export { Evaluator, type Evaluation, type EvaluatorOptions } from './train/evaluator.js';
+export { openRun, type OpenRunOptions, type Run, type RunTrainOptions } from './train/run.js';
+export { train, type Every, type TrainOptions, type TrainResult } from './train/train.js';
 export type { StepResult } from './train/metrics.js';
 export { planRun, type RankPlan, type RunPlan } from './train/plan.js';
 export { isMain, pretrain, runDistributed, runMain, type RunDistributedOptions } from './run-distributed.js';

@@ -64,7 +64,7 @@ export async function runDistributed(options: RunDistributedOptions): Promise<nu
     checkDataFile(config.dataset);
     checkMachineMemory(planRun(config, worldSize, device), localRanks);
   }
-  if (config.dataset.type === 'mock' && (environment?.rank ?? 0) === 0) {
+  if (options.worker === undefined && config.dataset.type === 'mock' && (environment?.rank ?? 0) === 0) {
     process.stderr.write('dataset: mock tokens; the loss means nothing (set dataset.type and dataset.path)\n');
   }
   // The run's record says what ran, not what was left open.

@@ -8,7 +8,7 @@
  * Under torchrun leave --nproc out: each started process becomes one rank.
  */
 import { pretrain, qwen34bPretrainConfig, qwen3TinyPretrainConfig, runMain } from '../../src/index.js';
-import { numberOptions } from './options.js';
+import { numberOptions, processesToStart } from './options.js';
 
 process.exitCode = await runMain(() => {
   const options = numberOptions({
@@ -18,11 +18,10 @@ process.exitCode = await runMain(() => {
     'ranks-per-gpu': 1,
   });
 
-  const started = process.env['WORLD_SIZE']; // torchrun's
-  const nproc = options.nproc ?? (started === undefined ? 4 : undefined);
+  const nproc = processesToStart(options.nproc, 4);
   const parallel = {
     tensor_model_parallel_size: 2,
-    pipeline_model_parallel_size: (nproc ?? Number(started)) >= 4 ? 2 : 1,
+    pipeline_model_parallel_size: (nproc ?? Number(process.env['WORLD_SIZE'])) >= 4 ? 2 : 1,
     sequence_parallel: true,
     train_iters: options['train-iters'],
   };

@@ -1,17 +1,25 @@
 import { closeSync, constants, fstatSync, openSync, readSync, statSync, type Stats } from 'node:fs';
 import { badUtf8At } from './utf8.js';
 
-/** A path that cannot be read as a file: why, in our words or the system's, and the system's code where it has one. */
+/** A path that cannot be read as a file. The message says why, in our words or the system's, and does not name it. */
 export class UnreadableFile extends Error {
-  readonly reason: string;
-  readonly errno: string | undefined;
+  /** The system's, such as `ENOENT`. */
+  readonly code: string | undefined;
 
-  constructor(path: string, reason: string, errno?: string, cause?: unknown) {
-    super(`${path}: ${reason}`, { cause });
-    this.reason = reason;
-    this.errno = errno;
+  constructor(reason: string, cause?: unknown) {
+    super(reason, { cause });
+    this.code = (cause as NodeJS.ErrnoException | undefined)?.code;
+  }
+
+  /** For what the system has thrown. */
+  static from(cause: unknown): UnreadableFile {
+    if (cause instanceof UnreadableFile) return cause;
+    return new UnreadableFile(cause instanceof Error ? cause.message : String(cause), cause);
   }
 }
+
+/** To open what should be a file: a pipe without a writer is never waited for. */
+export const READ_FLAGS = constants.O_RDONLY | constants.O_NONBLOCK;
 
 /**
  * Opens a regular file for reading. A folder, a pipe, a socket or a device is refused without waiting for it.
@@ -20,17 +28,14 @@ export class UnreadableFile extends Error {
 export function openRegularFile(path: string): { fd: number; bytes: number } {
   let fd: number;
   try {
-    refuseOthers(path, statSync(path)); // a device may act when it is opened
-    // What it was may have been replaced since: a pipe without a writer is never waited for.
-    fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
+    refuseOthers(statSync(path)); // a device may act when it is opened
+    fd = openSync(path, READ_FLAGS); // what it was may have been replaced since
   } catch (cause) {
-    if (cause instanceof UnreadableFile) throw cause;
-    const { code, message } = cause as NodeJS.ErrnoException;
-    throw new UnreadableFile(path, message, code, cause);
+    throw UnreadableFile.from(cause);
   }
   try {
     const stat = fstatSync(fd);
-    refuseOthers(path, stat);
+    refuseOthers(stat);
     return { fd, bytes: stat.size };
   } catch (error) {
     closeSync(fd);
@@ -38,7 +43,7 @@ export function openRegularFile(path: string): { fd: number; bytes: number } {
   }
 }
 
-function refuseOthers(path: string, stat: Stats): void {
+function refuseOthers(stat: Stats): void {
   if (stat.isFile()) return;
   const kinds: readonly [boolean, string][] = [
     [stat.isDirectory(), 'is a folder'],
@@ -46,7 +51,7 @@ function refuseOthers(path: string, stat: Stats): void {
     [stat.isSocket(), 'is a socket'],
   ];
   const kind = kinds.find(([is]) => is)?.[1] ?? 'is a device';
-  throw new UnreadableFile(path, `${kind}, not a file`, stat.isDirectory() ? 'EISDIR' : undefined);
+  throw new UnreadableFile(`${kind}, not a file`);
 }
 
 /**
@@ -54,25 +59,26 @@ function refuseOthers(path: string, stat: Stats): void {
  * @throws UnreadableFile
  */
 export function readTextFile(path: string, limit: number): string {
-  const bytes = readBytes(path, limit);
+  const bytes = readFileBytes(path, limit);
   const bad = badUtf8At(bytes);
   if (bad >= 0) {
     const utf16 = (bytes[0] === 0xff && bytes[1] === 0xfe) || (bytes[0] === 0xfe && bytes[1] === 0xff);
     const found = `0x${(bytes[bad] as number).toString(16)}`;
-    throw new UnreadableFile(path, utf16 ? 'is UTF-16, not UTF-8' : `is not UTF-8 at byte ${bad} (${found})`);
+    throw new UnreadableFile(utf16 ? 'is UTF-16, not UTF-8' : `is not UTF-8 at byte ${bad} (${found})`);
   }
   const text = bytes.toString('utf8');
   return text.startsWith('\uFEFF') ? text.slice(1) : text;
 }
 
-function readBytes(path: string, limit: number): Buffer {
+/** The content of a regular file of at most `limit` bytes. @throws UnreadableFile */
+export function readFileBytes(path: string, limit: number): Buffer {
   const { fd, bytes } = openRegularFile(path);
   try {
-    if (bytes > limit) throw new UnreadableFile(path, `has ${bytes} bytes, at most ${limit} are expected here`);
+    if (bytes > limit) throw new UnreadableFile(`has ${bytes} bytes, at most ${limit} are expected here`);
     // The size is not asked: files of /proc have none.
     const parts: Buffer[] = [];
     for (let left = limit; left > 0;) {
-      const part = Buffer.alloc(Math.min(left, 65_536));
+      const part = Buffer.allocUnsafe(Math.min(left, 1 << 20));
       const got = readSync(fd, part, 0, part.length, null);
       if (got === 0) break;
       parts.push(part.subarray(0, got));
@@ -80,9 +86,7 @@ function readBytes(path: string, limit: number): Buffer {
     }
     return Buffer.concat(parts);
   } catch (cause) {
-    if (cause instanceof UnreadableFile) throw cause;
-    const { code, message } = cause as NodeJS.ErrnoException;
-    throw new UnreadableFile(path, message, code, cause);
+    throw UnreadableFile.from(cause);
   } finally {
     closeSync(fd);
   }

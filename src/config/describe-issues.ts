@@ -147,7 +147,8 @@ function shown(value: unknown): string {
   if (typeof value === 'number') return String(value);
   if (typeof value === 'bigint') return `${value}n`;
   try {
-    const text = JSON.stringify(value) ?? typeof value;
+    const json = JSON.stringify(value) as string | undefined;
+    const text = json ?? typeof value;
     return text.length > 200 ? `${text.slice(0, 200)}...` : text;
   } catch {
     return Array.isArray(value) ? 'a list' : 'an object'; // of itself, or deeper than can be written

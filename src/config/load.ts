@@ -25,7 +25,7 @@ const DEEPEST = 100;
 const QUOTE_IT = 'put it in quotes if it is a text';
 
 /** The settings of a YAML text; every one carries `name:line:col`. What is wrong with the text goes to `problems`. */
-export function parseConfigText(text: string, name: string, problems: Problem[]): Setting[] {
+function parseConfigText(text: string, name: string, problems: Problem[]): Setting[] {
   const lines = new LineCounter();
   const at = (offset: number): string => {
     const { line, col } = lines.linePos(offset);
@@ -89,7 +89,7 @@ export function loadConfigFile(path: string, problems: Problem[]): Setting[] {
     if (!(error instanceof UnreadableFile)) throw error;
     // A limit of the system is no wrong path.
     if (systemFault(error)?.kind === 'environment') throw systemError(error) ?? error;
-    bad(`cannot read the configuration: ${error.reason}`);
+    bad(`cannot read the configuration: ${error.message}`);
     return [];
   }
   return parseConfigText(text, path, problems);

@@ -22,7 +22,7 @@ export function parseOverride(text: string, place: string, problems: Problem[]):
 /**
  * What a text of the command line is for the key `path`. A key that takes a text gets it as it stands, whatever it
  * would be in YAML (`*.txt`, `a #1`, `1e3`); one that may be unset is so by nothing or `null`. Numbers, `true`, `false`
- * and `null` are read for other keys, lists and sections for sections; what is none of that stays a text.
+ * and `null` are read for other keys, lists and sections where those are taken; what is none of that stays a text.
  */
 export function parseValue(path: readonly string[], text: string, place: string, problems: Problem[]): unknown {
   const schema = schemaOf(path);
@@ -32,7 +32,7 @@ export function parseValue(path: readonly string[], text: string, place: string,
   const unset = ['', 'null', ...(takesText ? [] : ['~'])]; // of a path, ~ is the home folder
   if (types.includes('null') && unset.includes(trimmed)) return null;
   if (takesText) return text;
-  if (types.includes('object') || schema?.oneOf !== undefined) {
+  if (types.includes('object') || types.includes('array') || schema?.oneOf !== undefined) {
     return parseYamlValue(text, place, path.join('.'), problems);
   }
   // Words and numbers only: nothing that is a sign to YAML.

@@ -103,6 +103,14 @@ const checkpointSchema = z.strictObject({
   load: optionalPath.describe('folder to resume from; an empty or absent one starts fresh'),
   keep_last: optionalCount.describe('how many newest checkpoints to keep; null keeps all'),
   keep_every: optionalCount.describe('also keep checkpoints whose update number is a multiple of this'),
+  overwrite: z
+    .boolean()
+    .default(false)
+    .describe('replace and remove checkpoints in `save` that another run wrote; else they are refused'),
+  allow_changed_data: z
+    .boolean()
+    .default(false)
+    .describe('resume although the data is not what it was when the checkpoint was saved'),
   async_save: z.boolean().default(true).describe('write while training goes on'),
   pretrained_checkpoint: optionalPath.describe('Hugging Face folder (safetensors) or checkpoint to take weights from'),
 });

@@ -1,6 +1,7 @@
 import { Utf8Check } from '../base/utf8.js';
 import { badData } from './data-error.js';
 import { closingOnError, DataFile } from './data-file.js';
+import type { FileFingerprint } from './dataset.js';
 import type { TokenSource } from './token-blocks.js';
 
 /** A file of up to this size is looked through when it is opened; of a larger one this much, in equal parts. */
@@ -28,6 +29,10 @@ export class ByteFile implements TokenSource {
     if (this.#scratch.length !== dst.length) this.#scratch = new Uint8Array(dst.length);
     this.#file.read(this.#scratch, start + this.#file.markBytes);
     dst.set(this.#scratch);
+  }
+
+  fingerprint(): FileFingerprint {
+    return this.#file.fingerprint(this.name);
   }
 
   close(): void {

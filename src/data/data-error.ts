@@ -17,18 +17,14 @@ export function badData(
 
 /** A data file that cannot be opened or read (exit 7). */
 export function unreadable(path: string, cause: unknown): MbridgeError {
-  if (cause instanceof UnreadableFile && cause.errno === undefined) {
-    return new MbridgeError('io', 'MB_DATA_UNREADABLE', `cannot read data file ${path}: ${cause.reason}`, {
-      hint: 'data is read at any place and more than once: write it to a file first',
-      details: { path },
-      cause,
-    });
-  }
   const fault = systemFault(cause);
   const reason = fault?.reason ?? (cause instanceof Error ? cause.message : String(cause));
   const limit = fault !== undefined && (fault.kind === 'environment' || fault.errno === 'EIO');
+  const place = `check dataset.path; a relative path starts at the current directory (${process.cwd()})`;
+  const special = 'dataset.path must name a regular file: data is read at any place, and more than once';
+  const hint = fault === undefined && cause instanceof UnreadableFile ? special : place;
   return new MbridgeError(fault?.kind ?? 'io', 'MB_DATA_UNREADABLE', `cannot read data file ${path}: ${reason}`, {
-    hint: limit ? fault.hint : `check dataset.path; a relative path starts at the current directory (${process.cwd()})`,
+    hint: limit ? fault.hint : hint,
     details: { path, errno: fault?.errno ?? 'unknown error' },
     cause,
   });

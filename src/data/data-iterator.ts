@@ -1,10 +1,12 @@
-import type { Dataset } from './dataset.js';
+import type { DataFingerprint, Dataset } from './dataset.js';
 import { BATCH_FIELDS, type BatchSource, type MicroBatch } from './micro-batch.js';
 import type { SampleOrder } from './sample-order.js';
 import { tokenSorter } from './token-order.js';
 
 export interface DataIteratorOptions {
   dataset: Dataset;
+  /** What beside the dataset decides the samples and their order; for the fingerprint. */
+  settings?: DataFingerprint['settings'];
   order: SampleOrder;
   dpRank: number;
   dpSize: number;
@@ -66,6 +68,13 @@ export class DataIterator implements BatchSource {
 
   describe(): string {
     return this.#options.dataset.describe();
+  }
+
+  /** What tells whether a resumed run reads the same samples; null where the dataset does not say. */
+  fingerprint(): DataFingerprint | null {
+    const { dataset, settings } = this.#options;
+    const own = dataset.fingerprint?.() ?? null;
+    return own === null ? null : { settings: { ...settings, ...own.settings }, files: own.files };
   }
 
   close(): void {

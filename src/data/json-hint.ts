@@ -17,13 +17,10 @@ export function jsonHint(bytes: Buffer, place: { readonly first: boolean; readon
 
 /** Whether nothing but NaN and Infinity, which Python writes, keeps a line from being JSON. */
 function isJsonWithNaN(line: string): boolean {
-  let found = false;
-  const without = line.replace(/"(?:[^"\\]|\\.)*"|\bNaN\b|-?\bInfinity\b/g, (part) => {
-    if (part.startsWith('"')) return part;
-    found = true;
-    return 'null';
-  });
-  if (!found) return false;
+  const without = line.replace(/"(?:[^"\\]|\\.)*"|\bNaN\b|-?\bInfinity\b/g, (part) =>
+    part.startsWith('"') ? part : 'null',
+  );
+  if (without === line) return false;
   try {
     JSON.parse(without);
     return true;

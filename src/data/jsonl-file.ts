@@ -1,6 +1,7 @@
 import { Utf8Check } from '../base/utf8.js';
 import { badData } from './data-error.js';
 import { closingOnError, DataFile } from './data-file.js';
+import type { FileFingerprint } from './dataset.js';
 import { jsonHint } from './json-hint.js';
 
 const LONGEST_LINE = 256 << 20;
@@ -78,6 +79,10 @@ export class JsonlFile {
   /** `file:line` with the line number that an editor shows. Slow (counts from the start): for errors only. */
   where(index: number): string {
     return `${this.path}:${this.#file.lineOf(this.#starts[index] as number).line}`;
+  }
+
+  fingerprint(): FileFingerprint {
+    return this.#file.fingerprint(this.path);
   }
 
   close(): void {

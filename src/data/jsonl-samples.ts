@@ -1,5 +1,5 @@
 import { badData } from './data-error.js';
-import type { Dataset, Sample } from './dataset.js';
+import type { DataFingerprint, Dataset, Sample } from './dataset.js';
 import type { JsonlFile } from './jsonl-file.js';
 
 /** Read when a file is opened: a second's work. */
@@ -91,6 +91,10 @@ export class JsonlSamples implements Dataset {
 
   describe(): string {
     return `${this.#file.path}: ${this.length} samples of ${this.#inputIds.length - 1} tokens`;
+  }
+
+  fingerprint(): DataFingerprint {
+    return { settings: {}, files: [this.#file.fingerprint()] };
   }
 
   close(): void {

@@ -1,4 +1,5 @@
 import { badData } from './data-error.js';
+import type { FileFingerprint } from './dataset.js';
 import type { JsonlFile } from './jsonl-file.js';
 import type { TokenSource } from './token-blocks.js';
 import type { Tokenizer } from './tokenizer.js';
@@ -83,6 +84,10 @@ export class JsonlText implements TokenSource {
     }
     const found = text === undefined ? 'no "text"' : '"text" is not a string';
     throw badData('MB_DATA_SAMPLE', this.#file.where(line), found, 'every line of this file must hold {"text": "..."}');
+  }
+
+  fingerprint(): FileFingerprint {
+    return this.#file.fingerprint();
   }
 
   close(): void {

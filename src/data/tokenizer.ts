@@ -18,7 +18,7 @@ export interface Tokenizer {
 const END_OF_DOCUMENT = 0xff;
 
 /** One token per UTF-8 byte; a vocabulary of 256. */
-export function byteTokenizer(): Tokenizer {
+function byteTokenizer(): Tokenizer {
   return {
     name: 'byte',
     vocabSize: 256,

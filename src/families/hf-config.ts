@@ -2,7 +2,7 @@ import { statSync } from 'node:fs';
 import { join } from 'node:path';
 import { staysInside } from '../base/own-file.js';
 import { isPlainObject } from '../base/plain-object.js';
-import { readTextFile, UnreadableFile } from '../base/regular-file.js';
+import { readTextFile } from '../base/regular-file.js';
 
 /** More than any config.json has. */
 const MOST_BYTES = 16 << 20;
@@ -34,7 +34,7 @@ export function readHfConfig(folder: string): HfConfig {
   } catch (error) {
     if (error instanceof SyntaxError) return { problem: `${file} is not JSON: ${error.message}` };
     return {
-      problem: `cannot read ${file}: ${error instanceof UnreadableFile ? error.reason : (error as Error).message}`,
+      problem: `cannot read ${file}: ${(error as Error).message}`,
     };
   }
   if (!isPlainObject(config)) return { problem: `${file} is not a JSON object` };

@@ -36,11 +36,14 @@ export async function setupGroups(
   return { layout, grid, pgCollection: await ProcessGroupCollection.fromGrid(grid, runtime) };
 }
 
-/** This replica's samples, in the sizes of the configuration. @param position where a resumed run goes on */
-export function setupRunData(
+/** Where a resumed run goes on, and a program's own samples. */
+export type RunDataOptions = Pick<SetupDataOptions, 'consumedSamples' | 'startStep' | 'dataset' | 'shuffleSeed'>;
+
+/** This replica's samples, in the sizes of the configuration. */
+export async function setupRunData(
   cfg: RunConfig,
   { dp }: Pick<Groups, 'dp'>,
-  position: Pick<SetupDataOptions, 'consumedSamples' | 'startStep'> = {},
+  options: RunDataOptions = {},
 ): Promise<DataIterator> {
   checkConfig(cfg);
   return setupDataIterators(cfg, {
@@ -49,7 +52,7 @@ export function setupRunData(
     seqLength: cfg.model.seq_length,
     globalBatchSize: cfg.train.global_batch_size,
     microBatchSize: cfg.train.micro_batch_size,
-    ...position,
+    ...options,
   });
 }
 
@@ -116,7 +119,7 @@ async function initializeWeights(
 }
 
 /** The schedule as the optimizer's device code takes it. The learning rate is a function of the updates applied. */
-export function optimizerHyper(cfg: RunConfig): OptimizerHyper {
+function optimizerHyper(cfg: RunConfig): OptimizerHyper {
   const { optimizer: o, scheduler: s } = cfg;
   return {
     lr: o.lr,

@@ -33,6 +33,7 @@ describe('the names', () => {
         "DistributedModel",
         "DistributedOptimizer",
         "EXIT",
+        "Evaluator",
         "HyperCommGrid",
         "MbridgeError",
         "MemoryPlan",
@@ -40,11 +41,14 @@ describe('the names', () => {
         "PlacementCheck",
         "ProcessGroupCollection",
         "RunCheckpoints",
+        "VocabularySoftmax",
+        "crossEntropy",
         "findRecipe",
         "isMain",
         "modelParallelManualSeed",
         "modelShape",
         "openDevice",
+        "openRun",
         "planRun",
         "pretrain",
         "provideDistributedModel",
@@ -63,8 +67,10 @@ describe('the names', () => {
         "setupGroups",
         "setupOptimizer",
         "setupRunData",
+        "stageSpec",
         "train",
         "validateLayout",
+        "weightedCrossEntropy",
       ]
     `);
   });
@@ -72,17 +78,25 @@ describe('the names', () => {
   test('of types', () => {
     expect(exported().types).toMatchInlineSnapshot(`
       [
+        "BatchSource",
         "CommRuntimeOptions",
         "ConfigInput",
         "ConfigSources",
+        "Evaluation",
+        "EvaluatorOptions",
+        "Every",
         "ExitKind",
+        "FieldSpec",
         "GroupRuntime",
         "Groups",
         "HyperCommGridOptions",
         "InView",
+        "Loss",
+        "LossFunction",
         "ManualSeedOptions",
         "MicroBatch",
         "ModelShape",
+        "OpenRunOptions",
         "OptimizerHyper",
         "ParameterSlice",
         "PointToPoint",
@@ -92,14 +106,17 @@ describe('the names', () => {
         "Recipe",
         "RecipeOverrides",
         "RngStreams",
+        "Run",
         "RunCheckpointsOptions",
         "RunConfig",
         "RunDistributedOptions",
         "RunLayout",
         "RunPlan",
+        "RunTrainOptions",
         "RunWorker",
         "SetupDataOptions",
         "SetupOptimizerOptions",
+        "StageSpec",
         "StepEvent",
         "StepResult",
         "StopSignal",
@@ -167,6 +184,12 @@ describe('the signatures', () => {
     expectTypeOf<api.DistributedModel['forwardBackward']>().parameter(0).toEqualTypeOf<readonly api.MicroBatch[]>();
     expectTypeOf<api.DistributedOptimizer['step']>().toEqualTypeOf<(wantsStop?: boolean) => void>();
     expectTypeOf(api.train).toEqualTypeOf<(options: api.TrainOptions) => Promise<api.TrainResult>>();
+    expectTypeOf(api.openRun).toEqualTypeOf<
+      (context: api.WorkerContext, options?: api.OpenRunOptions) => Promise<api.Run>
+    >();
+    expectTypeOf<api.Run['train']>().toEqualTypeOf<(options?: api.RunTrainOptions) => Promise<api.TrainResult>>();
+    expectTypeOf<api.Evaluator['run']>().returns.resolves.toEqualTypeOf<api.Evaluation>();
+    expectTypeOf(api.weightedCrossEntropy).returns.toEqualTypeOf<api.Loss>();
     expectTypeOf<api.DataIterator['next']>().toEqualTypeOf<(step: number) => readonly api.MicroBatch[]>();
   });
 });

@@ -102,7 +102,7 @@ describe('bad jsonl names the place', () => {
 
   it.each([
     ['missing', '/nonexistent/a.jsonl', /no such file/],
-    ['a folder', import.meta.dirname, /is a directory/],
+    ['a folder', import.meta.dirname, /is a folder, not a file/],
   ])('%s file', async (_, path, message) => {
     for (const config of [jsonl(path), text(path)]) {
       const error = await mbridgeError(() => open(config, 256, 4));

@@ -8,7 +8,10 @@ import { describe, expect, it, onTestFinished } from 'vitest';
 import type { DatasetConfig } from '../../src/config/schema.js';
 import { checkText } from '../../src/data/byte-file.js';
 import { DataFile } from '../../src/data/data-file.js';
+import type { DataIterator } from '../../src/data/data-iterator.js';
+import type { Dataset, Sample } from '../../src/data/dataset.js';
 import { checkDataFile, openDataset } from '../../src/data/open-dataset.js';
+import { setupDataIterators } from '../../src/data/setup-data-iterators.js';
 import { Utf8Check } from '../../src/base/utf8.js';
 import { mbridgeError, tempFile } from './helpers.js';
 
@@ -101,9 +104,13 @@ describe('what is no file is not waited for', () => {
   const folder = mkdtempSync(join(tmpdir(), 'mbridge-special-'));
   const at = (name: string): string => join(folder, name);
   it.each<[string, () => unknown, RegExp]>([
-    ['pipe.jsonl', () => execFileSync('mkfifo', [at('pipe.jsonl')]), /is a pipe, not a file \| .*write it to a file/],
+    [
+      'pipe.jsonl',
+      () => execFileSync('mkfifo', [at('pipe.jsonl')]),
+      /is a pipe, not a file \| dataset\.path must name a regular file/,
+    ],
     ['zero', () => symlinkSync('/dev/zero', at('zero')), /is a device, not a file/],
-    ['loop', () => symlinkSync('loop', at('loop')), /ELOOP/],
+    ['loop', () => symlinkSync('loop', at('loop')), /too many symbolic links/],
     [
       'socket',
       () => {
@@ -248,4 +255,63 @@ it('a large file of tokens is read in even steps', async () => {
   onTestFinished(() => stepped.close());
   stepped.check(11_000);
   expect(() => stepped.check()).toThrow(/:502: /);
+});
+
+describe("a program's own samples", () => {
+  const own = (sample: unknown, length = 4): Dataset => ({
+    length,
+    sample: () => sample as Sample,
+    describe: () => 'mine',
+    close: () => undefined,
+  });
+  const iterator = (dataset: Dataset, shuffleSeed?: number): Promise<DataIterator> =>
+    setupDataIterators(
+      { dataset: { type: 'mock', seed: 1 }, tokenizer: { type: 'byte' } },
+      {
+        dpGroup: { rank: 0, size: 1 },
+        vocabSize: 9,
+        seqLength: 2,
+        globalBatchSize: 4,
+        microBatchSize: 4,
+        dataset,
+        ...(shuffleSeed === undefined ? {} : { shuffleSeed }),
+      },
+    );
+  const good = Int32Array.of(1, 2, 3);
+
+  it('are read in order, or shuffled by a seed', async () => {
+    const numbered: Dataset = { ...own(undefined), sample: (i) => ({ inputIds: Int32Array.of(i, i, i) }) };
+    const firsts = async (seed?: number): Promise<number[]> => {
+      const [batch] = (await iterator(numbered, seed)).next(1);
+      return [0, 2, 4, 6].map((at) => batch!.tokens[at]!);
+    };
+    expect(await firsts()).toEqual([0, 1, 2, 3]);
+    expect((await firsts(3)).sort()).toEqual([0, 1, 2, 3]);
+    const seeds = await Promise.all([1, 2, 3, 4].map(firsts));
+    expect(new Set(seeds.map(String)).size).toBeGreaterThan(1);
+  });
+
+  it.each<[string, unknown, string, RegExp]>([
+    [
+      'too short',
+      { inputIds: Int32Array.of(1) },
+      'MB_DATA_SAMPLE_LENGTH',
+      /mine: sample 0: inputIds has 1 entries; expected 3/,
+    ],
+    ['a list', { inputIds: [1, 2, 3] }, 'MB_DATA_SAMPLE', /inputIds is no Int32Array/],
+    ['beyond the vocabulary', { inputIds: Int32Array.of(1, 9, 2) }, 'MB_DATA_TOKEN', /token 9 at position 1 .* of 9/],
+    ['negative', { inputIds: Int32Array.of(-1, 1, 2) }, 'MB_DATA_TOKEN', /token -1 at position 0/],
+    ['a short mask', { inputIds: good, lossMask: Uint8Array.of(1) }, 'MB_DATA_SAMPLE_LENGTH', /lossMask 1;/],
+  ])('%s', async (_, sample, code, message) => {
+    const data = await iterator(own(sample));
+    const error = await mbridgeError(() => data.next(1));
+    expect(error).toMatchObject({ code, exitCode: 7 });
+    expect(error.message).toMatch(message);
+  });
+
+  it.each([0, -1, 1.5, NaN])('a length of %j', async (length) => {
+    expect(await mbridgeError(() => iterator(own({ inputIds: good }, length)))).toMatchObject({
+      code: 'MB_DATA_EMPTY',
+    });
+  });
 });

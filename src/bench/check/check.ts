@@ -54,7 +54,7 @@ export interface CheckRunner {
   shared(key: string, make: () => Promise<TrainedStep[]>): Promise<TrainedStep[]>;
 }
 
-export function holds({ value, bound }: Measure): boolean {
+function holds({ value, bound }: Measure): boolean {
   return value <= bound; // false for NaN
 }
 

@@ -47,7 +47,7 @@ export function ranksOf({ tp, pp, dp }: CheckLayout): number {
 }
 
 /** The arguments of Node that make the run, with its folder in `folder`. */
-export function trainCommand(
+function trainCommand(
   { device, ranksPerGpu, layout, args = [], config }: TrainRequest,
   folder: string,
 ): string[] {

@@ -21,7 +21,7 @@ const WARM_UP_CALLS = 3;
 const MOST_CALLS = 500;
 
 /** Long enough on a GPU that clocks settle as they do in training; short on a CPU, where tests run it. */
-export function defaultTiming(kind: Device['kind']): TimerOptions {
+function defaultTiming(kind: Device['kind']): TimerOptions {
   return kind === 'cuda' ? { sampleMs: 8, samples: 15 } : { sampleMs: 2, samples: 3 };
 }
 

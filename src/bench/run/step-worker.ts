@@ -1,11 +1,9 @@
-import { CommRuntime } from '../../groups/comm/comm-runtime.js';
 import { resolvePrecision } from '../../config/layout.js';
 import { Device } from '../../engine/device.js';
 import { loadBinding } from '../../engine/load.js';
 import { loadCudaEngine } from '../../engine/open-device.js';
 import { Ops } from '../../engine/ops.js';
-import { provideDistributedModel, setupGroups, setupOptimizer, setupRunData } from '../../train/setup.js';
-import { train } from '../../train/train.js';
+import { openRun, type Run } from '../../train/run.js';
 import type { WorkerContext } from '../../job/worker/context.js';
 import { measureCeilings, type Ceilings } from '../device/session.js';
 import { StepProfile, type ProfiledCalls } from './step-profile.js';
@@ -39,7 +37,7 @@ export interface ProfileEvent {
 
 /** Trains as `mbridge pretrain` does, without checkpoints, and measures one step more call by call where asked to. */
 export async function runWorker(context: WorkerContext): Promise<void> {
-  const { config: cfg, rank, worldSize } = context;
+  const { config: cfg, rank } = context;
   const { profile: wanted } = context.options as StepOptions;
   const native = loadBinding();
   if (context.device === 'cuda') loadCudaEngine(native);
@@ -49,56 +47,41 @@ export async function runWorker(context: WorkerContext): Promise<void> {
   const act = resolvePrecision(cfg, context.device) === 'fp32' ? 'f32' : 'bf16';
   // Before the model takes the memory.
   const ceilings = profile && ceilingsOf(device, act);
-  const runtime = new CommRuntime({ rank, device, store: context.store, timeoutSeconds: cfg.dist.timeout_s });
+  const run = await openRun(context, { device, checkpoints: false });
+  await run.train();
+  const { model, grid } = run;
+  const { batch, seq, heads, kvHeads } = model.stage.env.sizes;
+  const attention = { batch, seq, heads, kvHeads, headDim: model.stage.shape.headDim };
+  const { totalBytes, freeBytes } = device.memory();
+  const memory: MemoryEvent = {
+    type: 'memory',
+    rank,
+    plannedBytes: model.stage.plan.totalBytes,
+    usedBytes: totalBytes - freeBytes,
+    attention: device.attentionWorkspace(act, attention, cfg.model.deterministic).kernel,
+  };
+  context.emit(memory);
+  if (profile !== null && ceilings !== null) {
+    const calls = profileStep(run, profile);
+    const event: ProfileEvent = { type: 'profile', rank, coordinates: grid.coordinates(rank), ceilings, calls };
+    context.emit(event);
+  }
+  await run.close();
+}
+
+/** Measures one step after those that were trained. */
+function profileStep(run: Run, profile: StepProfile): ProfiledCalls[] {
+  const { model, optimizer, data, device, step } = run;
   try {
-    const { grid, pgCollection: pgs } = await setupGroups(cfg, { runtime, worldSize });
-    runtime.watch();
-    const model = await provideDistributedModel(cfg, { pgCollection: pgs, device });
-    const { optimizer, scheduler } = setupOptimizer(cfg, model, { pgCollection: pgs });
-    const data = await setupRunData(cfg, pgs);
-    const { step } = await train({
-      cfg,
-      model,
-      optimizer,
-      scheduler,
-      data,
-      pgCollection: pgs,
-      onStep: (event) => context.emit(event),
-      onBegin: (begun) => context.progress(begun),
-      endsAfter: (step) => context.endsAfter(step),
-    });
-    const { batch, seq, heads, kvHeads } = model.stage.env.sizes;
-    const attention = { batch, seq, heads, kvHeads, headDim: model.stage.shape.headDim };
-    const { totalBytes, freeBytes } = device.memory();
-    const memory: MemoryEvent = {
-      type: 'memory',
-      rank,
-      plannedBytes: model.stage.plan.totalBytes,
-      usedBytes: totalBytes - freeBytes,
-      attention: device.attentionWorkspace(act, attention, cfg.model.deterministic).kernel,
-    };
-    context.emit(memory);
-    if (profile !== null && ceilings !== null) {
-      profile.attach(device);
-      profile.begin();
-      model.forwardBackward(data.next(step + 1), { hooks: optimizer.hooks });
-      optimizer.step();
-      const event: ProfileEvent = {
-        type: 'profile',
-        rank,
-        coordinates: grid.coordinates(rank),
-        ceilings,
-        calls: profile.end(),
-      };
-      context.emit(event);
-    }
-    profile?.dispose();
-    data.close();
-    model.dispose();
-    runtime.destroyAll();
-    device.close();
+    profile.attach(device);
+    profile.begin();
+    model.forwardBackward(data.next(step + 1), { hooks: optimizer.hooks });
+    optimizer.step();
+    return profile.end();
   } catch (error) {
-    runtime.abandon(error);
+    run.abandon(error);
+  } finally {
+    profile.dispose();
   }
 }
 

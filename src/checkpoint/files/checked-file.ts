@@ -1,4 +1,5 @@
 import { open, type FileHandle } from 'node:fs/promises';
+import { READ_FLAGS } from '../../base/regular-file.js';
 import { BLOCK_BYTES, blockChecksum } from './block-checksums.js';
 import { badCheckpoint, checkpointIoError } from './checkpoint-error.js';
 import { errnoOf } from '../../base/system-error.js';
@@ -27,7 +28,7 @@ export class CheckedFile {
   static async open(path: string, record: FileRecord): Promise<CheckedFile> {
     let handle: FileHandle;
     try {
-      handle = await open(path, 'r');
+      handle = await open(path, READ_FLAGS);
     } catch (cause) {
       if (errnoOf(cause) !== 'ENOENT') throw checkpointIoError('open', path, cause);
       throw badCheckpoint('MISSING_FILE', path, 'is missing from its checkpoint', 'copy the whole folder again');

@@ -45,7 +45,7 @@ export interface SafetensorsHeader {
 }
 
 /** The format's own limit on the JSON text. */
-export const MAX_HEADER_BYTES = 100_000_000;
+const MAX_HEADER_BYTES = 100_000_000;
 export const LENGTH_BYTES = 8;
 
 export function elementCount(shape: readonly number[]): number {

@@ -1,9 +1,10 @@
 import { open, type FileHandle } from 'node:fs/promises';
+import { READ_FLAGS } from '../../base/regular-file.js';
 import { badFile, fileError } from './safetensors-error.js';
 import { LENGTH_BYTES, parseHeader, parseHeaderLength } from './safetensors-header.js';
 import type { SafetensorsHeader, TensorEntry } from './safetensors-header.js';
 
-export type { SafetensorsDtype, TensorEntry, TensorSpec } from './safetensors-header.js';
+export type { TensorEntry, TensorSpec } from './safetensors-header.js';
 
 /** One read of the system takes at most 2 GiB; whole MiBs keep it aligned. */
 const LARGEST_READ = 1 << 30;
@@ -27,7 +28,7 @@ export class SafetensorsFile {
   static async open(path: string): Promise<SafetensorsFile> {
     let handle: FileHandle;
     try {
-      handle = await open(path, 'r');
+      handle = await open(path, READ_FLAGS);
     } catch (cause) {
       throw fileError('open', path, cause);
     }

@@ -1,6 +1,6 @@
-import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
+import { readFileBytes } from '../../base/regular-file.js';
 import { BLOCK_BYTES, checksumsOf, recordChecksum } from '../files/block-checksums.js';
 import { badCheckpoint, checkpointIoError } from '../files/checkpoint-error.js';
 import { errnoOf } from '../../base/system-error.js';
@@ -56,6 +56,14 @@ const stateSchema = z.object({
   layout: z.record(z.string(), z.union([z.number(), z.boolean()])).nullable(),
   versions: z.record(z.string(), z.string()),
   config: z.record(z.string(), z.unknown()).nullable(),
+  lineage: z.string().optional(),
+  data: z
+    .object({
+      settings: z.record(z.string(), z.union([z.string(), z.number(), z.boolean(), z.null()])),
+      files: z.array(z.object({ path: z.string(), bytes: size, sha256: z.string() })),
+    })
+    .nullable()
+    .optional(),
 });
 
 /** The files that describe a checkpoint, each checked against the commit record's checksum before it is parsed. */
@@ -68,13 +76,13 @@ export interface CheckpointRecords {
 /** @throws MbridgeError exit 7 naming the file that is missing, damaged, or of another version */
 export async function readRecords(folder: string): Promise<CheckpointRecords> {
   const commitPath = join(folder, COMMIT_FILE);
-  const commit = parse(commitPath, await readBytes(commitPath), commitSchema);
+  const commit = parse(commitPath, readBytes(commitPath), commitSchema);
   if (recordChecksum(commit.files) !== commit.files_crc32) {
     throw badCheckpoint('CHECKSUM', commitPath, 'is not what was written (its checksum differs)', HINT);
   }
   const read = async <T>(name: string, schema: z.ZodType<T>): Promise<T> => {
     const path = join(folder, name);
-    const bytes = await readBytes(path);
+    const bytes = readBytes(path);
     const record = commit.files[name];
     if (record === undefined) throw badCheckpoint('COMMIT', commitPath, `does not list ${name}`, HINT);
     if (bytes.length !== record.bytes) {
@@ -89,6 +97,16 @@ export async function readRecords(folder: string): Promise<CheckpointRecords> {
   const state = (await read(STATE_FILE, stateSchema)) as unknown as CheckpointState;
   checkIndex(join(folder, INDEX_FILE), index, commit);
   return { commit, index, state };
+}
+
+/** The state of a checkpoint that need not be sound otherwise; undefined where it cannot be read. */
+export async function readStateAlone(folder: string): Promise<CheckpointState | undefined> {
+  const path = join(folder, STATE_FILE);
+  try {
+    return parse(path, await readBytes(path), stateSchema) as unknown as CheckpointState;
+  } catch {
+    return undefined;
+  }
 }
 
 /** Every tensor must be there whole, once, in files that were committed. */
@@ -106,9 +124,12 @@ export function checkIndex(path: string, index: CheckpointIndex, commit: Pick<Co
   }
 }
 
-async function readBytes(path: string): Promise<Uint8Array> {
+/** Of a record: a gigabyte lists the pieces of millions of tensors. */
+const MOST_BYTES = 1 << 30;
+
+function readBytes(path: string): Uint8Array {
   try {
-    return await readFile(path);
+    return readFileBytes(path, MOST_BYTES);
   } catch (cause) {
     if (errnoOf(cause) !== 'ENOENT') throw checkpointIoError('read', path, cause);
     throw badCheckpoint('MISSING_FILE', path, 'is missing from its checkpoint', 'copy the whole folder again');

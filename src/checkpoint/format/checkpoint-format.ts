@@ -1,4 +1,5 @@
 import type { ModelConfig, RunConfig } from '../../config/schema.js';
+import type { DataFingerprint } from '../../data/dataset.js';
 import type { FileRecord } from '../files/file-record.js';
 import { describeRectangle, wholeOf, type Rectangle } from '../../model/parameters/rectangle.js';
 import type { SafetensorsDtype } from '../files/safetensors-header.js';
@@ -18,8 +19,42 @@ export const LATEST_FILE = 'latest';
 /** Files of a Hugging Face folder that are no weights (configuration, tokenizer), as they were imported. */
 export const HF_SUBFOLDER = 'hf';
 
-/** First letters of a folder that is being written or removed. */
+/** First letters of a folder that is being written or removed. Other programs have names like these: see {@link isLeftoverName}. */
 export const TEMPORARY = '.tmp-';
+/** Before the name of a checkpoint that makes way for another of the same step: it counts until that one has its place. */
+const REPLACED = `${TEMPORARY}replaced-`;
+
+/** Folder in which the checkpoint of a step is written. @param token hexadecimal, of this writer alone */
+export function temporaryFolderName(step: number, token: string): string {
+  return `${TEMPORARY}${stepFolderName(step)}-${token}`;
+}
+
+export function removedFolderName(name: string): string {
+  return `${TEMPORARY}removed-${name}`;
+}
+
+export function replacedFolderName(name: string): string {
+  return `${REPLACED}${name}`;
+}
+
+/** The final name of a checkpoint that stands aside, or undefined. */
+export function nameOfReplaced(name: string): string | undefined {
+  const final = name.startsWith(REPLACED) ? name.slice(REPLACED.length) : '';
+  return stepOfFolder(final) === undefined ? undefined : final;
+}
+
+/** Whether a folder has a name that our unfinished saves and removals have, and no other. */
+export function isLeftoverName(name: string): boolean {
+  return /^\.tmp-(step-\d{8,}-[0-9a-f]+|removed-step-\d{8,}|replaced-step-\d{8,})$/.test(name);
+}
+
+/** Whether a name in a checkpoint's folder is one of ours. */
+export function isCheckpointFile(name: string): boolean {
+  return (
+    /^((weights|optimizer|extra)-\d{5,}\.safetensors|part-\d{5,}\.json)$/.test(name) ||
+    [INDEX_FILE, STATE_FILE, COMMIT_FILE, HF_SUBFOLDER].includes(name)
+  );
+}
 
 export function stepFolderName(step: number): string {
   return `step-${String(step).padStart(8, '0')}`;
@@ -119,6 +154,10 @@ export interface CheckpointState {
   readonly versions: Readonly<Record<string, string>>;
   /** Resolved configuration of the run. */
   readonly config: RunConfig | null;
+  /** Whose the checkpoint is: a run that goes on in the folder inherits it. Absent from what older versions wrote. */
+  readonly lineage?: string | undefined;
+  /** What the samples came from; null where the dataset does not tell, absent from what older versions wrote. */
+  readonly data?: DataFingerprint | null | undefined;
 }
 
 export function toJsonNumber(x: number): JsonNumber {

@@ -1,9 +1,23 @@
-import { open, readdir, readFile, rename, rm, stat } from 'node:fs/promises';
+import { randomBytes } from 'node:crypto';
+import { lstat, open, readdir, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
+import { FolderClaim } from '../../base/folder-claim.js';
 import { makeFolder } from '../../base/make-folder.js';
+import { readTextFile } from '../../base/regular-file.js';
 import { badCheckpoint, checkpointIoError } from '../files/checkpoint-error.js';
 import { errnoOf } from '../../base/system-error.js';
-import { COMMIT_FILE, INDEX_FILE, LATEST_FILE, STATE_FILE, stepOfFolder, TEMPORARY } from './checkpoint-format.js';
+import {
+  COMMIT_FILE,
+  INDEX_FILE,
+  isCheckpointFile,
+  isLeftoverName,
+  LATEST_FILE,
+  nameOfReplaced,
+  removedFolderName,
+  STATE_FILE,
+  stepOfFolder,
+  TEMPORARY,
+} from './checkpoint-format.js';
 import { replaceDurably, syncFolder } from '../files/durable-files.js';
 
 /** First letters of a file that only shows that the folder can be written. */
@@ -11,7 +25,7 @@ const PROBE = `${TEMPORARY}probe-`;
 
 /** What is found in a folder of checkpoints. */
 export interface RootListing {
-  /** Committed ones, by step. */
+  /** Committed ones, by step. One that made way for another, which then did not come, counts under the name that it has. */
   readonly checkpoints: readonly { readonly name: string; readonly step: number }[];
   /** Folders of saves or removals that did not end; never loaded. */
   readonly unfinished: readonly string[];
@@ -30,6 +44,7 @@ export async function listRoot(root: string): Promise<RootListing | null> {
     if (errnoOf(cause) === 'ENOENT') return null;
     throw checkpointIoError('read', root, cause);
   }
+  const committed = async (name: string): Promise<boolean> => exists(join(root, name, COMMIT_FILE));
   const checkpoints: { name: string; step: number }[] = [];
   const unfinished: string[] = [];
   const others: string[] = [];
@@ -37,13 +52,29 @@ export async function listRoot(root: string): Promise<RootListing | null> {
     const step = stepOfFolder(name);
     // Another rank's probe may be there for a moment.
     if (name === LATEST_FILE || name.startsWith(PROBE)) continue;
-    if (name.startsWith(TEMPORARY)) unfinished.push(name);
+    const final = nameOfReplaced(name);
+    if (final !== undefined && !(await committed(final)) && (await committed(name))) {
+      checkpoints.push({ name, step: stepOfFolder(final) as number });
+    } else if (await isLeftover(root, name)) unfinished.push(name);
     else if (step === undefined) others.push(name);
-    else if (await exists(join(root, name, COMMIT_FILE))) checkpoints.push({ name, step });
+    else if (await committed(name)) checkpoints.push({ name, step });
     else unfinished.push(name);
   }
   checkpoints.sort((a, b) => a.step - b.step);
-  return { checkpoints, unfinished, latest: names.includes(LATEST_FILE) ? await readLatest(root) : null, others };
+  return { checkpoints, unfinished, latest: names.includes(LATEST_FILE) ? readLatest(root) : null, others };
+}
+
+/** Whether we have left this behind: a folder of a name that only we give, with nothing in it but what we write. */
+async function isLeftover(root: string, name: string): Promise<boolean> {
+  if (!isLeftoverName(name)) return false;
+  try {
+    const path = join(root, name);
+    return (await lstat(path)).isDirectory() && (await readdir(path)).every(isCheckpointFile);
+  } catch (cause) {
+    // Gone in this moment, or not to be read by us.
+    if (['ENOENT', 'EACCES', 'EPERM'].includes(errnoOf(cause) ?? '')) return false;
+    throw checkpointIoError('read', join(root, name), cause);
+  }
 }
 
 /** What `checkpoint.load` leads to. */
@@ -78,7 +109,10 @@ export async function findCheckpoint(path: string): Promise<Found> {
   const warnings = unfinished.map((name) => `${join(path, name)}: a save or a removal that did not end; not loaded`);
   const newest = checkpoints.at(-1);
   if (newest === undefined) return { folder: null, warnings };
-  if (checkpoints.some(({ name }) => name === latest)) return { folder: join(path, latest as string), warnings };
+  const current = checkpoints.find(
+    ({ name }) => latest !== null && (name === latest || nameOfReplaced(name) === latest),
+  );
+  if (current !== undefined) return { folder: join(path, current.name), warnings };
   const why = latest === null ? `there is no ${LATEST_FILE} file` : `${LATEST_FILE} names ${JSON.stringify(latest)}`;
   return {
     folder: join(path, newest.name),
@@ -95,12 +129,26 @@ export async function requireCheckpoint(path: string, warn: (text: string) => vo
   throw badCheckpoint('NONE', path, found, 'name a checkpoint, or a folder of checkpoints');
 }
 
-/** Makes `checkpoint.save`'s folder and proves that this process can write in it, before any time is spent. */
-export async function prepareRoot(root: string, rank: number): Promise<void> {
-  const probe = join(root, `${PROBE}${rank}-${process.pid}`);
+/**
+ * Makes a folder of checkpoints this process's own, until it ends or gives it back.
+ * @param otherwise what the user may do instead, for the hint
+ * @throws MbridgeError MB_FOLDER_CLAIMED (exit 7) where another process writes there
+ */
+export function claimSaves(root: string, otherwise?: string): FolderClaim {
   try {
     makeFolder(root);
-    const handle = await open(probe, 'w');
+    return new FolderClaim(root, 'save', otherwise);
+  } catch (cause) {
+    throw checkpointIoError('write', root, cause);
+  }
+}
+
+/** Makes `checkpoint.save`'s folder and proves that this process can write in it, before any time is spent. */
+export async function prepareRoot(root: string, rank: number): Promise<void> {
+  const probe = join(root, `${PROBE}${rank}-${process.pid}-${randomBytes(4).toString('hex')}`);
+  try {
+    makeFolder(root);
+    const handle = await open(probe, 'wx');
     await handle.writeFile('x');
     await handle.close();
     await rm(probe);
@@ -109,15 +157,29 @@ export async function prepareRoot(root: string, rank: number): Promise<void> {
   }
 }
 
+/** Puts checkpoints back that made way for others which did not come. Nobody else may be writing in the folder. */
+export async function restoreReplaced(root: string): Promise<void> {
+  for (const { name } of (await listRoot(root))?.checkpoints ?? []) {
+    const final = nameOfReplaced(name);
+    if (final === undefined || (await exists(join(root, final)))) continue;
+    try {
+      await rename(join(root, name), join(root, final));
+      await syncFolder(root);
+    } catch (cause) {
+      throw checkpointIoError('write', join(root, final), cause);
+    }
+  }
+}
+
 /** Moves the `latest` pointer to a committed checkpoint. */
 export async function setLatest(root: string, name: string): Promise<void> {
   await replaceDurably(join(root, LATEST_FILE), `${name}\n`, join(root, `${TEMPORARY}latest`));
 }
 
-/** Removes a folder so that no reader ever sees a part of it. */
+/** Removes one of our folders so that no reader ever sees a part of it. */
 export async function removeFolder(root: string, name: string): Promise<void> {
   try {
-    const doomed = name.startsWith(TEMPORARY) ? name : `${TEMPORARY}removed-${name}`;
+    const doomed = isLeftoverName(name) ? name : removedFolderName(name);
     if (doomed !== name) {
       await rm(join(root, doomed), { recursive: true, force: true });
       await rename(join(root, name), join(root, doomed));
@@ -140,9 +202,9 @@ export async function exists(path: string): Promise<boolean> {
   }
 }
 
-async function readLatest(root: string): Promise<string> {
+function readLatest(root: string): string {
   try {
-    return (await readFile(join(root, LATEST_FILE), 'utf8')).trim();
+    return readTextFile(join(root, LATEST_FILE), 4096).trim();
   } catch (cause) {
     throw checkpointIoError('read', join(root, LATEST_FILE), cause);
   }

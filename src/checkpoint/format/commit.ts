@@ -7,9 +7,10 @@ import { checkIndex } from './checkpoint-files.js';
 import {
   COMMIT_FILE,
   FORMAT,
+  HF_SUBFOLDER,
   INDEX_FILE,
+  replacedFolderName,
   STATE_FILE,
-  TEMPORARY,
   VERSION,
   type CheckpointIndex,
   type CheckpointState,
@@ -17,7 +18,7 @@ import {
   type PieceRecord,
   type TensorRecord,
 } from './checkpoint-format.js';
-import { exists, setLatest } from './checkpoint-root.js';
+import { exists, removeFolder, setLatest } from './checkpoint-root.js';
 import { syncFolder, writeJsonDurably } from '../files/durable-files.js';
 
 /** What one writer put into a checkpoint: its files, and the pieces of tensors in them. */
@@ -50,6 +51,7 @@ export async function sealFolder(
     files: sorted,
     files_crc32: recordChecksum(sorted),
   };
+  if (Object.keys(files).some((name) => name.startsWith(`${HF_SUBFOLDER}/`))) await sync(join(folder, HF_SUBFOLDER));
   await sync(folder);
   await writeJsonDurably(join(folder, COMMIT_FILE), commit);
   await sync(folder);
@@ -57,20 +59,28 @@ export async function sealFolder(
 
 /**
  * Gives a sealed folder its final name, at once. A checkpoint of that name is replaced, unless it holds the same tensors:
- * then it stays, and is never missing for a moment.
+ * then it stays. In between it stands aside under a name by which {@link listRoot} still counts it, so that there is a
+ * checkpoint at every moment; if the new one cannot take its place, it goes back.
  */
 export async function publishFolder(root: string, temporary: string, name: string): Promise<void> {
   const [from, to] = [join(root, temporary), join(root, name)];
   try {
-    if (await exists(to)) {
+    if (!(await exists(join(to, COMMIT_FILE)))) {
+      if (await exists(to)) await removeFolder(root, name);
+    } else {
       if (await sameTensors(from, to)) {
         await rm(from, { recursive: true });
         return;
       }
-      const old = join(root, `${TEMPORARY}replaced-${name}`);
+      const old = join(root, replacedFolderName(name));
       await rm(old, { recursive: true, force: true });
       await rename(to, old);
-      await rename(from, to);
+      try {
+        await rename(from, to);
+      } catch (cause) {
+        await rename(old, to);
+        throw cause;
+      }
       await syncFolder(root);
       await rm(old, { recursive: true });
       return;

@@ -1,5 +1,6 @@
 import { resolvePrecision, type RunLayout } from '../../config/layout.js';
 import type { ModelConfig, RunConfig } from '../../config/schema.js';
+import type { DataFingerprint } from '../../data/dataset.js';
 import type { Device } from '../../engine/device.js';
 import { STATE } from '../../engine/ops.js';
 import { packageVersion } from '../../base/package-root.js';
@@ -34,7 +35,13 @@ export interface RunFacts {
 /** The training state after update `step`, as it is saved. */
 export function describeState(
   { cfg, layout, device }: RunFacts,
-  at: { step: number; consumedSamples: number; scalars: Float64Array },
+  at: {
+    step: number;
+    consumedSamples: number;
+    scalars: Float64Array;
+    lineage: string;
+    data: DataFingerprint | null;
+  },
 ): CheckpointState {
   const scalar = (index: number): number | string => toJsonNumber(at.scalars[index] as number);
   const { worldSize, tp, cp, dp, pp, vpp, ep } = layout;
@@ -56,11 +63,13 @@ export function describeState(
     layout: { world_size: worldSize, tp, cp, dp, pp, vpp, ep },
     versions: versionsOf(device),
     config: cfg,
+    lineage: at.lineage,
+    data: at.data,
   };
 }
 
 /** What decides the bits beside the configuration: this program, its engine and its libraries. */
-export function versionsOf(device: Device): Record<string, string> {
+function versionsOf(device: Device): Record<string, string> {
   const engine = JSON.parse(device.binding.describe(device.kind)) as Record<string, unknown>;
   const facts = Object.entries(engine).filter(([key]) => key !== 'cores');
   return {

@@ -1,13 +1,17 @@
+import { randomBytes } from 'node:crypto';
+import { rmdirSync, rmSync } from 'node:fs';
 import { readdir, rename, rm, rmdir } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import { modelShape } from '../../families/model-shape.js';
 import { MbridgeError } from '../../base/errors.js';
 import { groupBySize } from '../../base/group-by-size.js';
+import { isClaimFile } from '../../base/folder-claim.js';
 import { makeFolder } from '../../base/make-folder.js';
 import type { Checkpoint } from '../format/checkpoint.js';
 import { checkpointIoError } from '../files/checkpoint-error.js';
 import { errnoOf } from '../../base/system-error.js';
 import { HF_SUBFOLDER, isOptimizerTensor, TEMPORARY } from '../format/checkpoint-format.js';
+import { claimSaves, exists } from '../format/checkpoint-root.js';
 import { syncFolder, writeDurably, writeJsonDurably } from '../files/durable-files.js';
 import { hfConfig, type HfDtype } from './hf-config-file.js';
 import { modelOfSizes, readHfFiles } from './hf-files.js';
@@ -22,7 +26,7 @@ import {
 } from '../files/safetensors-header.js';
 
 /** Hugging Face cuts at 5 GB. */
-export const DEFAULT_SHARD_BYTES = 5e9;
+const DEFAULT_SHARD_BYTES = 5e9;
 
 export interface ExportOptions {
   /** What float tensors become; by default bf16 for a bf16_mixed run, else what is stored. */
@@ -47,12 +51,21 @@ export interface Exported {
  */
 export async function exportHf(checkpoint: Checkpoint, target: string, options: ExportOptions = {}): Promise<Exported> {
   const folder = resolve(target);
-  await requireEmpty(folder);
-  const temporary = join(dirname(folder), `${TEMPORARY}${basename(folder)}-${process.pid}`);
+  const isNew = !(await exists(folder));
+  const claim = claimSaves(folder, 'name another folder');
+  const temporary = join(dirname(folder), `${TEMPORARY}${basename(folder)}-${randomBytes(6).toString('hex')}`);
+  const discard = (): void => {
+    rmSync(temporary, { recursive: true, force: true });
+    claim.release();
+    if (isNew) removeIfEmpty(folder);
+  };
+  process.on('exit', discard); // a signal ends the process in the middle
   try {
+    await requireEmpty(folder);
     makeFolder(temporary);
     const result = await writeInto(temporary, checkpoint, options);
     await syncFolder(temporary);
+    claim.release();
     await rmdir(folder).catch((cause: unknown) => {
       if (errnoOf(cause) !== 'ENOENT') throw cause;
     });
@@ -62,6 +75,18 @@ export async function exportHf(checkpoint: Checkpoint, target: string, options: 
   } catch (cause) {
     await rm(temporary, { recursive: true, force: true }).catch(() => undefined); // the first error says more
     throw checkpointIoError('write', folder, cause);
+  } finally {
+    process.off('exit', discard);
+    claim.release();
+    if (isNew) removeIfEmpty(folder);
+  }
+}
+
+function removeIfEmpty(folder: string): void {
+  try {
+    rmdirSync(folder);
+  } catch {
+    // it holds the export, or is gone
   }
 }
 
@@ -174,6 +199,6 @@ async function requireEmpty(folder: string): Promise<void> {
     if (errnoOf(cause) === 'ENOENT') return;
     throw checkpointIoError('read', folder, cause);
   }
-  if (names.length === 0) return;
+  if (names.every(isClaimFile)) return;
   throw new MbridgeError('io', 'MB_CHECKPOINT_EXISTS', `${folder} is not empty`, { hint: 'name a new folder' });
 }

@@ -1,6 +1,10 @@
-import { readdir, readFile } from 'node:fs/promises';
+import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
+import { staysInside } from '../../base/own-file.js';
+import { readFileBytes } from '../../base/regular-file.js';
+import type { MbridgeError } from '../../base/errors.js';
 import { badCheckpoint, checkpointIoError } from '../files/checkpoint-error.js';
+import { STATE_FILE } from '../format/checkpoint-format.js';
 import { readHfConfig } from '../../families/hf-config.js';
 import { modelSchema } from '../../config/schema-model.js';
 import type { ModelConfig } from '../../config/schema.js';
@@ -15,6 +19,15 @@ const KEPT = [
   /^(LICENSE|NOTICE)(\.\w+)?$/,
 ];
 
+/** More than any of them has. */
+const MOST_BYTES = 256 << 20;
+
+/** A link of a folder that leads to a file elsewhere. */
+export function leadsOut(path: string): MbridgeError {
+  const hint = 'a folder from elsewhere may link to anything: copy the file here, or name the folder that holds it';
+  return badCheckpoint('LINK', path, 'is a link that leads out of its folder', hint);
+}
+
 /** Those files of a folder, by name; empty where there is no such folder. */
 export async function readHfFiles(folder: string): Promise<Map<string, Uint8Array>> {
   let names: string[];
@@ -26,8 +39,9 @@ export async function readHfFiles(folder: string): Promise<Map<string, Uint8Arra
   const files = new Map<string, Uint8Array>();
   for (const name of names.sort()) {
     if (!KEPT.some((pattern) => pattern.test(name))) continue;
+    if (!staysInside(folder, name)) throw leadsOut(join(folder, name));
     try {
-      files.set(name, await readFile(join(folder, name)));
+      files.set(name, readFileBytes(join(folder, name), MOST_BYTES));
     } catch (cause) {
       throw checkpointIoError('read', join(folder, name), cause);
     }
@@ -49,16 +63,22 @@ export function readHfModel(folder: string): ModelConfig {
   throw bad(result.error.issues.map(({ path, message }) => `${path.join('.')}: ${message}`).join('; '));
 }
 
-/** The `model` section that a checkpoint's sizes make. */
+/**
+ * The `model` section that a checkpoint's sizes make.
+ * @throws MbridgeError exit 7 where they make none
+ */
 export function modelOfSizes(sizes: Readonly<Record<string, unknown>>, more: Partial<ModelConfig> = {}): ModelConfig {
-  return modelSchema.parse({ ...withDefaults(sizes), ...more });
+  const result = modelSchema.safeParse({ ...withDefaults(sizes), ...more });
+  if (result.success) return result.data;
+  const found = result.error.issues.map(({ path, message }) => `model.${path.join('.')}: ${message}`).join('; ');
+  throw badCheckpoint('MODEL', STATE_FILE, found, 'the checkpoint is damaged or of another version; use another one');
 }
 
 function withDefaults(sizes: Readonly<Record<string, unknown>>): Record<string, unknown> {
-  const heads = sizes['num_attention_heads'];
+  const { hidden_size: hidden, num_attention_heads: heads } = sizes;
   return {
     num_key_value_heads: heads,
-    head_dim: Number(sizes['hidden_size']) / Number(heads),
+    ...(typeof hidden === 'number' && typeof heads === 'number' ? { head_dim: hidden / heads } : {}),
     sequence_parallel: false,
     ...sizes,
   };

@@ -1,12 +1,17 @@
-import { readFile, stat } from 'node:fs/promises';
+import { stat } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { MbridgeError } from '../../base/errors.js';
+import { staysInside } from '../../base/own-file.js';
+import { readTextFile } from '../../base/regular-file.js';
 import { fileError } from '../files/safetensors-error.js';
+import { leadsOut } from './hf-files.js';
 import { readSliceInto, sliceSize, type TensorSlice } from '../files/safetensors-slice.js';
 import { SafetensorsFile, type TensorEntry } from '../files/safetensors.js';
 
 const SINGLE = 'model.safetensors';
 const INDEX = 'model.safetensors.index.json';
+/** More than any index has. */
+const MOST_BYTES = 256 << 20;
 
 /** The weights of a Hugging Face folder: model.safetensors, or shards named by model.safetensors.index.json. */
 export class HfFolder {
@@ -26,6 +31,7 @@ export class HfFolder {
     const files = new Map<string, SafetensorsFile>();
     try {
       for (const name of index === undefined ? [SINGLE] : new Set(index.values())) {
+        if (!staysInside(path, name)) throw leadsOut(join(path, name));
         files.set(name, await SafetensorsFile.open(join(path, name)));
       }
       const fileOf = index === undefined ? everyTensor(files.get(SINGLE)) : indexedTensors(path, index, files);
@@ -112,13 +118,14 @@ async function readIndex(folder: string): Promise<Map<string, string> | undefine
   const path = join(folder, INDEX);
   let text: string;
   try {
-    text = await readFile(path, 'utf8');
+    if (!staysInside(folder, INDEX)) throw leadsOut(path);
+    text = readTextFile(path, MOST_BYTES);
   } catch (cause) {
     if (cause instanceof Error && 'code' in cause && (cause.code === 'ENOENT' || cause.code === 'ENOTDIR')) {
       await requireSingle(folder);
       return undefined;
     }
-    throw fileError('read', path, cause);
+    throw cause instanceof MbridgeError ? cause : fileError('read', path, cause);
   }
   const bad = (found: string): MbridgeError =>
     new MbridgeError('io', 'MB_HF_INDEX', `${path}: ${found}`, {

@@ -5,20 +5,20 @@ import type { Device } from '../../engine/device.js';
 import type { Place } from '../../model/parameters/parameter.js';
 import type { OptimizerState } from '../../model/optim/optimizer-state.js';
 import { MbridgeError } from '../../base/errors.js';
+import type { FolderClaim } from '../../base/folder-claim.js';
 import { makeFolder } from '../../base/make-folder.js';
 import { BackgroundWriter } from '../files/background-writer.js';
 import { checkpointIoError } from '../files/checkpoint-error.js';
-import { stepFolderName, TEMPORARY, type CheckpointState } from '../format/checkpoint-format.js';
+import { stepFolderName, temporaryFolderName, type CheckpointState } from '../format/checkpoint-format.js';
 import { publishLatest, sealFolder } from '../format/commit.js';
 import { leaveContribution, takeContributions } from '../format/contribution.js';
 import type { HostImage } from '../files/host-image.js';
+import { refuseReplacing } from '../format/lineage.js';
 import { prune, type Retention } from './prune.js';
+import { SaveWatch } from './save-watch.js';
 import { planSave } from '../format/save-plan.js';
 import { describeShards } from '../format/shard-layout.js';
 import { StateSnapshot } from './state-snapshot.js';
-
-/** How long the others may take to write their shards; a rank that is lost is noticed at once. */
-const PEERS_WRITE_MS = 6 * 3600 * 1000;
 
 export interface SaverOptions {
   /** `checkpoint.save`; prepared. */
@@ -26,6 +26,13 @@ export interface SaverOptions {
   /** The same on every rank and of this run alone: names the folders that are being written. */
   readonly runToken: string;
   readonly async: boolean;
+  /** Whose checkpoints may be replaced and removed; null: anybody's. */
+  readonly lineage: string | null;
+  /** The committing rank's; checked before the folder is changed. */
+  readonly claim: FolderClaim | null;
+  /** Silence after which a rank that is waited for counts as hung. */
+  readonly timeoutMs: number;
+  readonly warn: (text: string) => void;
   readonly retention: Retention;
   readonly device: Device;
   readonly optimizer: OptimizerState;
@@ -51,7 +58,10 @@ export class CheckpointSaver {
   readonly #o: SaverOptions;
   readonly #snapshot: StateSnapshot;
   readonly #writer = new BackgroundWriter();
+  readonly #watch: SaveWatch;
   #inFlight: Promise<void> = Promise.resolve();
+  /** Callers that wait for the save in flight. */
+  #waiting = 0;
   #savedStep = -1;
   #failure: unknown;
 
@@ -69,6 +79,15 @@ export class CheckpointSaver {
       rank: place.model.rank,
     });
     this.#snapshot = new StateSnapshot(options.device, optimizer, plans);
+    const { store, runToken, timeoutMs, warn } = options;
+    const awaited = (): boolean => this.#waiting > 0;
+    const { rank, size } = place.model;
+    this.#watch = new SaveWatch({ rank, size, store, runToken, timeoutMs, warn, awaited });
+  }
+
+  /** To be called once, before the first save. */
+  async begin(): Promise<void> {
+    await this.#watch.announce();
   }
 
   /**
@@ -81,9 +100,12 @@ export class CheckpointSaver {
     if (step === this.#savedStep) return;
     this.#savedStep = step;
     const started = performance.now();
-    this.#inFlight = this.#write(step, this.#snapshot.take(), started).catch((error: unknown) => {
-      this.#failure = error;
-    });
+    const staged = this.#snapshot.take();
+    this.#inFlight = this.#watch
+      .during(() => this.#write(step, staged, started))
+      .catch((error: unknown) => {
+        this.#failure = error;
+      });
     if (!this.#o.async) await this.finish();
   }
 
@@ -94,7 +116,9 @@ export class CheckpointSaver {
 
   /** Waits until the last save is committed. */
   async finish(): Promise<void> {
+    this.#waiting++;
     await this.#inFlight;
+    this.#waiting--;
     this.check();
   }
 
@@ -109,27 +133,47 @@ export class CheckpointSaver {
   }
 
   async #write(step: number, staged: Promise<Float64Array>, started: number): Promise<void> {
-    const { root, runToken, place, store, describe, retention, onSaved } = this.#o;
-    const { rank, size } = place.model;
-    const temporary = `${TEMPORARY}${stepFolderName(step)}-${runToken}`;
-    const folder = join(root, temporary);
+    const { root, runToken, place, store, onSaved } = this.#o;
+    const { rank } = place.model;
+    const temporary = temporaryFolderName(step, runToken);
     const scalars = await staged;
-    await this.#contribute(folder);
+    await this.#contribute(join(root, temporary));
     const key = (what: string): string => `checkpoint/${temporary}/${what}`;
-    if ((await store.add(key('written'), 1)) === size) await store.set(key('all'), new Uint8Array());
+    const what = `saving update ${step}`;
+    if (await this.#watch.contribute(temporary)) await store.set(key('all'), new Uint8Array());
     if (rank !== 0) {
-      await store.get(key('committed'), PEERS_WRITE_MS);
+      await this.#watch.wait(key('committed'), what, 'first');
       return;
     }
-    await store.get(key('all'), PEERS_WRITE_MS);
-    const contributions = await takeContributions(folder, size);
-    await sealFolder(folder, contributions, describe(step, scalars));
-    await publishLatest(root, temporary, stepFolderName(step));
-    const { removed } = await prune(root, retention);
+    await this.#watch.wait(key('all'), what, 'writers');
+    const { bytes, removed } = await this.#commit(step, temporary, scalars);
     await store.set(key('committed'), new Uint8Array());
-    const bytes = contributions.flatMap(({ files }) => Object.values(files)).reduce((sum, f) => sum + f.bytes, 0);
     const seconds = (performance.now() - started) / 1000;
     onSaved?.({ step, folder: join(root, stepFolderName(step)), bytes, seconds, removed });
+  }
+
+  /** Makes a checkpoint of what all ranks have written, under its name. */
+  async #commit(
+    step: number,
+    temporary: string,
+    scalars: Float64Array,
+  ): Promise<{ bytes: number; removed: readonly string[] }> {
+    const { root, place, describe, retention, lineage, claim } = this.#o;
+    const [folder, name] = [join(root, temporary), stepFolderName(step)];
+    try {
+      claim?.check();
+      const contributions = await takeContributions(folder, place.model.size);
+      await sealFolder(folder, contributions, describe(step, scalars));
+      if (lineage !== null) await refuseReplacing(root, name, lineage);
+      await publishLatest(root, temporary, name);
+      const { removed } = await prune(root, retention, { lineage });
+      const bytes = contributions.flatMap(({ files }) => Object.values(files)).reduce((sum, f) => sum + f.bytes, 0);
+      return { bytes, removed };
+    } catch (cause) {
+      // A full disk gets its space back.
+      await rm(folder, { recursive: true, force: true }).catch(() => undefined);
+      throw checkpointIoError('write', folder, cause);
+    }
   }
 
   /** Writes this rank's shards. From when they are announced, they are the committing rank's. */

@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto';
 import { modelShape } from '../../families/model-shape.js';
 import { groupBySize } from '../../base/group-by-size.js';
 import { packageVersion } from '../../base/package-root.js';
@@ -20,7 +21,8 @@ const SHARD_BYTES = 4e9;
 /**
  * Makes a checkpoint of step 0 out of a Hugging Face folder: every tensor as it is, byte for byte, with the tokenizer's
  * files. Reads and writes a few MiB at a time. Returns the checkpoint's folder.
- * @throws MbridgeError exit 7 for a folder that is incomplete, damaged, or of a model that is not built
+ * @throws MbridgeError exit 7 for a folder that is incomplete, damaged, or of a model that is not built, and for a
+ * target with checkpoints
  */
 export async function importHf(hfFolder: string, root: string): Promise<string> {
   const model = readHfModel(hfFolder);
@@ -52,6 +54,7 @@ export async function importHf(hfFolder: string, root: string): Promise<string> 
       layout: null,
       versions: { mbridge: packageVersion() },
       config: null,
+      lineage: randomBytes(16).toString('hex'),
     };
     const bytesOf = async function* ({ tensor }: StoredPiece): AsyncGenerator<Uint8Array> {
       const { bytes } = hf.tensor(tensor);

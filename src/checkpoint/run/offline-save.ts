@@ -1,11 +1,19 @@
 import type { FileRecord } from '../files/file-record.js';
+import { randomBytes } from 'node:crypto';
+import { rmSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { makeFolder } from '../../base/make-folder.js';
-import { checkpointIoError } from '../files/checkpoint-error.js';
-import { HF_SUBFOLDER, stepFolderName, TEMPORARY, type CheckpointState } from '../format/checkpoint-format.js';
-import { prepareRoot } from '../format/checkpoint-root.js';
-import { publishLatest, sealFolder } from '../format/commit.js';
+import { badCheckpoint, checkpointIoError } from '../files/checkpoint-error.js';
+import {
+  HF_SUBFOLDER,
+  stepFolderName,
+  temporaryFolderName,
+  type CheckpointState,
+} from '../format/checkpoint-format.js';
+import { claimSaves, listRoot, restoreReplaced } from '../format/checkpoint-root.js';
+import { publishFolder, publishLatest, sealFolder } from '../format/commit.js';
+import { lineageOf, ofLineage, refuseForeignLatest } from '../format/lineage.js';
 import { writeDurably } from '../files/durable-files.js';
 import { describeShards, type ShardLayout, type StoredPiece } from '../format/shard-layout.js';
 
@@ -22,15 +30,36 @@ export interface OfflineSave {
 
 /**
  * Writes a checkpoint from one process, streaming, with the same steps as a run: temporary folder, shards, index, state,
- * commit record, final name, `latest`. Returns its folder.
+ * commit record, final name, and `latest` where no later step is there. Returns its folder.
+ * @throws MbridgeError exit 7 where another process writes in `root`, or checkpoints of another lineage are there
  */
-export async function saveOffline({ root, state, shards, bytesOf, files }: OfflineSave): Promise<string> {
-  const name = stepFolderName(state.step);
-  const temporary = `${TEMPORARY}${name}-${process.pid}`;
-  const folder = join(root, temporary);
+export async function saveOffline(save: OfflineSave): Promise<string> {
+  const claim = claimSaves(save.root, 'name another target');
   try {
-    await prepareRoot(root, 0);
-    await rm(folder, { recursive: true, force: true });
+    return await saveClaimed(save);
+  } finally {
+    claim.release();
+  }
+}
+
+async function saveClaimed({ root, state, shards, bytesOf, files }: OfflineSave): Promise<string> {
+  const name = stepFolderName(state.step);
+  const temporary = temporaryFolderName(state.step, randomBytes(6).toString('hex'));
+  const folder = join(root, temporary);
+  const discard = (): void => {
+    rmSync(folder, { recursive: true, force: true });
+  };
+  process.on('exit', discard); // a signal ends the process in the middle
+  try {
+    await refuseForeignLatest(root);
+    await restoreReplaced(root);
+    const there = (await listRoot(root))?.checkpoints ?? [];
+    const own = await ofLineage(root, there, lineageOf(state));
+    const foreign = there.filter((checkpoint) => !own.includes(checkpoint)).map((checkpoint) => checkpoint.name);
+    if (foreign.length > 0) {
+      const text = `holds other checkpoints: ${foreign.join(', ')}`;
+      throw badCheckpoint('FOREIGN', root, text, 'name a new folder, or remove them');
+    }
     makeFolder(folder);
     const written: ShardLayout[] = [];
     const records: FileRecord[] = [];
@@ -44,10 +73,13 @@ export async function saveOffline({ root, state, shards, bytesOf, files }: Offli
       others[file] = await writeDurably(join(folder, file), [bytes]);
     }
     await sealFolder(folder, [describeShards(written, records), { files: others, tensors: {} }], state);
-    await publishLatest(root, temporary, name);
+    const isNewest = there.every(({ step }) => step <= state.step);
+    await (isNewest ? publishLatest : publishFolder)(root, temporary, name);
   } catch (cause) {
     await rm(folder, { recursive: true, force: true }).catch(() => undefined); // the first error says more
     throw checkpointIoError('write', folder, cause);
+  } finally {
+    process.off('exit', discard);
   }
   return join(root, name);
 }

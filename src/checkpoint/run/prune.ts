@@ -1,7 +1,15 @@
 import { join } from 'node:path';
 import { badCheckpoint } from '../files/checkpoint-error.js';
-import { TEMPORARY } from '../format/checkpoint-format.js';
-import { listRoot, removeFolder, type RootListing } from '../format/checkpoint-root.js';
+import { isLeftoverName } from '../format/checkpoint-format.js';
+import {
+  claimSaves,
+  exists,
+  listRoot,
+  removeFolder,
+  restoreReplaced,
+  type RootListing,
+} from '../format/checkpoint-root.js';
+import { ofLineage } from '../format/lineage.js';
 
 export interface Retention {
   /** How many newest checkpoints to keep; null keeps all. */
@@ -35,8 +43,13 @@ export interface Pruned {
 export async function prune(root: string, retention: Retention, options: PruneOptions = {}): Promise<Pruned> {
   const listing = await listRoot(root);
   if (listing === null) throw badCheckpoint('NONE', root, 'does not exist', 'name a folder of checkpoints');
-  const leftovers = options.leftovers ? listing.unfinished.filter((name) => name.startsWith(TEMPORARY)) : [];
-  const removed = [...planPrune(listing, retention), ...leftovers];
+  const leftovers = options.leftovers ? listing.unfinished.filter(isLeftoverName) : [];
+  const { lineage = null } = options;
+  const checkpoints =
+    lineage === null || retention.keepLast === null
+      ? listing.checkpoints
+      : await ofLineage(root, listing.checkpoints, lineage);
+  const removed = [...planPrune({ ...listing, checkpoints }, retention), ...leftovers];
   if (!options.dryRun) for (const name of removed) await removeFolder(root, name);
   const kept = listing.checkpoints.filter(({ name }) => !removed.includes(name)).map(({ name }) => name);
   return { removed: removed.map((name) => join(root, name)), kept: kept.map((name) => join(root, name)) };
@@ -46,4 +59,21 @@ export interface PruneOptions {
   readonly dryRun?: boolean;
   /** Also remove what unfinished saves left; not while a run saves there. */
   readonly leftovers?: boolean;
+  /** Leaves checkpoints of other lineages alone, and does not count them. */
+  readonly lineage?: string | null;
+}
+
+/**
+ * As {@link prune}, of a folder that no run saves in.
+ * @throws MbridgeError MB_FOLDER_CLAIMED (exit 7) where one does
+ */
+export async function pruneClaimed(root: string, retention: Retention, options: PruneOptions): Promise<Pruned> {
+  if (options.dryRun === true || !(await exists(root))) return prune(root, retention, options);
+  const claim = claimSaves(root);
+  try {
+    await restoreReplaced(root);
+    return await prune(root, retention, options);
+  } finally {
+    claim.release();
+  }
 }

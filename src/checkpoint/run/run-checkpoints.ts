@@ -1,16 +1,28 @@
 import { randomBytes } from 'node:crypto';
+import { realpathSync } from 'node:fs';
+import { dirname } from 'node:path';
 import type { Logger } from 'pino';
 import type { Store } from '../../job/rendezvous/store.js';
 import { modelShape } from '../../families/model-shape.js';
 import type { DataIterator } from '../../data/data-iterator.js';
 import type { Place } from '../../model/parameters/parameter.js';
 import type { OptimizerState } from '../../model/optim/optimizer-state.js';
-import { TEMPORARY } from '../format/checkpoint-format.js';
-import { findCheckpoint, listRoot, prepareRoot, removeFolder } from '../format/checkpoint-root.js';
+import type { FolderClaim } from '../../base/folder-claim.js';
+import { isLeftoverName } from '../format/checkpoint-format.js';
+import {
+  claimSaves,
+  findCheckpoint,
+  listRoot,
+  prepareRoot,
+  removeFolder,
+  restoreReplaced,
+} from '../format/checkpoint-root.js';
 import { CheckpointSaver } from './checkpoint-saver.js';
 import { restoreOptimizer } from './checkpoint-weights.js';
 import { Checkpoint } from '../format/checkpoint.js';
-import { describeState, differences, type RunFacts } from '../format/state-record.js';
+import { lineageOf, refuseForeign, refuseForeignLatest } from '../format/lineage.js';
+import { checkSameData } from './same-data.js';
+import { describeState, differences, modelSizes, type RunFacts } from '../format/state-record.js';
 
 /** What the checkpoints of a run need to know of it. All ranks of the model's grid give the same but for their place. */
 export interface RunCheckpointsOptions extends RunFacts {
@@ -34,26 +46,40 @@ export class RunCheckpoints {
   /** The first update to run, and the samples read before it: for setupDataIterators and train. */
   readonly position: { readonly startStep: number; readonly consumedSamples: number };
   readonly #o: RunCheckpointsOptions;
-  /** Agreed on by all ranks; null where nothing is saved. */
-  readonly #runToken: string | null;
+  readonly #saving: Saving | null;
   #saver: CheckpointSaver | null = null;
 
-  private constructor(o: RunCheckpointsOptions, runToken: string | null, resume: Checkpoint | null) {
+  private constructor(o: RunCheckpointsOptions, saving: Saving | null, resume: Checkpoint | null) {
     this.#o = o;
-    this.#runToken = runToken;
+    this.#saving = saving;
     this.resume = resume;
     const { step = 0, consumed_samples: consumedSamples = 0 } = resume?.state ?? {};
     this.position = { startStep: step + 1, consumedSamples };
   }
 
   /**
-   * Proves that `checkpoint.save` can be written by every rank, removes what unfinished saves left there, and opens the
-   * checkpoint that `checkpoint.load` leads to: the first rank chooses, so that all take the same.
-   * @throws MbridgeError exit 7 for a folder that cannot be written, a damaged checkpoint, or one of another model
+   * Claims `checkpoint.save` for this run, proves that every rank can write there, removes what unfinished saves left,
+   * and opens the checkpoint that `checkpoint.load` leads to: the first rank chooses, so that all take the same.
+   * @throws MbridgeError exit 7 for a folder that cannot be written, that another process saves in or that holds what
+   * this run would replace, for a damaged checkpoint, or one of another model
    */
   static async open(o: RunCheckpointsOptions): Promise<RunCheckpoints> {
-    const runToken = await prepareSaving(o);
-    return new RunCheckpoints(o, runToken, await openResume(o));
+    const { save: root } = o.cfg.checkpoint;
+    const { rank } = o.groups.intraDistOpt;
+    const otherwise = 'give this run a folder of its own (checkpoint.save)';
+    const claim = root !== null && rank === 0 ? claimSaves(root, otherwise) : null;
+    try {
+      if (root !== null) await prepareRoot(root, rank);
+      if (claim !== null && root !== null) {
+        await refuseForeignLatest(root);
+        await restoreReplaced(root);
+      }
+      const resume = await openResume(o);
+      return new RunCheckpoints(o, root === null ? null : await prepareSaving(o, root, claim, resume), resume);
+    } catch (error) {
+      claim?.release();
+      throw error;
+    }
   }
 
   /**
@@ -65,19 +91,30 @@ export class RunCheckpoints {
     const { cfg, groups, store, device, log, onSaved } = this.#o;
     if (this.resume !== null) await restoreOptimizer(this.resume, device, optimizer);
     await this.resume?.close();
-    const { save: root, async_save, keep_last, keep_every } = cfg.checkpoint;
-    if (root === null || this.#runToken === null) return;
+    const { async_save, keep_last, keep_every, overwrite, allow_changed_data: allowed } = cfg.checkpoint;
+    // The committing rank's affair: the others need not read the data for it.
+    const fingerprint = groups.intraDistOpt.rank === 0 ? data.fingerprint() : null;
+    if (this.resume !== null && groups.intraDistOpt.rank === 0) {
+      checkSameData(this.resume, fingerprint, allowed, (text) => log.warn(text));
+    }
+    if (this.#saving === null) return;
+    const { root, runToken, lineage, claim } = this.#saving;
     this.#saver = new CheckpointSaver({
       root,
-      runToken: this.#runToken,
+      runToken,
       async: async_save,
+      lineage: overwrite ? null : lineage,
+      claim,
+      timeoutMs: cfg.dist.timeout_s * SECOND_MS,
+      warn: (text) => log.warn(text),
       retention: { keepLast: keep_last, keepEvery: keep_every },
       device,
       optimizer,
       place: { tp: groups.tp, model: groups.intraDistOpt },
       store,
       describe: (step, scalars) => {
-        return describeState(this.#o, { step, consumedSamples: data.consumedBefore(step + 1), scalars });
+        const consumedSamples = data.consumedBefore(step + 1);
+        return describeState(this.#o, { step, consumedSamples, scalars, lineage, data: fingerprint });
       },
       onSaved: ({ step, folder, bytes, seconds, removed }) => {
         const gone = removed.length === 0 ? '' : `; removed ${removed.length} older`;
@@ -85,6 +122,7 @@ export class RunCheckpoints {
         log.info(`saved update ${step} to ${folder}: ${(bytes / 1e6).toFixed(1)} MB in ${seconds.toFixed(1)} s${gone}`);
       },
     });
+    await this.#saver.begin();
   }
 
   /** To be awaited after each update: saves where `checkpoint.save_interval` says so, and throws if a save failed. */
@@ -94,38 +132,52 @@ export class RunCheckpoints {
     if (interval !== null && step % interval === 0) await this.#saver?.save(step);
   }
 
-  /** Saves after the last update that was run, unless there was none, and waits until it is committed. */
+  /** Saves after the last update that was run, unless there was none, waits until it is committed, and gives the folder back. */
   async finish(step: number): Promise<void> {
     if (step >= this.position.startStep) await this.#saver?.save(step);
     await this.#saver?.close();
+    this.#saving?.claim?.release();
   }
 }
 
-/** @returns what names this run's unfinished saves; null where nothing is saved */
-async function prepareSaving({ cfg, store, groups, log }: RunCheckpointsOptions): Promise<string | null> {
-  const { save: root, load } = cfg.checkpoint;
-  if (root === null) return null;
-  const { rank } = groups.intraDistOpt;
-  await prepareRoot(root, rank);
+/** Where and as what a run saves. */
+interface Saving {
+  readonly root: string;
+  /** Agreed on by all ranks: names this run's unfinished saves. */
+  readonly runToken: string;
+  /** Of what is saved; the first rank's alone counts. */
+  readonly lineage: string;
+  /** The first rank's. */
+  readonly claim: FolderClaim | null;
+}
+
+async function prepareSaving(
+  { cfg, store, log }: RunCheckpointsOptions,
+  root: string,
+  claim: FolderClaim | null,
+  resume: Checkpoint | null,
+): Promise<Saving> {
+  const goesOn = resume !== null && realpathSync(dirname(resume.folder)) === realpathSync(root);
+  const lineage = goesOn ? lineageOf(resume.state) : randomBytes(16).toString('hex');
   const key = 'checkpoint/token';
-  if (rank === 0) {
-    await tidy(root, load, log);
+  if (claim !== null) {
+    if (!cfg.checkpoint.overwrite) {
+      const first = (resume?.state.step ?? 0) + 1;
+      await refuseForeign(root, { lineage, model: modelSizes(cfg.model), first, last: cfg.train.train_iters });
+    }
+    await tidy(root, log);
     await store.set(key, Buffer.from(randomBytes(6).toString('hex')));
   }
-  return Buffer.from(await store.get(key, cfg.dist.timeout_s * SECOND_MS)).toString();
+  const runToken = Buffer.from(await store.get(key, cfg.dist.timeout_s * SECOND_MS)).toString();
+  return { root, runToken, lineage, claim };
 }
 
 /** Removes what earlier runs left half done in the folder. A folder that has a checkpoint's name is only reported. */
-async function tidy(root: string, load: string | null, log: Logger): Promise<void> {
-  const listing = await listRoot(root);
-  for (const name of listing?.unfinished ?? []) {
-    const remove = name.startsWith(TEMPORARY);
+async function tidy(root: string, log: Logger): Promise<void> {
+  for (const name of (await listRoot(root))?.unfinished ?? []) {
+    const remove = isLeftoverName(name);
     log.warn(`${root}: ${name} is a save or a removal that did not end; ${remove ? 'removed' : 'it is never loaded'}`);
     if (remove) await removeFolder(root, name);
-  }
-  if (listing !== null && listing.checkpoints.length > 0 && load === null) {
-    const names = listing.checkpoints.map(({ name }) => name).join(', ');
-    log.warn(`${root} holds checkpoints of an earlier run (${names}), and checkpoint.load is not set`);
   }
 }
 

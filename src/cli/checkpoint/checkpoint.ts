@@ -1,3 +1,4 @@
+import { constants } from 'node:os';
 import { InvalidArgumentError, type Command } from 'commander';
 import type { Checkpoint } from '../../checkpoint/format/checkpoint.js';
 import { inspectionText, megabytes } from './text.js';
@@ -74,6 +75,7 @@ function addReshard(parent: Command): void {
         const { reshard } = await import('../../checkpoint/run/reshard.js');
         const { tpSize: tp, ppSize: pp, vpSize: vpp, dpSize: dp } = options;
         await withCheckpoint(source, async (checkpoint) => {
+          endOnSignals();
           const folder = await reshard(checkpoint, target, { tp, pp, vpp, dp });
           report(options, { type: 'result', ok: true, folder }, folder);
         });
@@ -84,16 +86,20 @@ function addReshard(parent: Command): void {
 function addPrune(parent: Command): void {
   parent
     .command('prune')
-    .description('remove old checkpoints and what unfinished saves left; no run may be saving there')
+    .description('remove old checkpoints and what unfinished saves left; refused while a run saves there')
     .argument('<folder>', 'folder of checkpoints')
     .requiredOption('--keep-last <n>', 'newest ones to keep', parseCount)
     .option('--keep-every <n>', 'also keep those whose update is a multiple of this', parseCount)
     .option('--dry-run', 'only say what would go')
     .option('--json', 'as JSON')
     .action(async (root: string, options: Json & { keepLast: number; keepEvery?: number; dryRun?: boolean }) => {
-      const { prune } = await import('../../checkpoint/run/prune.js');
+      const { pruneClaimed } = await import('../../checkpoint/run/prune.js');
       const retention = { keepLast: options.keepLast, keepEvery: options.keepEvery ?? null };
-      const { removed, kept } = await prune(root, retention, { dryRun: options.dryRun ?? false, leftovers: true });
+      endOnSignals();
+      const { removed, kept } = await pruneClaimed(root, retention, {
+        dryRun: options.dryRun ?? false,
+        leftovers: true,
+      });
       const lines = removed.map((name) => `${options.dryRun ? 'would remove' : 'removed'} ${name}`);
       report(options, { type: 'result', ok: true, removed, kept }, [...lines, `${kept.length} stay`].join('\n'));
     });
@@ -108,6 +114,7 @@ function addImport(parent: Command): void {
     .option('--json', 'as JSON')
     .action(async (hf: string, target: string, options: Json) => {
       const { importHf } = await import('../../checkpoint/run/hf-import.js');
+      endOnSignals();
       const folder = await importHf(hf, target);
       report(options, { type: 'result', ok: true, folder }, folder);
     });
@@ -128,6 +135,7 @@ function addExport(parent: Command): void {
       await withCheckpoint(source, async (checkpoint) => {
         const { dtype, hfPath, maxShardBytes } = options;
         const sized = maxShardBytes === undefined ? {} : { shardBytes: maxShardBytes };
+        endOnSignals();
         const result = await exportHf(checkpoint, hf, { dtype, hfPath, ...sized });
         if (result.companions === null) {
           process.stderr.write(
@@ -154,6 +162,13 @@ async function withCheckpoint(path: string, use: (checkpoint: Checkpoint) => Pro
     await use(checkpoint);
   } finally {
     await checkpoint.close();
+  }
+}
+
+/** A signal ends the process in order: what it has begun to write goes, and its claim on the folder too. */
+function endOnSignals(): void {
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
+    process.once(signal, () => process.exit(128 + constants.signals[signal]));
   }
 }
 

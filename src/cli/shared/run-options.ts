@@ -48,7 +48,10 @@ export function parseBytes(text: string): number {
 export function addRunOptions(command: Command): Command {
   command
     .usage('<recipe|file.yaml> [section.key=value ...] [options]')
-    .argument('[args...]', 'a recipe or a YAML file, then values that win over everything else')
+    .argument(
+      '[args...]',
+      'a recipe or a YAML file, then values that win over everything else (texts as they stand; ~/ and $NAME in paths)',
+    )
     .option('--config <file>', 'YAML file to lay over the recipe')
     .option('--nproc <n>', 'processes; default: the GPUs of this machine, else 1', parseCount);
   for (const { flag, path, help } of CONFIG_FLAGS) command.option(`${flag} <n>`, `${help} (${path})`);

@@ -5,7 +5,7 @@ import type { WorkerEvent } from '../shared/messages.js';
 export interface LaunchJob {
   /** Short name for the run's folder: the recipe or the file's base name. */
   name: string;
-  /** Resolved and validated; written to the run's folder, from where the workers read it. */
+  /** Resolved and validated; handed to the workers, and written to the run's folder. */
   config: RunConfig;
   /** Worker processes on this machine. */
   nproc: number;

@@ -2,15 +2,16 @@ import { randomBytes } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { takeEarlySignals } from '../../base/early-signals.js';
 import { EXIT, MbridgeError } from '../../base/errors.js';
+import { removeDeadClaim } from '../../base/folder-claim.js';
 import { formatRanks } from '../../base/format-ranks.js';
 import { compiledFile } from '../../base/package-root.js';
 import { StoreServer } from '../rendezvous/store-server.js';
 import { formatEnding, formatSaved, type Ending } from '../shared/ending-text.js';
 import { formatFailure } from '../shared/failure-text.js';
-import { ENV, type SavedCheckpoint } from '../shared/messages.js';
+import { ENV, type SavedCheckpoint, type WorkerRun } from '../shared/messages.js';
 import { reportError } from '../shared/report-error.js';
 import { findRootCause, type RootCause } from '../shared/root-cause.js';
-import { createRunFolder, writeRunRecord } from '../shared/run-folder.js';
+import { claimRunFolder, writeRunRecord } from '../shared/run-folder.js';
 import { StallNotice } from '../shared/stall-notice.js';
 import { refuseSeveralLaunchers } from '../shared/starter.js';
 import { listenForSignals, signalExitCode, type StopSignal } from '../shared/stop-signals.js';
@@ -40,11 +41,20 @@ export async function launch(job: LaunchJob): Promise<LaunchResult> {
     });
   }
   const ranks = Array.from({ length: job.nproc }, (_, rank) => rank);
-  const runDir = createRunFolder(job.name, job.runDir ?? job.config.logger.log_dir ?? undefined, ranks);
-  const plan = planProcesses(job, runDir);
-  const { name, argv, device, nproc, layout = {}, config, options } = job;
-  await writeRunRecord(runDir, { name, argv, device, nproc, layout, config, options });
-  return superviseRun(job, plan);
+  const { runDir, claim } = claimRunFolder(job.name, job.runDir ?? job.config.logger.log_dir ?? undefined, ranks);
+  try {
+    const plan = planProcesses(job, runDir);
+    const { name, argv, device, nproc, layout = {}, config, options } = job;
+    await writeRunRecord(runDir, { name, argv, device, nproc, layout, config, options });
+    try {
+      return await superviseRun(job, plan);
+    } finally {
+      // A worker that had to be killed could not give its folder back.
+      if (config.checkpoint.save !== null) removeDeadClaim(config.checkpoint.save, 'save');
+    }
+  } finally {
+    claim.release();
+  }
 }
 
 async function superviseRun(job: LaunchJob, plan: ProcessPlan): Promise<LaunchResult> {
@@ -99,6 +109,7 @@ async function superviseRun(job: LaunchJob, plan: ProcessPlan): Promise<LaunchRe
     supervisor.killAll();
   };
   process.on('exit', killAll); // whatever ends this process
+  const run: WorkerRun = { config: job.config, device: job.device, options: job.options };
   try {
     const extraEnv: Record<string, string> = {
       MASTER_PORT: String(store.port),
@@ -130,7 +141,11 @@ async function superviseRun(job: LaunchJob, plan: ProcessPlan): Promise<LaunchRe
         supervisor.done(rank);
       },
     };
-    for (const rank of plan.ranks) workers.push(new WorkerProcess(rank, extraEnv, runDir, listener));
+    for (const rank of plan.ranks) {
+      const worker = new WorkerProcess(rank, extraEnv, runDir, listener);
+      worker.give(run);
+      workers.push(worker);
+    }
     const supervision = await supervisor.wait();
     const ending: Ending = {
       signal: signalOf(supervision),

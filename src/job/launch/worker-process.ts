@@ -1,7 +1,14 @@
 import { spawn, type ChildProcess } from 'node:child_process';
 import { closeSync, openSync, writeSync } from 'node:fs';
 import { LineSplitter } from '../../base/line-splitter.js';
-import type { LauncherMessage, SavedCheckpoint, StopSignal, WorkerEvent, WorkerMessage } from '../shared/messages.js';
+import type {
+  LauncherMessage,
+  SavedCheckpoint,
+  StopSignal,
+  WorkerEvent,
+  WorkerMessage,
+  WorkerRun,
+} from '../shared/messages.js';
 import type { WorkerExit } from '../shared/worker-exit.js';
 import { nowMs, readWorkerReport, type WorkerReport } from '../shared/worker-report.js';
 import type { RankPlan } from './process-plan.js';
@@ -65,6 +72,13 @@ export class WorkerProcess {
 
   get running(): boolean {
     return this.#running;
+  }
+
+  /** Tells it what to run; first of all. */
+  give(run: WorkerRun): void {
+    if (!this.#child.connected) return; // it could not be started
+    const message: LauncherMessage = { kind: 'run', run: JSON.stringify(run) };
+    this.#child.send(message, () => undefined); // one that has ended already says why
   }
 
   /** Asks it to stop after its current step. */

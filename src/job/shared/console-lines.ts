@@ -41,7 +41,7 @@ function formatStep(event: StepEvent, { totalSteps, device }: EventStyle): strin
   if (rate !== undefined) parts.push(`${Math.round(rate).toLocaleString('en-US')} tokens/s/${unit}`);
   if (tflops !== undefined && device === 'cuda') parts.push(`${tflops.toFixed(1)} TFLOP/s/${unit}`);
   if (mfu !== undefined && mfu > 0) parts.push(`MFU ${(mfu * 100).toFixed(1)} %`);
-  if (event['skipped'] === true) parts.push('skipped');
+  if (event['skipped'] === true) parts.push(event.tokens === 0 ? 'skipped: no token counts (tokens 0)' : 'skipped');
   return parts.join('  ');
 }
 

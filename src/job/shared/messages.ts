@@ -1,3 +1,4 @@
+import type { RunConfig } from '../../config/schema.js';
 import type { StopSignal } from './stop-signals.js';
 import type { WorkerReport } from './worker-report.js';
 
@@ -23,6 +24,15 @@ export const ENV = {
   /** Absolute path of the module that exports runWorker. */
   workerModule: 'MBRIDGE_WORKER_MODULE',
 } as const;
+
+/** What a worker under our launcher is told to run. */
+export interface WorkerRun {
+  /** Resolved and validated. */
+  readonly config: RunConfig;
+  readonly device: 'cpu' | 'cuda';
+  /** What the worker's module needs to know. */
+  readonly options?: unknown;
+}
 
 /** The last checkpoint of a run. */
 export interface SavedCheckpoint {
@@ -78,4 +88,6 @@ export type WorkerMessage =
    */
   | { kind: 'done'; stopped: 'no' | StopSignal; atOnce: boolean };
 
-export type LauncherMessage = { kind: 'stop'; signal: StopSignal };
+export type LauncherMessage =
+  /** The first one: a {@link WorkerRun} as JSON. The configuration itself, so that no other run can change it. */
+  { kind: 'run'; run: string } | { kind: 'stop'; signal: StopSignal };

@@ -81,6 +81,12 @@ function describe(exit: WorkerExit): Omit<RootCause, 'others'> {
       hint: 'what started the ranks says how it ended, and its own log how far it came',
     };
   }
+  // Node says nothing where it cannot start its own threads.
+  if (signal === 'SIGABRT' && step === 0 && stderrTail.length === 0) {
+    const message = `${name} ended as it started (SIGABRT), without a word: a thread may not have been started`;
+    const hint = 'look at the limits of processes, threads and memory: ulimit -a, pids.max of the cgroup';
+    return { ...crash, exitCode: EXIT.environment, code: 'MB_SPAWN', message, hint };
+  }
   if (signal !== null) {
     const memory = signal === 'SIGKILL' && !exit.ended;
     return {

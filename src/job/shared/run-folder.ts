@@ -1,25 +1,21 @@
 import { mkdirSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import type { RunConfig } from '../../config/schema.js';
-import { MbridgeError } from '../../base/errors.js';
-import { systemError, systemFault } from '../../base/system-error.js';
+import { FolderClaim } from '../../base/folder-claim.js';
+import { systemError } from '../../base/system-error.js';
 import { makeFolder } from '../../base/make-folder.js';
 import { packageVersion } from '../../base/package-root.js';
-import { isPlainObject } from '../../base/plain-object.js';
-import { readTextFile, UnreadableFile } from '../../base/regular-file.js';
 
 /** Files of one run: `run.json`, `resolved.yaml`, `metrics.ndjson`, and a folder for each rank. */
-export const RUN_FILE = 'run.json';
-export const RESOLVED_FILE = 'resolved.yaml';
+const RUN_FILE = 'run.json';
+const RESOLVED_FILE = 'resolved.yaml';
 export const ERROR_FILE = 'error.json';
 export const LOG_FILE = 'log.ndjson';
 export const STDERR_FILE = 'stderr.log';
 export const STDOUT_FILE = 'stdout.log';
 export const METRICS_FILE = 'metrics.ndjson';
 
-const MOST_RECORD_BYTES = 16 << 20;
-
-/** What `run.json` holds: enough to know what ran, and what the workers read their configuration from. */
+/** What `run.json` holds: enough to know what ran. Nothing reads it back. */
 export interface RunRecord {
   name: string;
   /** ISO 8601. */
@@ -50,10 +46,18 @@ export function defaultRunFolder(name: string, now: Date, root = 'runs'): string
  * Makes the run's folder and those of the ranks, and returns its absolute path. A default folder is always new (`-2`, `-3`
  * where two runs start in one second); a folder that was asked for may exist: its logs are appended to, its old failure
  * reports are removed. Fails with MB_RUN_FOLDER (exit 7).
+ * @param own called before anything in the folder is touched
  */
-export function createRunFolder(name: string, asked: string | undefined, ranks: readonly number[]): string {
+export function createRunFolder(
+  name: string,
+  asked: string | undefined,
+  ranks: readonly number[],
+  own: (folder: string) => void = () => undefined,
+): string {
   try {
     const folder = asked === undefined ? newFolder(resolve(defaultRunFolder(name, new Date()))) : resolve(asked);
+    makeFolder(folder);
+    own(folder);
     for (const rank of ranks) makeFolder(rankFolder(folder, rank));
     for (const entry of readdirSync(folder)) {
       if (/^rank-\d+$/.test(entry)) rmSync(join(folder, entry, ERROR_FILE), { force: true });
@@ -61,6 +65,27 @@ export function createRunFolder(name: string, asked: string | undefined, ranks: 
     return folder;
   } catch (error) {
     throw runFolderError(error);
+  }
+}
+
+/**
+ * As {@link createRunFolder}, for this process alone until the claim is released.
+ * @throws MbridgeError MB_FOLDER_CLAIMED (exit 7) where another run logs there
+ */
+export function claimRunFolder(
+  name: string,
+  asked: string | undefined,
+  ranks: readonly number[],
+): { runDir: string; claim: FolderClaim } {
+  const held: { claim?: FolderClaim } = {};
+  try {
+    const runDir = createRunFolder(name, asked, ranks, (folder) => {
+      held.claim = new FolderClaim(folder, 'run', 'give this run a folder of its own with --log-dir');
+    });
+    return { runDir, claim: held.claim as FolderClaim };
+  } catch (error) {
+    held.claim?.release();
+    throw error;
   }
 }
 
@@ -96,22 +121,6 @@ export async function writeRunRecord(runDir: string, record: Omit<RunRecord, 've
     writeAtomically(join(runDir, RESOLVED_FILE), stringify(record.config));
   } catch (error) {
     throw runFolderError(error);
-  }
-}
-
-/** @throws MbridgeError MB_RUN_FOLDER, exit 7, where the file is not there or is damaged */
-export function readRunRecord(runDir: string): RunRecord {
-  const file = join(runDir, RUN_FILE);
-  try {
-    const record: unknown = JSON.parse(readTextFile(file, MOST_RECORD_BYTES));
-    if (isPlainObject(record) && isPlainObject(record['config'])) return record as unknown as RunRecord;
-    throw new Error('holds no configuration');
-  } catch (cause) {
-    const reason = cause instanceof UnreadableFile ? cause.reason : (cause as Error).message;
-    throw new MbridgeError(systemFault(cause)?.kind ?? 'io', 'MB_RUN_FOLDER', `cannot read ${file}: ${reason}`, {
-      hint: "start the run again; a run's folder is not to be changed while it runs",
-      cause,
-    });
   }
 }
 

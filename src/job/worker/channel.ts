@@ -1,5 +1,12 @@
 import { EXIT } from '../../base/errors.js';
-import type { LauncherMessage, SavedCheckpoint, StopSignal, WorkerEvent, WorkerMessage } from '../shared/messages.js';
+import type {
+  LauncherMessage,
+  SavedCheckpoint,
+  StopSignal,
+  WorkerEvent,
+  WorkerMessage,
+  WorkerRun,
+} from '../shared/messages.js';
 import type { WorkerReport } from '../shared/worker-report.js';
 
 /** Where a worker's results and console lines go: to our launcher, or to its own stdout and stderr. */
@@ -41,8 +48,15 @@ export function launcherChannel(): Channel {
     },
     onStop: (listener) => {
       process.on('message', (message: LauncherMessage) => {
-        listener(message.signal);
+        if (message.kind === 'stop') listener(message.signal);
       });
     },
   };
+}
+
+/** What our launcher says first. Later messages wait until somebody listens for them. */
+export async function receiveRun(): Promise<WorkerRun> {
+  const message = await new Promise<LauncherMessage>((resolve) => process.once('message', resolve));
+  if (message.kind === 'run') return JSON.parse(message.run) as WorkerRun;
+  throw new Error(`the launcher said ${message.kind} before it said what to run`);
 }

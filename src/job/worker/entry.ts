@@ -8,11 +8,10 @@ import type { NativeBinding } from '../../engine/binding.js';
 import { deviceIndexOf } from '../../engine/devices.js';
 import { WARN_LEVEL } from '../shared/console-lines.js';
 import { ENV } from '../shared/messages.js';
-import { readRunRecord } from '../shared/run-folder.js';
 import { detectStarter } from '../shared/starter.js';
 import { signalExitCode, type StopSignal } from '../shared/stop-signals.js';
 import { writeWorkerReport } from '../shared/worker-report.js';
-import { launcherChannel, type Channel } from './channel.js';
+import { launcherChannel, receiveRun, type Channel } from './channel.js';
 import { consoleChannel } from './console-channel.js';
 import type { RunWorker, WorkerContext } from './context.js';
 import { parseEnvironment } from './environment.js';
@@ -100,7 +99,7 @@ async function enterRun(
 ): Promise<{ context: WorkerContext; channel: Channel }> {
   const environment = parseEnvironment(process.env);
   state.rank = environment.rank;
-  const record = external ?? readRunRecord(state.runDir ?? '');
+  const record = external ?? (await receiveRun());
   const { config, device, options } = record;
   const { ranks_per_gpu: ranksPerGpu } = config.dist;
   if (device === 'cuda') prepareSharedGpu(ranksPerGpu);

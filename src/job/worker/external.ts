@@ -1,6 +1,6 @@
 import type { RunConfig } from '../../config/schema.js';
 import type { Store } from '../rendezvous/store.js';
-import { createRunFolder, writeRunRecord } from '../shared/run-folder.js';
+import { claimRunFolder, writeRunRecord } from '../shared/run-folder.js';
 import type { WorkerEnvironment } from './environment.js';
 
 /** What a worker under our launcher reads from the run's folder; under torchrun, srun or mpirun every rank brings it. */
@@ -19,7 +19,7 @@ export interface ExternalRun {
   options?: unknown;
 }
 
-/** Rank 0 makes the run's folder, and the store tells the others which it is. */
+/** Rank 0 makes the run's folder, which is its own until the process ends, and the store tells the others which it is. */
 export async function agreeOnFolder(
   external: ExternalRun,
   { rank, worldSize }: WorkerEnvironment,
@@ -29,7 +29,7 @@ export async function agreeOnFolder(
   if (rank !== 0) return Buffer.from(await store.get('run/folder', timeoutMs)).toString();
   const { name, config, device, argv, layout = {}, options } = external;
   const ranks = Array.from({ length: worldSize }, (_, r) => r);
-  const runDir = createRunFolder(name, external.runDir ?? config.logger.log_dir ?? undefined, ranks);
+  const { runDir } = claimRunFolder(name, external.runDir ?? config.logger.log_dir ?? undefined, ranks);
   await writeRunRecord(runDir, { name, argv, device, nproc: worldSize, layout, config, options });
   await store.set('run/folder', Buffer.from(runDir));
   return runDir;

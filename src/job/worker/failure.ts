@@ -17,7 +17,7 @@ const NATIVE: Readonly<Record<string, { kind: ExitKind; code: string; hint?: str
 };
 
 /** An error a user can act on, if `error` can be understood as one. */
-export function toMbridgeError(error: unknown): MbridgeError | undefined {
+function toMbridgeError(error: unknown): MbridgeError | undefined {
   if (error instanceof MbridgeError) return error;
   if (!(error instanceof Error)) return undefined;
   const { code } = error as NodeJS.ErrnoException;

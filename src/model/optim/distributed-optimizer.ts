@@ -140,6 +140,19 @@ export class DistributedOptimizer {
     else group.allReduce(grads, 'sum', STREAM.data);
   }
 
+  /**
+   * Sum of squares of the trained weights over all ranks of the model, some of them counted more than once: NaN where a weight is.
+   * Every rank calls it, after the same step.
+   */
+  async squaredWeights(): Promise<number> {
+    const { ops, groups, state } = this.#o;
+    ops.fill(state.normSquared, 0);
+    for (const { main } of state.buckets) ops.sumOfSquares(main, state.normSquared, state.workspace, true);
+    groups.model.allReduce(state.normSquared);
+    const bytes = await ops.device.fetch(state.normSquared);
+    return new Float32Array(bytes.buffer, bytes.byteOffset, 1)[0] as number;
+  }
+
   #reduceTotals(wantsStop: boolean): void {
     const { ops, groups, state, totals } = this.#o;
     for (const { bucket } of state.buckets) {

@@ -2,11 +2,11 @@ import { MbridgeError } from '../../base/errors.js';
 import { PhiloxStream, type PhiloxState } from './philox.js';
 
 /** The stream of what is the same on all tensor-parallel ranks; also the one in use outside every fork. */
-export const DATA_PARALLEL_RNG = 'data-parallel-rng';
+const DATA_PARALLEL_RNG = 'data-parallel-rng';
 /** The stream of what differs between tensor-parallel ranks. */
-export const MODEL_PARALLEL_RNG = 'model-parallel-rng';
+const MODEL_PARALLEL_RNG = 'model-parallel-rng';
 /** The stream of what differs between experts. */
-export const EXPERT_PARALLEL_RNG = 'expert-parallel-rng';
+const EXPERT_PARALLEL_RNG = 'expert-parallel-rng';
 
 export interface ManualSeedOptions {
   /** Seed of the run, a positive integer. */

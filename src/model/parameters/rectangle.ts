@@ -22,12 +22,12 @@ export function areaOf({ rows, cols }: Rectangle): number {
   return rows.count * cols.count;
 }
 
-export function endOf(range: Range): number {
+function endOf(range: Range): number {
   return range.start + range.count;
 }
 
 /** Whether `inner` lies wholly in `outer`. */
-export function contains(outer: Rectangle, inner: Rectangle): boolean {
+function contains(outer: Rectangle, inner: Rectangle): boolean {
   return (['rows', 'cols'] as const).every(
     (axis) => inner[axis].start >= outer[axis].start && endOf(inner[axis]) <= endOf(outer[axis]),
   );

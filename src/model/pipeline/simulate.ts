@@ -178,7 +178,7 @@ function checkFinished(schedule: Schedule, states: readonly RankState[]): void {
     const action = schedule.ranks[rank]![state.next];
     if (action?.kind !== 'exchange') return [];
     const open = action.transfers.filter((_, index) => state.ends[index] === undefined);
-    return [{ rank, waits: open.map((transfer) => `${text(transfer)}`) }];
+    return [{ rank, waits: open.map((transfer) => text(transfer)) }];
   });
   if (waiting.length > 0) {
     const lines = waiting.map(({ rank, waits }) => `rank ${rank} waits in ${waits.join(' and ')}`);
