@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { CHANGEABLE_KEYS } from '../families/compare.js';
 import { modelSchema } from './schema-model.js';
 
 /**
@@ -113,6 +114,10 @@ const checkpointSchema = z.strictObject({
     .describe('resume although the data is not what it was when the checkpoint was saved'),
   async_save: z.boolean().default(true).describe('write while training goes on'),
   pretrained_checkpoint: optionalPath.describe('Hugging Face folder (safetensors) or checkpoint to take weights from'),
+  allow_model_changes: z
+    .array(z.enum(CHANGEABLE_KEYS))
+    .default([])
+    .describe('model keys in which loaded weights may be of another model, such as [rope_theta]'),
 });
 
 const loggerSchema = z.strictObject({

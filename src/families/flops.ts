@@ -1,4 +1,5 @@
 import type { ModelShape } from './model-shape.js';
+import { linearShapes } from './parameters.js';
 
 /** Floating-point operations of a training step by part, a token: forward and backward, causal attention counted half. */
 export interface TokenFlops {
@@ -8,14 +9,16 @@ export interface TokenFlops {
 
 /**
  * Megatron-LM's formula (num_floating_point_operations in its training.py): 6 for each weight of a linear layer, and
- * 6 * heads * headDim * seq for the attention core. Norms, RoPE, softmax, embedding lookup, optimizer and recomputation
- * are not counted.
+ * 6 * heads * headDim * seq for the attention core. Norms, biases, RoPE, softmax, embedding lookup, optimizer and
+ * recomputation are not counted.
  */
 export function tokenFlops(shape: ModelShape, seq: number): TokenFlops {
-  const { hiddenSize: h, intermediateSize: f, numHeads, numKvHeads, headDim, vocabSize } = shape;
-  const q = numHeads * headDim;
-  const kv = numKvHeads * headDim;
-  return { layer: 6 * h * (q + 2 * kv) + 6 * q * h + 18 * h * f + 6 * q * seq, head: 6 * h * vocabSize };
+  const products = linearShapes(shape, 1);
+  const work = (of: typeof products): number => of.reduce((sum, { inputs, outputs }) => sum + 6 * inputs * outputs, 0);
+  return {
+    layer: work(products.slice(0, -1)) + 6 * shape.numHeads * shape.headDim * seq,
+    head: work(products.slice(-1)),
+  };
 }
 
 /** FLOPs of one update over all ranks. */

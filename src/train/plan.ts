@@ -2,7 +2,7 @@ import { resolvePrecision, validateLayout, type DeviceKind, type RunLayout } fro
 import { modelShape } from '../families/model-shape.js';
 import type { RunConfig } from '../config/schema.js';
 import { runtimeAllowances } from './runtime-allowance.js';
-import { qwen3Parameters } from '../families/hf-names.js';
+import { parameterCount } from '../families/parameters.js';
 import type { RegionName } from '../engine/memory-plan.js';
 import { groupRanks, TRAINING_FIELDS } from '../groups/grid/group-fields.js';
 import { HyperCommGrid } from '../groups/grid/hyper-comm-grid.js';
@@ -87,7 +87,7 @@ export function planRun(cfg: RunConfig, worldSize: number, device: DeviceKind): 
     layout,
     device,
     precision: resolvePrecision(cfg, device),
-    parameters: qwen3Parameters(shape).reduce((sum, p) => sum + p.shape.reduce((a, b) => a * b, 1), 0),
+    parameters: parameterCount(shape),
     flopsPerStep: stepFlops(shape, seq, batch),
     tokensPerStep: batch * seq,
     groups,

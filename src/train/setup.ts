@@ -103,7 +103,7 @@ async function initializeWeights(
   const { pretrained_checkpoint: path } = cfg.checkpoint;
   let source: WeightSource & { close?(): Promise<void> };
   if (checkpoint !== null) source = new CheckpointWeights(checkpoint, device);
-  else if (path !== null) source = await openWeights(path, stage.shape, device);
+  else if (path !== null) source = await openWeights(path, stage.shape, device, cfg.checkpoint.allow_model_changes);
   else source = new RandomWeights(ops, cfg.rng.seed, stage.shape.initializerRange);
   try {
     await loadWeights(

@@ -10,7 +10,10 @@ test('the state says on which layout it was saved, and another layout is told by
   const layout = { worldSize: 24, tp: 2, cp: 1, dp: 4, pp: 3, vpp: 5, ep: 6, microBatches: 1 };
   const scalars = new Float64Array(STATE.length);
   scalars[STATE.step] = 7;
-  const state = describeState({ cfg, layout, device }, { step: 8, consumedSamples: 64, scalars });
+  const state = describeState(
+    { cfg, layout, device },
+    { step: 8, consumedSamples: 64, scalars, lineage: 'a', data: null },
+  );
   expect(state).toMatchObject({ step: 8, consumed_samples: 64, optimizer: { updates: 7 } });
   expect(state.layout).toEqual({ world_size: 24, tp: 2, cp: 1, dp: 4, pp: 3, vpp: 5, ep: 6 });
   expect(differences(state, { cfg, layout, device })).toEqual([]);

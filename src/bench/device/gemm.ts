@@ -1,16 +1,7 @@
-import type { ModelShape } from '../../families/model-shape.js';
+import type { LinearShape } from '../../families/parameters.js';
 import { BenchBuffers } from './buffers.js';
 import type { BenchSession } from './session.js';
 import type { Timing } from './timer.js';
-
-/** A linear layer of the model on one tensor-parallel rank: y[tokens, outputs] = x[tokens, inputs] W'. */
-export interface LinearShape {
-  readonly name: 'qkv' | 'o' | 'gate+up' | 'down' | 'head';
-  readonly inputs: number;
-  readonly outputs: number;
-  /** How many of them a model has. */
-  readonly count: number;
-}
 
 export const PASSES = ['forward', 'dgrad', 'wgrad'] as const;
 export type Pass = (typeof PASSES)[number];
@@ -20,20 +11,6 @@ export interface GemmTiming {
   readonly pass: Pass;
   readonly flops: number;
   readonly timing: Timing;
-}
-
-/** The products of a micro-batch, as one of `tp` ranks computes them. */
-export function linearShapes(shape: ModelShape, tp: number): LinearShape[] {
-  const { hiddenSize: h, intermediateSize: f, headDim, numHeads, numKvHeads, numLayers, vocabSize } = shape;
-  const q = (numHeads * headDim) / tp;
-  const kv = (numKvHeads * headDim) / tp;
-  return [
-    { name: 'qkv', inputs: h, outputs: q + 2 * kv, count: numLayers },
-    { name: 'o', inputs: q, outputs: h, count: numLayers },
-    { name: 'gate+up', inputs: h, outputs: (2 * f) / tp, count: numLayers },
-    { name: 'down', inputs: f / tp, outputs: h, count: numLayers },
-    { name: 'head', inputs: h, outputs: vocabSize / tp, count: 1 },
-  ];
 }
 
 /** Forward, dgrad and wgrad as training calls them: wgrad into float32, added to what is there. */

@@ -25,7 +25,6 @@ export interface OpSizes {
 type Run = (round: number) => void;
 type OpCase = (session: BenchSession, sizes: OpSizes, buffers: BenchBuffers) => Run;
 
-const EPS = 1e-6;
 /** Elements of a flat optimizer run. */
 const FLAT = { cuda: 2 ** 27, cpu: 2 ** 22 } as const;
 const HYPER: OptimizerHyper = {
@@ -52,7 +51,14 @@ function randomIds(count: number, limit: number): Int32Array {
 
 function headSizes({ shape, tp, tokens }: OpSizes) {
   const [heads, kvHeads] = [shape.numHeads / tp, shape.numKvHeads / tp];
-  return { tokens, heads, kvHeads, headDim: shape.headDim, eps: EPS, width: (heads + 2 * kvHeads) * shape.headDim };
+  return {
+    tokens,
+    heads,
+    kvHeads,
+    headDim: shape.headDim,
+    eps: shape.rmsNormEps,
+    width: (heads + 2 * kvHeads) * shape.headDim,
+  };
 }
 
 /** Tensors of the fused head norm and rotation. */
@@ -68,7 +74,7 @@ function rotation(session: BenchSession, sizes: OpSizes, b: BenchBuffers) {
 }
 
 function logits({ act }: BenchSession, { shape, tp, tokens }: OpSizes, b: BenchBuffers) {
-  const vocab = shape.vocabSize / tp;
+  const vocab = Math.ceil(shape.vocabSize / tp);
   return {
     set: b.rotate(() => b.random([tokens, vocab], act)),
     targets: b.integers(randomIds(tokens, vocab)),
@@ -78,21 +84,21 @@ function logits({ act }: BenchSession, { shape, tp, tokens }: OpSizes, b: BenchB
 
 /** The ops of a training step that move most bytes, but for products and attention, at the sizes they have there. */
 const CASES: Readonly<Record<string, OpCase>> = {
-  rmsnorm_fwd: ({ ops, act }, { shape: { hiddenSize: h }, localTokens: t }, b) => {
+  rmsnorm_fwd: ({ ops, act }, { shape: { hiddenSize: h, rmsNormEps: eps }, localTokens: t }, b) => {
     const w = b.random([h], act);
     const set = b.rotate(() => ({ x: b.random([t, h], act), y: b.random([t, h], act), rstd: b.filled([t], 'f32', 1) }));
     return (round) => {
       const { x, y, rstd } = set(round);
-      ops.rmsnorm(x, w, y, rstd, EPS);
+      ops.rmsnorm(x, w, y, rstd, eps);
     };
   },
-  add_rmsnorm_fwd: ({ ops, act }, { shape: { hiddenSize: h }, localTokens: t }, b) => {
+  add_rmsnorm_fwd: ({ ops, act }, { shape: { hiddenSize: h, rmsNormEps: eps }, localTokens: t }, b) => {
     const w = b.random([h], act);
     const make = (): Tensor => b.random([t, h], act);
     const set = b.rotate(() => ({ x: make(), delta: make(), sum: make(), y: make(), rstd: b.filled([t], 'f32', 1) }));
     return (round) => {
       const { x, delta, sum, y, rstd } = set(round);
-      ops.addRmsnorm(x, delta, w, sum, y, rstd, EPS);
+      ops.addRmsnorm(x, delta, w, sum, y, rstd, eps);
     };
   },
   rmsnorm_bwd: ({ ops, act }, { shape: { hiddenSize: h }, localTokens: t }, b) => {
@@ -142,16 +148,16 @@ const CASES: Readonly<Record<string, OpCase>> = {
     };
   },
   embed_fwd: ({ ops, act }, { shape: { hiddenSize: h, vocabSize }, tp, tokens }, b) => {
-    const w = b.random([vocabSize / tp, h], act);
-    const ids = b.integers(randomIds(tokens, vocabSize / tp));
+    const w = b.random([Math.ceil(vocabSize / tp), h], act);
+    const ids = b.integers(randomIds(tokens, Math.ceil(vocabSize / tp)));
     const set = b.rotate(() => b.random([tokens, h], act));
     return (round) => {
       ops.embed(ids, w, set(round), 0);
     };
   },
   embed_bwd: ({ ops, act }, { shape: { hiddenSize: h, vocabSize }, tp, tokens }, b) => {
-    const dw = b.random([vocabSize / tp, h], 'f32');
-    const values = randomIds(tokens, vocabSize / tp);
+    const dw = b.random([Math.ceil(vocabSize / tp), h], 'f32');
+    const values = randomIds(tokens, Math.ceil(vocabSize / tp));
     const ids = b.integers(values);
     const sorted = Array.from(values, (_, i) => i).sort((i, j) => (values[i] ?? 0) - (values[j] ?? 0) || i - j);
     const order = b.integers(Int32Array.from(sorted));

@@ -14,7 +14,7 @@ import {
   type CommitRecord,
   type TensorRecord,
 } from './checkpoint-format.js';
-import { qwen3Parameters } from '../../families/hf-names.js';
+import { modelParameters } from '../../families/parameters.js';
 import { areaOf, describeRectangle, intersect, wholeOf, type Rectangle } from '../../model/parameters/rectangle.js';
 import { readHeaderOf } from './shard-header.js';
 import { isFloatDtype, toFloat32, type FloatDtype } from '../files/safetensors-convert.js';
@@ -62,7 +62,7 @@ export class Checkpoint {
   /** Refuses a checkpoint of another model, by its tensors' names and shapes. Reads nothing more. */
   check(shape: ModelShape): void {
     const path = join(this.folder, INDEX_FILE);
-    for (const { name, shape: expected } of qwen3Parameters(shape)) {
+    for (const { name, shape: expected } of modelParameters(shape)) {
       const { shape: found, dtype } = this.tensor(name);
       if (this.hasOptimizer) for (const kind of TENSOR_KINDS) this.tensor(tensorName(kind, name));
       if (found.join() !== expected.join()) {

@@ -1,30 +1,11 @@
 import { resolvePrecision, type RunLayout } from '../../config/layout.js';
-import type { ModelConfig, RunConfig } from '../../config/schema.js';
+import type { RunConfig } from '../../config/schema.js';
 import type { DataFingerprint } from '../../data/dataset.js';
+import { modelSettings } from '../../families/model-shape.js';
 import type { Device } from '../../engine/device.js';
 import { STATE } from '../../engine/ops.js';
 import { packageVersion } from '../../base/package-root.js';
 import { FORMAT, toJsonNumber, VERSION, type CheckpointState } from './checkpoint-format.js';
-
-/** Keys of the `model` section that say what the model is, not how it is spread or fed. */
-export const MODEL_KEYS = [
-  'vocab_size',
-  'hidden_size',
-  'intermediate_size',
-  'num_hidden_layers',
-  'num_attention_heads',
-  'num_key_value_heads',
-  'head_dim',
-  'rms_norm_eps',
-  'rope_theta',
-  'tie_word_embeddings',
-  'initializer_range',
-  'max_position_embeddings',
-] as const satisfies readonly (keyof ModelConfig)[];
-
-export function modelSizes(model: ModelConfig): Partial<ModelConfig> {
-  return Object.fromEntries(MODEL_KEYS.map((key) => [key, model[key]])) as Partial<ModelConfig>;
-}
 
 export interface RunFacts {
   readonly cfg: RunConfig;
@@ -50,7 +31,7 @@ export function describeState(
     version: VERSION,
     step: at.step,
     consumed_samples: at.consumedSamples,
-    model: modelSizes(cfg.model),
+    model: modelSettings(cfg.model),
     precision: resolvePrecision(cfg, device.kind),
     optimizer: {
       name: 'adamw',

@@ -15,7 +15,7 @@ import { claimSaves, exists } from '../format/checkpoint-root.js';
 import { syncFolder, writeDurably, writeJsonDurably } from '../files/durable-files.js';
 import { hfConfig, type HfDtype } from './hf-config-file.js';
 import { modelOfSizes, readHfFiles } from './hf-files.js';
-import { qwen3Parameters } from '../../families/hf-names.js';
+import { modelParameters } from '../../families/parameters.js';
 import { float32ToBfloat16, isFloatDtype, toFloat32 } from '../files/safetensors-convert.js';
 import {
   DTYPE_BYTES,
@@ -121,7 +121,7 @@ async function writeInto(folder: string, checkpoint: Checkpoint, options: Export
   }
   const { files, from } = await companionFiles(checkpoint, options.hfPath);
   const kinds = new Set(specs.map((spec) => spec.dtype));
-  files.set('config.json', hfConfig(files.get('config.json'), checkpoint.state.model, kinds));
+  files.set('config.json', hfConfig(files.get('config.json'), modelOfSizes(checkpoint.state.model), kinds));
   for (const [name, content] of files) await writeDurably(join(folder, name), [content]);
   return {
     tensors: specs.length,
@@ -137,7 +137,7 @@ const STORED: Record<HfDtype, SafetensorsDtype> = { bf16: 'BF16', fp32: 'F32' };
 function weightNames(checkpoint: Checkpoint): string[] {
   const shape = modelShape({ model: modelOfSizes(checkpoint.state.model) });
   checkpoint.check(shape);
-  const names = qwen3Parameters(shape).map(({ name }) => name);
+  const names = modelParameters(shape).map(({ name }) => name);
   const known = new Set(names);
   const others = Object.keys(checkpoint.index.tensors).filter((name) => !known.has(name) && !isOptimizerTensor(name));
   return [...names, ...others];

@@ -8,6 +8,7 @@ import { STATE_FILE } from '../format/checkpoint-format.js';
 import { readHfConfig } from '../../families/hf-config.js';
 import { modelSchema } from '../../config/schema-model.js';
 import type { ModelConfig } from '../../config/schema.js';
+import { modelShape, type ModelShape } from '../../families/model-shape.js';
 
 /** Files of a Hugging Face folder that belong to a model beside its weights: configuration and tokenizer. */
 const KEPT = [
@@ -56,7 +57,7 @@ export async function readHfFiles(folder: string): Promise<Map<string, Uint8Arra
 export function readHfModel(folder: string): ModelConfig {
   const config = readHfConfig(folder);
   const bad = (found: string): Error =>
-    badCheckpoint('HF_CONFIG', join(folder, 'config.json'), found, 'give a Qwen3 folder');
+    badCheckpoint('HF_CONFIG', join(folder, 'config.json'), found, 'give the folder of a model that is built');
   if ('problem' in config) throw bad(config.problem);
   const result = modelSchema.safeParse(withDefaults(config.sizes));
   if (result.success) return result.data;
@@ -72,6 +73,11 @@ export function modelOfSizes(sizes: Readonly<Record<string, unknown>>, more: Par
   if (result.success) return result.data;
   const found = result.error.issues.map(({ path, message }) => `model.${path.join('.')}: ${message}`).join('; ');
   throw badCheckpoint('MODEL', STATE_FILE, found, 'the checkpoint is damaged or of another version; use another one');
+}
+
+/** What a checkpoint's model is. */
+export function shapeOfState(state: { readonly model: Readonly<Record<string, unknown>> }): ModelShape {
+  return modelShape({ model: modelOfSizes(state.model) });
 }
 
 function withDefaults(sizes: Readonly<Record<string, unknown>>): Record<string, unknown> {

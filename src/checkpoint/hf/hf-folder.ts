@@ -1,6 +1,8 @@
 import { stat } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { MbridgeError } from '../../base/errors.js';
+import { EMBEDDING, HEAD } from '../../families/decoder.js';
+import { isFloatDtype } from '../files/safetensors-convert.js';
 import { staysInside } from '../../base/own-file.js';
 import { readTextFile } from '../../base/regular-file.js';
 import { fileError } from '../files/safetensors-error.js';
@@ -10,22 +12,39 @@ import { SafetensorsFile, type TensorEntry } from '../files/safetensors.js';
 
 const SINGLE = 'model.safetensors';
 const INDEX = 'model.safetensors.index.json';
+/** Before the name of each parameter of the base model, in the model with its head. */
+const BASE = 'model.';
 /** More than any index has. */
 const MOST_BYTES = 256 << 20;
 
-/** The weights of a Hugging Face folder: model.safetensors, or shards named by model.safetensors.index.json. */
+/** Where a tensor lies: its file, and its name there. */
+interface Stored {
+  readonly file: SafetensorsFile;
+  readonly name: string;
+}
+
+/**
+ * The weights of a Hugging Face folder: model.safetensors, or else the shards named by model.safetensors.index.json.
+ * Tensors have the names of the whole model, also where the file holds those of its base (`layers.0...` without
+ * `model.` before it), as transformers loads it.
+ */
 export class HfFolder {
   readonly path: string;
   readonly #files: readonly SafetensorsFile[];
-  readonly #fileOf: ReadonlyMap<string, SafetensorsFile>;
+  readonly #stored: ReadonlyMap<string, Stored>;
 
   private constructor(path: string, files: readonly SafetensorsFile[], fileOf: ReadonlyMap<string, SafetensorsFile>) {
     this.path = path;
     this.#files = files;
-    this.#fileOf = fileOf;
+    const whole = [...fileOf.keys()].some((name) => name.startsWith(BASE));
+    const nameOf = (name: string): string => (whole || name === HEAD ? name : `${BASE}${name}`);
+    this.#stored = new Map([...fileOf].map(([name, file]) => [nameOf(name), { file, name }]));
   }
 
-  /** Opens every shard and checks its header. Throws an MbridgeError (exit 7) naming the file that is amiss. */
+  /**
+   * Opens every shard and checks its header. Where there is model.safetensors, an index beside it is of an older save:
+   * transformers does not look at it either. Throws an MbridgeError (exit 7) naming the file that is amiss.
+   */
   static async open(path: string): Promise<HfFolder> {
     const index = await readIndex(path);
     const files = new Map<string, SafetensorsFile>();
@@ -44,27 +63,32 @@ export class HfFolder {
 
   /** Names of all tensors. */
   names(): string[] {
-    return [...this.#fileOf.keys()];
+    return [...this.#stored.keys()];
   }
 
   has(name: string): boolean {
-    return this.#fileOf.has(name);
+    return this.#stored.has(name);
   }
 
   /** The entry of a tensor; throws an MbridgeError that names it when no shard has it. */
   tensor(name: string): TensorEntry {
-    return this.file(name).tensor(name);
+    const { file, name: stored } = this.#find(name);
+    return file.tensor(stored);
   }
 
   /** The shard that holds a tensor. */
   file(name: string): SafetensorsFile {
-    const file = this.#fileOf.get(name);
-    if (file !== undefined) return file;
+    return this.#find(name).file;
+  }
+
+  #find(name: string): Stored {
+    const stored = this.#stored.get(name);
+    if (stored !== undefined) return stored;
     throw this.#missing(name);
   }
 
   /**
-   * Checks that every parameter is there with its shape; throws one MbridgeError that counts what is wrong and names
+   * Checks that every parameter is there, of floats, with its shape; throws one MbridgeError that counts what is wrong and names
    * the first. Tensors that no parameter asks for (such as the head of a tied model) are ignored.
    */
   check(parameters: Iterable<{ readonly name: string; readonly shape: readonly number[] }>): void {
@@ -74,7 +98,8 @@ export class HfFolder {
         wrong.push(this.#missing(name));
         continue;
       }
-      const found = this.tensor(name).shape;
+      const { shape: found, dtype } = this.tensor(name);
+      if (!isFloatDtype(dtype)) wrong.push(notFloats(this.file(name).path, name, dtype));
       if (found.length !== shape.length || found.some((size, i) => size !== shape[i])) {
         wrong.push(wrongShape(this.file(name).path, name, shape, found));
       }
@@ -90,15 +115,36 @@ export class HfFolder {
 
   /** A slice as float32, in row-major order. Reads the needed rows only, a few MiB at a time. */
   async readSlice(name: string, slice: TensorSlice = {}): Promise<Float32Array> {
-    const file = this.file(name);
-    const dst = new Float32Array(sliceSize(file.tensor(name), slice));
-    await readSliceInto(file, name, slice, dst);
+    const { file, name: stored } = this.#find(name);
+    const dst = new Float32Array(sliceSize(file.tensor(stored), slice));
+    await readSliceInto(file, stored, slice, dst);
     return dst;
   }
 
-  /** As readSlice, into memory of the caller. */
-  async readSliceInto(name: string, slice: TensorSlice, dst: Float32Array): Promise<void> {
-    await readSliceInto(this.file(name), name, slice, dst);
+  /** Fills `dst` with the stored bytes of a tensor from its byte `start` on. */
+  async readInto(name: string, dst: Uint8Array, start: number): Promise<void> {
+    const { file, name: stored } = this.#find(name);
+    await file.readInto(stored, dst, start);
+  }
+
+  /**
+   * Refuses a head of its own beside the embedding that the configuration ties it to: transformers would not tie them.
+   * @param slice what of both is compared
+   * @throws MbridgeError exit 7
+   */
+  async requireTied(slice: TensorSlice): Promise<void> {
+    if (!this.has(HEAD) || !this.has(EMBEDDING)) return;
+    const [a, b] = [await this.readSlice(EMBEDDING, slice), await this.readSlice(HEAD, slice)];
+    if (Buffer.compare(new Uint8Array(a.buffer), new Uint8Array(b.buffer)) === 0) return;
+    throw new MbridgeError(
+      'io',
+      'MB_HF_TIED',
+      `${this.path}: ${HEAD} is another matrix than ${EMBEDDING}, to which it is tied`,
+      {
+        hint: 'set tie_word_embeddings to false in its config.json and in the configuration, or remove the tensor from the file',
+        details: { folder: this.path },
+      },
+    );
   }
 
   async close(): Promise<void> {
@@ -116,6 +162,7 @@ export class HfFolder {
 /** Tensor name to file name, or undefined for a folder with the single file. */
 async function readIndex(folder: string): Promise<Map<string, string> | undefined> {
   const path = join(folder, INDEX);
+  if (await isFile(join(folder, SINGLE))) return undefined;
   let text: string;
   try {
     if (!staysInside(folder, INDEX)) throw leadsOut(path);
@@ -150,6 +197,13 @@ async function readIndex(folder: string): Promise<Map<string, string> | undefine
     }
   }
   return new Map(Object.entries(map as Record<string, string>));
+}
+
+function isFile(path: string): Promise<boolean> {
+  return stat(path).then(
+    (found) => found.isFile(),
+    () => false,
+  );
 }
 
 async function requireSingle(folder: string): Promise<void> {
@@ -203,6 +257,13 @@ function wrongShape(file: string, name: string, expected: readonly number[], fou
   return new MbridgeError('io', 'MB_HF_SHAPE', message, {
     hint: 'the weights belong to another model than the configuration; set model.hf_path to the folder of the weights',
     details: { file, tensor: name, expected, found },
+  });
+}
+
+function notFloats(file: string, tensor: string, dtype: string): MbridgeError {
+  return new MbridgeError('io', 'MB_SAFETENSORS_DTYPE', `${file}: tensor ${tensor} is ${dtype}, expected floats`, {
+    hint: 'weights may be F64, F32, F16 or BF16; quantised weights are not supported',
+    details: { file, tensor, dtype },
   });
 }
 

@@ -1,20 +1,21 @@
 import { randomBytes } from 'node:crypto';
-import { modelShape } from '../../families/model-shape.js';
+import { modelSettings, modelShape } from '../../families/model-shape.js';
 import { groupBySize } from '../../base/group-by-size.js';
 import { packageVersion } from '../../base/package-root.js';
 import { badCheckpoint } from '../files/checkpoint-error.js';
 import { FORMAT, HF_SUBFOLDER, isOptimizerTensor, VERSION, type CheckpointState } from '../format/checkpoint-format.js';
 import { readHfFiles, readHfModel } from '../hf/hf-files.js';
 import { HfFolder } from '../hf/hf-folder.js';
-import { qwen3Parameters } from '../../families/hf-names.js';
+import { modelParameters } from '../../families/parameters.js';
 import { saveOffline } from './offline-save.js';
 import { wholeOf } from '../../model/parameters/rectangle.js';
 import { DTYPE_BYTES, elementCount } from '../files/safetensors-header.js';
 import { shardFileName } from '../format/save-plan.js';
 import { layOutShard, type ShardLayout, type StoredPiece } from '../format/shard-layout.js';
-import { modelSizes } from '../format/state-record.js';
 
 const CHUNK_BYTES = 16 << 20;
+/** Rows of embedding and head that are compared at once. */
+const ROWS = 1024;
 /** Size from which on another shard is begun. */
 const SHARD_BYTES = 4e9;
 
@@ -28,8 +29,13 @@ export async function importHf(hfFolder: string, root: string): Promise<string> 
   const model = readHfModel(hfFolder);
   const hf = await HfFolder.open(hfFolder);
   try {
-    const parameters = qwen3Parameters(modelShape({ model }));
+    const parameters = modelParameters(modelShape({ model }));
     hf.check(parameters);
+    if (model.tie_word_embeddings) {
+      for (let row = 0; row < model.vocab_size; row += ROWS) {
+        await hf.requireTied({ rowStart: row, rowEnd: Math.min(row + ROWS, model.vocab_size) });
+      }
+    }
     const known = new Set(parameters.map(({ name }) => name));
     // Such as the head of a tied model, which some folders hold as well.
     const others = hf.names().filter((name) => !known.has(name));
@@ -47,7 +53,7 @@ export async function importHf(hfFolder: string, root: string): Promise<string> 
       version: VERSION,
       step: 0,
       consumed_samples: 0,
-      model: modelSizes(model),
+      model: modelSettings(model),
       precision: null,
       optimizer: null,
       rng: null,
@@ -60,7 +66,7 @@ export async function importHf(hfFolder: string, root: string): Promise<string> 
       const { bytes } = hf.tensor(tensor);
       for (let at = 0; at < bytes; at += CHUNK_BYTES) {
         const chunk = new Uint8Array(Math.min(CHUNK_BYTES, bytes - at));
-        await hf.file(tensor).readInto(tensor, chunk, at);
+        await hf.readInto(tensor, chunk, at);
         yield chunk;
       }
     };

@@ -10,7 +10,7 @@ import type { Bucket } from '../../model/parameters/bucket.js';
 import type { Checkpoint } from '../format/checkpoint.js';
 import { HF_SUBFOLDER, isOptimizerTensor, TENSOR_KINDS } from '../format/checkpoint-format.js';
 import { modelOfSizes } from '../hf/hf-files.js';
-import { qwen3Parameters } from '../../families/hf-names.js';
+import { modelParameters } from '../../families/parameters.js';
 import { saveOffline } from './offline-save.js';
 import { wholeOf } from '../../model/parameters/rectangle.js';
 import { planSave, shardFileName } from '../format/save-plan.js';
@@ -65,7 +65,7 @@ function* shardsOf(checkpoint: Checkpoint, model: ModelConfig, { tp, pp, dp }: T
     };
     yield* planSave({ buckets: plannedBuckets(model, place), tp: place.tp, rank, kinds, dtypeOf });
   }
-  const known = new Set(qwen3Parameters(modelShape({ model })).map(({ name }) => name));
+  const known = new Set(modelParameters(modelShape({ model })).map(({ name }) => name));
   const others = Object.entries(checkpoint.index.tensors).filter(
     ([name]) => !known.has(name) && !isOptimizerTensor(name),
   );

@@ -1,14 +1,14 @@
 import { randomBytes } from 'node:crypto';
 import { realpathSync } from 'node:fs';
-import { dirname } from 'node:path';
+import { dirname, join } from 'node:path';
 import type { Logger } from 'pino';
 import type { Store } from '../../job/rendezvous/store.js';
-import { modelShape } from '../../families/model-shape.js';
+import { modelSettings, modelShape } from '../../families/model-shape.js';
 import type { DataIterator } from '../../data/data-iterator.js';
 import type { Place } from '../../model/parameters/parameter.js';
 import type { OptimizerState } from '../../model/optim/optimizer-state.js';
 import type { FolderClaim } from '../../base/folder-claim.js';
-import { isLeftoverName } from '../format/checkpoint-format.js';
+import { isLeftoverName, STATE_FILE } from '../format/checkpoint-format.js';
 import {
   claimSaves,
   findCheckpoint,
@@ -22,7 +22,9 @@ import { restoreOptimizer } from './checkpoint-weights.js';
 import { Checkpoint } from '../format/checkpoint.js';
 import { lineageOf, refuseForeign, refuseForeignLatest } from '../format/lineage.js';
 import { checkSameData } from './same-data.js';
-import { describeState, differences, modelSizes, type RunFacts } from '../format/state-record.js';
+import { requireSameModel } from '../format/same-model.js';
+import { shapeOfState } from '../hf/hf-files.js';
+import { describeState, differences, type RunFacts } from '../format/state-record.js';
 
 /** What the checkpoints of a run need to know of it. All ranks of the model's grid give the same but for their place. */
 export interface RunCheckpointsOptions extends RunFacts {
@@ -163,7 +165,7 @@ async function prepareSaving(
   if (claim !== null) {
     if (!cfg.checkpoint.overwrite) {
       const first = (resume?.state.step ?? 0) + 1;
-      await refuseForeign(root, { lineage, model: modelSizes(cfg.model), first, last: cfg.train.train_iters });
+      await refuseForeign(root, { lineage, model: modelSettings(cfg.model), first, last: cfg.train.train_iters });
     }
     await tidy(root, log);
     await store.set(key, Buffer.from(randomBytes(6).toString('hex')));
@@ -196,6 +198,8 @@ async function openResume(o: RunCheckpointsOptions): Promise<Checkpoint | null> 
   const folder = Buffer.from(await store.get(key, cfg.dist.timeout_s * SECOND_MS)).toString();
   if (folder === '') return null;
   const checkpoint = await Checkpoint.open(folder);
+  const allowed = cfg.checkpoint.allow_model_changes;
+  requireSameModel(join(folder, STATE_FILE), shapeOfState(checkpoint.state), modelShape(cfg), allowed);
   checkpoint.check(modelShape(cfg));
   if (isFirst) {
     const { step, consumed_samples: samples } = checkpoint.state;

@@ -1,24 +1,26 @@
 import type { AttentionSizes } from '../../engine/ops.js';
 import type { Tensor } from '../../engine/tensor.js';
 import type { Weight } from '../parameters/parameter.js';
+import { Linear, type LinearWeights } from './linear.js';
 import { ResidualNorm, type Stream } from './residual-norm.js';
 import type { PerMicroBatch, StageEnv } from './stage-env.js';
 
 export interface AttentionWeights {
   norm: Weight;
   /** Rows: query, key and value heads of this rank. */
-  qkv: Weight;
-  qNorm: Weight;
-  kNorm: Weight;
+  qkv: LinearWeights;
+  /** Norms of every head of q and k, of width headDim. */
+  heads: { q: Weight; k: Weight };
   /** [hidden, qWidth] */
-  out: Weight;
+  out: LinearWeights;
 }
 
-/** Norm, fused q/k/v projection (column parallel), q/k-norm and RoPE, causal attention, output (row parallel). */
+/** Norm, fused q/k/v projection (column parallel), norms of heads, RoPE, causal attention, output (row parallel). */
 export class Attention {
   readonly norm: ResidualNorm;
   readonly #env: StageEnv;
-  readonly #weights: AttentionWeights;
+  readonly #linears: { readonly qkv: Linear; readonly out: Linear };
+  readonly #heads: AttentionWeights['heads'];
   readonly #raw: PerMicroBatch;
   readonly #qkv: PerMicroBatch;
   readonly #headRstd: PerMicroBatch;
@@ -38,7 +40,8 @@ export class Attention {
     const { tokens, heads, kvHeads, qWidth, qkvWidth, batch, seq } = env.sizes;
     const { hiddenSize, headDim } = env.shape;
     this.#env = env;
-    this.#weights = weights;
+    this.#linears = { qkv: new Linear(env, weights.qkv), out: new Linear(env, weights.out) };
+    this.#heads = weights.heads;
     this.#positions = positions;
     this.norm = new ResidualNorm(env, 'attention.norm', weights.norm, slots, keepInput);
     this.#raw = env.saved('attention.raw', [tokens, qkvWidth], slots, 'full');
@@ -67,7 +70,7 @@ export class Attention {
   /** The output projection alone: all that `forward` does after the attention itself. */
   output(microBatch: number): Stream {
     const partial = this.#temp.wide;
-    this.#env.ops.linear(this.#out(microBatch), this.#weights.out.data, partial);
+    this.#linears.out.forward(this.#out(microBatch), partial);
     return { residual: this.norm.x(microBatch), partial };
   }
 
@@ -77,57 +80,56 @@ export class Attention {
    * @param gathers whether the result is what `dStream` becomes, of all tokens; else it is `dStream` itself
    */
   backward(microBatch: number, dStream: Tensor, dy: Tensor, gathers: boolean): Tensor {
-    const [env, weights, temp] = [this.#env, this.#weights, this.#temp];
+    const [env, linears, heads, temp] = [this.#env, this.#linears, this.#heads, this.#temp];
     const { ops } = env;
-    const { qkv: wQkv, out: wOut, qNorm, kNorm } = weights;
     const normed = this.norm.startOutput(microBatch);
-    ops.linearDgrad(dy, wOut.data, temp.dOut);
-    if (wOut.grad !== null) ops.linearWgrad(dy, this.#out(microBatch), wOut.grad, wOut.accumulates());
+    linears.out.dgrad(dy, temp.dOut);
+    linears.out.wgrad(dy, () => this.#out(microBatch));
     const qkv = this.#qkv(microBatch);
-    if (env.recompute !== 'none') this.#rope(microBatch);
+    if (env.recompute === 'selective') this.#rope(microBatch);
     const out = this.#out(microBatch);
     const [lse, dQkv] = [this.#lse(microBatch), temp.dQkv];
     ops.attentionBwd({ qkv, out, lse, dout: temp.dOut, dqkv: dQkv, ws: env.attentionWorkspace }, this.#sizes);
-    const { heads, kvHeads, tokens } = env.sizes;
-    const [accumulate] = [qNorm.accumulates(), kNorm.accumulates()];
+    // Both are written by one op, so that they are in the same state.
+    const accumulate = [heads.q, heads.k].map((weight) => weight.claim()).includes(true);
     ops.qknormRopeBwd(
       {
         dqkv: dQkv,
         qkv: this.#raw(microBatch),
-        wq: qNorm.data,
-        wk: kNorm.data,
+        wq: heads.q.data,
+        wk: heads.k.data,
         table: env.ropeTable,
         positions: this.#positions(microBatch),
         rstd: this.#headRstd(microBatch),
-        dwq: gradient(qNorm),
-        dwk: gradient(kNorm),
+        dwq: gradient(heads.q),
+        dwk: gradient(heads.k),
         ws: env.reduceWorkspace(2 * env.shape.headDim),
       },
-      { tokens, heads, kvHeads, headDim: env.shape.headDim },
+      { tokens: env.sizes.tokens, heads: env.sizes.heads, kvHeads: env.sizes.kvHeads, headDim: env.shape.headDim },
       accumulate,
     );
-    ops.linearDgrad(dQkv, wQkv.data, temp.wide);
+    linears.qkv.dgrad(dQkv, temp.wide);
     const dx = this.norm.startBackward(microBatch, temp.wide, dStream, gathers);
-    if (wQkv.grad !== null) ops.linearWgrad(dQkv, normed.wait(), wQkv.grad, wQkv.accumulates());
+    linears.qkv.wgrad(dQkv, () => normed.wait());
     return dx.wait();
   }
 
   #core(microBatch: number, normed: Tensor): void {
     const env = this.#env;
-    env.ops.linear(normed, this.#weights.qkv.data, this.#raw(microBatch));
+    this.#linears.qkv.forward(normed, this.#raw(microBatch));
     this.#rope(microBatch);
     const [out, lse] = [this.#out(microBatch), this.#lse(microBatch)];
     env.ops.attention(this.#qkv(microBatch), out, lse, env.attentionWorkspace, this.#sizes);
   }
 
   #rope(microBatch: number): void {
-    const [env, weights] = [this.#env, this.#weights];
+    const env = this.#env;
     const { heads, kvHeads, tokens } = env.sizes;
     env.ops.qknormRope(
       {
         qkv: this.#raw(microBatch),
-        wq: weights.qNorm.data,
-        wk: weights.kNorm.data,
+        wq: this.#heads.q.data,
+        wk: this.#heads.k.data,
         table: env.ropeTable,
         positions: this.#positions(microBatch),
         out: this.#qkv(microBatch),

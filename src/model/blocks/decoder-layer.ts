@@ -4,7 +4,7 @@ import { Mlp, type MlpWeights } from './mlp.js';
 import type { Stream } from './residual-norm.js';
 import type { PerMicroBatch, StageEnv } from './stage-env.js';
 
-/** One Qwen3 decoder layer: attention and SwiGLU, each on the normalised residual stream. */
+/** One decoder layer: attention and SwiGLU, each on the normalised residual stream. */
 export class DecoderLayer {
   readonly #attention: Attention;
   readonly #mlp: Mlp;

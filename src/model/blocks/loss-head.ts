@@ -1,5 +1,6 @@
 import type { Tensor } from '../../engine/tensor.js';
 import type { Weight } from '../parameters/parameter.js';
+import { Linear } from './linear.js';
 import type { LossFunction } from './loss.js';
 import { ResidualNorm, type Stream } from './residual-norm.js';
 import type { PerMicroBatch, StageEnv } from './stage-env.js';
@@ -15,7 +16,7 @@ export type LogitsObserver = (logits: Tensor, microBatch: number) => void;
 export class LossHead {
   readonly #env: StageEnv;
   readonly #norm: ResidualNorm;
-  readonly #weight: Weight;
+  readonly #output: Linear;
   readonly #loss: LossFunction;
   readonly #fields: (name: string) => PerMicroBatch;
   readonly #dNormed: PerMicroBatch;
@@ -31,31 +32,31 @@ export class LossHead {
     const { tokens, localTokens, vocab } = env.sizes;
     const { hiddenSize } = env.shape;
     this.#env = env;
-    this.#weight = weights.output;
+    this.#output = new Linear(env, { weight: weights.output });
     this.#loss = loss;
     this.#fields = fields;
     this.#norm = new ResidualNorm(env, 'head.norm', weights.norm, slots, slots);
     this.#dNormed = env.saved('head.dNormed', [localTokens, hiddenSize], slots, 'never');
     this.#temp = {
       wide: env.scratch('wide', [tokens, hiddenSize]),
-      logits: env.scratch('logits', [tokens, vocab]),
+      logits: env.scratch('logits', [tokens, env.sizes.vocabRoom]).slice(0, tokens * vocab, [tokens, vocab]),
     };
   }
 
   /** @param withGradient false in evaluation: only the loss is wanted */
   forward(microBatch: number, input: Stream, withGradient: boolean, observe?: LogitsObserver): void {
-    const [env, temp, weight] = [this.#env, this.#temp, this.#weight];
-    const { ops, tp } = env;
+    const [env, temp, output] = [this.#env, this.#temp, this.#output];
+    const { tp } = env;
     const normed = this.#norm.forward(microBatch, input);
-    ops.linear(normed, weight.data, temp.logits);
+    output.forward(normed, temp.logits);
     observe?.(temp.logits, microBatch);
     this.#loss.apply(temp.logits, (name) => this.#fields(name)(microBatch));
     if (!withGradient) return;
     const dNormed = this.#dNormed(microBatch);
     const wide = tp.size === 1 ? dNormed : temp.wide;
-    ops.linearDgrad(temp.logits, weight.data, wide);
+    output.dgrad(temp.logits, wide);
     const reduced = tp.startReduce(wide, dNormed);
-    if (weight.grad !== null) ops.linearWgrad(temp.logits, normed, weight.grad, weight.accumulates());
+    output.wgrad(temp.logits, () => normed);
     const result = reduced.wait();
     if (result !== dNormed) env.ops.device.copy(result, dNormed);
   }

@@ -1,21 +1,22 @@
 import type { Tensor } from '../../engine/tensor.js';
 import type { Weight } from '../parameters/parameter.js';
+import { Linear, type LinearWeights } from './linear.js';
 import { ResidualNorm, type Stream } from './residual-norm.js';
 import type { PerMicroBatch, StageEnv } from './stage-env.js';
 
 export interface MlpWeights {
   norm: Weight;
   /** Rows: gate then up, of this rank's share of the intermediate size. */
-  gateUp: Weight;
+  gateUp: LinearWeights;
   /** [hidden, ffn] */
-  down: Weight;
+  down: LinearWeights;
 }
 
 /** Norm, fused gate and up projection (column parallel), SwiGLU, down projection (row parallel). */
 export class Mlp {
   readonly norm: ResidualNorm;
   readonly #env: StageEnv;
-  readonly #weights: MlpWeights;
+  readonly #linears: { readonly gateUp: Linear; readonly down: Linear };
   readonly #gateUp: PerMicroBatch;
   readonly #act: PerMicroBatch;
   readonly #temp: { wide: Tensor; dAct: Tensor };
@@ -24,7 +25,7 @@ export class Mlp {
     const { tokens, ffn } = env.sizes;
     const { hiddenSize } = env.shape;
     this.#env = env;
-    this.#weights = weights;
+    this.#linears = { gateUp: new Linear(env, weights.gateUp), down: new Linear(env, weights.down) };
     this.norm = new ResidualNorm(env, 'mlp.norm', weights.norm, slots, null);
     this.#gateUp = env.saved('mlp.gateUp', [tokens, 2 * ffn], slots, 'full');
     this.#act = env.saved('mlp.act', [tokens, ffn], slots, 'selective');
@@ -37,7 +38,7 @@ export class Mlp {
   forward(microBatch: number, input: Stream): Stream {
     const partial = this.#temp.wide;
     this.#hidden(microBatch, this.norm.forward(microBatch, input));
-    this.#env.ops.linear(this.#act(microBatch), this.#weights.down.data, partial);
+    this.#linears.down.forward(this.#act(microBatch), partial);
     return { residual: this.norm.x(microBatch), partial };
   }
 
@@ -52,25 +53,24 @@ export class Mlp {
    * @returns what `dStream` becomes, of all tokens
    */
   backward(microBatch: number, dStream: Tensor, dy: Tensor): Tensor {
-    const [env, weights, temp] = [this.#env, this.#weights, this.#temp];
+    const [env, linears, temp] = [this.#env, this.#linears, this.#temp];
     const { ops } = env;
-    const { gateUp: wGateUp, down: wDown } = weights;
     const [gateUp, act] = [this.#gateUp(microBatch), this.#act(microBatch)];
     const normed = this.norm.startOutput(microBatch);
     if (env.recompute === 'selective') ops.swiglu(gateUp, act);
-    ops.linearDgrad(dy, wDown.data, temp.dAct);
-    if (wDown.grad !== null) ops.linearWgrad(dy, act, wDown.grad, wDown.accumulates());
+    linears.down.dgrad(dy, temp.dAct);
+    linears.down.wgrad(dy, () => act);
     ops.swigluBwd(temp.dAct, gateUp, gateUp);
-    ops.linearDgrad(gateUp, wGateUp.data, temp.wide);
+    linears.gateUp.dgrad(gateUp, temp.wide);
     const dx = this.norm.startBackward(microBatch, temp.wide, dStream, true);
-    if (wGateUp.grad !== null) ops.linearWgrad(gateUp, normed.wait(), wGateUp.grad, wGateUp.accumulates());
+    linears.gateUp.wgrad(gateUp, () => normed.wait());
     return dx.wait();
   }
 
   #hidden(microBatch: number, normed: Tensor): void {
     const env = this.#env;
     const gateUp = this.#gateUp(microBatch);
-    env.ops.linear(normed, this.#weights.gateUp.data, gateUp);
+    this.#linears.gateUp.forward(normed, gateUp);
     env.ops.swiglu(gateUp, this.#act(microBatch));
   }
 }

@@ -81,7 +81,7 @@ export class ResidualNorm {
     if (tp.fuses(partial, dyFull)) {
       const full = gathers ? dyFull : null;
       const tensors = { partial, ...this.#backwardTensors(microBatch, dStream), full };
-      return tp.startNormBackwardGather(full ?? dStream, tensors, { dx: true, dw: weight.accumulates() });
+      return tp.startNormBackwardGather(full ?? dStream, tensors, { dx: true, dw: weight.claim() });
     }
     const dy = tp.startReduce(partial, narrow);
     return {
@@ -97,7 +97,7 @@ export class ResidualNorm {
    * @param dStream overwritten where `overwrite`
    */
   backward(microBatch: number, dy: Tensor, dStream: Tensor, overwrite = false): void {
-    const accumulate = { dx: !overwrite, dw: this.#weight.accumulates() };
+    const accumulate = { dx: !overwrite, dw: this.#weight.claim() };
     this.#env.ops.rmsnormBwd({ dy, ...this.#backwardTensors(microBatch, dStream) }, accumulate);
   }
 

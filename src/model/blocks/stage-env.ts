@@ -1,9 +1,11 @@
 import type { ModelShape } from '../../families/model-shape.js';
+import { rotations, scaledFrequencies } from '../../families/rope.js';
 import type { ActDType, DType } from '../../engine/dtype.js';
 import { elementCount } from '../../engine/dtype.js';
 import type { MemoryPlan } from '../../engine/memory-plan.js';
 import { REDUCE_PARTS, type Ops } from '../../engine/ops.js';
 import type { Tensor } from '../../engine/tensor.js';
+import { partOf } from '../parameters/parameter.js';
 import type { TensorParallel } from '../parallel/tensor-parallel.js';
 
 export type Recompute = 'none' | 'selective' | 'full';
@@ -23,8 +25,11 @@ export interface StageSizes {
   /** Columns of the fused projection here: (heads + 2 kvHeads) * headDim. */
   readonly qkvWidth: number;
   readonly ffn: number;
+  /** Tokens of the vocabulary whose logits are computed here, from `vocabStart`; no more than `vocabRoom`. */
   readonly vocab: number;
   readonly vocabStart: number;
+  /** The most that a tp rank has: memory is the same on all, since they may share it. */
+  readonly vocabRoom: number;
 }
 
 export interface StageEnvOptions {
@@ -72,7 +77,7 @@ export class StageEnv {
     const heads = shape.numHeads / tp.size;
     const kvHeads = shape.numKvHeads / tp.size;
     const tokens = batch * seq;
-    const vocab = shape.vocabSize / tp.size;
+    const { start: vocabStart, count: vocab } = partOf(shape.vocabSize, tp);
     this.sizes = {
       batch,
       seq,
@@ -84,7 +89,8 @@ export class StageEnv {
       qkvWidth: (heads + 2 * kvHeads) * shape.headDim,
       ffn: shape.intermediateSize / tp.size,
       vocab,
-      vocabStart: vocab * tp.rank,
+      vocabStart,
+      vocabRoom: Math.ceil(shape.vocabSize / tp.size),
     };
     this.#reduce = plan.tensor('workspace', [REDUCE_PARTS * Math.max(shape.hiddenSize, 2 * shape.headDim)], 'f32');
     this.ropeTable = plan.tensor('workspace', [seq, shape.headDim], 'f32');
@@ -142,6 +148,8 @@ export class StageEnv {
 
   /** Fills what is constant over the run. To be called once, after the memory is there. */
   prepare(): void {
-    this.ops.ropeTable(this.ropeTable, this.shape.ropeTheta);
+    const frequencies = scaledFrequencies(this.shape);
+    if (frequencies === null) this.ops.ropeTable(this.ropeTable, this.shape.ropeTheta);
+    else this.ops.device.write(this.ropeTable, rotations(frequencies, this.sizes.seq));
   }
 }

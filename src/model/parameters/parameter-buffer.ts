@@ -36,7 +36,7 @@ export class ParameterBuffer {
 
   /**
    * Adds a bucket of weights. Each inner list is one weight: its parameters lie together without a gap, as one matrix
-   * with the sum of their rows.
+   * with the sum of their rows, or as one vector. Weights that tp cuts unequally take the same room on every rank.
    * @param gradients whether the bucket keeps a whole gradient, or only this rank's shard of it (a ring lends the rest)
    */
   add(
@@ -49,12 +49,12 @@ export class ParameterBuffer {
     const places: { specs: readonly ParameterSpec[]; offset: number; rows: number; cols: number }[] = [];
     let size = 0;
     for (const specs of groups) {
-      const cols = specs[0]?.cols.count ?? 0;
-      const rows = specs.reduce((sum, spec) => sum + spec.rows.count, 0);
-      places.push({ specs, offset: size, rows, cols });
+      const elements = specs.reduce((sum, spec) => sum + localSize(spec), 0);
+      const cols = specs[0]?.globalShape.length === 1 ? elements : (specs[0]?.cols.count ?? 0);
+      places.push({ specs, offset: size, rows: elements / cols, cols });
       for (const spec of specs) {
         entries.push({ spec, offset: size });
-        size += localSize(spec);
+        size += spec.room;
       }
       size = padTo(size, PAD);
     }

@@ -1,9 +1,13 @@
+import { EMBEDDING, FINAL_NORM, HEAD, layerPrefix } from '../../families/decoder.js';
+import type { LinearBlock, LinearSpec, NormBlock, NormSpec } from '../../families/family.js';
 import type { ModelShape } from '../../families/model-shape.js';
+import { layerLinears, layerNorms, widthOf } from '../../families/parameters.js';
 import type { Bucket, BucketKind } from '../parameters/bucket.js';
 import type { ParameterBuffer } from '../parameters/parameter-buffer.js';
 import type { AttentionWeights } from '../blocks/attention.js';
+import type { LinearWeights } from '../blocks/linear.js';
 import type { MlpWeights } from '../blocks/mlp.js';
-import { matrix, vector, type ParameterSpec, type Place, type Weight } from '../parameters/parameter.js';
+import { matrix, normWeight, type ParameterSpec, type Place, type Weight } from '../parameters/parameter.js';
 
 /** Which part of the model a rank holds. */
 export interface StageParts {
@@ -25,11 +29,10 @@ export interface StageWeights {
   readonly head: { norm: Weight; output: Weight; bucket: Bucket } | null;
 }
 
-const EMBEDDING = 'model.embed_tokens.weight';
-
 /**
  * Lays out a stage's parameters: one bucket for each layer's matrices, for the embedding and for an untied output
- * layer; all norms together, and all q/k-norms together, because what is done to their gradients differs.
+ * layer; all norms of the residual stream together, and all norms of heads, because what is done to their gradients
+ * differs.
  */
 export function layOutStage(
   buffer: ParameterBuffer,
@@ -39,9 +42,8 @@ export function layOutStage(
   parts: StageParts,
   layerGradients: 'whole' | 'shard',
 ): StageWeights {
-  const { vocabSize, hiddenSize, numHeads, numKvHeads, headDim, intermediateSize } = shape;
   const sharded: BucketKind = { weightDecay: true, tpReplicated: false, tpPartialGradient: false, tied: 'none' };
-  const vocabulary = (name: string): ParameterSpec => matrix(name, [vocabSize, hiddenSize], 0, tp);
+  const vocabulary = (name: string): ParameterSpec => matrix(name, [shape.vocabSize, shape.hiddenSize], 0, tp);
   const bucketNamed = (name: string): Bucket => buffer.buckets.find((b) => b.name === name) as Bucket;
   const single = (name: string, kind: BucketKind, spec: ParameterSpec): { weight: Weight; bucket: Bucket } => {
     const [weight] = buffer.add(name, kind, [[spec]]) as [Weight];
@@ -52,61 +54,74 @@ export function layOutStage(
   const tied = (role: 'owner' | 'copy'): BucketKind => (split ? { ...sharded, tied: role } : sharded);
   const embedding = parts.embedding ? single('embedding', tied('owner'), vocabulary(EMBEDDING)) : null;
 
-  const matrices = new Map<number, [Weight, Weight, Weight, Weight]>();
+  const linears = layerLinears(shape);
+  const matrices = new Map<string, Weight>();
   for (const layer of parts.layers) {
-    const at = (name: string): string => `model.layers.${layer}.${name}.weight`;
-    const column = (name: string, rows: number): ParameterSpec => matrix(at(name), [rows, hiddenSize], 0, tp);
-    const row = (name: string, cols: number): ParameterSpec => matrix(at(name), [hiddenSize, cols], 1, tp);
-    const groups = [
-      [
-        column('self_attn.q_proj', numHeads * headDim),
-        column('self_attn.k_proj', numKvHeads * headDim),
-        column('self_attn.v_proj', numKvHeads * headDim),
-      ],
-      [row('self_attn.o_proj', numHeads * headDim)],
-      [column('mlp.gate_proj', intermediateSize), column('mlp.up_proj', intermediateSize)],
-      [row('mlp.down_proj', intermediateSize)],
-    ];
+    const groups = linears.map((linear) => matricesOf(shape, layer, linear, tp));
     const weights = buffer.add(`layer.${layer}`, sharded, groups, layerGradients);
-    matrices.set(layer, weights as [Weight, Weight, Weight, Weight]);
+    linears.forEach(({ block }, i) => matrices.set(`${layer} ${block}`, weights[i] as Weight));
   }
 
   let output: { weight: Weight; bucket: Bucket } | null = null;
   if (parts.head) {
-    if (!shape.tieWordEmbeddings) output = single('output', sharded, vocabulary('lm_head.weight'));
+    if (!shape.tieWordEmbeddings) output = single('output', sharded, vocabulary(HEAD));
     else output = embedding ?? single('embedding', tied('copy'), vocabulary(EMBEDDING));
   }
 
-  const normKind: BucketKind = { weightDecay: false, tpReplicated: true, tpPartialGradient: false, tied: 'none' };
-  const norm = (name: string, length: number): ParameterSpec[] => [vector(`${name}.weight`, length)];
-  const norms = buffer.add('norms', { ...normKind, tpPartialGradient: sequenceParallel }, [
-    ...parts.layers.flatMap((layer) => [
-      norm(`model.layers.${layer}.input_layernorm`, hiddenSize),
-      norm(`model.layers.${layer}.post_attention_layernorm`, hiddenSize),
-    ]),
-    ...(parts.head ? [norm('model.norm', hiddenSize)] : []),
-  ]);
-  // Each tp rank sees only its heads, with or without sequence parallelism.
-  const headNorms = buffer.add(
-    'head-norms',
-    { ...normKind, tpPartialGradient: tp.size > 1 },
-    parts.layers.flatMap((layer) => [
-      norm(`model.layers.${layer}.self_attn.q_norm`, headDim),
-      norm(`model.layers.${layer}.self_attn.k_norm`, headDim),
-    ]),
+  /** Adds a bucket with a weight for each of `blocks` in each layer, and what comes after the layers. */
+  const small = <Spec extends { readonly block: string }>(
+    name: string,
+    kind: Pick<BucketKind, 'tpReplicated' | 'tpPartialGradient'>,
+    blocks: readonly Spec[],
+    specsOf: (layer: number, block: Spec) => ParameterSpec[],
+    last: readonly ParameterSpec[] = [],
+  ): { of: (layer: number, block: Spec['block']) => Weight | null; last: Weight | undefined } => {
+    const places = parts.layers.flatMap((layer) => blocks.map((block) => ({ layer, block })));
+    const groups = [...places.map(({ layer, block }) => specsOf(layer, block)), ...last.map((spec) => [spec])];
+    const found = groups.length === 0 ? [] : buffer.add(name, { ...sharded, ...kind, weightDecay: false }, groups);
+    const byPlace = new Map(places.map(({ layer, block }, i) => [`${layer} ${block.block}`, found[i] as Weight]));
+    return { of: (layer, block) => byPlace.get(`${layer} ${block}`) ?? null, last: found[places.length] };
+  };
+  const normOf = (layer: number, { name, width }: NormSpec): ParameterSpec[] => [
+    normWeight(`${layerPrefix(layer)}${name}.weight`, widthOf(shape, width)),
+  ];
+  const ofHeads = ({ width }: NormSpec): boolean => width === 'head';
+  const norms = small(
+    'norms',
+    { tpReplicated: true, tpPartialGradient: sequenceParallel },
+    layerNorms(shape).filter((norm) => !ofHeads(norm)),
+    normOf,
+    parts.head ? [normWeight(FINAL_NORM, shape.hiddenSize)] : [],
   );
+  // Each tp rank sees only its heads, with or without sequence parallelism.
+  const perHead = { tpReplicated: true, tpPartialGradient: tp.size > 1 };
+  const headNorms = small('head-norms', perHead, layerNorms(shape).filter(ofHeads), normOf);
 
   const layers = new Map<number, LayerWeights>();
-  parts.layers.forEach((layer, i) => {
-    const [qkv, out, gateUp, down] = matrices.get(layer) as [Weight, Weight, Weight, Weight];
-    const [inputNorm, postNorm] = norms.slice(2 * i) as [Weight, Weight];
-    const [qNorm, kNorm] = headNorms.slice(2 * i) as [Weight, Weight];
+  for (const layer of parts.layers) {
+    const linear = (block: LinearBlock): LinearWeights => {
+      return { weight: matrices.get(`${layer} ${block}`) as Weight };
+    };
+    const norm = (block: NormBlock): Weight => norms.of(layer, block) as Weight;
+    const [q, k] = [headNorms.of(layer, 'q'), headNorms.of(layer, 'k')];
     layers.set(layer, {
-      attention: { norm: inputNorm, qkv, qNorm, kNorm, out },
-      mlp: { norm: postNorm, gateUp, down },
+      attention: {
+        norm: norm('attention'),
+        qkv: linear('qkv'),
+        heads: { q: q as Weight, k: k as Weight },
+        out: linear('o'),
+      },
+      mlp: { norm: norm('mlp'), gateUp: linear('gate+up'), down: linear('down') },
       bucket: bucketNamed(`layer.${layer}`),
     });
-  });
-  const head = output && { norm: norms.at(-1) as Weight, output: output.weight, bucket: output.bucket };
+  }
+  const head = output && { norm: norms.last as Weight, output: output.weight, bucket: output.bucket };
   return { embedding, layers, head };
+}
+
+function matricesOf(shape: ModelShape, layer: number, { parts, inputs, cut }: LinearSpec, tp: Place): ParameterSpec[] {
+  return parts.map(({ name, outputs }) => {
+    const size: [number, number] = [widthOf(shape, outputs), widthOf(shape, inputs)];
+    return matrix(`${layerPrefix(layer)}${name}.weight`, size, cut === 'outputs' ? 0 : 1, tp);
+  });
 }

@@ -93,7 +93,7 @@ describe('a store at a socket', () => {
     const socket = join(folder, 'a.sock');
     await serve(socket, 2);
     expect(readdirSync(folder)).toEqual(['a.sock']);
-    const join2 = (rank: number) => connectStore({ socket, token: TOKEN, rank, worldSize: 2, timeoutMs: 500 });
+    const join2 = (rank: number) => connectStore({ socket, token: TOKEN, rank, worldSize: 2, timeoutMs: 10_000 });
     const [a, b] = [await join2(0), await join2(1)];
     expect(existsSync(folder)).toBe(false);
     await a.set('k', new Uint8Array([1]));
@@ -123,7 +123,7 @@ describe('a store at a socket', () => {
     await run.ended;
     expect(readdirSync(folder)).toEqual(['a.sock']);
     await serve(socket, 1);
-    const store = await connectStore({ socket, token: TOKEN, rank: 0, worldSize: 1, timeoutMs: 500 });
+    const store = await connectStore({ socket, token: TOKEN, rank: 0, worldSize: 1, timeoutMs: 10_000 });
     await store.set('k', new Uint8Array([1]));
   });
 });

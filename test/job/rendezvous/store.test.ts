@@ -19,10 +19,10 @@ async function serve(worldSize = 2, handshakeMs?: number): Promise<StoreServer> 
 function join(
   server: { port: number },
   rank: number,
-  given: { token?: string; worldSize?: number } = {},
+  given: { token?: string; worldSize?: number; timeoutMs?: number } = {},
 ): Promise<Store> {
-  const { token = TOKEN, worldSize = 2 } = given;
-  return connectStore({ host: '127.0.0.1', port: server.port, token, rank, worldSize, timeoutMs: 500 });
+  const { token = TOKEN, worldSize = 2, timeoutMs = 10_000 } = given;
+  return connectStore({ host: '127.0.0.1', port: server.port, token, rank, worldSize, timeoutMs });
 }
 
 /** What a client or a server sends as its own. */
@@ -129,7 +129,10 @@ describe('who may connect', () => {
     const server = await serve();
     const { port } = server;
     await server.close();
-    await expect(join({ port }, 1)).rejects.toMatchObject({ code: 'MB_RENDEZVOUS_TIMEOUT', message: /ECONNREFUSED/ });
+    await expect(join({ port }, 1, { timeoutMs: 500 })).rejects.toMatchObject({
+      code: 'MB_RENDEZVOUS_TIMEOUT',
+      message: /ECONNREFUSED/,
+    });
   });
 
   it('the server starts late', async () => {
@@ -260,7 +263,8 @@ describe('what a client says of a server that is none', () => {
       server.close();
     });
     const { port } = server.address() as AddressInfo;
-    await expect(join({ port }, 1)).rejects.toMatchObject({ code, exitCode: 4, message });
+    const timeoutMs = code === 'MB_RENDEZVOUS_TIMEOUT' ? 500 : 10_000;
+    await expect(join({ port }, 1, { timeoutMs })).rejects.toMatchObject({ code, exitCode: 4, message });
   });
 });
 
