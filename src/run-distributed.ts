@@ -5,18 +5,20 @@ import { checkConfig } from './config/check-config.js';
 import { validateLayout, resolvePrecision } from './config/layout.js';
 import type { Resolution } from './config/resolve.js';
 import type { RunConfig } from './config/schema.js';
+import { takeEarlySignals } from './base/early-signals.js';
 import { checkDataFile } from './data/open-dataset.js';
 import { chooseDevice, defaultProcesses, requireDevices } from './engine/devices.js';
 import { reportError } from './job/shared/report-error.js';
 import { checkMachineMemory } from './train/machine-memory.js';
 import { planRun } from './train/plan.js';
-import { detectStarter, parseEnvironment } from './job/worker/environment.js';
+import { detectStarter, refuseSeveralLaunchers } from './job/shared/starter.js';
+import { parseEnvironment } from './job/worker/environment.js';
 
 export interface RunDistributedOptions {
   config: RunConfig;
   /** Where the values of the configuration came from (see resolve), so that messages can name the places. */
   origins?: Resolution['origins'];
-  /** Processes to start; by default one for each visible GPU, else one. Ignored under torchrun, srun or mpirun. */
+  /** Processes to start; by default one for each visible GPU, else one. Must be left out under torchrun, srun or mpirun. */
   nproc?: number | undefined;
   /** `import.meta.url` of a module that exports `runWorker`; the standard training loop by default. */
   worker?: string;
@@ -30,18 +32,21 @@ export interface RunDistributedOptions {
 /** Whether a module is the program that was started, as opposed to imported (as a worker imports it). */
 export function isMain(url: string): boolean {
   const program = process.argv[1];
-  return program !== undefined && realpathSync(program) === fileURLToPath(url);
+  // A worker of the same process imports the program's module a second time, by another address.
+  return program !== undefined && new URL(url).search === '' && realpathSync(program) === fileURLToPath(url);
 }
 
 /**
  * Runs a program on many processes: starts one worker a rank and supervises them, or becomes one where torchrun, srun
  * or mpirun has started this process. Resolves with the exit code of the run, how it ended has been printed.
  * The configuration is checked here, as it is when it is read: it may have been changed since.
- * @throws MbridgeError where it could not be started (MB_CONFIG_..., exit 3, for a configuration that is wrong):
- * {@link runMain} prints that too
+ * @throws MbridgeError where it could not be started (MB_CONFIG_..., exit 3, for a configuration that is wrong;
+ * MB_SEVERAL_LAUNCHERS, exit 2, for `nproc` in a process that torchrun or its like started): {@link runMain} prints that too
  */
 export async function runDistributed(options: RunDistributedOptions): Promise<number> {
+  takeEarlySignals();
   const { json = false } = options;
+  if (options.nproc !== undefined || detectStarter(process.env) === undefined) refuseSeveralLaunchers(process.env);
   // A program may have changed what a recipe or resolveConfig gave it.
   const config = checkConfig(options.config);
   const device = chooseDevice(config);
@@ -88,6 +93,7 @@ export function pretrain(config: RunConfig, options: Omit<RunDistributedOptions,
  * as one message with its hint, anything else with its stack.
  */
 export async function runMain(main: () => number | Promise<number>): Promise<number> {
+  takeEarlySignals();
   try {
     return await main();
   } catch (error) {

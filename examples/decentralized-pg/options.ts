@@ -18,6 +18,11 @@ export function numberOptions<T extends Record<string, number | undefined>>(defa
   return result as T;
 }
 
+/** What --nproc says, else a default; none where torchrun has started this process as one of several. */
+export function processesToStart(nproc: number | undefined, byDefault: number): number | undefined {
+  return nproc ?? (process.env['WORLD_SIZE'] === undefined ? byDefault : undefined);
+}
+
 function valuesOf(options: Record<string, { type: 'string' }>, hint: string): Record<string, unknown> {
   try {
     return parseArgs({ options, allowPositionals: false }).values;

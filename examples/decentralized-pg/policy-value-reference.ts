@@ -31,7 +31,7 @@ import {
   type Groups,
   type RunWorker,
 } from '../../src/index.js';
-import { numberOptions } from './options.js';
+import { numberOptions, processesToStart } from './options.js';
 
 interface Layout {
   name: string;
@@ -130,13 +130,14 @@ export const runWorker: RunWorker = async (context) => {
 
 if (isMain(import.meta.url)) {
   process.exitCode = await runMain(() => {
-    const options = numberOptions({ nproc: 4, 'train-iters': 4, 'ranks-per-gpu': 1 });
+    const options = numberOptions({ nproc: undefined as number | undefined, 'train-iters': 4, 'ranks-per-gpu': 1 });
+    const nproc = processesToStart(options.nproc, 4);
     const config = qwen3TinyPretrainConfig({
       train_iters: options['train-iters'],
       seq_length: 64,
       sequence_parallel: true,
     });
     config.dist.ranks_per_gpu = options['ranks-per-gpu'];
-    return runDistributed({ config, nproc: options.nproc, worker: import.meta.url });
+    return runDistributed({ config, nproc, worker: import.meta.url });
   });
 }

@@ -128,7 +128,8 @@ export const runWorker: RunWorker = async (context) => {
     data,
     pgCollection,
     onStep: (event) => context.emit(event),
-    wantsStop: () => context.stopRequested() !== 'no',
+    onBegin: (step) => context.progress(step),
+    endsAfter: (step) => context.endsAfter(step), // a signal: all ranks end after the same update
   });
 
   data.close();

@@ -15,7 +15,7 @@ import {
   type RunWorker,
   type Sample,
 } from '../../src/index.js';
-import { numberOptions } from '../decentralized-pg/options.js';
+import { numberOptions, processesToStart } from '../decentralized-pg/options.js';
 
 /** Sample i is the bytes i, i + 1, ... A sample depends on its index only, so that a run can be resumed anywhere. */
 class Counting implements Dataset {
@@ -43,8 +43,8 @@ export const runWorker: RunWorker = (context) =>
 
 if (isMain(import.meta.url)) {
   process.exitCode = await runMain(() => {
-    const options = numberOptions({ nproc: 1, 'train-iters': 10 });
+    const options = numberOptions({ nproc: undefined as number | undefined, 'train-iters': 10 });
     const config = qwen3TinyPretrainConfig({ train_iters: options['train-iters'], seq_length: 64 });
-    return runDistributed({ config, nproc: options.nproc, worker: import.meta.url });
+    return runDistributed({ config, nproc: processesToStart(options.nproc, 1), worker: import.meta.url });
   });
 }

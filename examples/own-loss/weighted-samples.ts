@@ -18,7 +18,7 @@ import {
   type MicroBatch,
   type RunWorker,
 } from '../../src/index.js';
-import { numberOptions } from '../decentralized-pg/options.js';
+import { numberOptions, processesToStart } from '../decentralized-pg/options.js';
 
 export const runWorker: RunWorker = async (context) => {
   const { rank, config, options } = context;
@@ -47,13 +47,24 @@ export const runWorker: RunWorker = async (context) => {
 
 if (isMain(import.meta.url)) {
   process.exitCode = await runMain(() => {
-    const o = numberOptions({ nproc: 2, 'tp-size': 1, 'pp-size': 1, 'train-iters': 10, first: 2 });
+    const o = numberOptions({
+      nproc: undefined as number | undefined,
+      'tp-size': 1,
+      'pp-size': 1,
+      'train-iters': 10,
+      first: 2,
+    });
     const config = qwen3TinyPretrainConfig({
       tensor_model_parallel_size: o['tp-size'],
       pipeline_model_parallel_size: o['pp-size'],
       train_iters: o['train-iters'],
       seq_length: 64,
     });
-    return runDistributed({ config, nproc: o.nproc, worker: import.meta.url, options: { first: o.first } });
+    return runDistributed({
+      config,
+      nproc: processesToStart(o.nproc, 2),
+      worker: import.meta.url,
+      options: { first: o.first },
+    });
   });
 }

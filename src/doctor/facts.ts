@@ -1,5 +1,6 @@
 import { existsSync, readFileSync, statfsSync } from 'node:fs';
 import { totalmem } from 'node:os';
+import { nodeOptions } from '../base/early-signals.js';
 import { nativePath } from '../engine/load.js';
 import { cudaEnginePath } from '../engine/open-device.js';
 import { compiledFile, packageRoot, packageVersion } from '../base/package-root.js';
@@ -95,7 +96,7 @@ interface ProbeResult {
 async function runProbe(env: Env): Promise<ProbeResult> {
   const probe = compiledFile('doctor/probe.js');
   const options = { env, timeoutMs: PROBE_TIMEOUT_MS };
-  const { failure, stdout, stderr } = await runCommand(process.execPath, [probe], options);
+  const { failure, stdout, stderr } = await runCommand(process.execPath, [...nodeOptions(), probe], options);
   // A library may print to stdout too.
   const lines = stdout
     .split('\n')

@@ -5,6 +5,7 @@ import type { NativeBinding } from '../engine/binding.js';
 import { DTYPES } from '../engine/dtype.js';
 import { loadBinding } from '../engine/load.js';
 import { loadCudaEngine } from '../engine/open-device.js';
+import { takeEarlySignals } from '../base/early-signals.js';
 import { MbridgeError } from '../base/errors.js';
 import type { ProbeLine } from './facts.js';
 
@@ -58,4 +59,5 @@ function probe(): void {
   say({ stage: 'end' });
 }
 
+takeEarlySignals();
 probe();

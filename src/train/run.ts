@@ -71,13 +71,14 @@ export async function openRun(context: WorkerContext, options: OpenRunOptions = 
   const { config: cfg, rank, worldSize, store, log } = context;
   const device = options.device ?? openDevice(context.device, context.deviceIndex, context.threads);
   const runtime = new CommRuntime({ rank, device, store, timeoutSeconds: cfg.dist.timeout_s });
+  const onSaved = context.saved.bind(context);
   try {
     const { layout, grid, pgCollection } = await setupGroups(cfg, { runtime, worldSize });
     runtime.watch();
     const checkpoints =
       options.checkpoints === false
         ? null
-        : await RunCheckpoints.open({ cfg, layout, device, store, groups: pgCollection, log });
+        : await RunCheckpoints.open({ cfg, layout, device, store, groups: pgCollection, log, onSaved });
     const { loss, trainable } = options;
     const checkpoint = checkpoints?.resume ?? null;
     const model = await provideDistributedModel(cfg, {
@@ -156,8 +157,9 @@ export class Run {
         ...(until === undefined ? {} : { until }),
         onStep: (event) => context.emit(event),
         onBegin: (step) => context.progress(step),
+        endsAfter: (step) => context.endsAfter(step),
         // The clock counts from this process's start.
-        wantsStop: () => context.stopRequested() !== 'no' || performance.now() > lastMillisecond,
+        wantsStop: () => performance.now() > lastMillisecond,
         every: [...own, ...every],
       });
       this.#step = result.step;

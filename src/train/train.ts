@@ -38,7 +38,9 @@ export interface TrainOptions {
   onBegin?: (step: number) => void;
   /** What to do every so many updates, in this order: save, evaluate, check. */
   every?: readonly Every[];
-  /** Whether this rank was asked to stop; the ranks agree, and all stop after the same update. */
+  /** Awaited on every rank after each update but the last: whether the run ends with it. All ranks get the same answer. */
+  endsAfter?: (step: number) => Promise<boolean>;
+  /** Whether this rank wants to stop; the ranks agree, and all stop after the same update, up to two later. */
   wantsStop?: () => boolean;
 }
 
@@ -101,6 +103,7 @@ async function loop(o: TrainOptions, clock: StepClock): Promise<TrainResult> {
       if (apart) clock.restart(step);
     }
     stopped ||= exitInterval !== null && step % exitInterval === 0;
+    if (!stopped && step < iterations) stopped = (await o.endsAfter?.(step)) ?? false;
   }
   if (pending !== null) await settle(pending, true);
   return { step, last, loss, stopped: stopped && step < iterations };

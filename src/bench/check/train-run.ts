@@ -3,6 +3,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Readable } from 'node:stream';
+import { nodeOptions } from '../../base/early-signals.js';
 import { packageRoot } from '../../base/package-root.js';
 
 /** Ranks by what they share; tp * pp * dp processes. */
@@ -67,7 +68,7 @@ export function startTraining(request: TrainRequest, folder: string): ChildProce
   const { device, gpus, stop } = request;
   stop.throwIfAborted();
   const visible = device === 'cuda' ? { CUDA_VISIBLE_DEVICES: gpus.join(',') } : {};
-  const child = spawn(process.execPath, trainCommand(request, folder), {
+  const child = spawn(process.execPath, [...nodeOptions(), ...trainCommand(request, folder)], {
     env: { ...process.env, NO_COLOR: '1', ...visible },
     stdio: ['ignore', 'pipe', 'pipe'],
     timeout: TIMEOUT_MS,

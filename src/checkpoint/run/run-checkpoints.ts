@@ -35,6 +35,8 @@ export interface RunCheckpointsOptions extends RunFacts {
     readonly tp: Place;
   };
   readonly log: Logger;
+  /** Called on the model's first rank when a checkpoint is whole. */
+  readonly onSaved?: (saved: { step: number; folder: string }) => void;
 }
 
 const SECOND_MS = 1000;
@@ -88,7 +90,7 @@ export class RunCheckpoints {
    * @param optimizer as it is initialized
    */
   async begin(optimizer: OptimizerState, data: DataIterator): Promise<void> {
-    const { cfg, groups, store, device, log } = this.#o;
+    const { cfg, groups, store, device, log, onSaved } = this.#o;
     if (this.resume !== null) await restoreOptimizer(this.resume, device, optimizer);
     await this.resume?.close();
     const { async_save, keep_last, keep_every, overwrite, allow_changed_data: allowed } = cfg.checkpoint;
@@ -118,6 +120,7 @@ export class RunCheckpoints {
       },
       onSaved: ({ step, folder, bytes, seconds, removed }) => {
         const gone = removed.length === 0 ? '' : `; removed ${removed.length} older`;
+        onSaved?.({ step, folder });
         log.info(`saved update ${step} to ${folder}: ${(bytes / 1e6).toFixed(1)} MB in ${seconds.toFixed(1)} s${gone}`);
       },
     });

@@ -35,7 +35,7 @@ async function checkAll(flags: CheckFlags): Promise<void> {
   const { runChecks } = await import('../../bench/check/check.js');
   const { resolve, join } = await import('node:path');
   const { packageRoot } = await import('../../base/package-root.js');
-  const { listenForSignals, signalExitCode } = await import('../../job/launch/signals.js');
+  const { listenForSignals, signalExitCode } = await import('../../job/shared/stop-signals.js');
   const { formatTable } = await import('../shared/table.js');
   const known = Object.keys(PARTS) as (keyof typeof PARTS)[];
   const wanted = flags.parts?.split(',') ?? known;

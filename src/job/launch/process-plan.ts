@@ -1,5 +1,6 @@
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
+import { nodeOptions } from '../../base/early-signals.js';
 import { MbridgeError } from '../../base/errors.js';
 import { WARN_LEVEL } from '../shared/console-lines.js';
 import { ENV } from '../shared/messages.js';
@@ -41,7 +42,7 @@ export function planProcesses(job: PlannedJob, runDir: string): ProcessPlan {
   }
   const cores = job.cores ?? availableParallelism();
   const threadsPerRank = Math.max(1, Math.floor(cores / nproc));
-  const program = [process.execPath, compiledFile('job/worker/main.js')];
+  const program = [process.execPath, ...nodeOptions(), compiledFile('job/worker/main.js')];
   const ranks = Array.from({ length: nproc }, (_, rank): RankPlan => {
     const shown = consoleRanks === 'all' || consoleRanks.includes(rank);
     const folder = rankFolder(runDir, rank);

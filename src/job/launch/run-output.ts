@@ -6,15 +6,17 @@ import {
   type EventStyle,
   type Paint,
 } from '../shared/console-lines.js';
+import type { MbridgeError } from '../../base/errors.js';
 import type { WorkerEvent } from '../shared/messages.js';
+import { stdoutRefused } from '../shared/report-error.js';
 
 export interface RunOutputOptions extends EventStyle {
   stdout: NodeJS.WritableStream;
   stderr: NodeJS.WritableStream;
   nproc: number;
   consoleRanks: 'all' | readonly number[];
-  /** stdout takes no more: its reader is gone, or the disk is full. Called once. */
-  onBrokenPipe(error: NodeJS.ErrnoException): void;
+  /** The reader of stdout is gone. Called once. */
+  onBrokenPipe(): void;
 }
 
 /** The run's console: results on stdout, all else on stderr. */
@@ -23,6 +25,7 @@ export class RunOutput {
   readonly #paint: Paint;
   readonly #removeListeners: () => void;
   #broken = false;
+  #refused: MbridgeError | undefined;
   #result: WorkerEvent | undefined;
   #closing: WorkerEvent = { type: 'result' };
 
@@ -30,8 +33,13 @@ export class RunOutput {
     this.#options = options;
     this.#paint = paintFor(options.stderr);
     const onError = (error: NodeJS.ErrnoException): void => {
-      if (!this.#broken) options.onBrokenPipe(error);
+      if (this.#broken) return;
       this.#broken = true;
+      if (error.code === 'EPIPE') options.onBrokenPipe();
+      else {
+        this.#refused = stdoutRefused(error);
+        this.warn(`stdout cannot be written, and gets no more results: ${error.message}`);
+      }
     };
     const ignore = (): void => undefined;
     options.stdout.on('error', onError);
@@ -44,6 +52,17 @@ export class RunOutput {
 
   get paint(): Paint {
     return this.#paint;
+  }
+
+  /** Why stdout did not take all results, though it still had a reader. */
+  get refused(): MbridgeError | undefined {
+    return this.#refused;
+  }
+
+  /** Updates of the run, if a worker's result says so. */
+  get steps(): number | undefined {
+    const steps = this.#result?.['steps'];
+    return typeof steps === 'number' ? steps : undefined;
   }
 
   /** Prints it, or keeps it for {@link result} if it is the result. */

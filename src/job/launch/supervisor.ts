@@ -1,6 +1,7 @@
-import { SIGNAL_ECHO_MS, type StopSignal } from '../shared/messages.js';
-import { isOrderly } from './root-cause.js';
-import type { WorkerExit, WorkerProcess } from './worker-process.js';
+import { isOrderly } from '../shared/root-cause.js';
+import { StopRequests, type StopSignal } from '../shared/stop-signals.js';
+import type { WorkerExit } from '../shared/worker-exit.js';
+import type { WorkerProcess } from './worker-process.js';
 
 /** After the first failure, the others get this long to fail by themselves: each can then say what it saw. */
 const PEERS_END_MS = 2_000;
@@ -14,6 +15,8 @@ export interface Supervision {
   stop: 'no' | StopSignal;
   /** Ranks that did not end in the grace period, and were killed. */
   stubborn: number[];
+  /** Why the launcher gave the run up, if it did. */
+  givenUp?: string;
 }
 
 /** Watches workers until the last has ended: stops all when one fails, and passes on what the user asks by signals. */
@@ -21,10 +24,10 @@ export class Supervisor {
   readonly #workers: readonly WorkerProcess[];
   readonly #graceMs: number;
   readonly #timers: NodeJS.Timeout[] = [];
-  #stop: 'no' | StopSignal = 'no';
-  #stopTime = 0;
+  readonly #requests = new StopRequests();
   readonly #stubborn: number[] = [];
   #failing = false;
+  #givenUp: string | undefined;
 
   constructor(workers: readonly WorkerProcess[], graceMs: number) {
     this.#workers = workers;
@@ -40,7 +43,8 @@ export class Supervisor {
       }),
     );
     for (const timer of this.#timers) clearTimeout(timer);
-    return { exits, stop: this.#stop, stubborn: this.#stubborn };
+    const givenUp = this.#givenUp === undefined ? {} : { givenUp: this.#givenUp };
+    return { exits, stop: this.#requests.first, stubborn: this.#stubborn, ...givenUp };
   }
 
   /** One worker has failed: the others end too, by themselves or not. */
@@ -55,20 +59,22 @@ export class Supervisor {
     });
   }
 
-  /** The first request asks; the second kills. Returns which it was, if it was not the first one once more. */
+  /** A rank is stuck where no time limit of its own holds. */
+  giveUp(reason: string): void {
+    this.#givenUp ??= reason;
+    this.fail();
+  }
+
+  /** The first request asks; the second that is no warning kills. */
   request(signal: StopSignal): 'asked' | 'repeated' | 'killed' {
-    if (this.#stop === signal && performance.now() - this.#stopTime < SIGNAL_ECHO_MS) return 'repeated';
-    if (this.#stop !== 'no') {
-      this.killAll();
-      return 'killed';
-    }
-    this.#stop = signal;
-    this.#stopTime = performance.now();
+    const how = this.#requests.take(signal);
+    if (how === 'killed') this.killAll();
+    if (how !== 'asked') return how;
     for (const worker of this.#running()) worker.ask(signal);
     this.#after(this.#graceMs, () => {
       this.#killStubborn(this.#running());
     });
-    return 'asked';
+    return how;
   }
 
   /** A worker's work is done: what is left of it (a library's clean-up) may hang, but not for ever. */

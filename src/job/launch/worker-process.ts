@@ -1,38 +1,26 @@
 import { spawn, type ChildProcess } from 'node:child_process';
 import { closeSync, openSync, writeSync } from 'node:fs';
 import { LineSplitter } from '../../base/line-splitter.js';
-import type { LauncherMessage, StopSignal, WorkerEvent, WorkerMessage, WorkerRun } from '../shared/messages.js';
+import type {
+  LauncherMessage,
+  SavedCheckpoint,
+  StopSignal,
+  WorkerEvent,
+  WorkerMessage,
+  WorkerRun,
+} from '../shared/messages.js';
+import type { WorkerExit } from '../shared/worker-exit.js';
 import { nowMs, readWorkerReport, type WorkerReport } from '../shared/worker-report.js';
 import type { RankPlan } from './process-plan.js';
-
-/** How one worker ended. */
-export interface WorkerExit {
-  rank: number;
-  /** Unix milliseconds. */
-  timeMs: number;
-  code: number | null;
-  signal: NodeJS.Signals | null;
-  /** Why it could not be started. */
-  spawnError?: Error;
-  /** It said that its part of the run was done. */
-  done: boolean;
-  /** The signal that made it stop early, if it said so. */
-  stopped: 'no' | StopSignal;
-  /** The launcher had already told it to end, or killed it: its end is a consequence. */
-  ended: boolean;
-  /** Last step it had begun; 0 before the first. */
-  step: number;
-  report?: WorkerReport;
-  /** Last lines of its stderr. */
-  stderrTail: string[];
-}
 
 /** What a worker sends while it lives. */
 export interface WorkerListener {
   event(rank: number, event: WorkerEvent): void;
   log(rank: number, line: string): void;
   output(rank: number, line: string): void;
-  progress(rank: number, step: number): void;
+  saved(checkpoint: SavedCheckpoint): void;
+  /** Last step that the rank has begun. */
+  step(rank: number): number;
   /** It has failed; its exit follows, unless that hangs. */
   failed(rank: number): void;
   /** Its work is done; its exit follows, unless that hangs. */
@@ -49,7 +37,7 @@ export class WorkerProcess {
   readonly exited: Promise<WorkerExit>;
   readonly #child: ChildProcess;
   readonly #tail: string[] = [];
-  #step = 0;
+  #report: WorkerReport | undefined;
   #done = false;
   #stopped: 'no' | StopSignal = 'no';
   #ended = false;
@@ -77,17 +65,13 @@ export class WorkerProcess {
         listener.output(this.rank, line);
       }),
     ];
-    this.exited = this.#waitForEnd(runDir).finally(() => {
+    this.exited = this.#waitForEnd(runDir, listener).finally(() => {
       for (const close of closeOutputs) close();
     });
   }
 
   get running(): boolean {
     return this.#running;
-  }
-
-  get step(): number {
-    return this.#step;
   }
 
   /** Tells it what to run; first of all. */
@@ -129,17 +113,19 @@ export class WorkerProcess {
       case 'log':
         listener.log(this.rank, message.line);
         return;
-      case 'progress':
-        this.#step = message.step;
-        listener.progress(this.rank, message.step);
+      case 'saved':
+        listener.saved(message.saved);
         return;
       case 'failed':
+        this.#report = message.report;
         listener.failed(this.rank);
         return;
       case 'done':
         this.#done = true;
-        this.#stopped = message.stopped;
+        if (!this.#ended) this.#stopped = message.stopped; // else it was our own signal
         listener.done(this.rank);
+        // Its exit may have to wait for native calls, which wait for other ranks.
+        if (message.atOnce) this.end('SIGKILL');
     }
   }
 
@@ -166,7 +152,7 @@ export class WorkerProcess {
     };
   }
 
-  async #waitForEnd(runDir: string): Promise<WorkerExit> {
+  async #waitForEnd(runDir: string, listener: WorkerListener): Promise<WorkerExit> {
     const child = this.#child;
     const closed = new Promise<void>((resolve) => child.once('close', resolve));
     const end = await new Promise<{ code: number | null; signal: NodeJS.Signals | null; spawnError?: Error }>(
@@ -186,7 +172,7 @@ export class WorkerProcess {
     child.stdout?.destroy();
     child.stderr?.destroy();
     if (child.connected) child.disconnect();
-    const report = readWorkerReport(runDir, this.rank);
+    const report = this.#report ?? readWorkerReport(runDir, this.rank); // a full disk loses the file
     return {
       rank: this.rank,
       timeMs,
@@ -194,7 +180,7 @@ export class WorkerProcess {
       done: this.#done,
       stopped: this.#stopped,
       ended: this.#ended,
-      step: report?.step ?? this.#step,
+      step: report?.step ?? listener.step(this.rank),
       ...(report === undefined ? {} : { report }),
       stderrTail: this.#tail,
     };

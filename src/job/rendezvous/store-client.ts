@@ -149,6 +149,16 @@ class StoreClient implements Store {
     return sum;
   }
 
+  begin(step: number): void {
+    if (this.#closed === undefined) this.#socket.write(`${JSON.stringify({ id: -1, op: 'begin', step })}\n`);
+  }
+
+  async pause(step: number, timeoutMs: number): Promise<number> {
+    const { sum } = await this.#request({ op: 'pause', step, timeoutMs }, timeoutMs);
+    if (sum === undefined) throw this.#foreign();
+    return sum;
+  }
+
   async close(): Promise<void> {
     if (this.#closed !== undefined) return;
     await this.#request({ op: 'bye' }).catch(() => undefined); // a server that is gone needs no goodbye
@@ -253,6 +263,8 @@ function toError(failure: StoreFailure, rank: number): MbridgeError {
       return new MbridgeError('environment', failure.code, message, {
         hint: 'check RANK and WORLD_SIZE of every worker',
       });
+    case 'MB_STOP_TIMEOUT':
+      return new MbridgeError('hang', failure.code, message, { hint: 'see the log of the rank that is named' });
     case 'MB_STORE_CONFLICT':
       return new MbridgeError('internal', failure.code, message);
   }

@@ -33,11 +33,15 @@ export type StoreRequest =
   | { id: number; op: 'set'; key: string; value: string }
   | { id: number; op: 'get'; key: string; timeoutMs: number }
   | { id: number; op: 'add'; key: string; delta: number }
+  /** This rank begins an update; there is no reply. */
+  | { id: number; op: 'begin'; step: number }
+  /** This rank was asked to stop and has begun no later update; `sum` of the reply: the last that any rank has begun. */
+  | { id: number; op: 'pause'; step: number; timeoutMs: number }
   | { id: number; op: 'bye' };
 
 /** Failures that a client turns into an MbridgeError. */
 export interface StoreFailure {
-  code: 'MB_STORE_REFUSED' | 'MB_STORE_CONFLICT' | 'MB_RENDEZVOUS_TIMEOUT' | 'MB_PEER_LOST';
+  code: 'MB_STORE_REFUSED' | 'MB_STORE_CONFLICT' | 'MB_RENDEZVOUS_TIMEOUT' | 'MB_STOP_TIMEOUT' | 'MB_PEER_LOST';
   message: string;
 }
 
@@ -73,10 +77,12 @@ const REQUEST: readonly Shape[] = [
   { id: integer, op: is('set'), key: text, value: text },
   { id: integer, op: is('get'), key: text, timeoutMs: milliseconds },
   { id: integer, op: is('add'), key: text, delta: integer },
+  { id: integer, op: is('begin'), step: integer },
+  { id: integer, op: is('pause'), step: integer, timeoutMs: milliseconds },
   { id: integer, op: is('bye') },
 ];
 const FAILURE: Shape = {
-  code: is('MB_STORE_REFUSED', 'MB_STORE_CONFLICT', 'MB_RENDEZVOUS_TIMEOUT', 'MB_PEER_LOST'),
+  code: is('MB_STORE_REFUSED', 'MB_STORE_CONFLICT', 'MB_RENDEZVOUS_TIMEOUT', 'MB_STOP_TIMEOUT', 'MB_PEER_LOST'),
   message: text,
 };
 const REPLY: readonly Shape[] = [
@@ -129,17 +135,4 @@ export function isProof(given: string | undefined, side: 'server' | 'client', ha
   const expected = Buffer.from(proofOf(side, handshake), 'hex');
   const bytes = Buffer.from(given ?? '', 'hex');
   return bytes.length === expected.length && timingSafeEqual(bytes, expected);
-}
-
-/** `3`, `0-3`, `0-3, 6`: ranks for a message. */
-export function formatRanks(ranks: readonly number[]): string {
-  const sorted = [...ranks].sort((a, b) => a - b);
-  const parts: string[] = [];
-  for (let i = 0; i < sorted.length;) {
-    let j = i;
-    while (sorted[j + 1] === (sorted[j] ?? 0) + 1) j++;
-    parts.push(i === j ? String(sorted[i]) : `${sorted[i]}-${sorted[j]}`);
-    i = j + 1;
-  }
-  return parts.join(', ');
 }

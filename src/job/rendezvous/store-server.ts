@@ -1,14 +1,15 @@
 import { randomBytes } from 'node:crypto';
 import { createServer, type Server, type Socket } from 'node:net';
+import { formatRanks } from '../../base/format-ranks.js';
 import { LineSplitter } from '../../base/line-splitter.js';
 import { systemError } from '../../base/system-error.js';
 import { publishSocket, removeSocket, temporarySocket } from './private-socket.js';
+import { StepAgreement } from './step-agreement.js';
 import {
   HANDSHAKE_MS,
   MAX_LINE,
   MAX_STRANGER_BYTES,
   STORE_PROTOCOL,
-  formatRanks,
   isProof,
   parseHello,
   parseRequest,
@@ -30,6 +31,11 @@ export type StoreServerOptions = StoreEndpoint & {
   handshakeMs?: number;
 };
 
+/** What the process that serves the store may want to know of the ranks. */
+export interface StoreListener {
+  onBegin?(rank: number, step: number): void;
+}
+
 interface Waiter {
   key: string;
   reply(reply: { value?: string; failure?: StoreFailure }): void;
@@ -39,6 +45,7 @@ interface Waiter {
 /** The rendezvous store's server. It serves the ranks 0..worldSize-1 of one run, one connection each. */
 export class StoreServer {
   readonly #options: StoreServerOptions;
+  readonly #listener: StoreListener;
   readonly #server: Server;
   readonly #sockets = new Set<Socket>();
   /** Those of them that have not proven themselves, the oldest first. */
@@ -49,19 +56,22 @@ export class StoreServer {
   readonly #connected = new Set<number>();
   readonly #gone = new Set<number>();
   readonly #lost = new Set<number>();
+  readonly #steps: StepAgreement;
   /** Of the file that leads to this server, while it is there. */
   #inode = 0;
 
-  private constructor(options: StoreServerOptions) {
+  private constructor(options: StoreServerOptions, listener: StoreListener) {
     this.#options = options;
+    this.#listener = listener;
+    this.#steps = new StepAgreement(options.worldSize);
     this.#server = createServer((socket) => {
       this.#accept(socket);
     });
   }
 
   /** Listens. Does not keep the process alive. @throws MbridgeError MB_STORE_PORT (exit 4) where it cannot listen */
-  static async listen(options: StoreServerOptions): Promise<StoreServer> {
-    const store = new StoreServer(options);
+  static async listen(options: StoreServerOptions, listener: StoreListener = {}): Promise<StoreServer> {
+    const store = new StoreServer(options, listener);
     const server = store.#server;
     const temporary = 'socket' in options ? temporarySocket(options.socket) : '';
     try {
@@ -91,10 +101,37 @@ export class StoreServer {
     return this.#inode;
   }
 
+  /** Ranks that have not connected yet. */
+  get missing(): number[] {
+    return Array.from({ length: this.#options.worldSize }, (_, rank) => rank).filter((r) => !this.#connected.has(r));
+  }
+
+  /** Ranks whose connection ended without a goodbye. */
+  get lost(): number[] {
+    return [...this.#lost];
+  }
+
+  /** Ranks that said goodbye. */
+  get left(): number[] {
+    return [...this.#gone];
+  }
+
+  /** Last update that each rank has begun; 0 before the first. */
+  get begun(): readonly number[] {
+    return this.#steps.begun;
+  }
+
+  /** What a rank has set. */
+  value(key: string): Buffer | undefined {
+    const value = this.#values.get(key);
+    return value === undefined ? undefined : Buffer.from(value, 'base64');
+  }
+
   async close(): Promise<void> {
     for (const socket of this.#sockets) socket.destroy();
     for (const waiter of this.#waiters) clearTimeout(waiter.timer);
     this.#waiters.clear();
+    this.#steps.fail(this.#lostFailure());
     this.#removeSocket();
     await new Promise<void>((resolve) => {
       this.#server.close(() => {
@@ -200,8 +237,17 @@ export class StoreServer {
           send({ id, ...reply });
         });
         return;
+      case 'begin':
+        this.#steps.begin(rank, request.step);
+        this.#listener.onBegin?.(rank, request.step);
+        return;
+      case 'pause':
+        if (this.#lost.size > 0) send({ id, failure: this.#lostFailure() });
+        else this.#steps.pause(rank, request.step, request.timeoutMs, (reply) => send({ id, ...reply }));
+        return;
       case 'bye':
         this.#gone.add(rank);
+        this.#steps.leave(rank);
         send({ id });
         return;
     }
@@ -242,14 +288,15 @@ export class StoreServer {
   #lose(rank: number): void {
     this.#lost.add(rank);
     for (const waiter of this.#waiters) this.#settle(waiter, { failure: this.#lostFailure() });
+    this.#steps.fail(this.#lostFailure());
   }
 
   #lostFailure(): StoreFailure {
-    return { code: 'MB_PEER_LOST', message: `rank ${formatRanks([...this.#lost])} was lost during start-up` };
+    return { code: 'MB_PEER_LOST', message: `rank ${formatRanks([...this.#lost])} was lost` };
   }
 
   #timeoutFailure(key: string, timeoutMs: number): StoreFailure {
-    const missing = Array.from({ length: this.#options.worldSize }, (_, r) => r).filter((r) => !this.#connected.has(r));
+    const { missing } = this;
     const who =
       missing.length > 0
         ? `rank ${formatRanks(missing)} of ${this.#options.worldSize} never connected`

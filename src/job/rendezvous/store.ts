@@ -12,6 +12,14 @@ export interface Store {
   get(key: string, timeoutMs: number): Promise<Uint8Array>;
   /** Adds to a counter that starts at 0, and returns the sum. */
   add(key: string, delta: number): Promise<number>;
+  /** Says that this rank begins an update, from 1. Nobody is waited for. */
+  begin(step: number): void;
+  /**
+   * Pauses this rank, which has begun no update after `step`, until it is known where the run ends. Resolves with the
+   * last update that any rank has begun: with `step` itself once all ranks have paused there, so that all may end; with a
+   * later one as soon as a rank has begun that. Fails with MB_STOP_TIMEOUT (exit 6), naming the ranks that did not come.
+   */
+  pause(step: number, timeoutMs: number): Promise<number>;
   /** Says that this rank leaves in order; without it, the others take the lost connection for a failure. */
   close(): Promise<void>;
 }

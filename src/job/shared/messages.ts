@@ -1,5 +1,10 @@
-/** What launcher and worker say to each other: environment variables and messages over Node's IPC channel. */
 import type { RunConfig } from '../../config/schema.js';
+import type { StopSignal } from './stop-signals.js';
+import type { WorkerReport } from './worker-report.js';
+
+export type { StopSignal } from './stop-signals.js';
+
+/** What launcher and worker say to each other: environment variables and messages over Node's IPC channel. */
 
 /** Environment variables of our own; the rest is torchrun's (RANK, LOCAL_RANK, WORLD_SIZE, MASTER_ADDR, ...). */
 export const ENV = {
@@ -29,13 +34,13 @@ export interface WorkerRun {
   readonly options?: unknown;
 }
 
-export type StopSignal = 'SIGINT' | 'SIGTERM' | 'SIGHUP' | 'SIGPIPE';
-
-/**
- * The same signal within this time of the first is its echo: a terminal signals the whole process group, and npx, npm or
- * mpirun in it pass on what they got.
- */
-export const SIGNAL_ECHO_MS = 200;
+/** The last checkpoint of a run. */
+export interface SavedCheckpoint {
+  /** Updates that it holds. */
+  step: number;
+  /** Absolute or as checkpoint.save gave it. */
+  folder: string;
+}
 
 /** One finished step. Keys are those of the JSON output; a metric that is not known is left out. */
 export interface StepEvent {
@@ -73,11 +78,15 @@ export type WorkerMessage =
   | { kind: 'event'; event: WorkerEvent }
   /** One pino line, for the console. */
   | { kind: 'log'; line: string }
-  | { kind: 'progress'; step: number }
-  /** error.json is written and the process is about to exit. Its exit may hang in a library's clean-up. */
-  | { kind: 'failed' }
-  /** runWorker has returned, early if a signal asked for it. Exit code 0 without this message is a failure. */
-  | { kind: 'done'; stopped: 'no' | StopSignal };
+  /** A checkpoint is whole. */
+  | { kind: 'saved'; saved: SavedCheckpoint }
+  /** The process is about to exit, and has tried to write the report. Its exit may hang in a library's clean-up. */
+  | { kind: 'failed'; report: WorkerReport }
+  /**
+   * runWorker has returned, early if a signal asked for it, or was left `atOnce`, for it had nothing to finish. Exit code
+   * 0 without this message is a failure.
+   */
+  | { kind: 'done'; stopped: 'no' | StopSignal; atOnce: boolean };
 
 export type LauncherMessage =
   /** The first one: a {@link WorkerRun} as JSON. The configuration itself, so that no other run can change it. */

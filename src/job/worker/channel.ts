@@ -1,15 +1,23 @@
-import { formatEvent, formatLogLine, paintFor, type EventStyle } from '../shared/console-lines.js';
-import type { LauncherMessage, StopSignal, WorkerEvent, WorkerMessage, WorkerRun } from '../shared/messages.js';
+import { EXIT } from '../../base/errors.js';
+import type {
+  LauncherMessage,
+  SavedCheckpoint,
+  StopSignal,
+  WorkerEvent,
+  WorkerMessage,
+  WorkerRun,
+} from '../shared/messages.js';
+import type { WorkerReport } from '../shared/worker-report.js';
 
 /** Where a worker's results and console lines go: to our launcher, or to its own stdout and stderr. */
 export interface Channel {
   event(event: WorkerEvent): void;
   /** One pino line. */
   log(line: string): void;
-  progress(step: number): void;
-  failed(): void;
-  /** Resolves when everything above has left this process and the run's end is said. */
-  done(stopped: 'no' | StopSignal): Promise<void>;
+  saved(saved: SavedCheckpoint): void;
+  failed(report: WorkerReport): void;
+  /** Resolves when everything above has left this process and the run's end is said. Returns the exit code. */
+  done(stopped: 'no' | StopSignal, atOnce: boolean): Promise<number>;
   onStop(listener: (signal: StopSignal) => void): void;
 }
 
@@ -31,11 +39,12 @@ export function launcherChannel(): Channel {
   return {
     event: (event) => void send({ kind: 'event', event }),
     log: (line) => void send({ kind: 'log', line }),
-    progress: (step) => void send({ kind: 'progress', step }),
-    failed: () => void send({ kind: 'failed' }),
-    done: async (stopped) => {
-      await send({ kind: 'done', stopped });
+    saved: (saved) => void send({ kind: 'saved', saved }),
+    failed: (report) => void send({ kind: 'failed', report }),
+    done: async (stopped, atOnce) => {
+      await send({ kind: 'done', stopped, atOnce });
       await Promise.all(waiting);
+      return EXIT.ok;
     },
     onStop: (listener) => {
       process.on('message', (message: LauncherMessage) => {
@@ -50,29 +59,4 @@ export async function receiveRun(): Promise<WorkerRun> {
   const message = await new Promise<LauncherMessage>((resolve) => process.once('message', resolve));
   if (message.kind === 'run') return JSON.parse(message.run) as WorkerRun;
   throw new Error(`the launcher said ${message.kind} before it said what to run`);
-}
-
-/** For workers that torchrun, srun or mpirun started: stdout carries results here too. */
-export function consoleChannel(rank: number, style: EventStyle): Channel {
-  const paint = paintFor(process.stderr);
-  const state: { result: WorkerEvent | undefined } = { result: undefined };
-  const print = (event: WorkerEvent): void => {
-    process.stdout.write(`${formatEvent(event, style)}\n`);
-  };
-  return {
-    event: (event) => {
-      if (event.type === 'result') state.result = event;
-      else print(event);
-    },
-    log: (line) => void process.stderr.write(`[r${rank}] ${formatLogLine(line, paint)}\n`),
-    progress: () => undefined,
-    failed: () => undefined,
-    done: (stopped) => {
-      if (state.result !== undefined) {
-        print({ ...state.result, ok: stopped === 'no', ...(stopped === 'no' ? {} : { signal: stopped }) });
-      }
-      return Promise.resolve();
-    },
-    onStop: () => undefined,
-  };
 }

@@ -1,7 +1,7 @@
 import type { Logger } from 'pino';
 import type { Store } from '../rendezvous/store.js';
 import type { RunConfig } from '../../config/schema.js';
-import type { StopSignal, WorkerEvent } from '../shared/messages.js';
+import type { SavedCheckpoint, StopSignal, WorkerEvent } from '../shared/messages.js';
 
 export type { StepEvent, StopSignal, WorkerEvent } from '../shared/messages.js';
 
@@ -35,8 +35,16 @@ export interface WorkerContext {
   emit(event: WorkerEvent): void;
   /** To be called as a step begins: names the step in a failure report, and tells the launcher that this rank is alive. */
   progress(step: number): void;
+  /** To be called on one rank when a checkpoint is whole: what the run's last words lead to. */
+  saved(checkpoint: SavedCheckpoint): void;
   /**
-   * 'no', or the signal that asked the run to end. To be polled between steps, where the ranks agree on one answer.
+   * To be awaited between two steps by a loop that calls {@link progress}: whether the run ends after `step`, because it
+   * was asked to stop. All ranks get the same answer: a step that one of them has begun is run by all.
+   */
+  endsAfter(step: number): Promise<boolean>;
+  /**
+   * 'no', or the signal that asked the run to end. To be polled between steps by a loop in which the ranks agree on one
+   * answer by themselves. Before the first call of this or of {@link progress}, a signal ends the process at once.
    * Signals are only seen when the event loop turns, so a loop that polls must await something real (a fetch) each step.
    */
   stopRequested(): 'no' | StopSignal;

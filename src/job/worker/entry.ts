@@ -1,57 +1,41 @@
-import { constants } from 'node:os';
+import { setImmediate } from 'node:timers/promises';
 import { pathToFileURL } from 'node:url';
 import type { Logger } from 'pino';
-import type { Store } from '../rendezvous/store.js';
-import type { RunConfig } from '../../config/schema.js';
+import { takeEarlySignals } from '../../base/early-signals.js';
+import { EXIT } from '../../base/errors.js';
+import { compiledFile } from '../../base/package-root.js';
 import type { NativeBinding } from '../../engine/binding.js';
 import { deviceIndexOf } from '../../engine/devices.js';
-import { EXIT } from '../../base/errors.js';
 import { WARN_LEVEL } from '../shared/console-lines.js';
-import { ENV, SIGNAL_ECHO_MS, type StopSignal } from '../shared/messages.js';
-import { compiledFile } from '../../base/package-root.js';
-import { claimRunFolder, writeRunRecord } from '../shared/run-folder.js';
+import { ENV } from '../shared/messages.js';
+import { detectStarter } from '../shared/starter.js';
+import { signalExitCode, type StopSignal } from '../shared/stop-signals.js';
 import { writeWorkerReport } from '../shared/worker-report.js';
-import { consoleChannel, launcherChannel, receiveRun, type Channel } from './channel.js';
+import { launcherChannel, receiveRun, type Channel } from './channel.js';
+import { consoleChannel } from './console-channel.js';
 import type { RunWorker, WorkerContext } from './context.js';
-import { detectStarter, parseEnvironment, type WorkerEnvironment } from './environment.js';
+import { parseEnvironment } from './environment.js';
+import { agreeOnFolder, type ExternalRun } from './external.js';
 import { reportOf } from './failure.js';
 import { makeLogger } from './logger.js';
 import { MetricsFile } from './metrics-file.js';
-import { openStore } from './rendezvous.js';
+import { openStore, type OpenedStore } from './rendezvous.js';
 import { describeSharing, prepareSharedGpu } from './shared-gpu.js';
-
-/** What a worker under our launcher is told by it; under torchrun, srun or mpirun every rank brings it. */
-export interface ExternalRun {
-  /** For the default name of the run's folder. */
-  name: string;
-  config: RunConfig;
-  device: 'cpu' | 'cuda';
-  argv: readonly string[];
-  layout?: Readonly<Record<string, number>>;
-  runDir?: string;
-  /** NDJSON on stdout. */
-  json?: boolean;
-  /** Absolute path of another module that exports runWorker (tests), and what it is given as `context.options`. */
-  workerModule?: string;
-  options?: unknown;
-}
+import { StopState } from './stop.js';
 
 /** What a failure report and a signal need to know at any time. */
 interface WorkerState {
   rank: number;
   step: number;
-  stop: 'no' | StopSignal;
-  /** When it was first asked for, in performance.now(). */
-  stopTime: number;
-  /** False while the ranks are still finding each other: there is no step to finish then. */
-  training: boolean;
+  /** Whether native code may be waiting for other ranks, so that an ordinary exit would wait too. */
+  running: boolean;
   runDir: string | undefined;
   channel: Channel | undefined;
   log: Logger | undefined;
+  opened: OpenedStore | undefined;
 }
 
 const INFO_LEVEL = 30;
-const STOP_SIGNALS: readonly StopSignal[] = ['SIGINT', 'SIGTERM', 'SIGHUP'];
 
 /**
  * The life of a worker process: ties itself to its parent, finds its place in the run, trains, and leaves in order.
@@ -59,15 +43,15 @@ const STOP_SIGNALS: readonly StopSignal[] = ['SIGINT', 'SIGTERM', 'SIGHUP'];
  * of the process.
  */
 export async function runAsWorker(external?: ExternalRun): Promise<number> {
+  takeEarlySignals();
   const state: WorkerState = {
     rank: Number(process.env['RANK']) || 0,
     step: 0,
-    stop: 'no',
-    stopTime: 0,
-    training: false,
+    running: false,
     runDir: external === undefined ? process.env[ENV.runDir] : undefined,
     channel: external === undefined ? launcherChannel() : undefined,
     log: undefined,
+    opened: undefined,
   };
   const fail = (error: unknown): never => leaveWithReport(error, state);
   process.on('uncaughtException', fail);
@@ -75,14 +59,21 @@ export async function runAsWorker(external?: ExternalRun): Promise<number> {
   process.on('disconnect', () => process.exit(EXIT.worker)); // the launcher is gone
   // Nothing else may keep the process alive while runWorker waits on a promise of the native addon.
   const alive = setInterval(() => undefined, 60_000);
+  const stop = new StopState({
+    alone: external !== undefined,
+    leave: (signal) => {
+      void leaveAtOnce(signal, state);
+    },
+    say: (text) => state.log?.info(text),
+  });
   try {
     const binding = await bindToParent();
-    const { context, channel } = await enterRun(external, binding, state);
-    state.training = true;
-    if (state.stop === 'no') await (await loadRunWorker(external))(context);
+    const { context, channel } = await enterRun(external, binding, state, stop);
+    const runWorker = await loadRunWorker(external);
+    state.running = true;
+    await runWorker(context);
     await context.store.close();
-    await channel.done(state.stop);
-    return state.stop === 'no' || external === undefined ? EXIT.ok : 128 + constants.signals[state.stop];
+    return await channel.done(stop.requested, false);
   } catch (error) {
     return fail(error);
   } finally {
@@ -104,6 +95,7 @@ async function enterRun(
   external: ExternalRun | undefined,
   binding: NativeBinding,
   state: WorkerState,
+  stop: StopState,
 ): Promise<{ context: WorkerContext; channel: Channel }> {
   const environment = parseEnvironment(process.env);
   state.rank = environment.rank;
@@ -111,15 +103,26 @@ async function enterRun(
   const { config, device, options } = record;
   const { ranks_per_gpu: ranksPerGpu } = config.dist;
   if (device === 'cuda') prepareSharedGpu(ranksPerGpu);
-  state.channel ??= consoleChannel(environment.rank, {
+  state.channel ??= consoleChannel({
+    rank: environment.rank,
     json: external?.json ?? false,
     totalSteps: config.train.train_iters,
     device,
+    saveFolder: config.checkpoint.save,
+    runDir: () => state.runDir,
+    step: () => state.step,
+    onClosedPipe: () => {
+      stop.take('SIGPIPE', true);
+    },
   });
   const { channel } = state;
-  listenForStop(state, channel, external !== undefined);
+  channel.onStop((signal) => {
+    stop.take(signal, false);
+  });
   const timeoutMs = config.dist.timeout_s * 1000;
-  const store = await openStore(environment, timeoutMs);
+  state.opened = await openStore(environment, timeoutMs, external?.json ?? false);
+  const { store } = state.opened;
+  void stop.watch(store);
   const runDir =
     external === undefined ? (state.runDir ?? '') : await agreeOnFolder(external, environment, store, timeoutMs);
   state.runDir = runDir;
@@ -149,72 +152,82 @@ async function enterRun(
       metrics.add(event);
     },
     progress: (step) => {
+      stop.looping();
       state.step = step;
-      channel.progress(step);
+      store.begin(step);
     },
-    stopRequested: () => state.stop,
+    saved: (checkpoint) => {
+      channel.saved(checkpoint);
+    },
+    stopRequested: () => {
+      stop.looping();
+      return stop.requested;
+    },
+    endsAfter: async (step) => {
+      await hearAll();
+      return stop.requested !== 'no' && (await store.pause(step, timeoutMs)) === step;
+    },
   };
   return { context, channel };
 }
 
-/** Rank 0 makes the run's folder, which is its own until the process ends, and the store tells the others which it is. */
-async function agreeOnFolder(
-  external: ExternalRun,
-  { rank, worldSize }: WorkerEnvironment,
-  store: Store,
-  timeoutMs: number,
-): Promise<string> {
-  if (rank !== 0) return Buffer.from(await store.get('run/folder', timeoutMs)).toString();
-  const { name, config, device, argv, layout = {}, options } = external;
-  const ranks = Array.from({ length: worldSize }, (_, r) => r);
-  const { runDir } = claimRunFolder(name, external.runDir ?? config.logger.log_dir ?? undefined, ranks);
-  await writeRunRecord(runDir, { name, argv, device, nproc: worldSize, layout, config, options });
-  await store.set('run/folder', Buffer.from(runDir));
-  return runDir;
-}
-
-/** The first request is noted for the training loop. Without a launcher that would kill, a second signal ends it here. */
-function listenForStop(state: WorkerState, channel: Channel, alone: boolean): void {
-  const note = (signal: StopSignal): void => {
-    if (alone && !state.training) process.exit(128 + constants.signals[signal]);
-    if (state.stop !== 'no') {
-      const echo = signal === state.stop && performance.now() - state.stopTime < SIGNAL_ECHO_MS;
-      if (alone && !echo) process.exit(128 + constants.signals[signal]);
-      return;
-    }
-    state.stop = signal;
-    state.stopTime = performance.now();
-    state.log?.info(`${signal}: stopping after this step`);
-  };
-  channel.onStop(note);
-  for (const signal of STOP_SIGNALS) {
-    process.on(signal, () => {
-      note(signal);
-    });
-  }
+/**
+ * Lets everything that has arrived be heard, signals above all. A step runs inside the callback of the one before, so that
+ * what came meanwhile is only polled in the turn after this one.
+ */
+async function hearAll(): Promise<void> {
+  await setImmediate();
+  await setImmediate();
 }
 
 async function loadRunWorker(external: ExternalRun | undefined): Promise<RunWorker> {
   const file = external?.workerModule ?? process.env[ENV.workerModule] ?? compiledFile('train/run-worker.js');
-  const module = (await import(pathToFileURL(file).href)) as { runWorker: RunWorker };
+  const url = pathToFileURL(file);
+  // The program itself waits for us at its top level, so that its own module would never be there: a second one is.
+  if (external?.workerModule !== undefined) url.search = 'worker';
+  const module = (await import(url.href)) as { runWorker: RunWorker };
   return module.runWorker;
+}
+
+/**
+ * Ends this process for a signal before it has anything to finish, or because it was the second. Where native code may
+ * be waiting for other ranks, an exit would wait too; a signal that is not handled does not.
+ */
+async function leaveAtOnce(signal: StopSignal, { channel, running, step }: WorkerState): Promise<void> {
+  const exitCode = (await channel?.done(signal, step === 0)) ?? signalExitCode(signal);
+  if (running && process.env[ENV.launcherPid] === undefined) {
+    process.emit('exit', exitCode); // what an exit would remove
+    process.removeAllListeners(signal);
+    process.kill(process.pid, signal);
+  } else process.exit(exitCode);
 }
 
 /** Synchronous, so that it also works as the last act of a process whose event loop is broken. */
 function leaveWithReport(error: unknown, state: WorkerState): never {
   const report = reportOf(error, state.rank, state.step);
+  state.channel?.failed(report);
+  const { rank, step, code, message, hint, stack } = report;
+  state.log?.fatal({ step, code, ...(hint && { hint }), ...(stack && { stack }) }, message);
+  let lost: unknown;
   try {
     if (state.runDir !== undefined) writeWorkerReport(state.runDir, report);
-    const { rank, step, code, message, hint, stack } = report;
-    state.log?.fatal({ step, code, ...(hint && { hint }), ...(stack && { stack }) }, message);
-    // Our launcher reads the reports and shows the first rank's; elsewhere this line is all that the user sees.
-    if (state.runDir === undefined || process.env[ENV.launcherPid] === undefined) {
-      const advice = hint === undefined ? '' : `\n  ${hint}`;
-      process.stderr.write(`[r${rank}] error: ${code}: ${stack ?? message}${advice}\n`);
-    }
-    state.channel?.failed();
   } catch (secondary) {
-    process.stderr.write(`cannot write the failure report: ${secondary}\n${error}\n`);
+    lost = secondary;
+  }
+  // Our launcher shows the first rank's report; elsewhere these lines and rank 0's are all that the user sees.
+  if (state.runDir === undefined || process.env[ENV.launcherPid] === undefined) {
+    const advice = hint === undefined ? '' : `\n  ${hint}`;
+    tell(`[r${rank}] error: ${code}: ${stack ?? message}${advice}`);
+    if (lost !== undefined) tell(`[r${rank}] the failure report could not be written: ${lost}`);
+    state.opened?.fail(report, state.runDir);
   }
   process.exit(report.exit_code);
+}
+
+function tell(text: string): void {
+  try {
+    process.stderr.write(`${text}\n`);
+  } catch {
+    // there is nowhere left to say it
+  }
 }

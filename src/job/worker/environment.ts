@@ -1,8 +1,7 @@
 import { MbridgeError } from '../../base/errors.js';
 import { ENV } from '../shared/messages.js';
-
-/** Who started this process: our launcher, or one of those whose environment is understood as well. */
-export type Starter = 'mbridge' | 'torchrun' | 'openmpi' | 'slurm' | 'ranks';
+import { detectStarter, firstSet, isSlurmStep, variablesOf, type Env, type Starter } from '../shared/starter.js';
+import { expandHosts, hostsOfRanks, parseTasksPerNode } from './slurm-hosts.js';
 
 export interface WorkerEnvironment {
   starter: Starter;
@@ -22,68 +21,34 @@ export interface WorkerEnvironment {
   threads: number | null;
   /** Secret shared by the ranks of this run; empty where they meet at a socket that is this user's alone. */
   token: string;
+  /** Where each rank runs, as far as the starter says; for messages. */
+  hosts: readonly string[];
+  /** What the user may have forgotten, if ranks do not come. */
+  hint?: string;
 }
-
-type Env = Readonly<Record<string, string | undefined>>;
-
-/** Where one starter writes the four numbers. */
-interface RankVariables {
-  rank: string;
-  worldSize: string;
-  localRank: string;
-  localWorldSize: string;
-}
-
-const TORCH: RankVariables = {
-  rank: 'RANK',
-  worldSize: 'WORLD_SIZE',
-  localRank: 'LOCAL_RANK',
-  localWorldSize: 'LOCAL_WORLD_SIZE',
-};
-const OPENMPI: RankVariables = {
-  rank: 'OMPI_COMM_WORLD_RANK',
-  worldSize: 'OMPI_COMM_WORLD_SIZE',
-  localRank: 'OMPI_COMM_WORLD_LOCAL_RANK',
-  localWorldSize: 'OMPI_COMM_WORLD_LOCAL_SIZE',
-};
-const SLURM: RankVariables = {
-  rank: 'SLURM_PROCID',
-  worldSize: 'SLURM_NTASKS',
-  localRank: 'SLURM_LOCALID',
-  localWorldSize: 'SLURM_STEP_TASKS_PER_NODE',
-};
 
 const DEFAULT_MASTER_PORT = 29_500;
 
 /**
- * Who started this process as one of several, or undefined if nobody did. A single Slurm or MPI task is no worker: it is
- * a shell in which the user may start a launcher.
- */
-export function detectStarter(env: Env): Starter | undefined {
-  if (env['RANK'] !== undefined || env['WORLD_SIZE'] !== undefined) {
-    if (env[ENV.store] !== undefined) return 'mbridge';
-    return env['TORCHELASTIC_RUN_ID'] === undefined ? 'ranks' : 'torchrun';
-  }
-  if (Number(env[OPENMPI.worldSize] ?? 0) > 1) return 'openmpi';
-  if (env[SLURM.rank] !== undefined && Number(env[SLURM.worldSize] ?? 0) > 1) return 'slurm';
-  return undefined;
-}
-
 /** Reads ranks and addresses from the environment. Fails with MB_WORKER_ENVIRONMENT (exit 4) that lists every problem. */
 export function parseEnvironment(env: Env): WorkerEnvironment {
   const problems: string[] = [];
   const starter = detectStarter(env);
-  if (starter === undefined) throw environmentError(['RANK and WORLD_SIZE are not set']);
-  const names = starter === 'openmpi' ? OPENMPI : starter === 'slurm' ? SLURM : TORCH;
+  if (starter === undefined) throw environmentError(['RANK and WORLD_SIZE are not set'], 'nobody');
+  const names = variablesOf(starter);
+  const read = (
+    which: 'rank' | 'worldSize' | 'localRank' | 'localWorldSize',
+    least: number,
+    most: number,
+    or?: number,
+  ) => readInteger(env, firstSet(env, names[which]).name, least, most, problems, or);
 
-  const worldSize = readInteger(env, names.worldSize, 1, 1_000_000, problems);
-  const rank = readInteger(env, names.rank, 0, worldSize - 1, problems);
+  const worldSize = read('worldSize', 1, 1_000_000);
+  const rank = read('rank', 0, worldSize - 1);
   const alone = worldSize === 1;
   const localWorldSize =
-    starter === 'slurm'
-      ? slurmLocalSize(env, problems)
-      : readInteger(env, names.localWorldSize, 1, worldSize, problems, alone ? 1 : undefined);
-  const localRank = readInteger(env, names.localRank, 0, localWorldSize - 1, problems, alone ? 0 : undefined);
+    starter === 'slurm' ? slurmLocalSize(env, problems) : read('localWorldSize', 1, worldSize, alone ? 1 : undefined);
+  const localRank = read('localRank', 0, localWorldSize - 1, alone ? 0 : undefined);
   const oneNode = !(localWorldSize < worldSize); // also where either is unknown: one problem is not reported twice
 
   const threads = env[ENV.threads] ? readInteger(env, ENV.threads, 1, 65_536, problems) : null;
@@ -98,8 +63,14 @@ export function parseEnvironment(env: Env): WorkerEnvironment {
   if (token === '' && job === null) {
     problems.push(`${ENV.token} is not set: give every rank the same random text (openssl rand -hex 16)`);
   }
-  if (problems.length > 0) throw environmentError(problems);
-  return { starter, rank, localRank, worldSize, localWorldSize, store: { ...where, job }, threads, token };
+  if (problems.length > 0) throw environmentError(problems, names.title);
+  const hint =
+    starter === 'slurm' && !isSlurmStep(env)
+      ? { hint: 'Slurm has started this script alone: start the ranks with srun, or with --nproc' }
+      : {};
+  const hosts = starter === 'slurm' ? hostsOfRanks(nodeList(env), tasksPerNode(env)) : [];
+  const shape = { starter, rank, localRank, worldSize, localWorldSize };
+  return { ...shape, store: { ...where, job }, threads, token, hosts, ...hint };
 }
 
 function storeAddress(
@@ -113,15 +84,29 @@ function storeAddress(
   // torchrun's own store listens on MASTER_PORT, so ours takes the next one.
   const port = readInteger(env, ENV.storePort, 1, 65_535, problems, masterPort + 1);
   if (oneNode) return { host: '127.0.0.1', port };
-  const host = env['MASTER_ADDR'] ?? (starter === 'slurm' ? firstHost(env['SLURM_STEP_NODELIST'] ?? '') : undefined);
-  if (host === undefined || host === '') problems.push('MASTER_ADDR is not set: it names the node of rank 0');
-  return { host: host ?? '', port };
+  const given = (env['MASTER_ADDR'] ?? '').trim();
+  const host = given !== '' ? bareAddress(given) : starter === 'slurm' ? (expandHosts(nodeList(env))[0] ?? '') : '';
+  if (host === '') problems.push('MASTER_ADDR is not set: it names the node of rank 0');
+  return { host, port };
 }
 
 function splitAddress(address: string, problems: string[]): { host: string; port: number } {
   const colon = address.lastIndexOf(':');
   const port = readInteger({ [ENV.store]: address.slice(colon + 1) }, ENV.store, 1, 65_535, problems);
-  return { host: address.slice(0, Math.max(0, colon)), port };
+  return { host: bareAddress(address.slice(0, Math.max(0, colon))), port };
+}
+
+/** `[::1]` is ::1. */
+function bareAddress(host: string): string {
+  return /^\[(.*)\]$/.exec(host)?.[1] ?? host;
+}
+
+function nodeList(env: Env): string {
+  return firstSet(env, ['SLURM_STEP_NODELIST', 'SLURM_JOB_NODELIST', 'SLURM_NODELIST']).value ?? '';
+}
+
+function tasksPerNode(env: Env): number[] {
+  return parseTasksPerNode(firstSet(env, variablesOf('slurm').localWorldSize).value ?? '');
 }
 
 /** Variables with which starters set their jobs apart. They are no secrets: other users see them in lists of processes and jobs. */
@@ -136,30 +121,17 @@ function jobName(env: Env, starter: Starter, port: number): string {
   return [starter, port, ...named, env[ENV.token] ?? ''].join('/');
 }
 
-/** Slurm writes tasks per node as `4(x2),3`: 4, 4, 3. */
 function slurmLocalSize(env: Env, problems: string[]): number {
-  const text = env['SLURM_STEP_TASKS_PER_NODE'] ?? env['SLURM_TASKS_PER_NODE'];
+  const { value = 'not set' } = firstSet(env, variablesOf('slurm').localWorldSize);
   const node = Number(env['SLURM_NODEID'] ?? 0);
-  const sizes = (text ?? '').split(',').flatMap((part) => {
-    const match = /^(\d+)(?:\(x(\d+)\))?$/.exec(part.trim());
-    return match === null ? [] : Array.from({ length: Number(match[2] ?? 1) }, () => Number(match[1]));
-  });
-  const size = sizes[node];
-  if (size === undefined) {
-    problems.push(`SLURM_STEP_TASKS_PER_NODE (${text ?? 'not set'}) has no entry for SLURM_NODEID ${node}`);
-  }
+  const size = tasksPerNode(env)[node];
+  if (size === undefined) problems.push(`SLURM_STEP_TASKS_PER_NODE (${value}) has no entry for SLURM_NODEID ${node}`);
   return size ?? NaN;
 }
 
 /** The same on every task of a job, and seldom that of another job. */
 function slurmPort(env: Env): number {
   return 20_000 + (Number(env['SLURM_JOB_ID'] ?? 0) % 20_000);
-}
-
-/** First name of a Slurm node list: `gpu[07-09,12]` is gpu07. */
-function firstHost(list: string): string {
-  const match = /^([^[,]*)(?:\[(\w+)[^\]]*\]([^,[]*))?/.exec(list);
-  return match === null ? '' : `${match[1] ?? ''}${match[2] ?? ''}${match[3] ?? ''}`;
 }
 
 /** NaN, and a problem, where it is no integer from `least` to `most`; a `most` of NaN is no limit. */
@@ -183,8 +155,9 @@ function readInteger(
   return NaN;
 }
 
-function environmentError(problems: string[]): MbridgeError {
-  return new MbridgeError('environment', 'MB_WORKER_ENVIRONMENT', `this worker's environment: ${problems.join('; ')}`, {
+function environmentError(problems: string[], title: string): MbridgeError {
+  const found = problems.join('; ');
+  return new MbridgeError('environment', 'MB_WORKER_ENVIRONMENT', `this worker's environment (${title}): ${found}`, {
     hint: 'start workers with `mbridge pretrain --nproc N`, torchrun, srun or mpirun, or set RANK, WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE, MASTER_ADDR and MASTER_PORT',
     details: { problems },
   });

@@ -1,8 +1,18 @@
-import { appendFileSync, existsSync, mkdirSync, readFileSync, readdirSync } from 'node:fs';
+import { appendFileSync, existsSync, mkdirSync, readFileSync, readdirSync, symlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
-import { childrenOf, isAlive, jsonLines, startLaunch, temporaryFolder } from './processes.js';
+import {
+  CONFIG,
+  LAUNCH_SCRIPT,
+  Running,
+  childrenOf,
+  isAlive,
+  jsonLines,
+  startLaunch,
+  temporaryFolder,
+  workerModule,
+} from './processes.js';
 
 describe('a run that succeeds', () => {
   it('prints readable steps on stdout and everything else on stderr', async () => {
@@ -204,6 +214,13 @@ describe('a run that fails', () => {
     expect(existsSync(join(runDir, 'rank-1', 'error.json'))).toBe(false);
   });
 
+  it('tells the cause also where the report cannot be written', async () => {
+    const acts = { 0: 'wait', 1: 'config error without a folder' };
+    const { code, stderr } = await startLaunch('misbehave', { nproc: 2 }, acts).ended;
+    expect(stderr).toMatch(/^error: rank 1: tp 3 does not divide 8 heads \[MB_TEST_CONFIG\]/m);
+    expect(code).toBe(3);
+  });
+
   it('says what is missing when the native addon does not load', async () => {
     const { code, stderr } = await startLaunch('steps', { nproc: 2, env: { MBRIDGE_NATIVE: '/nowhere.node' } }).ended;
     expect(stderr).toMatch(/^error: rank \d: .*\/nowhere\.node.* \[MB_NATIVE_MISSING\]$/m);
@@ -217,5 +234,39 @@ describe('a run that fails', () => {
     }).ended;
     expect(stderr).toContain('MB_RUN_FOLDER');
     expect(code).not.toBe(0);
+  });
+});
+
+describe('what cannot be told', () => {
+  it('a log file on a full disk costs one warning, not the run', async () => {
+    const runDir = join(temporaryFolder(), 'run');
+    mkdirSync(join(runDir, 'rank-1'), { recursive: true });
+    symlinkSync('/dev/full', join(runDir, 'rank-1', 'log.ndjson'));
+    const { code, stdout, stderr } = await startLaunch('talk', { nproc: 2, runDir, json: true }).ended;
+    expect(stderr.match(/\[r1\] warning: .*log\.ndjson cannot be written, and lacks lines.*ENOSPC/g)).toHaveLength(1);
+    expect(jsonLines(stdout).at(-1)).toMatchObject({ type: 'result', ok: true });
+    expect(code).toBe(0);
+  });
+
+  it.each([
+    ['stdout', '>/dev/full', 7],
+    ['stderr', '2>/dev/full', 0],
+    ['stderr that is closed', '2>&-', 0],
+    ['both', '>/dev/full 2>&1', 7],
+  ])('the run goes on without %s', async (_, redirection, exitCode) => {
+    const runDir = join(temporaryFolder(), 'run');
+    const job = {
+      nproc: 2,
+      runDir,
+      config: { ...CONFIG, train: { train_iters: 30 } },
+      workerModule: workerModule('steps'),
+    };
+    const line = `exec "$0" "$1" "$2" ${redirection}`;
+    const run = new Running(['sh', '-c', line, process.execPath, LAUNCH_SCRIPT, JSON.stringify(job)]);
+    const { code, stderr } = await run.ended;
+    expect(code, stderr).toBe(exitCode);
+    if (redirection === '>/dev/full') expect(stderr).toMatch(/warning: stdout cannot be written, .*ENOSPC/);
+    const log = readFileSync(join(runDir, 'rank-0', 'log.ndjson'), 'utf8');
+    expect(log).toContain('the last step was 30');
   });
 });

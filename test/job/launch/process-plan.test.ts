@@ -4,8 +4,9 @@ import { planProcesses } from '../../../src/job/launch/process-plan.js';
 it('plans one process a rank, as data', () => {
   const plan = planProcesses({ nproc: 2, device: 'cpu', cores: 5 }, '/runs/a');
   expect(JSON.parse(JSON.stringify(plan))).toEqual(plan);
-  const [program, script, ...argv] = plan.ranks[1]?.command ?? [];
+  const [program, option, script, ...argv] = plan.ranks[1]?.command ?? [];
   expect(program).toBe(process.execPath);
+  expect(option).toMatch(/^--(disable-sigusr1|inspect-port=192\.0\.2\.1:\d+)$/); // no debugger from the first moment on
   expect(script).toMatch(/\/dist\/src\/job\/worker\/main\.js$/);
   expect(argv).toEqual(['--rank', '1']);
   expect({ ...plan, ranks: plan.ranks.map(({ env, files }) => ({ env, files }))[1] }).toMatchInlineSnapshot(`

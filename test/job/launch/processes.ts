@@ -5,7 +5,10 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { onTestFinished } from 'vitest';
 
-const SCRIPT = fileURLToPath(new URL('run-launch.mjs', import.meta.url));
+export const LAUNCH_SCRIPT = fileURLToPath(new URL('run-launch.mjs', import.meta.url));
+
+/** What the launcher itself reads of a configuration. */
+export const CONFIG = { dist: { timeout_s: 20 }, logger: { log_dir: null }, checkpoint: { save: null } };
 
 export function workerModule(name: string): string {
   return fileURLToPath(new URL(`workers/${name}.mjs`, import.meta.url));
@@ -38,7 +41,7 @@ export class Running {
   constructor(command: readonly string[], env: Record<string, string | undefined> = {}) {
     const started = performance.now();
     const [program = '', ...argv] = command;
-    this.child = spawn(program, argv, { env: { ...process.env, ...env }, stdio: ['ignore', 'pipe', 'pipe'] });
+    this.child = spawn(program, argv, { env: { ...process.env, _: '', ...env }, stdio: ['ignore', 'pipe', 'pipe'] });
     this.child.stdout?.on('data', (chunk: Buffer) => (this.stdout += chunk.toString()));
     this.child.stderr?.on('data', (chunk: Buffer) => (this.stderr += chunk.toString()));
     this.ended = new Promise((resolve) => {
@@ -57,8 +60,8 @@ export class Running {
   }
 
   /** Waits until stdout matches. */
-  async says(pattern: RegExp): Promise<RegExpExecArray> {
-    return waitFor(`${pattern} on stdout`, () => pattern.exec(this.stdout) ?? undefined);
+  async says(pattern: RegExp, timeoutMs?: number): Promise<RegExpExecArray> {
+    return waitFor(`${pattern} on stdout`, () => pattern.exec(this.stdout) ?? undefined, timeoutMs);
   }
 }
 
@@ -66,14 +69,12 @@ export class Running {
 export function startLaunch(worker: string, job: Record<string, unknown>, test: Record<string, unknown> = {}): Running {
   const { train_iters = 3, env = {}, ...rest } = job;
   const config = {
+    ...CONFIG,
     train: { train_iters },
-    dist: { timeout_s: 20 },
-    logger: { log_dir: null },
-    checkpoint: { save: null },
     test,
   };
   const full = { runDir: join(temporaryFolder(), 'run'), workerModule: workerModule(worker), config, ...rest };
-  return new Running([process.execPath, SCRIPT, JSON.stringify(full)], env as Record<string, string>);
+  return new Running([process.execPath, LAUNCH_SCRIPT, JSON.stringify(full)], env as Record<string, string>);
 }
 
 export async function waitFor<T>(what: string, probe: () => T | undefined, timeoutMs = 10_000): Promise<T> {

@@ -2,7 +2,8 @@ import { randomBytes } from 'node:crypto';
 import { connect, createServer, type AddressInfo } from 'node:net';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { connectStore } from '../../../src/job/rendezvous/store-client.js';
-import { formatRanks, proofOf, type Handshake } from '../../../src/job/rendezvous/store-protocol.js';
+import { formatRanks } from '../../../src/base/format-ranks.js';
+import { proofOf, type Handshake } from '../../../src/job/rendezvous/store-protocol.js';
 import { StoreServer } from '../../../src/job/rendezvous/store-server.js';
 import { communicatorKey, type Store } from '../../../src/job/rendezvous/store.js';
 
@@ -87,7 +88,7 @@ describe('store', () => {
     const wait = expect(a?.get('k', 60_000)).rejects.toMatchObject({
       code: 'MB_PEER_LOST',
       exitCode: 5,
-      message: 'rank 0: rank 2 was lost during start-up',
+      message: 'rank 0: rank 2 was lost',
     });
     (await member(server.port, 2, 3)).socket.destroy();
     await wait;

@@ -1,5 +1,7 @@
 import { describe, expect, it } from 'vitest';
-import { detectStarter, parseEnvironment } from '../../../src/job/worker/environment.js';
+import { detectStarter, refuseSeveralLaunchers } from '../../../src/job/shared/starter.js';
+import { parseEnvironment } from '../../../src/job/worker/environment.js';
+import { expandHosts } from '../../../src/job/worker/slurm-hosts.js';
 
 type Env = Record<string, string>;
 
@@ -38,6 +40,8 @@ const OPENMPI: Env = {
   OMPI_COMM_WORLD_LOCAL_RANK: '3',
   OMPI_COMM_WORLD_LOCAL_SIZE: '4',
 };
+/** What mpiexec of MPICH and of Intel MPI sets. */
+const MPICH: Env = { PMI_RANK: '1', PMI_SIZE: '2', MPI_LOCALRANKID: '1', MPI_LOCALNRANKS: '2' };
 
 describe('environments that are understood', () => {
   const CASES: [name: string, env: Env, expected: object][] = [
@@ -91,6 +95,46 @@ describe('environments that are understood', () => {
       'Open MPI',
       OPENMPI,
       { starter: 'openmpi', rank: 3, localRank: 3, localWorldSize: 4, store: { job: 'openmpi/29501///' } },
+    ],
+    ['MPICH', MPICH, { starter: 'mpich', rank: 1, worldSize: 2, localRank: 1, localWorldSize: 2 }],
+    [
+      'Cray',
+      { PMI_RANK: '1', PMI_SIZE: '2', PMI_LOCAL_RANK: '1', PMI_LOCAL_SIZE: '2' },
+      { starter: 'mpich', rank: 1, localRank: 1, localWorldSize: 2 },
+    ],
+    [
+      'MVAPICH',
+      {
+        MV2_COMM_WORLD_RANK: '1',
+        MV2_COMM_WORLD_SIZE: '2',
+        MV2_COMM_WORLD_LOCAL_RANK: '1',
+        MV2_COMM_WORLD_LOCAL_SIZE: '2',
+      },
+      { starter: 'mvapich', rank: 1, localWorldSize: 2 },
+    ],
+    ['mpiexec in a Slurm job', { ...SLURM, ...MPICH }, { starter: 'mpich', rank: 1, worldSize: 2 }],
+    ["srun that speaks MPI's protocol", { ...SLURM, PMI_RANK: '6', PMI_SIZE: '7' }, { starter: 'slurm', rank: 6 }],
+    ['srun beside an exported WORLD_SIZE', { ...SLURM, WORLD_SIZE: '16' }, { starter: 'slurm', rank: 6, worldSize: 7 }],
+    [
+      'a step of fewer tasks than its job',
+      { ...SLURM, SLURM_NTASKS: '64', SLURM_STEP_NUM_TASKS: '7' },
+      { worldSize: 7 },
+    ],
+    ['an IPv6 address', { ...TORCHRUN, MASTER_ADDR: 'fd00::1:2' }, { store: { host: 'fd00::1:2', port: 29401 } }],
+    ['an IPv6 address in brackets', { ...TORCHRUN, MASTER_ADDR: '[fd00::1:2]' }, { store: { host: 'fd00::1:2' } }],
+    ["our launcher's store by IPv6", { ...OURS, MBRIDGE_STORE: '[::1]:4567' }, { store: { host: '::1', port: 4567 } }],
+    [
+      'Slurm, hosts of several bracket groups',
+      { ...SLURM, SLURM_STEP_NODELIST: 'rack[0-1]node[0-3]' },
+      {
+        store: { host: 'rack0node0' },
+        hosts: [...Array<string>(4).fill('rack0node0'), ...Array<string>(3).fill('rack0node1')],
+      },
+    ],
+    [
+      'a batch script without srun',
+      { SLURM_PROCID: '0', SLURM_NTASKS: '4', SLURM_LOCALID: '0', SLURM_NODEID: '0', SLURM_TASKS_PER_NODE: '4' },
+      { starter: 'slurm', rank: 0, hint: expect.stringMatching(/srun.*--nproc/) as string },
     ],
     ["RANK wins over Slurm's", { ...SLURM, ...ONE_NODE }, { starter: 'torchrun', rank: 5, worldSize: 8 }],
   ];
@@ -191,7 +235,48 @@ const STARTERS: [name: string, env: Env, starter: string | undefined][] = [
   ['srun of one task', { ...SLURM, SLURM_NTASKS: '1' }, undefined],
   ['mpirun', OPENMPI, 'openmpi'],
   ['a Slurm batch script', { SLURM_NTASKS: '8' }, undefined],
+  ['mpiexec', MPICH, 'mpich'],
+  ['mpiexec of one process', { ...MPICH, PMI_RANK: '0', PMI_SIZE: '1' }, undefined],
+  ['an exported WORLD_SIZE', { WORLD_SIZE: '8' }, 'ranks'],
 ];
 it.each(STARTERS)('the starter is known: %s', (_, env, starter) => {
   expect(detectStarter(env)).toBe(starter);
+});
+
+describe('a second level of processes', () => {
+  const CASES: [name: string, env: Env, message: RegExp | null][] = [
+    ['in a shell', {}, null],
+    ['in a worker of ours', OURS, null],
+    ['under torchrun', TORCHRUN, /process 5 of 8 that torchrun, or RANK and WORLD_SIZE started \(RANK, WORLD_SIZE\)/],
+    ['under torchrun with one process', { ...ONE_NODE, WORLD_SIZE: '1', RANK: '0' }, null],
+    ['under srun', SLURM, /process 6 of 7 that Slurm started/],
+    ['under srun of one task', { ...SLURM, SLURM_NTASKS: '1' }, null],
+    ['in a Slurm batch script', { SLURM_PROCID: '0', SLURM_NTASKS: '4' }, null],
+    ['under mpirun', OPENMPI, /process 3 of 4 that Open MPI started/],
+    ['under mpiexec', MPICH, /process 1 of 2 that MPICH or Intel MPI started/],
+    ['with an exported WORLD_SIZE', { WORLD_SIZE: '8' }, null],
+    ['under a starter that says no size', { PMIX_RANK: '0' }, /PMIx launcher started this process \(PMIX_RANK=0\)/],
+    ['under prterun of one process', { PMIX_RANK: '0', OMPI_COMM_WORLD_SIZE: '1' }, null],
+  ];
+  it.each(CASES)('%s', (_, env, message) => {
+    const start = (): void => refuseSeveralLaunchers(env);
+    if (message === null) expect(start).not.toThrow();
+    else
+      expect(start).toThrow(expect.objectContaining({ exitCode: 2, message: expect.stringMatching(message) }) as Error);
+  });
+});
+
+const HOSTS: [list: string, hosts: string[]][] = [
+  ['a[1-3,5],b[01-02]x[1-2]', ['a1', 'a2', 'a3', 'a5', 'b01x1', 'b01x2', 'b02x1', 'b02x2']],
+  ['rack[0-1]_blade[0-1]', ['rack0_blade0', 'rack0_blade1', 'rack1_blade0', 'rack1_blade1']],
+  ['nodeA,nodeB[001,003],nodeC', ['nodeA', 'nodeB001', 'nodeB003', 'nodeC']],
+  ['n[07-09,12]-ib', ['n07-ib', 'n08-ib', 'n09-ib', 'n12-ib']],
+  ['n[098-101]', ['n098', 'n099', 'n100', 'n101']],
+  ['login', ['login']],
+  ['', []],
+  ['n[1-2', []],
+  ['n[1-99999999]m[1-9]', []],
+];
+it.each(HOSTS)('the node list %s', (list, hosts) => {
+  expect(expandHosts(list)).toEqual(hosts);
 });

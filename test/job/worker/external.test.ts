@@ -1,9 +1,10 @@
 import { existsSync, readFileSync, readdirSync } from 'node:fs';
+import { constants } from 'node:os';
 import { createServer, type AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { expect, it, onTestFinished } from 'vitest';
-import { Running, temporaryFolder, waitFor, workerModule, type Outcome } from '../launch/processes.js';
+import { Running, jsonLines, temporaryFolder, waitFor, workerModule, type Outcome } from '../launch/processes.js';
 
 const SCRIPT = fileURLToPath(new URL('run-external.mjs', import.meta.url));
 
@@ -13,6 +14,7 @@ interface Given {
   trainIters?: number;
   test?: Record<string, unknown>;
   env?: Record<string, string>;
+  timeoutS?: number;
 }
 
 /** A port that was free a moment ago, on which our store (at MASTER_PORT + 1) will listen. */
@@ -24,7 +26,10 @@ async function freePort(): Promise<number> {
   return port;
 }
 
-const RUN = { config: { train: { train_iters: 2 }, dist: { timeout_s: 5 }, logger: { log_dir: null } }, json: true };
+const RUN = {
+  config: { train: { train_iters: 2 }, dist: { timeout_s: 5 }, checkpoint: { save: null }, logger: { log_dir: null } },
+  json: true,
+};
 
 function socketIn(runtimeDir: string): Promise<string> {
   return waitFor('a socket', () =>
@@ -36,8 +41,14 @@ function socketIn(runtimeDir: string): Promise<string> {
 
 /** Starts all ranks of one node, with torchrun's environment. */
 async function startRanks(worldSize: number, given: Given): Promise<Running[]> {
-  const { worker, runDir = join(temporaryFolder(), 'run'), trainIters = 2, test = {}, env = {} } = given;
-  const config = { train: { train_iters: trainIters }, dist: { timeout_s: 5 }, logger: { log_dir: null }, test };
+  const { worker, runDir = join(temporaryFolder(), 'run'), trainIters = 2, test = {}, env = {}, timeoutS = 20 } = given;
+  const config = {
+    train: { train_iters: trainIters },
+    dist: { timeout_s: timeoutS },
+    checkpoint: { save: null },
+    logger: { log_dir: null },
+    test,
+  };
   const run = { workerModule: workerModule(worker), config, runDir, json: true };
   const port = await freePort();
   const meetingPlace = temporaryFolder(); // as XDG_RUNTIME_DIR: sockets of other runs are not seen
@@ -73,9 +84,9 @@ it('workers find each other without our launcher; the reporting rank prints on i
   expect(lines).toMatchObject([
     { type: 'step', step: 1 },
     { type: 'step', step: 2 },
-    { type: 'result', ok: true, steps: 2 },
+    { type: 'result', ok: true, exit_code: 0, run_dir: runDir, steps: 2 },
   ]);
-  expect(first?.stderr).toMatch(/^\[r0\] ready with 1 threads\n$/);
+  expect(first?.stderr).toMatch(/^\[r0\] ready with 1 threads\nfinished in [\d.]+ s; logs and configuration: .*\n$/);
   expect(second).toMatchObject({ code: 0, stdout: '', stderr: '' });
   expect(first?.code).toBe(0);
   const files = readdirSync(runDir, { recursive: true }).sort();
@@ -97,6 +108,13 @@ it('a failing worker says why, leaves its report, and the others lose a peer', a
     code: 5,
     stderr: expect.stringContaining('MB_PEER_LOST: rank 0: rank 1 was lost') as string,
   });
+  expect(first?.stderr).toMatch(
+    /\nerror: rank 1: tp 3 does not divide 8 heads \[MB_TEST_CONFIG\]\n {2}use 2 or 4\n {2}rank 0, 2: lost a peer\n/,
+  );
+  expect(jsonLines(first?.stdout ?? '').at(-1)).toMatchObject({
+    ok: false,
+    error: { rank: 1, code: 'MB_TEST_CONFIG' },
+  });
   expect(third?.code).toBe(5);
   const report = JSON.parse(readFileSync(join(runDir, 'rank-1', 'error.json'), 'utf8')) as Record<string, unknown>;
   expect(report).toMatchObject({ rank: 1, code: 'MB_TEST_CONFIG' });
@@ -107,7 +125,8 @@ it('the first signal stops in order, and the exit code names it', async () => {
   await runs[0]?.says(/"step":2/);
   runs[0]?.child.kill('SIGTERM');
   const [end] = await endOf(runs);
-  expect(end?.stdout.trim().split('\n').at(-1)).toMatch(/"type":"result".*"ok":false,"signal":"SIGTERM"/);
+  expect(jsonLines(end?.stdout ?? '').at(-1)).toMatchObject({ type: 'result', ok: false, signal: 'SIGTERM' });
+  expect(end?.stderr).toMatch(/\nstopped after update \d+ by SIGTERM.*\nnot saved: checkpoint\.save is not set\n/);
   expect(end?.code).toBe(143);
 });
 
@@ -121,19 +140,53 @@ it('the second signal ends a worker that does not stop', async () => {
   await new Promise((resolve) => setTimeout(resolve, 300));
   runs[0]?.child.kill('SIGINT');
   await new Promise((resolve) => runs[0]?.child.once('exit', resolve));
-  expect(runs[0]?.child.exitCode).toBe(130);
+  expect(runs[0]?.child.signalCode).toBe('SIGINT'); // no exit of ours, which would wait for native calls
 });
 
-it('a signal ends a worker that is still waiting for the others', async () => {
-  const meetingPlace = temporaryFolder();
-  const env = { RANK: '1', LOCAL_RANK: '1', WORLD_SIZE: '2', LOCAL_WORLD_SIZE: '2', XDG_RUNTIME_DIR: meetingPlace };
-  const [run] = await startRanks(1, { worker: 'steps', env });
-  await waitFor('the folder of the sockets', () => readdirSync(meetingPlace)[0]);
+it.each(['0', '1'])('rank %s says whom it waits for, and a signal ends it at once', async (rank) => {
+  const env = { RANK: rank, LOCAL_RANK: rank, WORLD_SIZE: '2', LOCAL_WORLD_SIZE: '2' };
+  const [run] = await startRanks(1, { worker: 'steps', env, timeoutS: 100 });
+  const missing =
+    rank === '0'
+      ? /warning: waiting for rank 1 of 2 \(10 s\)/
+      : /warning: waiting for rank 0 of 2 \(10 s\); it serves the store at .*\.sock/;
+  await waitFor('the notice', () => (missing.test(run?.stderr ?? '') ? true : undefined), 25_000);
+  const told = performance.now();
   run?.child.kill('SIGTERM');
   const end = await run?.ended;
-  expect(end?.code).toBe(143);
-  expect(end?.stderr).toBe(''); // the rendezvous itself would give up after 5 s, with an error
-  expect(readdirSync(meetingPlace)).toEqual([]);
+  expect(performance.now() - told).toBeLessThan(5_000);
+  expect(end?.stderr).toContain('SIGTERM: ended before the first update');
+  expect(end?.code ?? end?.signal).toBe(rank === '0' ? 'SIGTERM' : 143);
+});
+
+it.each(['SIGUSR1', 'SIGUSR2', 'SIGHUP', 'SIGXCPU'] as const)(
+  '%s to one rank stops all ranks after the same update',
+  async (signal) => {
+    const runs = await startRanks(2, { worker: 'agree', trainIters: 100_000, test: { stepMs: 5 } });
+    await runs[0]?.says(/"step":2/);
+    runs[1]?.child.kill(signal);
+    const ends = await endOf(runs);
+    const code = 128 + constants.signals[signal];
+    expect(ends.map((end) => end.code)).toEqual([code, code]);
+    const last = jsonLines(ends.map(({ stdout }) => stdout).join('')).filter(({ type }) => type === 'last');
+    expect(last).toHaveLength(2);
+    expect(last[0]?.['step']).toBe(last[1]?.['step']);
+    expect(ends[0]?.stderr).not.toContain('Debugger');
+  },
+);
+
+it('rank 0 shows the first cause as the launcher would, also where that rank could not say it', async () => {
+  const test = { 0: 'say so and wait', 1: 'kill itself once all are here', 2: 'say so and wait' };
+  const [first] = await endOf(await startRanks(3, { worker: 'misbehave', test }));
+  expect(first?.stderr).toMatch(
+    /\nerror: rank 1 was lost: killed, crashed, or cut off \[MB_WORKER_LOST\]\n.*\n {2}rank 0, 2: lost a peer\n {2}log: .*rank-1/,
+  );
+  expect(jsonLines(first?.stdout ?? '').at(-1)).toMatchObject({
+    type: 'result',
+    ok: false,
+    exit_code: 5,
+    error: { rank: 1, code: 'MB_WORKER_LOST' },
+  });
 });
 
 it('a bad environment is one line, before anything is made', async () => {

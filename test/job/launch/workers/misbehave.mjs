@@ -1,6 +1,8 @@
 // Workers that fail in every way. `config.test` maps a rank to what it does; the others wait for a key nobody sets, as
 // ranks wait in a collective for one that is gone.
 import { spawn } from 'node:child_process';
+import { rmSync } from 'node:fs';
+import { join } from 'node:path';
 import { setTimeout } from 'node:timers';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { MbridgeError } from '../../../../dist/src/base/errors.js';
@@ -15,9 +17,17 @@ export const ACTS = {
   'config error': () => {
     throw new MbridgeError('config', 'MB_TEST_CONFIG', 'tp 3 does not divide 8 heads', { hint: 'use 2 or 4' });
   },
+  'config error without a folder': async (ctx) => {
+    rmSync(join(ctx.runDir, `rank-${ctx.rank}`), { recursive: true });
+    ACTS['config error'](ctx);
+  },
   'config error once all are here': async (ctx) => {
     while ((await ctx.store.add('waiting', 0)) < ctx.worldSize - 1) await sleep(10);
     ACTS['config error'](ctx);
+  },
+  'kill itself once all are here': async (ctx) => {
+    while ((await ctx.store.add('waiting', 0)) < ctx.worldSize - 1) await sleep(10);
+    await ACTS['kill itself']();
   },
   'say so and wait': async (ctx) => {
     await ctx.store.add('waiting', 1);
@@ -65,6 +75,7 @@ export const ACTS = {
   },
   'ignore everything': async (ctx) => {
     const child = spawn('sleep', ['1000'], { stdio: 'inherit' });
+    ctx.stopRequested(); // so that it is the one to stop
     ctx.emit({ type: 'pids', worker: process.pid, child: child.pid });
     for (;;) await sleep(1000);
   },

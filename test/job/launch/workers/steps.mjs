@@ -16,5 +16,6 @@ export async function runWorker(ctx) {
       ctx.emit({ type: 'step', step, loss: 5.1234, grad_norm: step === 2 ? NaN : 1.23, lr: 1e-3, ...rates });
     }
   }
+  ctx.log.debug(`the last step was ${step}`);
   if (ctx.rank === 0) ctx.emit({ type: 'result', steps: step });
 }

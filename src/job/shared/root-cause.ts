@@ -1,8 +1,8 @@
 import { EXIT } from '../../base/errors.js';
+import { formatRanks } from '../../base/format-ranks.js';
 import { faultSaid, systemError } from '../../base/system-error.js';
-import { formatRanks } from '../rendezvous/store-protocol.js';
-import { PEER_LOST } from '../shared/worker-report.js';
-import type { WorkerExit } from './worker-process.js';
+import type { WorkerExit } from './worker-exit.js';
+import { PEER_LOST } from './worker-report.js';
 
 /** Why a run failed: the rank that was first, and what became of the others. */
 export interface RootCause {
@@ -73,6 +73,14 @@ function describe(exit: WorkerExit): Omit<RootCause, 'others'> {
     const message = `${name} ended: ${said.reason}`;
     return { ...crash, exitCode: EXIT[said.kind], code: 'MB_SYSTEM', message, hint: said.hint };
   }
+  if (exit.lost === true) {
+    return {
+      ...crash,
+      code: 'MB_WORKER_LOST',
+      message: `${name} was lost: killed, crashed, or cut off`,
+      hint: 'what started the ranks says how it ended, and its own log how far it came',
+    };
+  }
   // Node says nothing where it cannot start its own threads.
   if (signal === 'SIGABRT' && step === 0 && stderrTail.length === 0) {
     const message = `${name} ended as it started (SIGABRT), without a word: a thread may not have been started`;
@@ -107,5 +115,6 @@ function fateOf(exit: WorkerExit): string {
   if (exit.report !== undefined) return `failed as well (${exit.report.code})`;
   if (exit.ended) return 'stopped';
   if (isOrderly(exit)) return 'done';
+  if (exit.lost === true) return 'lost';
   return exit.signal === null ? `exit code ${exit.code}` : `killed by ${exit.signal}`;
 }

@@ -1,9 +1,8 @@
-import type { Paint } from '../shared/console-lines.js';
-import type { RankPlan } from './process-plan.js';
+import type { Paint } from './console-lines.js';
 import type { RootCause } from './root-cause.js';
 
 /** What the user reads when a run has failed: the cause, what to do, the last words of a crash, and where to look. */
-export function formatFailure(cause: RootCause, files: RankPlan['files'], paint: Paint): string {
+export function formatFailure(cause: RootCause, files: { log: string; stderr: string }, paint: Paint): string {
   const at = cause.step > 0 ? ` at step ${cause.step}` : '';
   const named = cause.message.includes(`rank ${cause.rank}`);
   const lines = [`${paint.red('error:')} ${named ? '' : `rank ${cause.rank}: `}${cause.message}${at} [${cause.code}]`];

@@ -6,6 +6,7 @@ const FIRST_NOTICE_MS = 60_000;
  */
 export class StallNotice {
   readonly #steps: number[];
+  readonly #done = new Set<number>();
   readonly #say: (text: string) => void;
   readonly #firstMs: number;
   #lastProgress = performance.now();
@@ -23,6 +24,11 @@ export class StallNotice {
     this.#lastProgress = performance.now();
   }
 
+  /** The rank's part of the run is done. */
+  done(rank: number): void {
+    this.#done.add(rank);
+  }
+
   close(): void {
     clearTimeout(this.#timer);
   }
@@ -35,7 +41,8 @@ export class StallNotice {
         this.#schedule(this.#firstMs);
         return;
       }
-      this.#say(`no rank has begun a step for ${Math.round(idle / 1000)} s; ${describeSteps(this.#steps)}`);
+      const where = describeSteps(this.#steps, this.#done);
+      this.#say(`no rank has begun a step for ${Math.round(idle / 1000)} s; ${where}`);
       this.#schedule(idleMs * 2);
     }, wait);
     this.#timer.unref();
@@ -43,7 +50,8 @@ export class StallNotice {
 }
 
 /** `all ranks are at step 12`, or each rank's step. */
-function describeSteps(steps: readonly number[]): string {
-  if (new Set(steps).size === 1) return steps[0] === 0 ? 'still starting' : `all ranks are at step ${steps[0]}`;
-  return steps.map((step, rank) => `rank ${rank} at step ${step}`).join(', ');
+function describeSteps(steps: readonly number[], done: ReadonlySet<number>): string {
+  if (done.size === 0 && new Set(steps).size === 1)
+    return steps[0] === 0 ? 'still starting' : `all ranks are at step ${steps[0]}`;
+  return steps.map((step, rank) => (done.has(rank) ? `rank ${rank} done` : `rank ${rank} at step ${step}`)).join(', ');
 }

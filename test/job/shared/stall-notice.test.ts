@@ -1,5 +1,5 @@
 import { expect, it, onTestFinished, vi } from 'vitest';
-import { StallNotice } from '../../../src/job/launch/stall-notice.js';
+import { StallNotice } from '../../../src/job/shared/stall-notice.js';
 
 it('speaks when no rank begins a step, less and less often, and starts anew with progress', () => {
   vi.useFakeTimers();

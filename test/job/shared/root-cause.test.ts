@@ -1,6 +1,6 @@
 import { expect, it } from 'vitest';
-import { findRootCause } from '../../../src/job/launch/root-cause.js';
-import type { WorkerExit } from '../../../src/job/launch/worker-process.js';
+import { findRootCause } from '../../../src/job/shared/root-cause.js';
+import type { WorkerExit } from '../../../src/job/shared/worker-exit.js';
 import type { WorkerReport } from '../../../src/job/shared/worker-report.js';
 
 type Fate = Partial<Omit<WorkerExit, 'report'>> & { report?: Partial<WorkerReport> };
