@@ -111,10 +111,11 @@ describe('help', () => {
 test('recipes', async () => {
   const { stdout } = await mbridge(['recipes', '--json']);
   const { recipes } = JSON.parse(stdout) as { recipes: { name: string }[] };
-  expect(recipes.map(({ name }) => name)).toEqual(
-    ['tiny', '0.6b', '1.7b', '4b', '8b', '14b', '32b'].map((size) => `qwen3-${size}`),
-  );
-  expect((await mbridge(['recipes'])).stdout).toContain('qwen3-4b    Qwen3 4B: 36 layers');
+  expect(recipes.map(({ name }) => name)).toEqual([
+    ...['tiny', '0.6b', '1.7b', '4b', '8b', '14b', '32b'].map((size) => `qwen3-${size}`),
+    ...['0.5b', '1.5b', '3b', '7b', '14b', '32b', '72b'].map((size) => `qwen2.5-${size}`),
+  ]);
+  expect((await mbridge(['recipes'])).stdout).toMatch(/^qwen3-4b +Qwen3 4B: 36 layers/m);
 });
 
 describe('grid', () => {

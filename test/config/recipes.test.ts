@@ -18,6 +18,13 @@ test.each([
   ['qwen3-8b', 8_190_735_360],
   ['qwen3-14b', 14_768_307_200],
   ['qwen3-32b', 32_762_123_264],
+  ['qwen2.5-0.5b', 494_032_768],
+  ['qwen2.5-1.5b', 1_543_714_304],
+  ['qwen2.5-3b', 3_085_938_688],
+  ['qwen2.5-7b', 7_615_616_512],
+  ['qwen2.5-14b', 14_770_033_664],
+  ['qwen2.5-32b', 32_763_876_352],
+  ['qwen2.5-72b', 72_706_203_648],
 ])('%s has %i parameters', (name, count) => {
   expect(parameterCount(modelShape(resolveConfig({ recipe: findRecipe(name) })))).toBe(count);
 });

@@ -124,7 +124,7 @@ test.each<[Record<string, unknown>, string]>([
   [{ quantization_config: { quant_method: 'awq' } }, 'has a quantization_config (awq); quantised weights'],
   [
     { architectures: ['Qwen3MoeForCausalLM'], model_type: 'qwen3_moe', num_experts: 8, moe_intermediate_size: 4 },
-    'norms on the heads of q and k, no biases)',
+    'norms on the heads of q and k, no biases); Qwen2ForCausalLM (Qwen2 and Qwen2.5: biases on q, k and v)',
   ],
   [
     { architectures: ['Qwen3MoeForCausalLM'], model_type: 'qwen3_moe', num_experts: 8, moe_intermediate_size: 4 },
