@@ -25,6 +25,14 @@ test.each([
   ['qwen2.5-14b', 14_770_033_664],
   ['qwen2.5-32b', 32_763_876_352],
   ['qwen2.5-72b', 72_706_203_648],
+  ['llama3-8b', 8_030_261_248],
+  ['llama3-70b', 70_553_706_496],
+  ['llama3.1-8b', 8_030_261_248],
+  ['llama3.1-70b', 70_553_706_496],
+  ['llama3.1-405b', 405_853_388_800],
+  ['llama3.2-1b', 1_235_814_400],
+  ['llama3.2-3b', 3_212_749_824],
+  ['llama3.3-70b', 70_553_706_496],
 ])('%s has %i parameters', (name, count) => {
   expect(parameterCount(modelShape(resolveConfig({ recipe: findRecipe(name) })))).toBe(count);
 });
