@@ -1,10 +1,12 @@
 import { didYouMean } from '../src/base/nearest.js';
 import { MbridgeError } from '../src/base/errors.js';
+import { LLAMA3_RECIPES } from './llama3.js';
+import { QWEN25_RECIPES } from './qwen2-5.js';
 import { QWEN3_RECIPES } from './qwen3.js';
 import type { Recipe } from './recipe.js';
 
 /** Every recipe, in the order that `mbridge recipes` lists them. */
-export const RECIPES: readonly Recipe[] = [...QWEN3_RECIPES];
+export const RECIPES: readonly Recipe[] = [...QWEN3_RECIPES, ...QWEN25_RECIPES, ...LLAMA3_RECIPES];
 
 /** The recipe of that name, as the hub writes it too (`Qwen/Qwen3-0.6B`); an unknown one is a config error (exit code 3). */
 export function findRecipe(name: string): Recipe {

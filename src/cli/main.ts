@@ -34,7 +34,7 @@ function exitCodes(): string {
 /** Commands load what they need when they run, so that help is quick. */
 function makeProgram(): Command {
   const program = new Command('mbridge')
-    .description('Train Qwen3-class language models across many GPUs from one command')
+    .description('Train dense language models (Qwen3, Qwen2.5) across many GPUs from one command')
     .version(packageVersion())
     .showSuggestionAfterError()
     .addHelpText('after', exitCodes())

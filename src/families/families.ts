@@ -1,8 +1,10 @@
 import type { Family } from './family.js';
+import { LLAMA } from './llama.js';
+import { QWEN2 } from './qwen2.js';
 import { QWEN3 } from './qwen3.js';
 
 /** Every family that is built. */
-export const FAMILIES: readonly Family[] = [QWEN3];
+export const FAMILIES: readonly Family[] = [QWEN3, QWEN2, LLAMA];
 
 /** The family of that name; the schema lets no other name through. */
 export function familyOf({ family: name }: { readonly family: string }): Family {

@@ -10,7 +10,7 @@ import { float32ToBfloat16 } from '../../src/checkpoint/files/safetensors-conver
 import { readHfConfig } from '../../src/families/hf-config.js';
 import { mbridge } from '../cli/mbridge.js';
 import { mbridgeError } from '../data/helpers.js';
-import { FIXTURES, loadFixture } from '../helpers/fixture.js';
+import { FAMILY_FIXTURES, FIXTURES, loadFixture } from '../helpers/fixture.js';
 import { expectSameTensors, fixture, LAYOUT_FLAGS, pretrainSteps, temporaryFolder } from './runs.js';
 import { writeSafetensors } from './write-safetensors.js';
 
@@ -63,7 +63,7 @@ async function bf16Folder(root: string): Promise<string> {
 }
 
 describe('import and export', () => {
-  test.each(FIXTURES)('of %s keep every byte of every tensor', async (name) => {
+  test.each([...FIXTURES, ...FAMILY_FIXTURES])('of %s keep every byte of every tensor', async (name) => {
     const folder = temporaryFolder();
     const source = loadFixture(name).folder;
     await importHf(source, join(folder, 'imported'));

@@ -1,10 +1,10 @@
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { modelParameters } from '../../src/families/parameters.js';
 import { setupDataIterators } from '../../src/data/setup-data-iterators.js';
-import { FIXTURES, loadFixture } from '../helpers/fixture.js';
+import { FAMILY_FIXTURES, FIXTURES, loadFixture } from '../helpers/fixture.js';
 
 // Data and safetensors together against torch: the loss by our targets and mask from torch's logits is torch's loss.
-describe.each(FIXTURES)('%s', (name) => {
+describe.each([...FIXTURES, ...FAMILY_FIXTURES])('%s', (name) => {
   const { shape, trajectory, tokens, expected } = loadFixture(name);
 
   it('its logits, our targets and our mask give its loss', async () => {

@@ -69,6 +69,7 @@ describe('a folder whose config.json describes another model is refused, whateve
     ['an activation', { hidden_act: 'gelu' }, /hidden_act is gelu; only silu/],
     ['biases', { attention_bias: true }, /attention_bias is true/],
     ['layers', { num_hidden_layers: 5, layer_types: null }, /num_hidden_layers is 5 there and 4 in the configuration/],
+    ['another family', { architectures: ['Qwen2ForCausalLM'], model_type: 'qwen2' }, /family is qwen2 there and qwen3/],
     ['an unknown family', { architectures: ['PhiForCausalLM'], model_type: 'phi' }, /holds PhiForCausalLM/],
     ['quantised', { quantization_config: { quant_method: 'fp8' } }, /has a quantization_config \(fp8\)/],
   ])('%s', async (_, changes, message) => {
@@ -96,6 +97,7 @@ describe('a checkpoint of another model is refused', () => {
   test.each<[string, Partial<ModelShape>, RegExp]>([
     ['theta', { ropeTheta: 7 }, /state\.json: describes another model: rope_theta is 1000000 there and 7 in/],
     ['epsilon', { rmsNormEps: 1e-5 }, /rms_norm_eps is 0.000001 there and 0.00001 in/],
+    ['family', { family: 'qwen2' }, /family is qwen3 there and qwen2 in/],
   ])('as weights: %s', async (_, changes, message) => {
     const root = join(temporaryFolder(), 'imported');
     await importHf(fixture.folder, root);

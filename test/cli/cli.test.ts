@@ -111,10 +111,12 @@ describe('help', () => {
 test('recipes', async () => {
   const { stdout } = await mbridge(['recipes', '--json']);
   const { recipes } = JSON.parse(stdout) as { recipes: { name: string }[] };
-  expect(recipes.map(({ name }) => name)).toEqual(
-    ['tiny', '0.6b', '1.7b', '4b', '8b', '14b', '32b'].map((size) => `qwen3-${size}`),
-  );
-  expect((await mbridge(['recipes'])).stdout).toContain('qwen3-4b    Qwen3 4B: 36 layers');
+  expect(recipes.map(({ name }) => name)).toEqual([
+    ...['tiny', '0.6b', '1.7b', '4b', '8b', '14b', '32b'].map((size) => `qwen3-${size}`),
+    ...['0.5b', '1.5b', '3b', '7b', '14b', '32b', '72b'].map((size) => `qwen2.5-${size}`),
+    ...['3-8b', '3-70b', '3.1-8b', '3.1-70b', '3.1-405b', '3.2-1b', '3.2-3b', '3.3-70b'].map((size) => `llama${size}`),
+  ]);
+  expect((await mbridge(['recipes'])).stdout).toMatch(/^qwen3-4b +Qwen3 4B: 36 layers/m);
 });
 
 describe('grid', () => {

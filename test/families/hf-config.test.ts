@@ -32,6 +32,7 @@ const QWEN3 = {
   vocab_size: 512,
 };
 
+const LLAMA = { architectures: ['LlamaForCausalLM'], model_type: 'llama' };
 const LLAMA3 = { rope_type: 'llama3', factor: 8, low_freq_factor: 1, high_freq_factor: 4 };
 
 const made: string[] = [];
@@ -96,6 +97,11 @@ test.each<[string, Record<string, unknown>, Record<string, unknown>]>([
   ['a linear factor of 1', { rope_parameters: { rope_type: 'linear', factor: 1, rope_theta: 5 } }, { rope_theta: 5 }],
   ['a window over no layer', { use_sliding_window: true, layer_types: null, max_window_layers: 2 }, {}],
   [
+    'Llama without head_dim and kv heads',
+    { ...LLAMA, head_dim: null, num_key_value_heads: null },
+    { head_dim: 8, num_key_value_heads: 8 },
+  ],
+  [
     "Llama 3's scaling",
     { rope_parameters: undefined, rope_theta: 5, rope_scaling: { ...LLAMA3, type: 'llama3' } },
     { rope_theta: 5, rope_scaling: { ...LLAMA3, original_max_position_embeddings: 512 } },
@@ -121,10 +127,12 @@ test.each<[Record<string, unknown>, string]>([
   [{ layer_types: ['full_attention'] }, 'layer_types names 1 layers, num_hidden_layers is 2'],
   [{ rope_parameters: { full_attention: { rope_theta: 1 } } }, 'a rotary embedding of its own for full_attention'],
   [{ rope_scaling: { ...LLAMA3, factor: -8 } }, 'the llama3 scaling of its rotary embedding is not complete: factor'],
+  [{ ...LLAMA, attention_bias: true }, 'attention_bias is true; biases are built for q, k and v alone'],
+  [{ ...LLAMA, mlp_bias: true }, 'mlp_bias is true; biases are built for q, k and v alone'],
   [{ quantization_config: { quant_method: 'awq' } }, 'has a quantization_config (awq); quantised weights'],
   [
     { architectures: ['Qwen3MoeForCausalLM'], model_type: 'qwen3_moe', num_experts: 8, moe_intermediate_size: 4 },
-    'norms on the heads of q and k, no biases)',
+    'norms on the heads of q and k, no biases); Qwen2ForCausalLM (Qwen2 and Qwen2.5: biases on q, k and v)',
   ],
   [
     { architectures: ['Qwen3MoeForCausalLM'], model_type: 'qwen3_moe', num_experts: 8, moe_intermediate_size: 4 },

@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { FIXTURES, loadFixture, relativeError, type Fixture } from '../helpers/fixture.js';
+import { FAMILY_FIXTURES, FIXTURES, loadFixture, relativeError, type Fixture } from '../helpers/fixture.js';
 import { runWorkers } from '../helpers/run-workers.js';
 import { label, layoutConfig, type Layout } from './run-fixture.js';
 
@@ -91,7 +91,7 @@ function countedTokens(fixture: Fixture): number {
   );
 }
 
-describe.each(FIXTURES)('%s', (name) => {
+describe.each([...FIXTURES, ...FAMILY_FIXTURES])('%s', (name) => {
   const fixture = loadFixture(name);
   const layouts = LAYOUTS.filter(({ tp }) => fixture.shape.numKvHeads % tp === 0);
   test.each(layouts.map((layout) => ({ name: label(layout), layout })))(

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { FIXTURES, loadFixture, type FixtureName } from '../helpers/fixture.js';
+import { FAMILY_FIXTURES, FIXTURES, loadFixture, type FixtureName } from '../helpers/fixture.js';
 import { farthest, fixtureConfig, label, trainSteps, type Layout } from './run-fixture.js';
 
 const SP_OFF = 'model.sequence_parallel=false';
@@ -57,12 +57,23 @@ const full = process.env['MBRIDGE_TEST_FULL'] === '1';
 
 /** tp must divide the heads; in CI the other fixtures run on the layouts that differ for them. */
 function layoutsOf(name: FixtureName): Layout[] {
-  const { numKvHeads } = loadFixture(name).shape;
+  const {
+    shape: { numKvHeads, numLayers },
+    trajectory: { batch },
+  } = loadFixture(name);
+  const fits = ({ tp, pp, dp, set = [] }: Layout): boolean =>
+    numKvHeads % tp === 0 &&
+    pp * (set.includes(VPP_2) ? 2 : 1) <= numLayers &&
+    batch % (dp * 2) === 0 &&
+    set !== UNEVEN;
+  if ((FAMILY_FIXTURES as readonly string[]).includes(name)) {
+    return (full ? [...BASE, ...MORE] : [1, 2, 5, 7, 9].map((i) => BASE[i]!)).filter(fits);
+  }
   const ci = name === 'qwen3-tied' ? [...BASE, ...MORE.slice(-6)] : [0, 1, 5, 8, 10].map((i) => BASE[i]!);
   return (full ? [...BASE, ...MORE] : ci).filter(({ tp }) => numKvHeads % tp === 0);
 }
 
-describe.each(FIXTURES)('%s', (name) => {
+describe.each([...FIXTURES, ...FAMILY_FIXTURES])('%s', (name) => {
   const fixture = loadFixture(name);
   test.each(layoutsOf(name).map((layout) => ({ name: label(layout), layout })))(
     'trains as transformers and torch do on $name',

@@ -1,4 +1,5 @@
 import type { ModelShape } from '../../families/model-shape.js';
+import { layerNorms } from '../../families/parameters.js';
 import { REDUCE_PARTS, STATE, type OptimizerHyper } from '../../engine/ops.js';
 import type { Tensor } from '../../engine/tensor.js';
 import { BenchBuffers } from './buffers.js';
@@ -61,12 +62,13 @@ function headSizes({ shape, tp, tokens }: OpSizes) {
   };
 }
 
-/** Tensors of the fused head norm and rotation. */
+/** Tensors of the fused head norm (where the family has one) and rotation. */
 function rotation(session: BenchSession, sizes: OpSizes, b: BenchBuffers) {
   const { tokens, heads, kvHeads, headDim } = headSizes(sizes);
+  const normed = layerNorms(sizes.shape).some(({ width }) => width === 'head');
   return {
-    wq: b.random([headDim], session.act),
-    wk: b.random([headDim], session.act),
+    wq: normed ? b.random([headDim], session.act) : null,
+    wk: normed ? b.random([headDim], session.act) : null,
     table: b.random([sizes.seq, headDim], 'f32', 0.5),
     positions: b.integers(Int32Array.from({ length: tokens }, (_, i) => i % sizes.seq)),
     rstd: b.filled([tokens, heads + kvHeads], 'f32', 1),
@@ -122,7 +124,8 @@ const CASES: Readonly<Record<string, OpCase>> = {
   qknorm_rope_bwd: (session, sizes, b) => {
     const head = headSizes(sizes);
     const t = rotation(session, sizes, b);
-    const [dwq, dwk] = [b.filled([head.headDim], 'f32', 0), b.filled([head.headDim], 'f32', 0)];
+    const gradient = (): Tensor | null => (t.wq === null ? null : b.filled([head.headDim], 'f32', 0));
+    const [dwq, dwk] = [gradient(), gradient()];
     const ws = b.filled([REDUCE_PARTS, 2 * head.headDim], 'f32', 0);
     const make = (): Tensor => b.random([head.tokens, head.width], session.act);
     const set = b.rotate(() => ({ dqkv: make(), qkv: make() }));

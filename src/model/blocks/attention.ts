@@ -9,8 +9,8 @@ export interface AttentionWeights {
   norm: Weight;
   /** Rows: query, key and value heads of this rank. */
   qkv: LinearWeights;
-  /** Norms of every head of q and k, of width headDim. */
-  heads: { q: Weight; k: Weight };
+  /** Norms of every head of q and k, of width headDim; null in a family that has none. */
+  heads: { q: Weight; k: Weight } | null;
   /** [hidden, qWidth] */
   out: LinearWeights;
 }
@@ -23,7 +23,7 @@ export class Attention {
   readonly #heads: AttentionWeights['heads'];
   readonly #raw: PerMicroBatch;
   readonly #qkv: PerMicroBatch;
-  readonly #headRstd: PerMicroBatch;
+  readonly #headRstd: PerMicroBatch | null;
   readonly #out: PerMicroBatch;
   readonly #lse: PerMicroBatch;
   readonly #positions: PerMicroBatch;
@@ -44,9 +44,11 @@ export class Attention {
     this.#heads = weights.heads;
     this.#positions = positions;
     this.norm = new ResidualNorm(env, 'attention.norm', weights.norm, slots, keepInput);
-    this.#raw = env.saved('attention.raw', [tokens, qkvWidth], slots, 'full');
-    this.#qkv = env.saved('attention.qkv', [tokens, qkvWidth], slots, 'selective');
-    this.#headRstd = env.saved('attention.rstd', [tokens, heads + kvHeads], slots, 'full', 'f32');
+    // Without norms the heads are turned in place: their backward needs nothing of what was before.
+    const inPlace = weights.heads === null;
+    this.#qkv = env.saved('attention.qkv', [tokens, qkvWidth], slots, inPlace ? 'full' : 'selective');
+    this.#raw = inPlace ? this.#qkv : env.saved('attention.raw', [tokens, qkvWidth], slots, 'full');
+    this.#headRstd = inPlace ? null : env.saved('attention.rstd', [tokens, heads + kvHeads], slots, 'full', 'f32');
     this.#out = env.saved('attention.out', [tokens, qWidth], slots, 'full');
     this.#lse = env.saved('attention.lse', [batch, heads, seq], slots, 'full', 'f32');
     this.#sizes = { batch, seq, heads, kvHeads, headDim, deterministic: env.deterministic };
@@ -85,26 +87,27 @@ export class Attention {
     const normed = this.norm.startOutput(microBatch);
     linears.out.dgrad(dy, temp.dOut);
     linears.out.wgrad(dy, () => this.#out(microBatch));
-    if (env.recompute === 'selective') this.#rope(microBatch);
+    if (env.recompute === 'selective' && heads !== null) this.#rope(microBatch);
     const [lse, dQkv] = [this.#lse(microBatch), temp.dQkv];
     const [dq, dk, dv] = this.#parts(dQkv);
     const [q, k, v] = this.#parts(this.#qkv(microBatch));
     const [out, dout] = [this.#out(microBatch).columns(), temp.dOut.columns()];
     ops.attentionBwd({ q, k, v, out, lse, dout, dq, dk, dv, ws: env.attentionWorkspace }, this.#sizes);
+    const [dwq, dwk] = [heads?.q.grad ?? null, heads?.k.grad ?? null];
     // Both are written by one op, so that they are in the same state.
-    const accumulate = [heads.q, heads.k].map((weight) => weight.claim()).includes(true);
+    const accumulate = [heads?.q, heads?.k].map((weight) => weight?.claim() ?? false).includes(true);
     ops.qknormRopeBwd(
       {
         dqkv: dQkv,
-        qkv: this.#raw(microBatch),
-        wq: heads.q.data,
-        wk: heads.k.data,
+        qkv: heads === null ? null : this.#raw(microBatch),
+        wq: heads?.q.data ?? null,
+        wk: heads?.k.data ?? null,
         table: env.ropeTable,
         positions: this.#positions(microBatch),
-        rstd: this.#headRstd(microBatch),
-        dwq: gradient(heads.q),
-        dwk: gradient(heads.k),
-        ws: env.reduceWorkspace(2 * env.shape.headDim),
+        rstd: this.#headRstd?.(microBatch) ?? null,
+        dwq,
+        dwk,
+        ws: heads === null ? null : env.reduceWorkspace(2 * env.shape.headDim),
       },
       { tokens: env.sizes.tokens, heads: env.sizes.heads, kvHeads: env.sizes.kvHeads, headDim: env.shape.headDim },
       accumulate,
@@ -137,19 +140,14 @@ export class Attention {
     env.ops.qknormRope(
       {
         qkv: this.#raw(microBatch),
-        wq: this.#heads.q.data,
-        wk: this.#heads.k.data,
+        wq: this.#heads?.q.data ?? null,
+        wk: this.#heads?.k.data ?? null,
         table: env.ropeTable,
         positions: this.#positions(microBatch),
         out: this.#qkv(microBatch),
-        rstd: this.#headRstd(microBatch),
+        rstd: this.#headRstd?.(microBatch) ?? null,
       },
       { tokens, heads, kvHeads, headDim: env.shape.headDim, eps: env.shape.rmsNormEps },
     );
   }
-}
-
-function gradient(weight: Weight): Tensor {
-  if (weight.grad === null) throw new Error('backward of a frozen model');
-  return weight.grad;
 }

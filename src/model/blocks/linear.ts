@@ -2,25 +2,31 @@ import type { Tensor } from '../../engine/tensor.js';
 import type { Weight } from '../parameters/parameter.js';
 import type { StageEnv } from './stage-env.js';
 
-/** What a product multiplies by. */
+/** What a product multiplies by, and what it adds. */
 export interface LinearWeights {
   /** [outputs, inputs] */
   readonly weight: Weight;
+  /** [outputs], of this rank; null for none. */
+  readonly bias: Weight | null;
 }
 
-/** The one place that multiplies by a weight: y = x W', and what it gives back to x and W. */
+/** The one place that multiplies by a weight: y = x W' + b, and what it gives back to x, W and b. */
 export class Linear {
   readonly #env: StageEnv;
   readonly #weight: Weight;
+  readonly #bias: Weight | null;
 
-  constructor(env: StageEnv, { weight }: LinearWeights) {
+  constructor(env: StageEnv, { weight, bias }: LinearWeights) {
     this.#env = env;
     this.#weight = weight;
+    this.#bias = bias;
   }
 
   /** @param x [tokens, inputs] @param y receives [tokens, outputs] */
   forward(x: Tensor, y: Tensor): void {
-    this.#env.ops.linear(x, this.#weight.data, y);
+    const { ops } = this.#env;
+    ops.linear(x, this.#weight.data, y);
+    if (this.#bias !== null) ops.biasAdd(y, this.#bias.data);
   }
 
   /** @param dy [tokens, outputs] @param dx receives [tokens, inputs] */
@@ -29,11 +35,12 @@ export class Linear {
   }
 
   /**
-   * The weight's gradient; nothing for a frozen one.
+   * The gradients of weight and bias; nothing for a frozen one.
    * @param x gives the input of `forward`; asked for only where it is wanted, since it may still be on its way
    */
   wgrad(dy: Tensor, x: () => Tensor): void {
-    const weight = this.#weight;
-    if (weight.grad !== null) this.#env.ops.linearWgrad(dy, x(), weight.grad, weight.claim());
+    const [env, weight, bias] = [this.#env, this.#weight, this.#bias];
+    if (weight.grad !== null) env.ops.linearWgrad(dy, x(), weight.grad, weight.claim());
+    if (bias?.grad) env.ops.biasGrad(dy, bias.grad, env.reduceWorkspace(bias.data.size), bias.claim());
   }
 }

@@ -32,7 +32,7 @@ export class LossHead {
     const { tokens, localTokens, vocab } = env.sizes;
     const { hiddenSize } = env.shape;
     this.#env = env;
-    this.#output = new Linear(env, { weight: weights.output });
+    this.#output = new Linear(env, { weight: weights.output, bias: null });
     this.#loss = loss;
     this.#fields = fields;
     this.#norm = new ResidualNorm(env, 'head.norm', weights.norm, slots, slots);

@@ -1,5 +1,6 @@
 import type { ModelShape } from '../../families/model-shape.js';
 import { rotations, scaledFrequencies } from '../../families/rope.js';
+import { layerLinears, localOutputs } from '../../families/parameters.js';
 import type { ActDType, DType } from '../../engine/dtype.js';
 import { elementCount } from '../../engine/dtype.js';
 import type { MemoryPlan } from '../../engine/memory-plan.js';
@@ -92,7 +93,14 @@ export class StageEnv {
       vocabStart,
       vocabRoom: Math.ceil(shape.vocabSize / tp.size),
     };
-    this.#reduce = plan.tensor('workspace', [REDUCE_PARTS * Math.max(shape.hiddenSize, 2 * shape.headDim)], 'f32');
+    // Gradients of norms and of biases are summed over tokens through it.
+    const biases = layerLinears(shape).filter(({ bias }) => bias);
+    const columns = [
+      shape.hiddenSize,
+      2 * shape.headDim,
+      ...biases.map((linear) => localOutputs(shape, linear, tp.size)),
+    ];
+    this.#reduce = plan.tensor('workspace', [REDUCE_PARTS * Math.max(...columns)], 'f32');
     this.ropeTable = plan.tensor('workspace', [seq, shape.headDim], 'f32');
     this.attentionWorkspace = plan.tensor(
       'workspace',

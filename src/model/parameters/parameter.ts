@@ -81,6 +81,12 @@ export function normWeight(name: string, length: number): ParameterSpec {
   return { name, ...shape, init: 'one', room: length };
 }
 
+/** The bias of a product whose outputs are cut over tp. */
+export function biasVector(name: string, length: number, tp: Place): ParameterSpec {
+  const shape = { globalShape: [length], shardDim: 1 as const, rows: whole(1), cols: partOf(length, tp) };
+  return { name, ...shape, init: 'zero', room: Math.ceil(length / tp.size) };
+}
+
 function whole(count: number): Range {
   return { start: 0, count };
 }

@@ -7,7 +7,14 @@ import type { ParameterBuffer } from '../parameters/parameter-buffer.js';
 import type { AttentionWeights } from '../blocks/attention.js';
 import type { LinearWeights } from '../blocks/linear.js';
 import type { MlpWeights } from '../blocks/mlp.js';
-import { matrix, normWeight, type ParameterSpec, type Place, type Weight } from '../parameters/parameter.js';
+import {
+  biasVector,
+  matrix,
+  normWeight,
+  type ParameterSpec,
+  type Place,
+  type Weight,
+} from '../parameters/parameter.js';
 
 /** Which part of the model a rank holds. */
 export interface StageParts {
@@ -31,8 +38,8 @@ export interface StageWeights {
 
 /**
  * Lays out a stage's parameters: one bucket for each layer's matrices, for the embedding and for an untied output
- * layer; all norms of the residual stream together, and all norms of heads, because what is done to their gradients
- * differs.
+ * layer; all norms of the residual stream together, all norms of heads, and all biases, because what is done to their
+ * gradients differs.
  */
 export function layOutStage(
   buffer: ParameterBuffer,
@@ -96,11 +103,14 @@ export function layOutStage(
   // Each tp rank sees only its heads, with or without sequence parallelism.
   const perHead = { tpReplicated: true, tpPartialGradient: tp.size > 1 };
   const headNorms = small('head-norms', perHead, layerNorms(shape).filter(ofHeads), normOf);
+  const cut = { tpReplicated: false, tpPartialGradient: false };
+  const biased = linears.filter(({ bias }) => bias);
+  const biases = small('biases', cut, biased, (layer, linear) => biasesOf(shape, layer, linear, tp));
 
   const layers = new Map<number, LayerWeights>();
   for (const layer of parts.layers) {
     const linear = (block: LinearBlock): LinearWeights => {
-      return { weight: matrices.get(`${layer} ${block}`) as Weight };
+      return { weight: matrices.get(`${layer} ${block}`) as Weight, bias: biases.of(layer, block) };
     };
     const norm = (block: NormBlock): Weight => norms.of(layer, block) as Weight;
     const [q, k] = [headNorms.of(layer, 'q'), headNorms.of(layer, 'k')];
@@ -108,7 +118,7 @@ export function layOutStage(
       attention: {
         norm: norm('attention'),
         qkv: linear('qkv'),
-        heads: { q: q as Weight, k: k as Weight },
+        heads: q !== null && k !== null ? { q, k } : null,
         out: linear('o'),
       },
       mlp: { norm: norm('mlp'), gateUp: linear('gate+up'), down: linear('down') },
@@ -124,4 +134,8 @@ function matricesOf(shape: ModelShape, layer: number, { parts, inputs, cut }: Li
     const size: [number, number] = [widthOf(shape, outputs), widthOf(shape, inputs)];
     return matrix(`${layerPrefix(layer)}${name}.weight`, size, cut === 'outputs' ? 0 : 1, tp);
   });
+}
+
+function biasesOf(shape: ModelShape, layer: number, { parts }: LinearSpec, tp: Place): ParameterSpec[] {
+  return parts.map(({ name, outputs }) => biasVector(`${layerPrefix(layer)}${name}.bias`, widthOf(shape, outputs), tp));
 }
