@@ -53,6 +53,7 @@ export { isMain, pretrain, runDistributed, runMain, type RunDistributedOptions }
 export type { RunWorker, StepEvent, StopSignal, WorkerContext, WorkerEvent } from './job/worker/context.js';
 export { findRecipe } from '../recipes/index.js';
 export type { Recipe, RecipeOverrides } from '../recipes/recipe.js';
+export { llama3PretrainConfig } from '../recipes/llama3.js';
 export { qwen25PretrainConfig } from '../recipes/qwen2-5.js';
 export {
   qwen306bPretrainConfig,

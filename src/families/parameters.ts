@@ -33,7 +33,7 @@ export function layerNorms(shape: ModelShape): NormSpec[] {
 }
 
 /** The parameters of decoder layer `layer` (from 0), in forward order. */
-export function layerParameters(shape: ModelShape, layer: number): Parameter[] {
+function layerParameters(shape: ModelShape, layer: number): Parameter[] {
   const prefix = layerPrefix(layer);
   return familyOf(shape).layer.flatMap((module): Parameter[] => {
     if (module.kind === 'norm') {

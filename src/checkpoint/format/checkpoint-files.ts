@@ -103,7 +103,7 @@ export async function readRecords(folder: string): Promise<CheckpointRecords> {
 export async function readStateAlone(folder: string): Promise<CheckpointState | undefined> {
   const path = join(folder, STATE_FILE);
   try {
-    return parse(path, await readBytes(path), stateSchema) as unknown as CheckpointState;
+    return parse(path, readBytes(path), stateSchema) as unknown as CheckpointState;
   } catch {
     return undefined;
   }

@@ -41,7 +41,7 @@ export function formatSaved({ steps, saved, saveFolder, argv }: Omit<Ending, 'si
 }
 
 /** The command that was given, with `checkpoint.load` set to `folder`. */
-export function continueCommand(argv: readonly string[] | undefined, folder: string): string {
+function continueCommand(argv: readonly string[] | undefined, folder: string): string {
   const load = `checkpoint.load=${folder}`;
   const [, program = '', ...args] = argv ?? [];
   if (!/^mbridge(\.js)?$/.test(basename(program))) return `the same command and ${quote(load)}`;

@@ -4,7 +4,7 @@ import { hangupIgnored } from '../../base/early-signals.js';
 export type StopSignal = 'SIGINT' | 'SIGTERM' | 'SIGHUP' | 'SIGUSR1' | 'SIGUSR2' | 'SIGXCPU' | 'SIGPIPE';
 
 /** Signals that ask a run to stop. SIGPIPE is what a closed stdout counts as. */
-export const STOP_SIGNALS: readonly StopSignal[] = ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGUSR1', 'SIGUSR2', 'SIGXCPU'];
+const STOP_SIGNALS: readonly StopSignal[] = ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGUSR1', 'SIGUSR2', 'SIGXCPU'];
 
 /** What schedulers send ahead of SIGTERM: it never ends a run that is stopping, nor does the first signal after it. */
 const WARNINGS: readonly StopSignal[] = ['SIGUSR1', 'SIGUSR2', 'SIGXCPU'];
