@@ -103,6 +103,9 @@ try {
         .filter((line) => line.includes('"type":"step"'))
         .map((line) => JSON.parse(line))
         .map(({ step, loss, grad_norm, lr }) => [step, loss, grad_norm, lr]);
+      const reference = JSON.parse(readFileSync(join(folderOf(fixture), 'trajectory.json'), 'utf8')).steps;
+      const distances = steps.map(([, loss], i) => Math.abs(loss / reference[i].loss - 1));
+      console.error(`loss at most ${Math.max(...distances).toExponential(1)} from torch's`);
       await run('bin/mbridge.js', 'checkpoint', 'export', saves, join(work, 'hf'), '--dtype', 'fp32');
       const weights = await hashFiles(join(work, 'hf'), '.safetensors');
       console.log(
