@@ -65,10 +65,12 @@ export class Supervisor {
     this.fail();
   }
 
-  /** The first request asks; the second that is no warning kills. */
+  /** The first request asks, if any worker has something to finish; else, and by the second that is no warning, all are killed. */
   request(signal: StopSignal): 'asked' | 'repeated' | 'killed' {
     const how = this.#requests.take(signal);
-    if (how === 'killed') this.killAll();
+    const idle = how === 'asked' && !this.#workers.some((worker) => worker.looping);
+    if (how === 'killed' || idle) this.killAll();
+    if (idle) return 'killed';
     if (how !== 'asked') return how;
     for (const worker of this.#running()) worker.ask(signal);
     this.#after(this.#graceMs, () => {

@@ -42,6 +42,7 @@ export class WorkerProcess {
   #stopped: 'no' | StopSignal = 'no';
   #ended = false;
   #running = true;
+  #looping = false;
 
   constructor(plan: RankPlan, extraEnv: Record<string, string>, runDir: string, listener: WorkerListener) {
     this.rank = plan.rank;
@@ -72,6 +73,11 @@ export class WorkerProcess {
 
   get running(): boolean {
     return this.#running;
+  }
+
+  /** Whether it has something to finish when it is asked to stop. */
+  get looping(): boolean {
+    return this.#looping;
   }
 
   /** Tells it what to run; first of all. */
@@ -112,6 +118,9 @@ export class WorkerProcess {
         return;
       case 'log':
         listener.log(this.rank, message.line);
+        return;
+      case 'looping':
+        this.#looping = true;
         return;
       case 'saved':
         listener.saved(message.saved);

@@ -78,6 +78,8 @@ export type WorkerMessage =
   | { kind: 'event'; event: WorkerEvent }
   /** One pino line, for the console. */
   | { kind: 'log'; line: string }
+  /** It has begun its first step, or asks for requests to stop: from now on it ends in order. */
+  | { kind: 'looping' }
   /** A checkpoint is whole. */
   | { kind: 'saved'; saved: SavedCheckpoint }
   /** The process is about to exit, and has tried to write the report. Its exit may hang in a library's clean-up. */

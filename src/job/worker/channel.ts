@@ -14,6 +14,8 @@ export interface Channel {
   event(event: WorkerEvent): void;
   /** One pino line. */
   log(line: string): void;
+  /** The program has begun its first step, or asks for requests to stop: it is the one to end in order. */
+  looping(): void;
   saved(saved: SavedCheckpoint): void;
   failed(report: WorkerReport): void;
   /** Resolves when everything above has left this process and the run's end is said. Returns the exit code. */
@@ -39,6 +41,7 @@ export function launcherChannel(): Channel {
   return {
     event: (event) => void send({ kind: 'event', event }),
     log: (line) => void send({ kind: 'log', line }),
+    looping: () => void send({ kind: 'looping' }),
     saved: (saved) => void send({ kind: 'saved', saved }),
     failed: (report) => void send({ kind: 'failed', report }),
     done: async (stopped, atOnce) => {

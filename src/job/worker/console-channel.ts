@@ -47,6 +47,7 @@ export function consoleChannel(options: ConsoleOptions): Channel {
       else print(event);
     },
     log: (line) => void stderr.write(`[r${rank}] ${formatLogLine(line, paint)}\n`),
+    looping: () => undefined,
     saved: (saved) => {
       state.saved = saved;
     },

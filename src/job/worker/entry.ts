@@ -65,6 +65,7 @@ export async function runAsWorker(external?: ExternalRun): Promise<number> {
       void leaveAtOnce(signal, state);
     },
     say: (text) => state.log?.info(text),
+    onLooping: () => state.channel?.looping(),
   });
   try {
     const binding = await bindToParent();

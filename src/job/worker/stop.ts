@@ -12,12 +12,14 @@ export interface StopOptions {
   /** Called for a request that this process has nothing to finish for, and for one that ends it at once. Does not return. */
   readonly leave: (signal: StopSignal) => void;
   readonly say: (text: string) => void;
+  /** Called once, when the program is the one to end in order. */
+  readonly onLooping: () => void;
 }
 
 /**
  * The requests to stop that reach this process: its own signals, its launcher's word, and what another rank was asked.
- * A request is kept for the training loop, which ends after the update in flight; before the first there is nothing to
- * finish, and the process leaves.
+ * A request is kept for the training loop, which ends after the update in flight. A signal of its own before the first
+ * ends the process: there is nothing to finish.
  */
 export class StopState {
   readonly #options: StopOptions;
@@ -38,21 +40,23 @@ export class StopState {
 
   /** The program has begun a step or asks for requests: from now on it is the one to end in order. */
   looping(): void {
+    if (this.#looping) return;
     this.#looping = true;
+    this.#options.onLooping();
   }
 
-  /** @param tell whether the other ranks may not know of it */
-  take(signal: StopSignal, tell: boolean): void {
+  /** @param own whether it came to this process alone: the other ranks may not know of it */
+  take(signal: StopSignal, own: boolean): void {
     const { alone, leave, say } = this.#options;
     const how = this.#requests.take(signal);
     if (how === 'killed' && alone) leave(signal);
     if (how !== 'asked') return;
-    if (!this.#looping) {
+    if (own && !this.#looping) {
       leave(signal);
       return;
     }
     say(`${signal}: stopping after this step`);
-    if (tell) this.#store?.set(STOP_KEY, Buffer.from(signal)).catch(() => undefined);
+    if (own) this.#store?.set(STOP_KEY, Buffer.from(signal)).catch(() => undefined);
   }
 
   /** Hears of what other ranks are asked, through the store, until it is closed. */
