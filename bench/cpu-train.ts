@@ -45,7 +45,7 @@ export function rates(times: readonly number[], shape: StepShape, warmUp: number
   const tokens = shape.globalBatch * shape.seqLength;
   const perSecond = times.slice(warmUp).map((ms) => (tokens * 1000) / ms);
   const [low, median, high] = [0.1, 0.5, 0.9].map((part) => Math.round(quantile(perSecond, part)));
-  return { median: median ?? NaN, range: `${String(low)}-${String(high)}` };
+  return { median: median ?? NaN, range: `${low}-${high}` };
 }
 
 if (realpathSync(process.argv[1] ?? '') === fileURLToPath(import.meta.url)) {

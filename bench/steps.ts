@@ -35,7 +35,7 @@ export async function jsonLines(command: readonly string[]): Promise<Record<stri
     child.once('error', reject);
     child.once('close', resolve);
   });
-  if (code !== 0) throw new Error(`${command.join(' ')} ended with ${String(code)}:\n${err}`);
+  if (code !== 0) throw new Error(`${command.join(' ')} ended with ${code}:\n${err}`);
   const lines = out.split('\n').filter((line) => line.startsWith('{'));
   return lines.map((line) => JSON.parse(line) as Record<string, unknown>);
 }

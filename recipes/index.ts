@@ -1,14 +1,15 @@
-import { didYouMean } from '../src/config/nearest.js';
-import { MbridgeError } from '../src/errors.js';
+import { didYouMean } from '../src/base/nearest.js';
+import { MbridgeError } from '../src/base/errors.js';
 import { QWEN3_RECIPES } from './qwen3.js';
 import type { Recipe } from './recipe.js';
 
 /** Every recipe, in the order that `mbridge recipes` lists them. */
 export const RECIPES: readonly Recipe[] = [...QWEN3_RECIPES];
 
-/** The recipe of that name; an unknown one is a config error (exit code 3). */
+/** The recipe of that name, as the hub writes it too (`Qwen/Qwen3-0.6B`); an unknown one is a config error (exit code 3). */
 export function findRecipe(name: string): Recipe {
-  const recipe = RECIPES.find((r) => r.name === name);
+  const wanted = name.slice(name.lastIndexOf('/') + 1).toLowerCase();
+  const recipe = RECIPES.find((r) => r.name === wanted);
   if (recipe) return recipe;
   const names = RECIPES.map((r) => r.name);
   throw new MbridgeError('config', 'MB_CONFIG_UNKNOWN_RECIPE', `unknown recipe ${name}${didYouMean(name, names)}`, {

@@ -1,5 +1,5 @@
 import type { RunConfig } from '../src/config/schema.js';
-import { recipeConfig, type Recipe, type RecipeOverrides } from './recipe.js';
+import { pretrainRecipe, recipeConfig, type Recipe, type RecipeOverrides } from './recipe.js';
 
 /** Dense sizes: Qwen3's config.json files. [layers, hidden, heads, kv heads, ffn, tied] */
 const SIZES = {
@@ -13,30 +13,20 @@ const SIZES = {
 
 export type Qwen3Size = keyof typeof SIZES;
 
-function pretrainRecipe(size: Qwen3Size): Recipe {
+function recipeOf(size: Qwen3Size): Recipe {
   const [layers, hidden, heads, kvHeads, ffn, tied] = SIZES[size];
-  return {
-    name: `qwen3-${size}`,
-    description: `Qwen3 ${size.toUpperCase()}: ${layers} layers, hidden ${hidden}; seq 4096, global batch 32, 100 updates on mock data`,
-    config: {
-      model: {
-        vocab_size: 151936,
-        hidden_size: hidden,
-        intermediate_size: ffn,
-        num_hidden_layers: layers,
-        num_attention_heads: heads,
-        num_key_value_heads: kvHeads,
-        head_dim: 128,
-        tie_word_embeddings: tied,
-        max_position_embeddings: 40960,
-        seq_length: 4096,
-      },
-      train: { train_iters: 100, global_batch_size: 32, micro_batch_size: 1 },
-      optimizer: { lr: 3e-4, min_lr: 3e-5, adam_beta1: 0.9, adam_beta2: 0.95, adam_eps: 1e-8, weight_decay: 0.1 },
-      scheduler: { lr_decay_style: 'cosine', lr_warmup_fraction: 0.1 },
-      dataset: { type: 'mock' },
-    },
-  };
+  return pretrainRecipe(`qwen3-${size}`, `Qwen3 ${size.toUpperCase()}`, {
+    family: 'qwen3',
+    vocab_size: 151936,
+    hidden_size: hidden,
+    intermediate_size: ffn,
+    num_hidden_layers: layers,
+    num_attention_heads: heads,
+    num_key_value_heads: kvHeads,
+    head_dim: 128,
+    tie_word_embeddings: tied,
+    max_position_embeddings: 40960,
+  });
 }
 
 /** Small enough for two cores: real text, one token a byte; the loss falls visibly within its updates. */
@@ -66,11 +56,11 @@ const TINY: Recipe = {
 
 const DENSE = Object.keys(SIZES) as Qwen3Size[];
 
-export const QWEN3_RECIPES: readonly Recipe[] = [TINY, ...DENSE.map(pretrainRecipe)];
+export const QWEN3_RECIPES: readonly Recipe[] = [TINY, ...DENSE.map(recipeOf)];
 
 /** The pretraining configuration of a dense Qwen3, `overrides` laid over it. */
 export function qwen3PretrainConfig(size: Qwen3Size, overrides?: RecipeOverrides): RunConfig {
-  return recipeConfig(pretrainRecipe(size), overrides);
+  return recipeConfig(recipeOf(size), overrides);
 }
 
 export function qwen3TinyPretrainConfig(overrides?: RecipeOverrides): RunConfig {

@@ -5,7 +5,8 @@
  *
  *   node scripts/bits.mjs > after.txt && diff before.txt after.txt
  *
- * `--checkout DIR` runs another built checkout's command line.
+ * `--checkout DIR` runs another built checkout's command line (or an unpacked bundle's), `--device cuda` GPUs, with a
+ * training in bf16 beside the others; layouts of more than `--ranks` processes are left out, and `--fixture NAME` chooses.
  */
 import { execFile } from 'node:child_process';
 import { createHash } from 'node:crypto';
@@ -14,10 +15,17 @@ import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { parseArgs, promisify } from 'node:util';
 
-const { values } = parseArgs({ options: { checkout: { type: 'string', default: join(import.meta.dirname, '..') } } });
+const repository = join(import.meta.dirname, '..');
+const { values } = parseArgs({
+  options: {
+    checkout: { type: 'string', default: repository },
+    device: { type: 'string', default: 'cpu' },
+    ranks: { type: 'string', default: '8' },
+    fixture: { type: 'string', multiple: true, default: ['qwen3-tied', 'qwen3-untied', 'qwen3-masked'] },
+  },
+});
 const checkout = resolve(values.checkout);
 
-const FIXTURES = ['qwen3-tied', 'qwen3-untied', 'qwen3-masked'];
 /** [tp, pp, dp, ...overrides] */
 const LAYOUTS = [
   [1, 1, 1],
@@ -50,8 +58,8 @@ async function hashFiles(folder, endsWith) {
 const hashText = (text) => createHash('sha256').update(text).digest('hex').slice(0, 16);
 
 const folderOf = (name) => {
-  const shared = join(checkout, 'fixtures', name);
-  return existsSync(shared) ? shared : join(checkout, 'test/fixtures', name);
+  const shipped = join(repository, 'fixtures', name);
+  return existsSync(shipped) ? shipped : join(repository, 'test/fixtures', name);
 };
 
 function config(fixture) {
@@ -78,14 +86,16 @@ function config(fixture) {
 
 const work = mkdtempSync(join(tmpdir(), 'mbridge-bits-'));
 try {
-  for (const fixture of FIXTURES) {
+  const layouts = LAYOUTS.filter(([tp, pp, dp]) => tp * pp * dp <= Number(values.ranks));
+  if (values.device === 'cuda') layouts.push(...layouts.map((layout) => [...layout, 'mixed_precision=bf16_mixed']));
+  for (const fixture of values.fixture) {
     // YAML reads JSON.
     writeFileSync(join(work, 'run.yaml'), JSON.stringify(config(fixture)));
-    for (const [tp, pp, dp, ...set] of LAYOUTS) {
+    for (const [tp, pp, dp, ...set] of layouts) {
       const saves = join(work, 'saves');
       const out = await run(
         ...['bin/mbridge.js', 'pretrain', '--config', join(work, 'run.yaml'), '--log-dir', join(work, 'log')],
-        ...['--nproc', tp * pp * dp, '--tp-size', tp, '--pp-size', pp, '--device', 'cpu', '--json'].map(String),
+        ...['--nproc', tp * pp * dp, '--tp-size', tp, '--pp-size', pp, '--device', values.device, '--json'].map(String),
         ...[`checkpoint.save=${saves}`, ...set],
       );
       const steps = out
@@ -101,10 +111,12 @@ try {
       for (const name of ['saves', 'hf', 'log']) rmSync(join(work, name), { recursive: true, force: true });
     }
   }
-  const example = join(checkout, 'dist/examples/decentralized-pg/policy-value-reference.js');
-  const out = await run(example, '--nproc', '4', '--train-iters', '4');
-  const losses = out.split('\n').filter((line) => line.includes('policy') && line.includes('reference'));
-  console.log(`three models: ${hashText(losses.join('\n'))}\n${losses.join('\n')}`);
+  if (values.device === 'cpu') {
+    const example = join(checkout, 'dist/examples/decentralized-pg/policy-value-reference.js');
+    const out = await run(example, '--nproc', '4', '--train-iters', '4');
+    const losses = out.split('\n').filter((line) => line.includes('policy') && line.includes('reference'));
+    console.log(`three models: ${hashText(losses.join('\n'))}\n${losses.join('\n')}`);
+  }
 } finally {
   rmSync(work, { recursive: true, force: true });
 }

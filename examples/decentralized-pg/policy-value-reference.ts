@@ -29,10 +29,9 @@ import {
   type DistributedModel,
   type DistributedOptimizer,
   type Groups,
-  type RunConfig,
   type RunWorker,
 } from '../../src/index.js';
-import { numberOptions } from './options.js';
+import { numberOptions, processesToStart } from './options.js';
 
 interface Layout {
   name: string;
@@ -64,7 +63,10 @@ export const runWorker: RunWorker = async (context) => {
   const device = openDevice(context.device, context.deviceIndex, context.threads);
   const runtime = new CommRuntime({ rank, device, store: context.store, timeoutSeconds: base.dist.timeout_s });
 
-  /** This rank's part of a model, or null where it has none. */
+  /**
+   * This rank's part of a model, or null where it has none. All have one shape, and the same first weights; how a model is
+   * spread is what its groups say.
+   */
   const join = async ({ name, tp, pp, dp, firstRank, trainable }: Layout): Promise<Member | null> => {
     const grid = new HyperCommGrid({
       shape: [tp, 1, dp, pp],
@@ -76,15 +78,14 @@ export const runWorker: RunWorker = async (context) => {
     });
     if (!grid.isRankInGrid(rank)) return null;
     const pgs: Groups = await ProcessGroupCollection.fromGrid(grid, runtime);
-    const cfg = configFor(base, tp, pp);
-    const model = await provideDistributedModel(cfg, { pgCollection: pgs, device, trainable });
-    const optimizer = trainable ? setupOptimizer(cfg, model, { pgCollection: pgs }).optimizer : null;
-    const data = await setupDataIterators(cfg, {
+    const model = await provideDistributedModel(base, { pgCollection: pgs, device, trainable });
+    const optimizer = trainable ? setupOptimizer(base, model, { pgCollection: pgs }).optimizer : null;
+    const data = await setupDataIterators(base, {
       dpGroup: pgs.dp,
-      vocabSize: cfg.model.vocab_size,
-      seqLength: cfg.model.seq_length,
-      globalBatchSize: cfg.train.global_batch_size,
-      microBatchSize: cfg.train.micro_batch_size,
+      vocabSize: base.model.vocab_size,
+      seqLength: base.model.seq_length,
+      globalBatchSize: base.train.global_batch_size,
+      microBatchSize: base.train.micro_batch_size,
     });
     return { pgs, model, optimizer, data };
   };
@@ -127,18 +128,16 @@ export const runWorker: RunWorker = async (context) => {
   device.close();
 };
 
-/** All models here have one shape, and the same first weights; only their layouts differ. */
-function configFor(base: RunConfig, tp: number, pp: number): RunConfig {
-  const { model } = base;
-  const layout = { tensor_model_parallel_size: tp, pipeline_model_parallel_size: pp, sequence_parallel: tp > 1 };
-  return { ...base, model: { ...model, ...layout } };
-}
-
 if (isMain(import.meta.url)) {
   process.exitCode = await runMain(() => {
-    const options = numberOptions({ nproc: 4, 'train-iters': 4, 'ranks-per-gpu': 1 });
-    const config = qwen3TinyPretrainConfig({ train_iters: options['train-iters'], seq_length: 64 });
+    const options = numberOptions({ nproc: undefined as number | undefined, 'train-iters': 4, 'ranks-per-gpu': 1 });
+    const nproc = processesToStart(options.nproc, 4);
+    const config = qwen3TinyPretrainConfig({
+      train_iters: options['train-iters'],
+      seq_length: 64,
+      sequence_parallel: true,
+    });
     config.dist.ranks_per_gpu = options['ranks-per-gpu'];
-    return runDistributed({ config, nproc: options.nproc, worker: import.meta.url });
+    return runDistributed({ config, nproc, worker: import.meta.url });
   });
 }

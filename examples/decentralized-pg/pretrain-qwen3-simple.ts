@@ -4,16 +4,24 @@
  *   node dist/examples/decentralized-pg/pretrain-qwen3-simple.js --nproc 8     # 8 GPUs: TP2 x PP2 x DP2
  *   node dist/examples/decentralized-pg/pretrain-qwen3-simple.js --nproc 4     # 4 GPUs: TP2 x PP2
  *   node dist/examples/decentralized-pg/pretrain-qwen3-simple.js --nproc 2 --tiny 1    # two CPU processes: TP2
+ *
+ * Under torchrun leave --nproc out: each started process becomes one rank.
  */
 import { pretrain, qwen34bPretrainConfig, qwen3TinyPretrainConfig, runMain } from '../../src/index.js';
-import { numberOptions } from './options.js';
+import { numberOptions, processesToStart } from './options.js';
 
 process.exitCode = await runMain(() => {
-  const options = numberOptions({ nproc: 4, tiny: 0, 'train-iters': 100, 'ranks-per-gpu': 1 });
+  const options = numberOptions({
+    nproc: undefined as number | undefined,
+    tiny: 0,
+    'train-iters': 100,
+    'ranks-per-gpu': 1,
+  });
 
+  const nproc = processesToStart(options.nproc, 4);
   const parallel = {
     tensor_model_parallel_size: 2,
-    pipeline_model_parallel_size: options.nproc >= 4 ? 2 : 1,
+    pipeline_model_parallel_size: (nproc ?? Number(process.env['WORLD_SIZE'])) >= 4 ? 2 : 1,
     sequence_parallel: true,
     train_iters: options['train-iters'],
   };
@@ -32,5 +40,5 @@ process.exitCode = await runMain(() => {
   cfg.dist.use_gloo_process_groups = false;
   cfg.dist.ranks_per_gpu = options['ranks-per-gpu']; // more than 1: the same on fewer GPUs
 
-  return pretrain(cfg, { nproc: options.nproc, name: 'qwen3-simple' });
+  return pretrain(cfg, { nproc, name: 'qwen3-simple' });
 });

@@ -1,5 +1,5 @@
 /**
- * The advanced path: grid, groups, seeds, model, optimizer, data and training loop by hand, each handed its groups.
+ * The advanced path: grid, groups, model, optimizer, data and training loop by hand, each handed its groups.
  * `mbridge pretrain` makes the same calls.
  *
  *   node dist/examples/decentralized-pg/pretrain-qwen3-with-decentralized-pg.js --nproc 8                          # DP2
@@ -13,7 +13,6 @@ import {
   HyperCommGrid,
   ProcessGroupCollection,
   isMain,
-  modelParallelManualSeed,
   openDevice,
   provideDistributedModel,
   qwen34bPretrainConfig,
@@ -110,11 +109,9 @@ export const runWorker: RunWorker = async (context) => {
     interDistOpt: null, // one optimizer instance
   });
 
-  // Step 3: random streams. Weights do not draw from them: they are the same on every layout.
-  const rng = modelParallelManualSeed({ seed: 1234, tpRank: pgCollection.tp.rank, ppRank: pgCollection.pp.rank });
-
-  // Step 4: every component is handed its groups.
-  const model = await provideDistributedModel(cfg, { pgCollection, device, rng });
+  // Step 3: every component. New weights are a function of the seed and their names, the same on every layout; nothing else
+  // in this model draws random numbers. is handed its groups.
+  const model = await provideDistributedModel(cfg, { pgCollection, device });
   const { optimizer, scheduler } = setupOptimizer(cfg, model, { pgCollection });
   const data = await setupDataIterators(cfg, {
     dpGroup: pgCollection.dp, // samples are divided over dp
@@ -131,7 +128,8 @@ export const runWorker: RunWorker = async (context) => {
     data,
     pgCollection,
     onStep: (event) => context.emit(event),
-    wantsStop: () => context.stopRequested() !== 'no',
+    onBegin: (step) => context.progress(step),
+    endsAfter: (step) => context.endsAfter(step), // a signal: all ranks end after the same update
   });
 
   data.close();

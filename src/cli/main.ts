@@ -1,27 +1,29 @@
 import { Command, CommanderError } from 'commander';
-import { EXIT, type ExitKind } from '../errors.js';
-import { packageVersion } from '../run/package-root.js';
-import { reportError } from '../run/report-error.js';
-import { exitOnClosedPipe } from './closed-pipe.js';
-import { addBench } from './commands/bench.js';
-import { addDoctor } from './commands/doctor.js';
-import { addCheckpoint } from './commands/checkpoint.js';
-import { addGrid } from './commands/grid.js';
-import { addPlan } from './commands/plan.js';
-import { addPretrain } from './commands/pretrain.js';
-import { addRecipes } from './commands/recipes.js';
-import { addShowConfig } from './commands/show-config.js';
-import { usageError } from './usage-error.js';
+import { EXIT, type ExitKind } from '../base/errors.js';
+import { packageVersion } from '../base/package-root.js';
+import { reportError } from '../job/shared/report-error.js';
+import { exitOnClosedPipe } from './shared/closed-pipe.js';
+import { addBench } from './bench/bench.js';
+import { addDoctor } from './doctor/doctor.js';
+import { addCheckpoint } from './checkpoint/checkpoint.js';
+import { addGrid } from './run/grid.js';
+import { addPlan } from './run/plan.js';
+import { addPretrain } from './run/pretrain.js';
+import { addRecipes } from './run/recipes.js';
+import { addShowConfig } from './run/show-config.js';
+import { addSetup } from './setup/setup.js';
+import { usageError } from './shared/usage-error.js';
 
 const EXIT_WORDS: Record<keyof typeof EXIT, string> = {
   ok: 'done',
   internal: 'internal error',
   usage: 'usage: unknown command or flag',
   config: 'configuration: unknown recipe, key or value, impossible layout',
-  environment: 'environment: memory, devices, libraries',
-  worker: 'a worker failed, or the training diverged',
+  environment: 'environment: memory, devices, libraries, ports, limits of the system',
+  worker: 'a worker failed',
   hang: 'a collective hung',
   io: 'data, checkpoint or another file could not be read or written',
+  diverged: 'the training diverged',
 } satisfies Record<ExitKind | 'ok', string>;
 
 function exitCodes(): string {
@@ -39,8 +41,12 @@ function makeProgram(): Command {
     // What commander would print is in the error it throws; report-error prints that.
     .configureOutput({ outputError: () => undefined })
     .exitOverride();
-  for (const add of [addPretrain, addRecipes, addPlan, addGrid, addShowConfig, addDoctor, addBench, addCheckpoint])
+  for (const add of [
+    ...[addPretrain, addRecipes, addPlan, addGrid, addShowConfig],
+    ...[addDoctor, addBench, addCheckpoint, addSetup],
+  ]) {
     add(program);
+  }
   for (const command of program.commands.flatMap((outer) => [outer, ...outer.commands])) {
     command.copyInheritedSettings(program).helpOption('-h, --help', 'show this');
   }

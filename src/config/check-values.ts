@@ -40,6 +40,9 @@ export function checkValues(cfg: RunConfig, placeOf: (path: string) => string | 
     const found = `${model.seq_length} is above model.max_position_embeddings ${model.max_position_embeddings}`;
     bad('model.seq_length', `${found}; raise that if the model is meant for longer sequences`);
   }
+  if (model.pad_token_id !== null && model.pad_token_id >= model.vocab_size) {
+    bad('model.pad_token_id', `${model.pad_token_id} is not in the vocabulary of model.vocab_size ${model.vocab_size}`);
+  }
   const { checkpoint } = cfg;
   for (const key of ['save_interval', 'keep_last', 'keep_every'] as const) {
     if (checkpoint[key] !== null && checkpoint.save === null) {

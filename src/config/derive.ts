@@ -1,5 +1,5 @@
 import type { Merged } from './merge.js';
-import { isPlainObject } from './setting.js';
+import { isPlainObject } from '../base/plain-object.js';
 
 interface Rule {
   readonly section: string;
@@ -7,6 +7,11 @@ interface Rule {
   /** The rule in words, for `show-config --explain`. */
   readonly words: string;
   readonly value: (get: (section: string, key: string) => unknown) => unknown;
+}
+
+/** NaN for what is no number, whatever it would make of itself. */
+function number(value: unknown): number {
+  return typeof value === 'number' ? value : NaN;
 }
 
 const RULES: readonly Rule[] = [
@@ -20,15 +25,15 @@ const RULES: readonly Rule[] = [
     section: 'model',
     key: 'head_dim',
     words: 'model.hidden_size / model.num_attention_heads',
-    value: (get) => Number(get('model', 'hidden_size')) / Number(get('model', 'num_attention_heads')),
+    value: (get) => number(get('model', 'hidden_size')) / number(get('model', 'num_attention_heads')),
   },
   {
     section: 'model',
     key: 'sequence_parallel',
     words: 'model.tensor_model_parallel_size > 1, where it divides the tokens of a micro-batch',
     value: (get) => {
-      const tp = Number(get('model', 'tensor_model_parallel_size') ?? 1);
-      const tokens = Number(get('model', 'seq_length') ?? 4096) * Number(get('train', 'micro_batch_size') ?? 1);
+      const tp = number(get('model', 'tensor_model_parallel_size') ?? 1);
+      const tokens = number(get('model', 'seq_length') ?? 4096) * number(get('train', 'micro_batch_size') ?? 1);
       return tp > 1 && tokens % tp === 0;
     },
   },
@@ -46,7 +51,7 @@ const RULES: readonly Rule[] = [
       const fraction = get('scheduler', 'lr_warmup_fraction') ?? undefined;
       return fraction === undefined
         ? undefined
-        : Math.floor(Number(fraction) * Number(get('scheduler', 'lr_decay_iters')));
+        : Math.floor(number(fraction) * number(get('scheduler', 'lr_decay_iters')));
     },
   },
   {

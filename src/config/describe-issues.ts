@@ -2,10 +2,11 @@ import type { z } from 'zod';
 import { configJsonSchema, expectation, sectionKeys, type JsonSchema } from './json-schema.js';
 import { isDerived } from './derive.js';
 import { placeIn, type Merged } from './merge.js';
-import { didYouMean, nearest } from './nearest.js';
+import { didYouMean, nearest } from '../base/nearest.js';
 import { NOT_BUILT_KEYS } from './not-built.js';
 import type { Problem } from './problem.js';
-import { ALIASES, isPlainObject } from './setting.js';
+import { isPlainObject } from '../base/plain-object.js';
+import { ALIASES } from './setting.js';
 
 /** Why a value that Megatron-Bridge takes is refused, where the type alone does not say it. */
 const REFUSALS: Readonly<Record<string, string>> = {
@@ -78,12 +79,24 @@ function unknownKey(root: JsonSchema, merged: Merged, section: string | undefine
   if (planned !== undefined) {
     return { code: 'MB_CONFIG_NOT_BUILT', place, path, message: `not built yet; ${planned}` };
   }
-  return {
-    code: 'MB_CONFIG_UNKNOWN_KEY',
-    place,
-    path,
-    message: `unknown key${suggestion(root, merged, section, key)}`,
-  };
+  const message = keyOfOtherType(root, merged, section, key) ?? `unknown key${suggestion(root, merged, section, key)}`;
+  return { code: 'MB_CONFIG_UNKNOWN_KEY', place, path, message };
+}
+
+/** What to say of a key that the section has, with another `type` than it is of. */
+function keyOfOtherType(
+  root: JsonSchema,
+  { values }: Merged,
+  section: string | undefined,
+  key: string,
+): string | undefined {
+  const variants = section === undefined ? [] : (root.properties?.[section]?.oneOf ?? []);
+  const owners = variants.filter(({ properties }) => properties !== undefined && Object.hasOwn(properties, key));
+  if (section === undefined || owners.length === 0) return undefined;
+  const types = owners.map(({ properties }) => String(properties?.['type']?.const)).join(' or ');
+  const content = values[section];
+  const type = isPlainObject(content) ? content['type'] : undefined;
+  return `is for ${section}.type ${types}${typeof type === 'string' ? `, and it is ${type}` : ''}; set ${section}.type too`;
 }
 
 /** The nearest key of the same section, else of any section. */
@@ -117,7 +130,7 @@ function badValue(root: JsonSchema, merged: Merged, section: string, key: string
     code,
     place,
     path,
-    message: `expected ${expected}, got ${typeof value === 'number' ? String(value) : JSON.stringify(value)}${near}`,
+    message: `expected ${expected}, got ${shown(value)}${near}`,
   };
 }
 
@@ -127,4 +140,17 @@ function typeNames(root: JsonSchema, section: string): string[] {
 
 function typesOf(root: JsonSchema, section: string): string {
   return `one of ${typeNames(root, section).join(', ')}`;
+}
+
+/** A value for a message, which no value can make fail or endless. */
+function shown(value: unknown): string {
+  if (typeof value === 'number') return String(value);
+  if (typeof value === 'bigint') return `${value}n`;
+  try {
+    const json = JSON.stringify(value) as string | undefined;
+    const text = json ?? typeof value;
+    return text.length > 200 ? `${text.slice(0, 200)}...` : text;
+  } catch {
+    return Array.isArray(value) ? 'a list' : 'an object'; // of itself, or deeper than can be written
+  }
 }

@@ -67,6 +67,8 @@ function typeName(type: string | undefined): string {
       return 'a text';
     case 'boolean':
       return 'true or false';
+    case 'array':
+      return 'a list';
     case 'object':
       return 'a section of keys';
     default:

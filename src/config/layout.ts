@@ -1,3 +1,4 @@
+import { dividedKeys } from '../families/parameters.js';
 import { throwProblems, type Problem } from './problem.js';
 import type { Origin } from './resolve.js';
 import type { ModelConfig, RunConfig } from './schema.js';
@@ -92,11 +93,16 @@ function tensorParallelProblems(model: ModelConfig): Problem[] {
   const problems: Problem[] = [];
   const bad = badOf(problems);
   const tp = model.tensor_model_parallel_size;
-  const divided = ['num_attention_heads', 'num_key_value_heads', 'intermediate_size', 'vocab_size'] as const;
+  const divided = dividedKeys(model);
   const odd = divided.filter((key) => model[key] % tp !== 0).map((key) => `model.${key} ${model[key]}`);
   if (odd.length > 0) {
     const allowed = divisors(divided.map((key) => model[key])).join(', ');
     bad('model.tensor_model_parallel_size', `${tp} does not divide ${odd.join(', ')}; this model takes ${allowed}`);
+  } else if (tp > model.vocab_size) {
+    bad(
+      'model.tensor_model_parallel_size',
+      `${tp} ranks are more than the ${model.vocab_size} tokens of the vocabulary`,
+    );
   }
   return problems;
 }

@@ -1,6 +1,9 @@
-import { readHfConfig } from './hf-config.js';
+import { readHfConfig, type HfConfig } from '../families/hf-config.js';
+import { expandPath, PATH_KEYS } from './expand-path.js';
 import type { Problem } from './problem.js';
-import { ALIASES, isPlainObject, type Setting } from './setting.js';
+import { isSection } from './schema.js';
+import { isPlainObject } from '../base/plain-object.js';
+import { ALIASES, type Setting } from './setting.js';
 
 /** Settings laid over each other: values by section and key, and the setting that each came from. */
 export interface Merged {
@@ -16,10 +19,19 @@ export function placeIn({ sources }: Merged, path: string): string | undefined {
 }
 
 /** Lays `layers` over each other, the last one winning. A section that a layer gives another `type` starts afresh. */
-export function mergeLayers(layers: readonly (readonly Setting[])[], problems: Problem[]): Merged {
+export function mergeLayers(
+  layers: readonly (readonly Setting[])[],
+  problems: Problem[],
+  readHf: typeof readHfConfig = hfConfig,
+): Merged {
   const merged: Merged = { values: keyless(), sources: new Map() };
   for (const layer of layers) {
-    const settings = withHfSizes(layer.flatMap(leaves).map(canonical), problems);
+    const named = layer.flatMap(leaves).map(canonical);
+    const settings = withHfSizes(
+      named.map((setting) => withFullPath(setting, problems)),
+      problems,
+      readHf,
+    );
     for (const setting of settings) if (setting.path[1] === 'type') restart(merged, setting);
     const written = new Map<string, Setting>();
     for (const setting of settings) {
@@ -41,11 +53,11 @@ function keyless(): Record<string, unknown> {
   return Object.create(null) as Record<string, unknown>;
 }
 
-/** A section written as an object, taken apart into its keys; a section without content is none. */
+/** A section written as an object, taken apart into its keys; one of ours without content is none. */
 function leaves(setting: Setting): Setting[] {
   const [section = ''] = setting.path;
   if (setting.path.length === 2) return [setting];
-  if (setting.value === null) return [];
+  if (setting.value === null && isSection(section)) return [];
   if (!isPlainObject(setting.value)) return [setting];
   const keys = Object.entries(setting.value).filter(([, value]) => value !== undefined);
   return [{ ...setting, value: {} }, ...keys.map(([key, value]) => ({ ...setting, path: [section, key], value }))];
@@ -57,11 +69,21 @@ function canonical(setting: Setting): Setting {
   return name === undefined ? setting : { ...setting, path: name.split('.') };
 }
 
+function withFullPath(setting: Setting, problems: Problem[]): Setting {
+  const { value, place } = setting;
+  const path = setting.path.join('.');
+  if (typeof value !== 'string' || !PATH_KEYS.has(path)) return setting;
+  const found = expandPath(value);
+  if ('path' in found) return { ...setting, value: found.path };
+  problems.push({ code: 'MB_CONFIG_VALUE', place, path, message: found.problem });
+  return setting;
+}
+
 /** Where a layer names a Hugging Face folder, its sizes come just before the layer's own. */
-function withHfSizes(layer: Setting[], problems: Problem[]): Setting[] {
+function withHfSizes(layer: Setting[], problems: Problem[], readHf: typeof readHfConfig): Setting[] {
   const hf = layer.findLast((s) => s.path.join('.') === 'model.hf_path');
   if (typeof hf?.value !== 'string') return layer;
-  const found = readHfConfig(hf.value);
+  const found = readHf(hf.value);
   if ('problem' in found) {
     problems.push({ code: 'MB_CONFIG_HF', place: hf.place, path: 'model.hf_path', message: found.problem });
     return layer;
@@ -73,6 +95,15 @@ function withHfSizes(layer: Setting[], problems: Problem[]): Setting[] {
     place: `${hf.value as string}/config.json`,
   }));
   return [...sizes, ...layer];
+}
+
+/** Whatever a config.json makes its reader throw is what is wrong with it. */
+function hfConfig(folder: string): HfConfig {
+  try {
+    return readHfConfig(folder);
+  } catch (error) {
+    return { problem: `${folder}/config.json: ${error instanceof Error ? error.message : String(error)}` };
+  }
 }
 
 function restart({ values, sources }: Merged, setting: Setting): void {

@@ -1,30 +1,47 @@
-import { parseDocument } from 'yaml';
+import { configJsonSchema, sectionKeys, type JsonSchema } from './json-schema.js';
+import { parseYamlValue } from './load.js';
 import type { Problem } from './problem.js';
-import type { OriginKind, Setting } from './setting.js';
+import type { Setting } from './setting.js';
 
 /** Tells an override (`a.b=value`) from a recipe's or file's name. */
 export function isOverride(text: string): boolean {
   return /^[A-Za-z_][\w.-]*=/.test(text);
 }
 
-/** A text as YAML reads a value: `1e-4`, `true`, `null`, `[1, 2]`, or itself where it is no YAML. */
-export function parseValue(text: string): unknown {
-  const doc = parseDocument(text);
-  return doc.errors.length > 0 ? text : (doc.toJS() as unknown);
-}
-
 /** `section.key=value` (or `mixed_precision=value`) as a setting. */
-export function parseOverride(
-  text: string,
-  place: string,
-  problems: Problem[],
-  origin: OriginKind = 'override',
-): Setting | undefined {
+export function parseOverride(text: string, place: string, problems: Problem[]): Setting | undefined {
   const split = text.indexOf('=');
   const path = text.slice(0, split).split('.');
   if (split < 1 || path.length > 2 || path.includes('')) {
     problems.push({ code: 'MB_CONFIG_SYNTAX', place, path: '', message: `${text}: expected section.key=value` });
     return undefined;
   }
-  return { path, value: parseValue(text.slice(split + 1)), origin, place };
+  return { path, value: parseValue(path, text.slice(split + 1), place, problems), origin: 'override', place };
+}
+
+/**
+ * What a text of the command line is for the key `path`. A key that takes a text gets it as it stands, whatever it
+ * would be in YAML (`*.txt`, `a #1`, `1e3`); one that may be unset is so by nothing or `null`. Numbers, `true`, `false`
+ * and `null` are read for other keys, lists and sections where those are taken; what is none of that stays a text.
+ */
+export function parseValue(path: readonly string[], text: string, place: string, problems: Problem[]): unknown {
+  const schema = schemaOf(path);
+  const types = (schema?.anyOf ?? (schema === undefined ? [] : [schema])).map(({ type }) => type);
+  const trimmed = text.trim();
+  const takesText = types.includes('string');
+  const unset = ['', 'null', ...(takesText ? [] : ['~'])]; // of a path, ~ is the home folder
+  if (types.includes('null') && unset.includes(trimmed)) return null;
+  if (takesText) return text;
+  if (types.includes('object') || types.includes('array') || schema?.oneOf !== undefined) {
+    return parseYamlValue(text, place, path.join('.'), problems);
+  }
+  // Words and numbers only: nothing that is a sign to YAML.
+  return /^[\w.+-]*$/.test(trimmed) ? parseYamlValue(trimmed, place, path.join('.'), problems) : text;
+}
+
+function schemaOf([section = '', key]: readonly string[]): JsonSchema | undefined {
+  const own = (of: Record<string, JsonSchema> | undefined, name: string): JsonSchema | undefined =>
+    of !== undefined && Object.hasOwn(of, name) ? of[name] : undefined;
+  const schema = own(configJsonSchema().properties, section);
+  return key === undefined || schema === undefined ? schema : own(sectionKeys(schema), key);
 }

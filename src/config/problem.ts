@@ -1,4 +1,4 @@
-import { MbridgeError } from '../errors.js';
+import { MbridgeError } from '../base/errors.js';
 
 /** One thing that is wrong with a configuration. */
 export interface Problem {
@@ -16,13 +16,17 @@ function line({ place, path, message }: Problem): string {
   return where === '' ? message : `${where}: ${message}`;
 }
 
+const MOST_SHOWN = 40;
+
 /** All problems in one error, a line each; nothing happens where there are none. */
 export function throwProblems(problems: readonly Problem[]): void {
   const [first] = problems;
   if (first === undefined) return;
-  const lines = problems.map(line);
+  const lines = problems.slice(0, MOST_SHOWN).map(line);
+  const more = problems.length - lines.length;
+  if (more > 0) lines.push(`and ${more} more`);
   const code = problems.every((p) => p.code === first.code) ? first.code : 'MB_CONFIG_INVALID';
   const message =
-    lines.length === 1 ? (lines[0] ?? '') : `${lines.length} problems\n${lines.map((l) => `  ${l}`).join('\n')}`;
-  throw new MbridgeError('config', code, message, { details: { problems } });
+    lines.length === 1 ? (lines[0] ?? '') : `${problems.length} problems\n${lines.map((l) => `  ${l}`).join('\n')}`;
+  throw new MbridgeError('config', code, message, { details: { problems: problems.slice(0, MOST_SHOWN) } });
 }

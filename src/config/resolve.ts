@@ -1,13 +1,11 @@
-import { checkValues } from './check-values.js';
-import { deriveDefaults } from './derive.js';
-import { describeIssues } from './describe-issues.js';
+import { checkMerged } from './check-config.js';
 import { loadConfigFile } from './load.js';
-import { mergeLayers, placeIn } from './merge.js';
-import { notBuilt } from './not-built.js';
+import { mergeLayers } from './merge.js';
 import { parseOverride } from './overrides.js';
 import { throwProblems, type Problem } from './problem.js';
-import { runConfigSchema, type ConfigInput, type RunConfig } from './schema.js';
-import { isPlainObject, settingsOf, type Setting } from './setting.js';
+import type { ConfigInput, RunConfig } from './schema.js';
+import { isPlainObject } from '../base/plain-object.js';
+import { settingsOf, type Setting } from './setting.js';
 
 /** What a configuration is put together from, weakest first: defaults < recipe < file < flags < overrides. */
 export interface ConfigSources {
@@ -38,12 +36,7 @@ export function resolve(sources: ConfigSources): Resolution {
   // What cannot be read makes everything after it a guess.
   throwProblems(problems);
   const merged = mergeLayers(layers, problems);
-  deriveDefaults(merged);
-  const parsed = runConfigSchema.safeParse(merged.values);
-  const placeOf = (path: string): string | undefined => placeIn(merged, path);
-  if (!parsed.success) throwProblems([...problems, ...describeIssues(parsed.error.issues, merged)]);
-  const config = parsed.data as RunConfig;
-  throwProblems([...problems, ...checkValues(config, placeOf), ...notBuilt(config, placeOf)]);
+  const config = checkMerged(merged, problems);
   const leaves = [...merged.sources].filter(([, source]) => !isPlainObject(source.value));
   return {
     config,
@@ -51,7 +44,7 @@ export function resolve(sources: ConfigSources): Resolution {
   };
 }
 
-/** {@link resolve} without the origins. */
+/** `resolve` without the origins. */
 export function resolveConfig(sources: ConfigSources): RunConfig {
   return resolve(sources).config;
 }

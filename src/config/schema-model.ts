@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { MODEL_SCHEMA } from '../families/model-shape.js';
 
 const size = z.int().min(1);
 const stageLayers = size.nullable().default(null);
@@ -6,18 +7,7 @@ const stageLayers = size.nullable().default(null);
 /** Section `model`: sizes by Hugging Face's names (or from `hf_path`), parallelism by Megatron's. */
 export const modelSchema = z.strictObject({
   hf_path: z.string().min(1).nullable().default(null).describe('Hugging Face folder whose config.json gives the sizes'),
-  vocab_size: size.describe('rows of the embedding'),
-  hidden_size: size.describe('width of the residual stream'),
-  intermediate_size: size.describe('width of the SwiGLU'),
-  num_hidden_layers: size.max(10_000).describe('decoder layers'),
-  num_attention_heads: size.describe('query heads'),
-  num_key_value_heads: size.describe('key and value heads; default num_attention_heads'),
-  head_dim: size.multipleOf(2).describe('width of a head; default hidden_size / num_attention_heads'),
-  rms_norm_eps: z.number().positive().default(1e-6).describe('epsilon of every RMSNorm'),
-  rope_theta: z.number().positive().default(1e6).describe('base of the rotary embedding'),
-  tie_word_embeddings: z.boolean().default(true).describe('the output layer shares the embedding'),
-  initializer_range: z.number().positive().default(0.02).describe('standard deviation of new weights'),
-  max_position_embeddings: size.default(40960).describe('longest sequence the model is meant for'),
+  ...MODEL_SCHEMA,
   seq_length: size.default(4096).describe('tokens of a sample; set here only'),
 
   tensor_model_parallel_size: size.default(1).describe('ranks that share every layer'),

@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { CHANGEABLE_KEYS } from '../families/compare.js';
 import { modelSchema } from './schema-model.js';
 
 /**
@@ -103,8 +104,20 @@ const checkpointSchema = z.strictObject({
   load: optionalPath.describe('folder to resume from; an empty or absent one starts fresh'),
   keep_last: optionalCount.describe('how many newest checkpoints to keep; null keeps all'),
   keep_every: optionalCount.describe('also keep checkpoints whose update number is a multiple of this'),
+  overwrite: z
+    .boolean()
+    .default(false)
+    .describe('replace and remove checkpoints in `save` that another run wrote; else they are refused'),
+  allow_changed_data: z
+    .boolean()
+    .default(false)
+    .describe('resume although the data is not what it was when the checkpoint was saved'),
   async_save: z.boolean().default(true).describe('write while training goes on'),
   pretrained_checkpoint: optionalPath.describe('Hugging Face folder (safetensors) or checkpoint to take weights from'),
+  allow_model_changes: z
+    .array(z.enum(CHANGEABLE_KEYS))
+    .default([])
+    .describe('model keys in which loaded weights may be of another model, such as [rope_theta]'),
 });
 
 const loggerSchema = z.strictObject({
@@ -157,6 +170,11 @@ export const runConfigSchema = z.strictObject({
   dist: distSchema.prefault({}).describe('processes, devices and groups'),
   rng: rngSchema.prefault({}).describe('randomness'),
 });
+
+/** Whether `name` is one of our sections of keys. */
+export function isSection(name: string): boolean {
+  return Object.hasOwn(runConfigSchema.shape, name) && name !== 'mixed_precision';
+}
 
 /** A resolved configuration: every key present. */
 export type RunConfig = z.output<typeof runConfigSchema>;

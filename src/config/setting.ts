@@ -22,10 +22,6 @@ export const ALIASES: Readonly<Record<string, string>> = {
   'model.share_embeddings_and_output_weights': 'model.tie_word_embeddings',
 };
 
-export function isPlainObject(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
-}
-
 /** Settings of a plain object such as a recipe's, in its order; `place` names the whole object. */
 export function settingsOf(values: object, origin: OriginKind, place: string): Setting[] {
   return Object.entries(values)

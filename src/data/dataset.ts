@@ -6,6 +6,21 @@ export interface Sample {
   readonly lossMask?: Uint8Array;
 }
 
+/** A file by its content: the time that it was changed and its folder do not count. */
+export interface FileFingerprint {
+  /** As it was configured; for messages. */
+  readonly path: string;
+  readonly bytes: number;
+  /** Hexadecimal SHA-256 of the content, of sampled parts where the file is large. */
+  readonly sha256: string;
+}
+
+/** What decides the samples: kept in a checkpoint, and compared when a run goes on from it. */
+export interface DataFingerprint {
+  readonly settings: Readonly<Record<string, string | number | boolean | null>>;
+  readonly files: readonly FileFingerprint[];
+}
+
 /** Random access to samples of one fixed length. A sample depends on its index only. */
 export interface Dataset {
   /** Number of samples, at least 1; Infinity for a generated dataset. */
@@ -14,5 +29,7 @@ export interface Dataset {
   sample(index: number): Sample;
   /** One line for logs: what is read, from where, how much. */
   describe(): string;
+  /** Absent, or null, where a dataset cannot tell whether it has changed. Reads a bounded part of the data. */
+  fingerprint?(): DataFingerprint | null;
   close(): void;
 }

@@ -1,9 +1,12 @@
+import { Utf8Check } from '../base/utf8.js';
 import { badData } from './data-error.js';
 import { closingOnError, DataFile } from './data-file.js';
+import type { FileFingerprint } from './dataset.js';
+import { jsonHint } from './json-hint.js';
 
-const CHUNK = 4 << 20;
 const LONGEST_LINE = 256 << 20;
 const NEWLINE = 0x0a;
+const [OPEN, CLOSE] = [0x7b, 0x7d];
 
 /**
  * A file of one JSON object a line, any size: only where each line starts is held in memory (16 bytes a line), a line is
@@ -23,13 +26,22 @@ export class JsonlFile {
     this.#ends = ends;
   }
 
-  /** Streams once through the file to find its lines. */
+  /**
+   * Streams once through the file to find its lines. What is not UTF-8 is refused, and a line that does not begin and
+   * end as an object does.
+   */
   static open(path: string): JsonlFile {
-    const file = new DataFile(path);
+    const file = new DataFile(path, 'jsonl');
     return closingOnError(file, () => {
-      const { starts, ends } = findLines(file);
-      return new JsonlFile(file, starts, ends);
+      const { starts, ends, amiss } = findLines(file);
+      const lines = new JsonlFile(file, starts, ends);
+      if (amiss !== undefined) lines.object(amiss);
+      return lines;
     });
+  }
+
+  get bytes(): number {
+    return this.#file.bytes;
   }
 
   /** Lines that are not blank. */
@@ -53,25 +65,24 @@ export class JsonlFile {
       value = JSON.parse(line.toString('utf8'));
     } catch (cause) {
       const reason = cause instanceof Error ? cause.message : String(cause);
-      throw badData('MB_DATA_JSON', this.where(index), `bad JSON: ${reason}`, 'mend or remove this line');
+      const hint = jsonHint(line, { first: index === 0, last: index === this.length - 1 });
+      throw badData('MB_DATA_JSON', this.where(index), `bad JSON: ${reason}`, hint);
     }
     if (typeof value !== 'object' || value === null || Array.isArray(value)) {
-      throw badData('MB_DATA_JSON', this.where(index), 'not a JSON object', 'write one {"input_ids": [...]} a line');
+      const hint = Array.isArray(value) && index === 0 ? jsonHint(line, { first: true }) : undefined;
+      const object = 'write one {"input_ids": [...]} or {"text": "..."} a line';
+      throw badData('MB_DATA_JSON', this.where(index), 'not a JSON object', hint ?? object);
     }
     return value as Record<string, unknown>;
   }
 
   /** `file:line` with the line number that an editor shows. Slow (counts from the start): for errors only. */
   where(index: number): string {
-    const end = this.#starts[index] as number;
-    const chunk = Buffer.allocUnsafe(CHUNK);
-    let line = 1;
-    for (let position = 0; position < end; position += CHUNK) {
-      const part = chunk.subarray(0, Math.min(CHUNK, end - position));
-      this.#file.read(part, position);
-      for (let at = part.indexOf(NEWLINE); at >= 0; at = part.indexOf(NEWLINE, at + 1)) line++;
-    }
-    return `${this.path}:${line}`;
+    return `${this.path}:${this.#file.lineOf(this.#starts[index] as number).line}`;
+  }
+
+  fingerprint(): FileFingerprint {
+    return this.#file.fingerprint(this.path);
   }
 
   close(): void {
@@ -79,47 +90,53 @@ export class JsonlFile {
   }
 }
 
-function findLines(file: DataFile): { starts: Float64Array; ends: Float64Array } {
+interface Lines {
+  readonly starts: Float64Array;
+  readonly ends: Float64Array;
+  /** The first line that is no JSON object by its first and last character. */
+  readonly amiss: number | undefined;
+}
+
+function findLines(file: DataFile): Lines {
   const starts: number[] = [];
   const ends: number[] = [];
-  const chunk = Buffer.allocUnsafe(Math.min(CHUNK, Math.max(file.bytes, 1)));
-  let start = markBytes(file);
-  let blank = true;
+  const utf8 = new Utf8Check();
+  let amiss: number | undefined;
+  let start = file.markBytes;
+  // First and last byte of the line that are not blank.
+  let [first, last] = [-1, -1];
   const endLine = (end: number): void => {
-    if (!blank) {
+    if (first >= 0) {
+      if (first !== OPEN || last !== CLOSE) amiss ??= starts.length;
       starts.push(start);
       ends.push(end);
     }
     start = end + 1;
-    blank = true;
+    [first, last] = [-1, -1];
   };
-  for (let position = start; position < file.bytes; position += chunk.length) {
-    const part = chunk.subarray(0, Math.min(chunk.length, file.bytes - position));
-    file.read(part, position);
+  for (const { part, position } of file.chunks(start, file.bytes)) {
+    const bad = utf8.push(part);
+    if (bad >= 0) throw file.notUtf8(file.markBytes + bad);
     for (let from = 0; from < part.length;) {
       const at = part.indexOf(NEWLINE, from);
       const to = at < 0 ? part.length : at;
-      blank = blank && isBlank(part, from, to);
+      let [a, b] = [from, to - 1];
+      while (a < to && isBlank(part[a])) a++;
+      while (b > a && isBlank(part[b])) b--;
+      if (a < to) {
+        if (first < 0) first = part[a] as number;
+        last = part[b] as number;
+      }
       if (at >= 0) endLine(position + at);
       from = to + 1;
     }
   }
+  const cut = utf8.end();
+  if (cut >= 0) throw file.notUtf8(file.markBytes + cut);
   endLine(file.bytes);
-  return { starts: Float64Array.from(starts), ends: Float64Array.from(ends) };
+  return { starts: Float64Array.from(starts), ends: Float64Array.from(ends), amiss };
 }
 
-/** Bytes of the byte-order mark that some editors write at the start of a file. */
-function markBytes(file: DataFile): number {
-  if (file.bytes < 3) return 0;
-  const first = Buffer.alloc(3);
-  file.read(first, 0);
-  return first.toString('hex') === 'efbbbf' ? 3 : 0;
-}
-
-function isBlank(bytes: Uint8Array, from: number, to: number): boolean {
-  for (let i = from; i < to; i++) {
-    const byte = bytes[i];
-    if (byte !== 0x20 && byte !== 0x09 && byte !== 0x0d) return false;
-  }
-  return true;
+function isBlank(byte: number | undefined): boolean {
+  return byte === 0x20 || byte === 0x09 || byte === 0x0d;
 }

@@ -1,6 +1,9 @@
 import { badData } from './data-error.js';
-import type { Dataset, Sample } from './dataset.js';
+import type { DataFingerprint, Dataset, Sample } from './dataset.js';
 import type { JsonlFile } from './jsonl-file.js';
+
+/** Read when a file is opened: a second's work. */
+const CHECKED_BYTES = 64 << 20;
 
 /** Samples that are tokenised already: `{"input_ids": [seq + 1 tokens], "loss_mask": [seq + 1 of 0 or 1]}` a line. */
 export class JsonlSamples implements Dataset {
@@ -16,6 +19,16 @@ export class JsonlSamples implements Dataset {
     this.#vocabSize = options.vocabSize;
     this.#inputIds = new Int32Array(options.seqLength + 1);
     this.#lossMask = new Uint8Array(options.seqLength + 1);
+  }
+
+  /**
+   * Reads every sample of a file of up to `most` bytes, of a larger one that much in even steps: bad data is found
+   * before the first update, not when an hour of updates would be lost with it.
+   */
+  check(most = CHECKED_BYTES): void {
+    const step = Math.ceil(this.#file.bytes / most);
+    for (let index = 0; index < this.length; index += step) this.sample(index);
+    this.sample(this.length - 1);
   }
 
   sample(index: number): Sample {
@@ -78,6 +91,10 @@ export class JsonlSamples implements Dataset {
 
   describe(): string {
     return `${this.#file.path}: ${this.length} samples of ${this.#inputIds.length - 1} tokens`;
+  }
+
+  fingerprint(): DataFingerprint {
+    return { settings: {}, files: [this.#file.fingerprint()] };
   }
 
   close(): void {

@@ -1,4 +1,4 @@
-import type { Dataset, Sample } from './dataset.js';
+import type { DataFingerprint, Dataset, Sample } from './dataset.js';
 import { high32, mix32 } from './hash.js';
 
 /**
@@ -28,6 +28,10 @@ export class MockDataset implements Dataset {
 
   describe(): string {
     return `mock: random tokens below ${this.#vocabSize}, seed ${this.#seed}`;
+  }
+
+  fingerprint(): DataFingerprint {
+    return { settings: { seed: this.#seed }, files: [] };
   }
 
   close(): void {}

@@ -1,9 +1,9 @@
 import type { DatasetConfig, TokenizerConfig } from '../config/schema.js';
-import { MbridgeError } from '../errors.js';
+import { MbridgeError } from '../base/errors.js';
 import { resolveTextPath } from './builtin-text.js';
 import { ByteFile } from './byte-file.js';
 import { badData } from './data-error.js';
-import { closingOnError } from './data-file.js';
+import { closingOnError, DataFile } from './data-file.js';
 import type { Dataset } from './dataset.js';
 import { JsonlFile } from './jsonl-file.js';
 import { JsonlSamples } from './jsonl-samples.js';
@@ -34,6 +34,16 @@ export function openDataset(options: DatasetOptions): Dataset {
   }
 }
 
+/**
+ * Opens the file of a configuration and looks at its first bytes only, for whoever starts processes that open it whole.
+ * @throws MbridgeError exit 3 or 7, as openDataset does
+ */
+export function checkDataFile(dataset: DatasetConfig): void {
+  if (dataset.type === 'mock') return;
+  const path = dataset.type === 'text' ? resolveTextPath(dataset.path) : dataset.path;
+  new DataFile(path, dataset.type).close();
+}
+
 /** Only the byte tokenizer passes createTokenizer, and its tokens are the file's bytes. */
 function openText(path: string, options: DatasetOptions): Dataset {
   createTokenizer(options.tokenizer, options.vocabSize);
@@ -50,8 +60,7 @@ function openJsonl(path: string, options: DatasetOptions): Dataset {
     const first = file.object(0);
     if ('input_ids' in first) {
       const samples = new JsonlSamples(file, options);
-      // Data of another length or tokenizer shows in the first sample: every rank refuses it before anything is set up.
-      samples.sample(0);
+      samples.check();
       return samples;
     }
     if (!('text' in first)) {

@@ -1,5 +1,5 @@
 import { badData } from './data-error.js';
-import type { Dataset, Sample } from './dataset.js';
+import type { DataFingerprint, Dataset, FileFingerprint, Sample } from './dataset.js';
 
 /** A long run of tokens with random access. */
 export interface TokenSource {
@@ -8,6 +8,7 @@ export interface TokenSource {
   readonly length: number;
   /** Copies tokens start..start+dst.length-1 to `dst`; the range is inside the source. */
   read(start: number, dst: Int32Array): void;
+  fingerprint(): FileFingerprint;
   close(): void;
 }
 
@@ -44,6 +45,10 @@ export class TokenBlocks implements Dataset {
   describe(): string {
     const seq = this.#sample.inputIds.length - 1;
     return `${this.#source.name}: ${this.#source.length} tokens, ${this.length} samples of ${seq}`;
+  }
+
+  fingerprint(): DataFingerprint {
+    return { settings: {}, files: [this.#source.fingerprint()] };
   }
 
   close(): void {

@@ -1,25 +1,34 @@
 import type { TokenizerConfig } from '../config/schema.js';
-import { MbridgeError } from '../errors.js';
+import { MbridgeError } from '../base/errors.js';
 
 /** Text to tokens and back. */
 export interface Tokenizer {
   readonly name: string;
   /** Every token is in [0, vocabSize). */
   readonly vocabSize: number;
+  /** Stands between two documents that are put end to end, and in none of them. */
+  readonly endOfDocument: number;
   encode(text: string): Uint8Array | Int32Array;
   /** Number of tokens of `encode(text)`. */
   count(text: string): number;
   decode(tokens: ArrayLike<number>): string;
 }
 
+/** A byte that no UTF-8 text has: the vocabulary need not grow for it. */
+const END_OF_DOCUMENT = 0xff;
+
 /** One token per UTF-8 byte; a vocabulary of 256. */
-export function byteTokenizer(): Tokenizer {
+function byteTokenizer(): Tokenizer {
   return {
     name: 'byte',
     vocabSize: 256,
+    endOfDocument: END_OF_DOCUMENT,
     encode: (text) => Buffer.from(text, 'utf8'),
     count: (text) => Buffer.byteLength(text, 'utf8'),
-    decode: (tokens) => Buffer.from(Uint8Array.from(tokens)).toString('utf8'),
+    decode: (tokens) => {
+      const texts = Array.from(tokens).filter((token) => token !== END_OF_DOCUMENT);
+      return Buffer.from(texts).toString('utf8');
+    },
   };
 }
 

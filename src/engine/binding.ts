@@ -1,9 +1,5 @@
-/**
- * The typed contract of the native addon (native/node). Handles are small integers; memory never belongs to V8.
- * Failures throw an Error with `code` set to one of {@link NativeErrorCode}.
- */
-export type NativeErrorCode =
-  'MB_ARGUMENT' | 'MB_MEMORY' | 'MB_DEVICE' | 'MB_LIBRARY' | 'MB_PEER' | 'MB_TIMEOUT' | 'MB_UNSUPPORTED';
+// The typed contract of the native addon (native/node). Handles are small integers; memory never belongs to V8. Failures
+// throw an Error whose `code` is MB_ARGUMENT, MB_MEMORY, MB_DEVICE, MB_LIBRARY, MB_PEER, MB_TIMEOUT or MB_UNSUPPORTED.
 
 export interface NativeDeviceInfo {
   name: string;

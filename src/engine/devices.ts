@@ -2,7 +2,7 @@ import { existsSync, readdirSync } from 'node:fs';
 import type { DeviceKind } from '../config/layout.js';
 import type { RunConfig } from '../config/schema.js';
 import { cudaEnginePath } from './open-device.js';
-import { MbridgeError } from '../errors.js';
+import { MbridgeError } from '../base/errors.js';
 
 type Env = Readonly<Record<string, string | undefined>>;
 
@@ -45,7 +45,7 @@ export function chooseDevice(cfg: { readonly dist: Pick<RunConfig['dist'], 'devi
     hint:
       gpus === 0
         ? 'check nvidia-smi and CUDA_VISIBLE_DEVICES, or use --device cpu'
-        : 'install the CUDA toolkit (nvcc) and run npm run build, or use --device cpu',
+        : 'install the CUDA toolkit (nvcc) and run: mbridge build; or use --device cpu',
     details: { gpus },
   });
 }

@@ -1,4 +1,4 @@
-import { MbridgeError } from '../errors.js';
+import { MbridgeError } from '../base/errors.js';
 import type { NativeBinding } from './binding.js';
 
 /**

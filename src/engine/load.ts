@@ -1,17 +1,23 @@
 import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { join, resolve } from 'node:path';
-import { MbridgeError } from '../errors.js';
-import { packageRoot } from '../run/package-root.js';
+import { MbridgeError } from '../base/errors.js';
+import { packageRoot } from '../base/package-root.js';
 import type { NativeBinding } from './binding.js';
 
 /** The version of native/core/abi.h that this package speaks. */
 export const NATIVE_ABI = 5;
 
-/** Where the native addon is looked for: the file that `MBRIDGE_NATIVE` names, else this package's build. */
+/**
+ * Where the native addon is looked for: the file that `MBRIDGE_NATIVE` names, else what was built here, else what the
+ * package brought for this platform (scripts/prebuild.mjs).
+ */
 export function nativePath(env: NodeJS.ProcessEnv = process.env): string {
   const named = env['MBRIDGE_NATIVE'];
-  return named ? resolve(named) : join(packageRoot(), 'native', 'build', 'mbridge.node');
+  if (named) return resolve(named);
+  const built = join(packageRoot(), 'native', 'build', 'mbridge.node');
+  const brought = join(packageRoot(), 'prebuilds', `${process.platform}-${process.arch}`, 'mbridge.node');
+  return !existsSync(built) && existsSync(brought) ? brought : built;
 }
 
 /**
@@ -22,9 +28,7 @@ export function loadBinding(env: NodeJS.ProcessEnv = process.env): NativeBinding
   const path = nativePath(env);
   const refuse = (problem: string, cause?: unknown): MbridgeError =>
     new MbridgeError('environment', 'MB_NATIVE_MISSING', `the native engine cannot be loaded: ${path} ${problem}`, {
-      hint: env['MBRIDGE_NATIVE']
-        ? 'point MBRIDGE_NATIVE at an mbridge.node, or unset it'
-        : 'run: npm run build:native',
+      hint: env['MBRIDGE_NATIVE'] ? 'point MBRIDGE_NATIVE at an mbridge.node, or unset it' : 'run: mbridge build',
       cause,
       details: { path },
     });

@@ -1,4 +1,4 @@
-import { MbridgeError } from '../errors.js';
+import { MbridgeError } from '../base/errors.js';
 import { DTYPES, type DType } from './dtype.js';
 import { Tensor } from './tensor.js';
 import type { Device } from './device.js';
@@ -39,26 +39,26 @@ export class Region {
  * then takes the memory once. What `mbridge plan` prints is this object, so the plan is the allocation.
  */
 export class MemoryPlan {
-  private readonly regions = new Map<RegionName, Region>(REGIONS.map((name) => [name, new Region(name)]));
-  private committed: Device | undefined;
-  private hash = 0x811c9dc5;
-  private readonly closers: (() => void)[] = [];
+  readonly #regions = new Map<RegionName, Region>(REGIONS.map((name) => [name, new Region(name)]));
+  #committed: Device | undefined;
+  #hash = 0x811c9dc5;
+  readonly #closers: (() => void)[] = [];
 
   /** Reserves a tensor. Its contents are undefined until something writes them. */
   tensor(region: RegionName, shape: readonly number[], dtype: DType): Tensor {
-    if (this.committed !== undefined) {
+    if (this.#committed !== undefined) {
       throw new MbridgeError('internal', 'MB_PLAN_COMMITTED', 'memory was asked for after the plan was committed');
     }
     const r = this.region(region);
     const tensor = new Tensor(r, r.bytes, shape, dtype);
     r.bytes += align(tensor.bytes);
-    for (const value of [REGIONS.indexOf(region), tensor.bytes, DTYPES[dtype].code]) this.mix(value);
+    for (const value of [REGIONS.indexOf(region), tensor.bytes, DTYPES[dtype].code]) this.#mix(value);
     return tensor;
   }
 
   /** A number of 32 bits that two plans have in common where the same tensors were asked for in the same order. */
   get layout(): number {
-    return this.hash;
+    return this.#hash;
   }
 
   /** The whole of the memory, as bytes. */
@@ -67,29 +67,29 @@ export class MemoryPlan {
   }
 
   region(name: RegionName): Region {
-    const region = this.regions.get(name);
+    const region = this.#regions.get(name);
     if (region === undefined) throw new Error(`no region ${name}`);
     return region;
   }
 
   get totalBytes(): number {
     let total = 0;
-    for (const region of this.regions.values()) total += region.bytes;
+    for (const region of this.#regions.values()) total += region.bytes;
     return total;
   }
 
-  /** Bytes by region, in the order of {@link REGIONS}. */
+  /** Bytes by region, in the order of `REGIONS`. */
   byRegion(): Record<RegionName, number> {
-    return Object.fromEntries([...this.regions].map(([name, region]) => [name, region.bytes])) as Record<
+    return Object.fromEntries([...this.#regions].map(([name, region]) => [name, region.bytes])) as Record<
       RegionName,
       number
     >;
   }
 
   /** FNV-1a over 32-bit words. */
-  private mix(value: number): void {
+  #mix(value: number): void {
     for (const word of [value % 2 ** 32, Math.floor(value / 2 ** 32)]) {
-      this.hash = Math.imul(this.hash ^ word, 0x01000193) >>> 0;
+      this.#hash = Math.imul(this.#hash ^ word, 0x01000193) >>> 0;
     }
   }
 
@@ -99,18 +99,18 @@ export class MemoryPlan {
    */
   commit(device: Device): void {
     let base = 0;
-    for (const region of this.regions.values()) {
+    for (const region of this.#regions.values()) {
       region.base = base;
       base += region.bytes;
     }
     const arena = base === 0 ? -1 : device.createArena(base);
-    for (const region of this.regions.values()) region.arena = arena;
-    this.committed = device;
+    for (const region of this.#regions.values()) region.arena = arena;
+    this.#committed = device;
   }
 
   /** `close` is called before the memory is given back. */
   beforeRelease(close: () => void): void {
-    this.closers.push(close);
+    this.#closers.push(close);
   }
 
   /**
@@ -118,11 +118,11 @@ export class MemoryPlan {
    * together, when nothing uses it any more.
    */
   release(): void {
-    if (this.committed === undefined) return;
-    for (const close of this.closers.splice(0)) close();
+    if (this.#committed === undefined) return;
+    for (const close of this.#closers.splice(0)) close();
     const arena = this.region('parameters').arena;
-    for (const region of this.regions.values()) region.arena = -1;
-    if (arena >= 0) this.committed.freeArena(arena);
-    this.committed = undefined;
+    for (const region of this.#regions.values()) region.arena = -1;
+    if (arena >= 0) this.#committed.freeArena(arena);
+    this.#committed = undefined;
   }
 }

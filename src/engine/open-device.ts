@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs';
 import { join, resolve } from 'node:path';
-import { MbridgeError } from '../errors.js';
-import { packageRoot } from '../run/package-root.js';
+import { MbridgeError } from '../base/errors.js';
+import { packageRoot } from '../base/package-root.js';
 import type { NativeBinding } from './binding.js';
 import { Device } from './device.js';
 import { loadBinding } from './load.js';
@@ -15,7 +15,7 @@ export function cudaEnginePath(env: Readonly<Record<string, string | undefined>>
 /** Loads the CUDA engine into the addon. @throws MbridgeError exit 4 with the reason */
 export function loadCudaEngine(binding: NativeBinding): void {
   const path = cudaEnginePath();
-  const hint = 'run `mbridge doctor`; `npm run build` builds the engine where nvcc is installed';
+  const hint = 'run `mbridge doctor`; `mbridge build` builds the engine where nvcc is installed';
   if (!existsSync(path)) {
     throw new MbridgeError('environment', 'MB_CUDA_ENGINE', `the CUDA engine is not built: ${path} is not there`, {
       hint,

@@ -72,15 +72,15 @@ const bit = (flag: boolean): number => (flag ? 1 : 0);
  */
 export class Ops {
   readonly device: Device;
-  private readonly stream: Stream;
+  readonly #stream: Stream;
 
   constructor(device: Device, stream: Stream = STREAM.compute) {
     this.device = device;
-    this.stream = stream;
+    this.#stream = stream;
   }
 
-  private run(op: OpDeclaration, tensors: readonly (Tensor | null)[], scalars: readonly number[]): void {
-    this.device.run(op.number, tensors, scalars, this.stream);
+  #run(op: OpDeclaration, tensors: readonly (Tensor | null)[], scalars: readonly number[]): void {
+    this.device.run(op.number, tensors, scalars, this.#stream);
   }
 
   /** d[m,n] = op(a) op(b) + beta * d, 2-D row-major; `ta`/`tb` say that the stored matrix is the transpose. */
@@ -95,7 +95,7 @@ export class Ops {
     if ((tb ? db.cols : db.rows) !== k || m * n !== d.size) {
       throw new RangeError(`gemm of [${a.shape}]${ta ? "'" : ''} x [${b.shape}]${tb ? "'" : ''} into [${d.shape}]`);
     }
-    this.run(OPS.gemm, [a, b, beta === 0 ? null : d, d], [m, n, k, bit(ta), bit(tb), da.cols, db.cols, n, n, 1, beta]);
+    this.#run(OPS.gemm, [a, b, beta === 0 ? null : d, d], [m, n, k, bit(ta), bit(tb), da.cols, db.cols, n, n, 1, beta]);
   }
 
   /** y = x W^T for W [out, in]. */
@@ -115,13 +115,13 @@ export class Ops {
 
   rmsnorm(x: Tensor, w: Tensor, y: Tensor, rstd: Tensor, eps: number): void {
     const { rows, cols } = dims(x);
-    this.run(OPS.rmsnormFwd, [x, w, y, rstd], [rows, cols, eps]);
+    this.#run(OPS.rmsnormFwd, [x, w, y, rstd], [rows, cols, eps]);
   }
 
   /** sum = x + delta, y = rmsnorm(sum). */
   addRmsnorm(x: Tensor, delta: Tensor, w: Tensor, sum: Tensor, y: Tensor, rstd: Tensor, eps: number): void {
     const { rows, cols } = dims(x);
-    this.run(OPS.addRmsnormFwd, [x, delta, w, sum, y, rstd], [rows, cols, eps]);
+    this.#run(OPS.addRmsnormFwd, [x, delta, w, sum, y, rstd], [rows, cols, eps]);
   }
 
   /** `ws`: REDUCE_PARTS * cols f32. */
@@ -131,7 +131,7 @@ export class Ops {
   ): void {
     const { rows, cols } = dims(t.x);
     const flags = [bit(accumulate.dx), bit(accumulate.dw)];
-    this.run(OPS.rmsnormBwd, [t.dy, t.x, t.w, t.rstd, t.dx, t.dw, t.ws], [rows, cols, ...flags]);
+    this.#run(OPS.rmsnormBwd, [t.dy, t.x, t.w, t.rstd, t.dx, t.dw, t.ws], [rows, cols, ...flags]);
   }
 
   /**
@@ -141,7 +141,7 @@ export class Ops {
    */
   ropeTable(table: Tensor, theta: number, frequencies: Tensor | null = null, scale = 1): void {
     const { rows, cols } = dims(table);
-    this.run(OPS.ropeTable, [table, frequencies], [rows, cols, theta, scale]);
+    this.#run(OPS.ropeTable, [table, frequencies], [rows, cols, theta, scale]);
   }
 
   /** Norm of every q and k head and rotation; without `wq`, `wk` (and `rstd`) the rotation alone. */
@@ -159,7 +159,7 @@ export class Ops {
   ): void {
     const { tokens, heads, kvHeads, headDim, eps } = sizes;
     const tensors = [t.qkv, t.wq, t.wk, t.table, t.positions, t.out, t.rstd];
-    this.run(OPS.qknormRopeFwd, tensors, [tokens, heads, kvHeads, headDim, eps]);
+    this.#run(OPS.qknormRopeFwd, tensors, [tokens, heads, kvHeads, headDim, eps]);
   }
 
   /** `dqkv` in place; `ws`: REDUCE_PARTS * 2 * headDim f32. Without a norm only `dqkv`, table and positions are used. */
@@ -181,13 +181,13 @@ export class Ops {
   ): void {
     const { tokens, heads, kvHeads, headDim } = sizes;
     const tensors = [t.dqkv, t.qkv, t.wq, t.wk, t.table, t.positions, t.rstd, t.dwq, t.dwk, t.ws];
-    this.run(OPS.qknormRopeBwd, tensors, [tokens, heads, kvHeads, headDim, bit(accumulate)]);
+    this.#run(OPS.qknormRopeBwd, tensors, [tokens, heads, kvHeads, headDim, bit(accumulate)]);
   }
 
   /** out [batch * seq, heads * headDim], lse f32 [batch, heads, seq]; the scale is headDim^-0.5. */
   attention(t: AttentionInputs & { out: Strided; lse: Tensor; ws: Tensor }, sizes: AttentionSizes): void {
     const tensors = [t.q.data, t.k.data, t.v.data, t.out.data, t.lse, t.bounds ?? null, t.ws];
-    this.run(OPS.attentionFwd, tensors, attentionScalars(sizes, [t.q, t.k, t.v, t.out]));
+    this.#run(OPS.attentionFwd, tensors, attentionScalars(sizes, [t.q, t.k, t.v, t.out]));
   }
 
   /** `dout` lies as `out` does; dq, dk and dv are written wholly. */
@@ -206,37 +206,37 @@ export class Ops {
     if (t.dout.stride !== t.out.stride) throw new RangeError('attention: dout does not lie as out does');
     const inputs = [t.q.data, t.k.data, t.v.data, t.out.data, t.lse, t.dout.data];
     const tensors = [...inputs, t.dq.data, t.dk.data, t.dv.data, t.bounds ?? null, t.ws];
-    this.run(OPS.attentionBwd, tensors, attentionScalars(sizes, [t.q, t.k, t.v, t.out, t.dq, t.dk, t.dv]));
+    this.#run(OPS.attentionBwd, tensors, attentionScalars(sizes, [t.q, t.k, t.v, t.out, t.dq, t.dk, t.dv]));
   }
 
   swiglu(gateUp: Tensor, out: Tensor): void {
     const { rows, cols } = dims(out);
-    this.run(OPS.swigluFwd, [gateUp, out], [rows, cols]);
+    this.#run(OPS.swigluFwd, [gateUp, out], [rows, cols]);
   }
 
   swigluBwd(dout: Tensor, gateUp: Tensor, dgateUp: Tensor): void {
     const { rows, cols } = dims(dout);
-    this.run(OPS.swigluBwd, [dout, gateUp, dgateUp], [rows, cols]);
+    this.#run(OPS.swigluBwd, [dout, gateUp, dgateUp], [rows, cols]);
   }
 
   /** w holds vocabulary rows [vstart, vstart + rows). */
   embed(ids: Tensor, w: Tensor, out: Tensor, vstart: number): void {
     const { rows, cols } = dims(w);
-    this.run(OPS.embedFwd, [ids, w, out], [ids.size, cols, vstart, rows]);
+    this.#run(OPS.embedFwd, [ids, w, out], [ids.size, cols, vstart, rows]);
   }
 
   embedBwd(ids: Tensor, order: Tensor, dout: Tensor, dw: Tensor, vstart: number): void {
     const { rows, cols } = dims(dw);
-    this.run(OPS.embedBwd, [ids, order, dout, dw], [ids.size, cols, vstart, rows]);
+    this.#run(OPS.embedBwd, [ids, order, dout, dw], [ids.size, cols, vstart, rows]);
   }
 
   crossEntropyStats(logits: Tensor, targets: Tensor, stats: Tensor, vstart: number): void {
     const { rows, cols } = dims(logits);
-    this.run(OPS.ceStats, [logits, targets, stats], [rows, cols, vstart]);
+    this.#run(OPS.ceStats, [logits, targets, stats], [rows, cols, vstart]);
   }
 
   crossEntropyRescale(stats: Tensor, globalMax: Tensor): void {
-    this.run(OPS.ceRescale, [stats, globalMax], [globalMax.size]);
+    this.#run(OPS.ceRescale, [stats, globalMax], [globalMax.size]);
   }
 
   crossEntropyGrad(
@@ -245,23 +245,23 @@ export class Ops {
   ): void {
     const { rows, cols } = dims(t.logits);
     const tensors = [t.logits, t.targets, t.mask, t.max, t.sums, t.acc, t.rowLoss];
-    this.run(OPS.ceGrad, tensors, [rows, cols, vstart]);
+    this.#run(OPS.ceGrad, tensors, [rows, cols, vstart]);
   }
 
   add(a: Tensor, b: Tensor, out: Tensor): void {
-    this.run(OPS.add, [a, b, out], [out.size]);
+    this.#run(OPS.add, [a, b, out], [out.size]);
   }
 
   /** y[row] += bias for every row. */
   biasAdd(y: Tensor, bias: Tensor): void {
     const { rows, cols } = dims(y);
-    this.run(OPS.biasAdd, [y, bias], [rows, cols]);
+    this.#run(OPS.biasAdd, [y, bias], [rows, cols]);
   }
 
   /** db f32 (+)= sum of the rows of dy; `ws`: REDUCE_PARTS * columns f32. */
   biasGrad(dy: Tensor, db: Tensor, ws: Tensor, accumulate: boolean): void {
     const { rows, cols } = dims(dy);
-    this.run(OPS.biasGrad, [dy, db, ws], [rows, cols, bit(accumulate)]);
+    this.#run(OPS.biasGrad, [dy, db, ws], [rows, cols, bit(accumulate)]);
   }
 
   /** Copies the rows of one view to another of the same row length; both may be columns of one matrix. */
@@ -271,26 +271,26 @@ export class Ops {
       throw new RangeError(`copy of [${from.rows}, ${from.width}] into [${to.rows}, ${to.width}]`);
     }
     const scalars = [from.rows, from.width * size, from.stride * size, to.stride * size];
-    this.run(OPS.copy2d, [from.data, to.data], scalars);
+    this.#run(OPS.copy2d, [from.data, to.data], scalars);
   }
 
   cast(input: Tensor, out: Tensor): void {
-    this.run(OPS.cast, [input, out], [out.size]);
+    this.#run(OPS.cast, [input, out], [out.size]);
   }
 
   fill(out: Tensor, value: number): void {
-    this.run(OPS.fill, [out], [out.size, value]);
+    this.#run(OPS.fill, [out], [out.size, value]);
   }
 
   /** out[0] (+)= sum of squares; `ws`: REDUCE_PARTS f32. */
   sumOfSquares(x: Tensor, out: Tensor, ws: Tensor, accumulate: boolean): void {
-    this.run(OPS.sumsq, [x, out, ws], [x.size, bit(accumulate)]);
+    this.#run(OPS.sumsq, [x, out, ws], [x.size, bit(accumulate)]);
   }
 
   optimizerPrepare(normSq: Tensor, acc: Tensor, state: Tensor, h: OptimizerHyper): void {
     const style = DECAY_STYLE[h.decayStyle];
     const schedule = [h.lr, h.minLr, h.warmupIters, h.decayIters, style, h.wsdIters];
-    this.run(OPS.optimizerPrepare, [normSq, acc, state], [h.clipGrad, h.beta1, h.beta2, ...schedule]);
+    this.#run(OPS.optimizerPrepare, [normSq, acc, state], [h.clipGrad, h.beta1, h.beta2, ...schedule]);
   }
 
   adamw(
@@ -299,7 +299,7 @@ export class Ops {
     weightDecay: number,
   ): void {
     const tensors = [t.p, t.m, t.v, t.g, t.out, t.state];
-    this.run(OPS.adamw, tensors, [t.p.size, h.beta1, h.beta2, h.eps, weightDecay]);
+    this.#run(OPS.adamw, tensors, [t.p.size, h.beta1, h.beta2, h.eps, weightDecay]);
   }
 
   /** Element (r,c) of `out` is element (row0+r, col0+c) of a [*, gcols] matrix of normal deviates of `std`. */
@@ -312,7 +312,7 @@ export class Ops {
   ): void {
     const { rows, cols } = dims(out);
     const halves = [seed, key].flatMap((x) => [Number(x & 0xffffffffn), Number((x >> 32n) & 0xffffffffn)]);
-    this.run(OPS.initNormal, [out], [rows, cols, place.row0, place.col0, place.gcols, std, ...halves]);
+    this.#run(OPS.initNormal, [out], [rows, cols, place.row0, place.col0, place.gcols, std, ...halves]);
   }
 }
 

@@ -1,5 +1,5 @@
 import { freemem } from 'node:os';
-import { MbridgeError } from '../errors.js';
+import { MbridgeError } from '../base/errors.js';
 import { gib } from './memory-check.js';
 import type { RankPlan, RunPlan } from './plan.js';
 

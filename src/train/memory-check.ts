@@ -1,4 +1,4 @@
-import { MbridgeError } from '../errors.js';
+import { MbridgeError } from '../base/errors.js';
 import type { Device } from '../engine/device.js';
 import type { MemoryPlan } from '../engine/memory-plan.js';
 

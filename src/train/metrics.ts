@@ -1,12 +1,11 @@
 import type { DeviceKind } from '../config/layout.js';
 import type { RunConfig } from '../config/schema.js';
-import type { Device } from '../engine/device.js';
 import { gpusFor } from '../engine/devices.js';
 import { STATE } from '../engine/ops.js';
-import { modelShape } from '../config/model-shape.js';
-import { stepFlops } from '../model/flops.js';
-import type { OptimizerState } from '../optim/optimizer-state.js';
-import type { StepEvent } from '../run/messages.js';
+import { modelShape } from '../families/model-shape.js';
+import { stepFlops } from '../families/flops.js';
+import type { DistributedOptimizer } from '../model/optim/distributed-optimizer.js';
+import type { StepEvent } from '../job/shared/messages.js';
 
 /** What the device says of a finished update. Equal on every rank of the model. */
 export interface StepResult {
@@ -23,28 +22,34 @@ export interface StepResult {
   readonly updates: number;
   /** Ranks that want to stop. */
   readonly stopVotes: number;
+  /** What a loss of one's own added up, by name. */
+  readonly totals: Readonly<Record<string, number>>;
 }
 
 /** Asks for an update's numbers without stopping the device; await the result a step later. */
-export function fetchStep(device: Device, state: OptimizerState, step: number): Promise<StepResult> {
-  const scalars = device.fetch(state.scalars);
-  const sums = device.fetch(state.sums);
-  return Promise.all([scalars, sums]).then(([a, b]) => {
-    const s = new Float64Array(a.buffer, a.byteOffset, STATE.length);
-    const votes = new Float32Array(b.buffer, b.byteOffset, 4)[3] ?? 0;
-    const at = (index: number): number => s[index] ?? NaN;
-    return {
-      step,
-      loss: at(STATE.loss),
-      gradNorm: at(STATE.gradNorm),
-      lr: at(STATE.lr),
-      tokens: at(STATE.tokens),
-      skipped: at(STATE.skip) !== 0,
-      skippedInRow: at(STATE.skippedInRow),
-      updates: at(STATE.step),
-      stopVotes: votes,
-    };
-  });
+export async function fetchStep({ totals, ops }: DistributedOptimizer, step: number): Promise<StepResult> {
+  const { totals: sums, state } = await totals.fetch(ops);
+  const at = (index: number): number => state[index] ?? NaN;
+  return {
+    step,
+    loss: at(STATE.loss),
+    gradNorm: at(STATE.gradNorm),
+    lr: at(STATE.lr),
+    tokens: at(STATE.tokens),
+    skipped: at(STATE.skip) !== 0,
+    skippedInRow: at(STATE.skippedInRow),
+    updates: at(STATE.step),
+    stopVotes: sums['stop_votes'] ?? 0,
+    totals: lossTotals(sums),
+  };
+}
+
+/** Totals that every step has. */
+const COMMON: readonly string[] = ['loss', 'tokens', 'grad_norm_squared', 'stop_votes'];
+
+/** Of a step's totals, those that its loss added. */
+export function lossTotals(totals: Readonly<Record<string, number>>): Record<string, number> {
+  return Object.fromEntries(Object.entries(totals).filter(([name]) => !COMMON.includes(name)));
 }
 
 /** Processes of the CPU, or GPUs, that `ranks` run on: what rates are given by. */
@@ -75,5 +80,6 @@ export function stepEvent(
     ...(run.peakTflops > 0 ? { mfu: tflops / run.peakTflops } : {}),
     ...(run.epoch > 0 ? { epoch: run.epoch } : {}),
     ...(result.skipped ? { skipped: true } : {}),
+    ...(Object.keys(result.totals).length > 0 ? { totals: result.totals } : {}),
   };
 }

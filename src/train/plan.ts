@@ -1,13 +1,14 @@
 import { resolvePrecision, validateLayout, type DeviceKind, type RunLayout } from '../config/layout.js';
-import { modelShape } from '../config/model-shape.js';
+import { modelShape } from '../families/model-shape.js';
 import type { RunConfig } from '../config/schema.js';
 import { runtimeAllowances } from './runtime-allowance.js';
-import { qwen3Parameters } from '../checkpoint/hf-names.js';
+import { parameterCount } from '../families/parameters.js';
 import type { RegionName } from '../engine/memory-plan.js';
-import { groupRanks } from '../grid/group-fields.js';
-import { HyperCommGrid } from '../grid/hyper-comm-grid.js';
-import { stepFlops, tokenFlops } from '../model/flops.js';
-import { buildStage, type Stage } from '../model/stage.js';
+import { groupRanks, TRAINING_FIELDS } from '../groups/grid/group-fields.js';
+import { HyperCommGrid } from '../groups/grid/hyper-comm-grid.js';
+import { stepFlops, tokenFlops } from '../families/flops.js';
+import { stageSpec } from '../model/stage/stage-spec.js';
+import { buildStage, type Stage } from '../model/stage/stage.js';
 
 export interface RankPlan {
   readonly rank: number;
@@ -38,6 +39,7 @@ export interface RunPlan {
   readonly parameters: number;
   readonly flopsPerStep: number;
   readonly tokensPerStep: number;
+  /** The groups that training makes, by field. */
   readonly groups: Readonly<Record<string, readonly (readonly number[])[]>>;
   readonly ranks: readonly RankPlan[];
 }
@@ -60,7 +62,8 @@ export function planRun(cfg: RunConfig, worldSize: number, device: DeviceKind): 
   const { global_batch_size: batch } = cfg.train;
   const { seq_length: seq } = cfg.model;
   // Ranks that differ only in dp have the same plan.
-  const groups = groupRanks(grid);
+  const all = groupRanks(grid);
+  const groups = Object.fromEntries(TRAINING_FIELDS.map((field) => [field, all[field]]));
   const allowances = runtimeAllowances(device, worldSize, groups);
   const stages = new Map<string, StagePlan>();
   const ranks = Array.from({ length: worldSize }, (_, rank): RankPlan => {
@@ -69,19 +72,13 @@ export function planRun(cfg: RunConfig, worldSize: number, device: DeviceKind): 
     const key = `${coordinates.tp} ${coordinates.pp}`;
     let stage = stages.get(key);
     if (stage === undefined) {
-      const built = buildStage({
-        cfg,
-        place: {
-          tp: { size: tp, rank: coordinates.tp },
-          pp: { size: pp, rank: coordinates.pp },
-          dp: { size: dp, rank: 0 },
-          dpCp: { size: dp * cp, rank: 0 },
-        },
-        deviceKind: device,
-        trainable: true,
-        live: null,
-      });
-      stage = describeStage(built, layout, cfg);
+      const place = {
+        tp: { size: tp, rank: coordinates.tp },
+        pp: { size: pp, rank: coordinates.pp },
+        dp: { size: dp, rank: 0 },
+        dpCp: { size: dp * cp, rank: 0 },
+      };
+      stage = describeStage(buildStage(stageSpec(cfg, place, { device }), null), layout, cfg);
       stages.set(key, stage);
     }
     return { rank, coordinates, ...stage, runtimeBytes: allowances[rank] ?? 0 };
@@ -90,7 +87,7 @@ export function planRun(cfg: RunConfig, worldSize: number, device: DeviceKind): 
     layout,
     device,
     precision: resolvePrecision(cfg, device),
-    parameters: qwen3Parameters(shape).reduce((sum, p) => sum + p.shape.reduce((a, b) => a * b, 1), 0),
+    parameters: parameterCount(shape),
     flopsPerStep: stepFlops(shape, seq, batch),
     tokensPerStep: batch * seq,
     groups,
@@ -101,26 +98,25 @@ export function planRun(cfg: RunConfig, worldSize: number, device: DeviceKind): 
 type StagePlan = Omit<RankPlan, 'rank' | 'coordinates' | 'runtimeBytes'>;
 
 function describeStage(stage: Stage, layout: RunLayout, cfg: RunConfig): StagePlan {
-  const { layers, chunks, buffer, plan, shape } = stage;
-  const last = chunks.some((chunk) => chunk.head !== null);
-  const embedding = layers.some((part) => part.firstLayer === 0);
+  const { spec, buffer, plan, shape } = stage;
+  const { layers, parts } = spec;
   const { layer, head } = tokenFlops(shape, cfg.model.seq_length);
-  const here = layers.reduce((sum, part) => sum + part.layers, 0) * layer + (last ? head : 0);
+  const here = layers.reduce((sum, part) => sum + part.layers, 0) * layer + (parts.head ? head : 0);
   const tokens = (cfg.train.global_batch_size * cfg.model.seq_length) / (layout.dp * layout.cp);
   return {
     layers: layers.map((part) => [part.firstLayer, part.firstLayer + part.layers - 1] as const),
-    embedding,
-    head: last,
+    embedding: parts.embedding,
+    head: parts.head,
     parameters: buffer.parameterCount,
     bytes: plan.byRegion(),
     totalBytes: plan.totalBytes,
-    hostBytes: cfg.checkpoint.save === null ? 0 : savedBytes(stage, layout),
+    hostBytes: cfg.checkpoint.save === null ? 0 : savedBytes(stage),
     flopsPerStep: (here * tokens) / layout.tp,
   };
 }
 
 /** float32 main parameter and two moments of what a rank owns; headers of files are not counted. */
-function savedBytes({ buffer }: Stage, { dp, cp }: RunLayout): number {
-  const owned = buffer.buckets.filter(({ kind }) => kind.tied !== 'copy').reduce((sum, { size }) => sum + size, 0);
-  return (3 * 4 * owned) / (dp * cp);
+function savedBytes({ buffer }: Stage): number {
+  const owned = buffer.buckets.filter(({ kind }) => kind.tied !== 'copy');
+  return 3 * 4 * owned.reduce((sum, { shardSize }) => sum + shardSize, 0);
 }

@@ -1,24 +1,24 @@
-import type { CommGroup } from '../comm/comm-group.js';
-import type { CommRuntime } from '../comm/comm-runtime.js';
-import { CheckpointWeights } from '../checkpoint/checkpoint-weights.js';
-import type { Checkpoint } from '../checkpoint/checkpoint.js';
-import { openWeights } from '../checkpoint/open-weights.js';
+import type { CommGroup } from '../groups/comm/comm-group.js';
+import type { CommRuntime } from '../groups/comm/comm-runtime.js';
+import { CheckpointWeights } from '../checkpoint/run/checkpoint-weights.js';
+import type { Checkpoint } from '../checkpoint/format/checkpoint.js';
+import { openWeights } from '../checkpoint/run/open-weights.js';
+import { checkConfig } from '../config/check-config.js';
 import { validateLayout, type RunLayout } from '../config/layout.js';
 import type { RunConfig } from '../config/schema.js';
 import type { DataIterator } from '../data/data-iterator.js';
 import { setupDataIterators, type SetupDataOptions } from '../data/setup-data-iterators.js';
 import type { Device } from '../engine/device.js';
 import type { OptimizerHyper } from '../engine/ops.js';
-import type { Tensor } from '../engine/tensor.js';
-import { HyperCommGrid } from '../grid/hyper-comm-grid.js';
-import { ProcessGroupCollection } from '../grid/process-group-collection.js';
-import { NON_MEMBER } from '../grid/process-group.js';
-import { DistributedModel } from '../model/distributed-model.js';
-import { buildStage, type Stage } from '../model/stage.js';
-import { loadWeights, RandomWeights, type WeightSource } from '../model/weight-source.js';
-import { DistributedOptimizer } from '../optim/distributed-optimizer.js';
-import type { Bucket } from '../optim/parameter-buffer.js';
-import type { RngStreams } from '../parallel/seeds.js';
+import { HyperCommGrid } from '../groups/grid/hyper-comm-grid.js';
+import { ProcessGroupCollection } from '../groups/grid/process-group-collection.js';
+import { NON_MEMBER } from '../groups/grid/process-group.js';
+import { DistributedModel } from '../model/stage/distributed-model.js';
+import type { Loss } from '../model/blocks/loss.js';
+import { stageSpec } from '../model/stage/stage-spec.js';
+import { buildStage, stagingOf, type Stage } from '../model/stage/stage.js';
+import { loadWeights, RandomWeights, type WeightSource } from '../model/parameters/weight-source.js';
+import { DistributedOptimizer } from '../model/optim/distributed-optimizer.js';
 import { refuseIfTooLarge } from './memory-check.js';
 
 export type Groups = ProcessGroupCollection<CommGroup>;
@@ -28,6 +28,7 @@ export async function setupGroups(
   cfg: RunConfig,
   { runtime, worldSize }: { runtime: CommRuntime; worldSize: number },
 ): Promise<{ layout: RunLayout; grid: HyperCommGrid; pgCollection: Groups }> {
+  checkConfig(cfg);
   const layout = validateLayout(cfg, worldSize, { device: runtime.device.kind });
   const { tp, cp, dp, pp } = layout;
   const shape = [tp, cp, dp, pp];
@@ -35,29 +36,36 @@ export async function setupGroups(
   return { layout, grid, pgCollection: await ProcessGroupCollection.fromGrid(grid, runtime) };
 }
 
-/** This replica's samples, in the sizes of the configuration. @param position where a resumed run goes on */
-export function setupRunData(
+/** Where a resumed run goes on, and a program's own samples. */
+export type RunDataOptions = Pick<SetupDataOptions, 'consumedSamples' | 'startStep' | 'dataset' | 'shuffleSeed'>;
+
+/** This replica's samples, in the sizes of the configuration. */
+export async function setupRunData(
   cfg: RunConfig,
   { dp }: Pick<Groups, 'dp'>,
-  position: Pick<SetupDataOptions, 'consumedSamples' | 'startStep'> = {},
+  options: RunDataOptions = {},
 ): Promise<DataIterator> {
+  checkConfig(cfg);
   return setupDataIterators(cfg, {
     dpGroup: dp,
     vocabSize: cfg.model.vocab_size,
     seqLength: cfg.model.seq_length,
     globalBatchSize: cfg.train.global_batch_size,
     microBatchSize: cfg.train.micro_batch_size,
-    ...position,
+    ...options,
   });
 }
 
 export interface ProvideModelOptions {
   pgCollection: Groups;
   device: Device;
-  /** Random streams for whatever in a model draws from them. Qwen3 has no dropout, and weights never do. */
-  rng?: RngStreams;
-  /** False for a model that is only evaluated (a reference in reinforcement learning): no gradients, no optimizer. */
-  trainable?: boolean;
+  /**
+   * False for a model that is only evaluated (a reference in reinforcement learning): no gradients, no optimizer. A
+   * pattern trains the buckets whose name it matches: see StageSpec.
+   */
+  trainable?: boolean | RegExp;
+  /** What the model is trained to make small: cross entropy by default. The same on every rank. */
+  loss?: Loss;
   /** What the run resumes from: its weights are taken, whatever the configuration names. */
   checkpoint?: Checkpoint | null;
 }
@@ -70,11 +78,12 @@ export interface ProvideModelOptions {
  */
 export async function provideDistributedModel(
   cfg: RunConfig,
-  { pgCollection: pgs, device, trainable = true, checkpoint = null }: ProvideModelOptions,
+  { pgCollection: pgs, device, trainable = true, loss, checkpoint = null }: ProvideModelOptions,
 ): Promise<DistributedModel> {
-  const { tp, pp, dp, dpCp } = pgs;
-  const place = { tp, pp, dp, dpCp };
-  const stage = buildStage({ cfg, place, deviceKind: device.kind, trainable, live: { device, tp } });
+  checkConfig(cfg);
+  const { tp, pp, dpCp } = pgs;
+  const spec = stageSpec(cfg, pgs, { device: device.kind, trainable });
+  const stage = buildStage(spec, { device, tp, dpCp }, loss);
   refuseIfTooLarge(stage.plan, device, cfg.dist.ranks_per_gpu);
   stage.plan.commit(device);
   if (cfg.dist.peer_memory) for (const group of [tp, dpCp]) group.share(stage.plan);
@@ -94,29 +103,23 @@ async function initializeWeights(
   const { pretrained_checkpoint: path } = cfg.checkpoint;
   let source: WeightSource & { close?(): Promise<void> };
   if (checkpoint !== null) source = new CheckpointWeights(checkpoint, device);
-  else if (path !== null) source = await openWeights(path, stage.shape, device);
+  else if (path !== null) source = await openWeights(path, stage.shape, device, cfg.checkpoint.allow_model_changes);
   else source = new RandomWeights(ops, cfg.rng.seed, stage.shape.initializerRange);
   try {
-    await loadWeights(ops, buffer.buckets, source, stagingOf(stage), (bucket, values) =>
-      optimizer?.adopt(ops, bucket, values),
+    await loadWeights(
+      ops,
+      buffer.buckets,
+      source,
+      (bucket) => stagingOf(stage, bucket),
+      (bucket, values) => optimizer?.adopt(ops, bucket, values),
     );
   } finally {
     await source.close?.();
   }
 }
 
-/** float32 memory for a bucket's initial values: its gradients, the gradient ring, or where it is float32 itself. */
-export function stagingOf({ optimizer, env, buffer }: Stage): (bucket: Bucket) => Tensor {
-  return (bucket) => {
-    if (bucket.grads !== null) return bucket.grads;
-    const slot = optimizer?.ring.slots[0];
-    if (slot !== undefined) return slot.slice(0, bucket.size);
-    return env.dtype === 'f32' ? bucket.params : buffer.frozenStaging(bucket);
-  };
-}
-
 /** The schedule as the optimizer's device code takes it. The learning rate is a function of the updates applied. */
-export function optimizerHyper(cfg: RunConfig): OptimizerHyper {
+function optimizerHyper(cfg: RunConfig): OptimizerHyper {
   const { optimizer: o, scheduler: s } = cfg;
   return {
     lr: o.lr,
@@ -142,19 +145,19 @@ export function setupOptimizer(
   model: DistributedModel,
   { pgCollection: pgs }: SetupOptimizerOptions,
 ): { optimizer: DistributedOptimizer; scheduler: OptimizerHyper } {
-  const { buffer, optimizer: state, env } = model.stage;
+  checkConfig(cfg);
+  const { totals, optimizer: state, env } = model.stage;
   if (state === null) throw new Error('a frozen model has no optimizer');
   const embd = pgs.embd;
   const hyper = optimizerHyper(cfg);
   const optimizer = new DistributedOptimizer({
     ops: env.ops,
-    buffer,
     state,
-    groups: { tp: pgs.tp, dpCp: pgs.dpCp, embd: embd === NON_MEMBER ? null : embd, model: pgs.intraDistOpt },
+    totals,
+    groups: { tp: pgs.tp, embd: embd === NON_MEMBER ? null : embd, model: pgs.intraDistOpt },
     hyper,
     weightDecay: cfg.optimizer.weight_decay,
     overlap: { gradReduce: cfg.ddp.overlap_grad_reduce, paramGather: cfg.ddp.overlap_param_gather },
-    lossAndTokens: model.countedLoss,
   });
   optimizer.initialize();
   model.beforeDispose(() => {

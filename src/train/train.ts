@@ -1,14 +1,24 @@
 import type { RunConfig } from '../config/schema.js';
-import type { DataIterator } from '../data/data-iterator.js';
-import { MbridgeError } from '../errors.js';
+import type { BatchSource } from '../data/micro-batch.js';
 import { STREAM } from '../engine/device.js';
 import type { EventLease } from '../engine/event-lease.js';
 import type { OptimizerHyper } from '../engine/ops.js';
-import type { DistributedModel } from '../model/distributed-model.js';
-import type { DistributedOptimizer } from '../optim/distributed-optimizer.js';
-import type { StepEvent } from '../run/messages.js';
+import type { DistributedModel } from '../model/stage/distributed-model.js';
+import type { DistributedOptimizer } from '../model/optim/distributed-optimizer.js';
+import type { StepEvent } from '../job/shared/messages.js';
 import { devicesOf, fetchStep, stepEvent, type StepResult } from './metrics.js';
 import type { Groups } from './setup.js';
+import { SkippedUpdates } from './skipped-updates.js';
+
+/** Something to do every so many updates. */
+export interface Every {
+  /** After the updates that are multiples of it. */
+  readonly every: number;
+  /** Awaited on every rank once the update is enqueued, before the next begins. */
+  readonly act: (step: number) => void | Promise<void>;
+  /** Whether its time is not part of the next update's. */
+  readonly apart?: boolean;
+}
 
 export interface TrainOptions {
   cfg: RunConfig;
@@ -16,17 +26,21 @@ export interface TrainOptions {
   optimizer: DistributedOptimizer;
   /** As given by setupOptimizer; the device follows it. */
   scheduler: OptimizerHyper;
-  data: DataIterator;
+  data: BatchSource;
   pgCollection: Groups;
   /** First update to run, from 1; after a resume, the one that follows the checkpoint's. */
   startStep?: number;
+  /** The last update to run; `train.train_iters` by default. */
+  until?: number;
   /** Called on the model's first rank for each update that is shown, in order, one update late. */
   onStep?: (event: StepEvent) => void;
   /** Called on every rank as an update begins. */
   onBegin?: (step: number) => void;
-  /** Awaited on every rank once an update is enqueued, before the next begins: where state is saved. */
-  onUpdate?: (step: number) => Promise<void>;
-  /** Whether this rank was asked to stop; the ranks agree, and all stop after the same update. */
+  /** What to do every so many updates, in this order: save, evaluate, check. */
+  every?: readonly Every[];
+  /** Awaited on every rank after each update but the last: whether the run ends with it. All ranks get the same answer. */
+  endsAfter?: (step: number) => Promise<boolean>;
+  /** Whether this rank wants to stop; the ranks agree, and all stop after the same update, up to two later. */
   wantsStop?: () => boolean;
 }
 
@@ -34,6 +48,8 @@ export interface TrainResult {
   /** The last update that was run. */
   readonly step: number;
   readonly last: StepResult | null;
+  /** Of the last update in which a token counted. */
+  readonly loss: number | null;
   readonly stopped: boolean;
 }
 
@@ -52,18 +68,23 @@ export async function train(o: TrainOptions): Promise<TrainResult> {
 
 async function loop(o: TrainOptions, clock: StepClock): Promise<TrainResult> {
   const { cfg, model, optimizer, data } = o;
-  const { train_iters: iterations, max_skipped_in_a_row: maxSkipped, exit_interval: exitInterval } = cfg.train;
+  const { max_skipped_in_a_row: maxSkipped, exit_interval: exitInterval } = cfg.train;
+  const { until: iterations = cfg.train.train_iters, every = [] } = o;
   let pending: Promise<StepResult> | null = null;
   let last: StepResult | null = null;
+  let loss: number | null = null;
+  const skipped = new SkippedUpdates(maxSkipped);
+  const fresh = (o.startStep ?? 1) === 1;
   let step = (o.startStep ?? 1) - 1;
   let stopped = false;
 
   const settle = async (result: Promise<StepResult>, final: boolean): Promise<void> => {
     last = await result;
-    const diverged = last.skippedInRow >= maxSkipped;
-    clock.report(last, final || diverged);
+    const failed = skipped.note(last) || (final && fresh && skipped.nothingCounted);
+    clock.report(last, final || failed);
     stopped ||= last.stopVotes > 0;
-    if (diverged) throw divergence(last);
+    if (failed) throw skipped.cause(last, await optimizer.squaredWeights());
+    if (last.tokens !== 0) loss = last.loss;
   };
 
   while (step < iterations && !stopped) {
@@ -73,15 +94,19 @@ async function loop(o: TrainOptions, clock: StepClock): Promise<TrainResult> {
     optimizer.step(o.wantsStop?.() ?? false);
     clock.mark(step);
     const before: Promise<StepResult> | null = pending;
-    pending = fetchStep(model.device, optimizer.state, step);
+    pending = fetchStep(optimizer, step);
     // Where several fail at once, the one awaited next is reported; this one is looked at a step later, if ever.
     pending.catch(() => undefined);
     if (before !== null) await settle(before, false);
-    await o.onUpdate?.(step);
+    for (const { act, apart = false } of every.filter((each) => step % each.every === 0)) {
+      await act(step);
+      if (apart) clock.restart(step);
+    }
     stopped ||= exitInterval !== null && step % exitInterval === 0;
+    if (!stopped && step < iterations) stopped = (await o.endsAfter?.(step)) ?? false;
   }
   if (pending !== null) await settle(pending, true);
-  return { step, last, stopped: stopped && step < iterations };
+  return { step, last, loss, stopped: stopped && step < iterations };
 }
 
 /** Moments in time that are kept: two updates are enqueued at most before the first is looked at. */
@@ -89,55 +114,54 @@ const TIMES = 4;
 
 /** Times updates by the device's events, since its work is asynchronous. */
 class StepClock {
-  private readonly o: TrainOptions;
-  private readonly events: EventLease;
-  private readonly reports: boolean;
+  readonly #o: TrainOptions;
+  /** First the ends of updates, then the restarts. */
+  readonly #events: EventLease;
+  /** Updates after which the clock was started again. */
+  readonly #restarts = new Set<number>();
+  readonly #reports: boolean;
 
   constructor(o: TrainOptions) {
-    this.o = o;
-    this.reports = o.pgCollection.intraDistOpt.rank === 0;
-    this.events = o.model.device.lease(TIMES, { timed: true });
+    this.#o = o;
+    this.#reports = o.pgCollection.intraDistOpt.rank === 0;
+    this.#events = o.model.device.lease(2 * TIMES, { timed: true });
     this.mark((o.startStep ?? 1) - 1);
   }
 
   mark(step: number): void {
-    this.o.model.device.record(this.events.at(step % TIMES), STREAM.compute);
+    this.#o.model.device.record(this.#events.at(step % TIMES), STREAM.compute);
+  }
+
+  /** What was done since update `step` ended is not the next one's time. */
+  restart(step: number): void {
+    this.#o.model.device.record(this.#events.at(TIMES + (step % TIMES)), STREAM.compute);
+    this.#restarts.add(step);
   }
 
   end(): void {
-    this.events.end();
+    this.#events.end();
   }
 
   /** @param final whether no later one follows: it is shown whatever the interval */
   report(result: StepResult, final: boolean): void {
-    const { cfg, model, data, onStep, pgCollection } = this.o;
-    const milliseconds = this.between(result.step);
+    const { cfg, model, data, onStep, pgCollection } = this.#o;
+    const milliseconds = this.#between(result.step);
     const { log_interval: interval } = cfg.logger;
     const shown = final || result.step % interval === 0;
-    if (!this.reports || onStep === undefined || !shown) return;
+    if (!this.#reports || onStep === undefined || !shown) return;
     const run = {
       milliseconds,
       devices: devicesOf(cfg, pgCollection.intraDistOpt.size, model.device.kind),
       peakTflops: model.device.info.peakTflops,
-      epoch: data.epoch(result.step),
+      epoch: data.epoch?.(result.step) ?? 0,
     };
     onStep(stepEvent(cfg, result, run));
   }
 
-  private between(step: number): number {
-    const { events } = this;
-    return this.o.model.device.elapsedMs(events.at((step - 1) % TIMES), events.at(step % TIMES));
+  #between(step: number): number {
+    const events = this.#events;
+    const restarted = this.#restarts.delete(step - 1);
+    const begin = events.at((restarted ? TIMES : 0) + ((step - 1) % TIMES));
+    return this.#o.model.device.elapsedMs(begin, events.at(step % TIMES));
   }
-}
-
-function divergence(result: StepResult): MbridgeError {
-  return new MbridgeError(
-    'worker',
-    'MB_DIVERGED',
-    `the gradient norm was not finite in ${result.skippedInRow} updates in a row, the last is ${result.step}`,
-    {
-      hint: 'lower optimizer.lr, lengthen scheduler.lr_warmup_iters, or look at the data of these updates; train.max_skipped_in_a_row allows more',
-      details: { step: result.step, skippedInRow: result.skippedInRow },
-    },
-  );
 }

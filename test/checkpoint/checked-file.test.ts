@@ -1,9 +1,9 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import { BLOCK_BYTES, BlockChecksums, checksumsOf } from '../../src/checkpoint/block-checksums.js';
-import { CheckedFile } from '../../src/checkpoint/checked-file.js';
-import { writeDurably } from '../../src/checkpoint/durable-files.js';
+import { BLOCK_BYTES, BlockChecksums, checksumsOf } from '../../src/checkpoint/files/block-checksums.js';
+import { CheckedFile } from '../../src/checkpoint/files/checked-file.js';
+import { writeDurably } from '../../src/checkpoint/files/durable-files.js';
 import { mbridgeError } from '../data/helpers.js';
 import { temporaryFolder } from './runs.js';
 

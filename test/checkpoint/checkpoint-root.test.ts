@@ -1,8 +1,8 @@
 import { mkdirSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import { checkpointIoError } from '../../src/checkpoint/checkpoint-error.js';
-import { findCheckpoint } from '../../src/checkpoint/checkpoint-root.js';
+import { checkpointIoError } from '../../src/checkpoint/files/checkpoint-error.js';
+import { findCheckpoint } from '../../src/checkpoint/format/checkpoint-root.js';
 import { temporaryFolder } from './runs.js';
 
 test('a save that did not end is warned of, the probe of a rank that begins is not', async () => {

@@ -3,11 +3,11 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { execa } from 'execa';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { Checkpoint } from '../../src/checkpoint/checkpoint.js';
-import { tensorName, TENSOR_KINDS } from '../../src/checkpoint/checkpoint-format.js';
-import { findCheckpoint } from '../../src/checkpoint/checkpoint-root.js';
-import { qwen3Parameters } from '../../src/checkpoint/hf-names.js';
-import { areaOf, wholeOf } from '../../src/checkpoint/rectangle.js';
+import { Checkpoint } from '../../src/checkpoint/format/checkpoint.js';
+import { tensorName, TENSOR_KINDS } from '../../src/checkpoint/format/checkpoint-format.js';
+import { findCheckpoint } from '../../src/checkpoint/format/checkpoint-root.js';
+import { modelParameters } from '../../src/families/parameters.js';
+import { areaOf, wholeOf } from '../../src/model/parameters/rectangle.js';
 import { BIN, mbridge } from '../cli/mbridge.js';
 import { mbridgeError } from '../data/helpers.js';
 import { loadFixture } from '../helpers/fixture.js';
@@ -36,7 +36,7 @@ async function loadAll(root: string, shape = fixture.shape): Promise<void> {
   const checkpoint = await Checkpoint.open(folder as string);
   try {
     checkpoint.check(shape);
-    for (const parameter of qwen3Parameters(shape)) {
+    for (const parameter of modelParameters(shape)) {
       const whole = wholeOf(parameter.shape);
       for (const kind of TENSOR_KINDS) {
         await checkpoint.readFloats(tensorName(kind, parameter.name), whole, new Float32Array(areaOf(whole)));

@@ -1,9 +1,9 @@
 import { existsSync, readdirSync, readFileSync, renameSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import { Checkpoint } from '../../src/checkpoint/checkpoint.js';
-import { findCheckpoint } from '../../src/checkpoint/checkpoint-root.js';
-import { childrenOf, isAlive, Running, waitFor } from '../launch/processes.js';
+import { Checkpoint } from '../../src/checkpoint/format/checkpoint.js';
+import { findCheckpoint } from '../../src/checkpoint/format/checkpoint-root.js';
+import { childrenOf, isAlive, Running, waitFor } from '../job/launch/processes.js';
 import { BIN } from '../cli/mbridge.js';
 import { expectSameTensors, LAYOUT_FLAGS, pretrain, pretrainArgs, temporaryFolder } from './runs.js';
 

@@ -1,5 +1,5 @@
 import { describe, expect, it, onTestFinished } from 'vitest';
-import { qwen3Parameters } from '../../src/checkpoint/hf-names.js';
+import { modelParameters } from '../../src/families/parameters.js';
 import { setupDataIterators } from '../../src/data/setup-data-iterators.js';
 import { FIXTURES, loadFixture } from '../helpers/fixture.js';
 
@@ -38,7 +38,7 @@ describe.each(FIXTURES)('%s', (name) => {
   it('has a gradient of every parameter, whose norm is the grad norm', async () => {
     const { grads } = await expected();
     let squares = 0;
-    for (const parameter of qwen3Parameters(shape)) {
+    for (const parameter of modelParameters(shape)) {
       const grad = grads.get(parameter.name);
       expect(grad?.length, parameter.name).toBe(parameter.shape.reduce((a, b) => a * b, 1));
       for (const x of grad!) squares += x * x;

@@ -2,16 +2,17 @@ import { copyFileSync, mkdtempSync, readFileSync, rmSync, truncateSync, writeFil
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, it, onTestFinished } from 'vitest';
-import { HfFolder } from '../../src/checkpoint/hf-folder.js';
-import { qwen3Parameters } from '../../src/checkpoint/hf-names.js';
-import { SafetensorsFile } from '../../src/checkpoint/safetensors.js';
-import type { ModelShape } from '../../src/config/model-shape.js';
+import { HfFolder } from '../../src/checkpoint/hf/hf-folder.js';
+import { modelParameters } from '../../src/families/parameters.js';
+import { SafetensorsFile } from '../../src/checkpoint/files/safetensors.js';
+import type { ModelShape } from '../../src/families/model-shape.js';
 import { mbridgeError } from '../data/helpers.js';
 import { writeSafetensors } from './write-safetensors.js';
 
-const TIED = join(import.meta.dirname, '../fixtures/qwen3-tied');
+const TIED = join(import.meta.dirname, '../../fixtures/qwen3-tied');
 
 const tiny: ModelShape = {
+  family: 'qwen3',
   vocabSize: 512,
   hiddenSize: 64,
   intermediateSize: 192,
@@ -21,7 +22,9 @@ const tiny: ModelShape = {
   headDim: 16,
   rmsNormEps: 1e-6,
   ropeTheta: 1e6,
+  ropeScaling: null,
   tieWordEmbeddings: true,
+  padTokenId: null,
   initializerRange: 0.02,
   maxPositionEmbeddings: 512,
 };
@@ -74,10 +77,10 @@ const writeIndex = (dir: string, index: unknown): void =>
 describe('parameters', () => {
   it.each(Object.keys(shapes))('%s: names and shapes are those of the file', async (name) => {
     const folder = await open(join(TIED, '..', name));
-    const parameters = qwen3Parameters(shapes[name]!);
+    const parameters = modelParameters(shapes[name]!);
     folder.check(parameters);
     expect(new Set(parameters.map((p) => p.name))).toEqual(new Set(folder.names()));
-    expect(parameters.every((p) => p.shape.length === (p.kind === 'matrix' ? 2 : 1))).toBe(true);
+    expect(parameters.every((p) => p.shape.length === (p.name.includes('norm') ? 1 : 2))).toBe(true);
   });
 
   it.each([
@@ -91,7 +94,7 @@ describe('parameters', () => {
     ],
   ])('%s adds up', (_, sizes, total) => {
     const shape = { ...tiny, vocabSize: 151936, numKvHeads: 8, headDim: 128, ...sizes };
-    const count = qwen3Parameters(shape).reduce((sum, p) => sum + p.shape.reduce((a, b) => a * b, 1), 0);
+    const count = modelParameters(shape).reduce((sum, p) => sum + p.shape.reduce((a, b) => a * b, 1), 0);
     expect(count).toBe(total);
   });
 });
@@ -191,7 +194,7 @@ describe('folders', () => {
     ['an untied head', { ...tiny, tieWordEmbeddings: false }, 'MB_HF_MISSING_TENSOR', /no tensor lm_head\.weight$/],
   ])('weights of another model: %s', async (_, shape, code, message) => {
     const folder = await open(TIED);
-    const error = await mbridgeError(() => folder.check(qwen3Parameters(shape)));
+    const error = await mbridgeError(() => folder.check(modelParameters(shape)));
     expect(error).toMatchObject({ code, exitCode: 7 });
     expect(error.message).toMatch(message);
   });

@@ -1,8 +1,8 @@
 import { mkdirSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import { stepFolderName } from '../../src/checkpoint/checkpoint-format.js';
-import { planPrune } from '../../src/checkpoint/prune.js';
+import { stepFolderName } from '../../src/checkpoint/format/checkpoint-format.js';
+import { planPrune } from '../../src/checkpoint/run/prune.js';
 import { mbridge } from '../cli/mbridge.js';
 import { temporaryFolder } from './runs.js';
 

@@ -2,7 +2,7 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { BIN, mbridge } from '../cli/mbridge.js';
-import { Running } from '../launch/processes.js';
+import { Running } from '../job/launch/processes.js';
 import { farthest } from '../parity/run-fixture.js';
 import {
   expectSameTensors,

@@ -4,7 +4,7 @@ import {
   float16ToFloat32,
   float32ToBfloat16,
   toFloat32,
-} from '../../src/checkpoint/safetensors-convert.js';
+} from '../../src/checkpoint/files/safetensors-convert.js';
 
 const everyHalf = Uint16Array.from({ length: 65536 }, (_, i) => i);
 

@@ -1,14 +1,14 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it, onTestFinished } from 'vitest';
-import { SafetensorsFile, type TensorSpec } from '../../src/checkpoint/safetensors.js';
-import { layOut } from '../../src/checkpoint/safetensors-header.js';
-import { readSliceInto } from '../../src/checkpoint/safetensors-slice.js';
-import { MbridgeError } from '../../src/errors.js';
+import { SafetensorsFile, type TensorSpec } from '../../src/checkpoint/files/safetensors.js';
+import { layOut } from '../../src/checkpoint/files/safetensors-header.js';
+import { readSliceInto } from '../../src/checkpoint/files/safetensors-slice.js';
+import { MbridgeError } from '../../src/base/errors.js';
 import { mbridgeError, tempFile } from '../data/helpers.js';
 import { writeSafetensors } from './write-safetensors.js';
 
-const fixture = (path: string): string => join(import.meta.dirname, '../fixtures', path);
+const fixture = (path: string): string => join(import.meta.dirname, '../../fixtures', path);
 
 async function open(path: string): Promise<SafetensorsFile> {
   const file = await SafetensorsFile.open(path);

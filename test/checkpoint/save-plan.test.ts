@@ -1,12 +1,12 @@
 import { describe, expect, test } from 'vitest';
-import { checkIndex } from '../../src/checkpoint/checkpoint-files.js';
-import { FORMAT, VERSION } from '../../src/checkpoint/checkpoint-format.js';
-import { modelOfSizes } from '../../src/checkpoint/hf-files.js';
-import { qwen3Parameters } from '../../src/checkpoint/hf-names.js';
-import { plannedBuckets } from '../../src/checkpoint/reshard.js';
-import { planSave, type SavedPiece } from '../../src/checkpoint/save-plan.js';
-import { describeShards, type ShardLayout } from '../../src/checkpoint/shard-layout.js';
-import { modelShape } from '../../src/config/model-shape.js';
+import { checkIndex } from '../../src/checkpoint/format/checkpoint-files.js';
+import { FORMAT, VERSION } from '../../src/checkpoint/format/checkpoint-format.js';
+import { modelOfSizes } from '../../src/checkpoint/hf/hf-files.js';
+import { modelParameters } from '../../src/families/parameters.js';
+import { plannedBuckets } from '../../src/checkpoint/run/reshard.js';
+import { planSave, type SavedPiece } from '../../src/checkpoint/format/save-plan.js';
+import { describeShards, type ShardLayout } from '../../src/checkpoint/format/shard-layout.js';
+import { modelShape } from '../../src/families/model-shape.js';
 
 const sizes = {
   vocab_size: 96,
@@ -37,7 +37,7 @@ function plans(model: Record<string, unknown>, { tp, pp, dp, vpp = 1 }: Layout):
       dpCp: { size: dp, rank: Math.floor(rank / tp) % dp },
       pp: { size: pp, rank: Math.floor(rank / (tp * dp)) },
     };
-    return planSave({ buckets: plannedBuckets(section, place), ...place, rank });
+    return planSave({ buckets: plannedBuckets(section, place), tp: place.tp, rank });
   });
 }
 
@@ -58,7 +58,7 @@ describe.each([true, false])('tied %s', (tie_word_embeddings) => {
     const { tensors } = describeShards(shards, records);
     const index = { format: FORMAT, version: VERSION, tensors } as const;
     checkIndex('index', index, { files: Object.fromEntries(shards.map(({ file }, i) => [file, records[i]!])) });
-    const parameters = qwen3Parameters(modelShape({ model: modelOfSizes(model) })).map(({ name }) => name);
+    const parameters = modelParameters(modelShape({ model: modelOfSizes(model) })).map(({ name }) => name);
     const expected = ['', 'exp_avg.', 'exp_avg_sq.'].flatMap((kind) => parameters.map((name) => `${kind}${name}`));
     expect(Object.keys(tensors).sort()).toEqual(expected.sort());
   });

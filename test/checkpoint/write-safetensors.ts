@@ -1,5 +1,5 @@
 import { writeFileSync } from 'node:fs';
-import { layOut, type TensorSpec } from '../../src/checkpoint/safetensors-header.js';
+import { layOut, type TensorSpec } from '../../src/checkpoint/files/safetensors-header.js';
 
 /** Writes a safetensors file of these tensors and their bytes. */
 export function writeSafetensors(

@@ -8,7 +8,7 @@ import { mbridge } from './mbridge.js';
 // Every check trains with real processes, which may have to wait for cores that other tests hold.
 vi.setConfig({ testTimeout: 120_000 });
 
-const FIXTURES = join(import.meta.dirname, '..', 'fixtures');
+const FIXTURES = join(import.meta.dirname, '../..', 'fixtures');
 const folder = mkdtempSync(join(tmpdir(), 'mbridge-check-test-'));
 afterAll(() => {
   rmSync(folder, { recursive: true });

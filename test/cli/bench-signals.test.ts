@@ -1,6 +1,6 @@
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { expect, test, vi } from 'vitest';
-import { Running, temporaryFolder, waitFor } from '../launch/processes.js';
+import { Running, temporaryFolder, waitFor } from '../job/launch/processes.js';
 import { BIN } from './mbridge.js';
 
 vi.setConfig({ testTimeout: 60_000 });

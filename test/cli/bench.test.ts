@@ -1,8 +1,8 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test, vi } from 'vitest';
-import type { BenchReport } from '../../src/cli/bench-report.js';
-import { temporaryFolder } from '../launch/processes.js';
+import type { BenchReport } from '../../src/cli/bench/report.js';
+import { temporaryFolder } from '../job/launch/processes.js';
 import { mbridge } from './mbridge.js';
 
 // Every case measures with real processes, which may have to wait for cores that other tests hold.
@@ -104,7 +104,7 @@ test('comm takes any number of ranks; a step counts every step whatever is print
 
 test.each([
   ['is a number that is none', 100, 0],
-  ['ends the run', 1, 5],
+  ['ends the run', 1, 8],
 ])('a loss that is not finite %s', async (_, allowed, code) => {
   const diverging = ['model.initializer_range=1e18', `train.max_skipped_in_a_row=${allowed}`];
   // A folder of a run that failed is kept.

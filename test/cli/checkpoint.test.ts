@@ -1,7 +1,7 @@
 import { mkdirSync, readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import type { CheckpointSummary, RootSummary } from '../../src/checkpoint/inspect.js';
+import type { CheckpointSummary, RootSummary } from '../../src/checkpoint/run/inspect.js';
 import { fixture, temporaryFolder } from '../checkpoint/runs.js';
 import { mbridge } from './mbridge.js';
 
@@ -34,7 +34,7 @@ test('inspect: a folder of checkpoints and one of them, as text and as JSON, cou
       '  .tmp-step-00000009-abc  not committed: a save or a removal that did not end',
     ].join('\n'),
   );
-  const sizes = Object.entries(one.state.model).map(([key, value]) => `${key} ${String(value)}`);
+  const sizes = Object.entries(one.state.model).map(([key, value]) => `${key} ${value}`);
   const versions = Object.entries(one.state.versions).map(([key, value]) => `${key} ${value}`);
   const expected = [
     folder,

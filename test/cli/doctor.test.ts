@@ -3,8 +3,8 @@ import { tmpdir } from 'node:os';
 import { join, relative } from 'node:path';
 import { execa } from 'execa';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import type { CudaDescription, DoctorFacts } from '../../src/cli/doctor-facts.js';
-import { diagnose, formatReport } from '../../src/cli/doctor-report.js';
+import type { CudaDescription, DoctorFacts } from '../../src/doctor/facts.js';
+import { diagnose, formatReport } from '../../src/cli/doctor/report.js';
 import { mbridge } from './mbridge.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'mbridge-doctor-'));

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { formatTable } from '../../src/cli/table.js';
+import { formatTable } from '../../src/cli/shared/table.js';
 
 test.each([
   [

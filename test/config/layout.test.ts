@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest';
 import { qwen3PretrainConfig, qwen3TinyPretrainConfig } from '../../recipes/qwen3.js';
 import type { RecipeOverrides } from '../../recipes/recipe.js';
 import { resolvePrecision, validateLayout } from '../../src/config/layout.js';
-import type { MbridgeError } from '../../src/errors.js';
+import type { MbridgeError } from '../../src/base/errors.js';
 
 const tp = (size: number): RecipeOverrides => ({ tensor_model_parallel_size: size });
 const pp = (size: number): RecipeOverrides => ({ pipeline_model_parallel_size: size });
@@ -26,8 +26,8 @@ test.each<[RecipeOverrides, number, string]>([
     { ...tp(3), sequence_parallel: true },
     3,
     '2 problems\n' +
-      '  model.tensor_model_parallel_size: 3 does not divide model.num_attention_heads 8, model.num_key_value_heads 4, ' +
-      'model.vocab_size 256; this model takes 1, 2, 4\n' +
+      '  model.tensor_model_parallel_size: 3 does not divide model.num_attention_heads 8, model.num_key_value_heads 4; ' +
+      'this model takes 1, 2, 4\n' +
       '  model.sequence_parallel: tp 3 does not divide 256 tokens a micro-batch (seq_length 256 x micro_batch_size 1); ' +
       'change seq_length or set this to false',
   ],

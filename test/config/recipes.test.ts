@@ -1,40 +1,25 @@
 import { expect, test } from 'vitest';
 import { findRecipe, RECIPES } from '../../recipes/index.js';
-import { qwen34bPretrainConfig, qwen3PretrainConfig, qwen3TinyPretrainConfig } from '../../recipes/qwen3.js';
+import { qwen34bPretrainConfig, qwen3TinyPretrainConfig } from '../../recipes/qwen3.js';
 import { validateLayout } from '../../src/config/layout.js';
-import { modelShape } from '../../src/config/model-shape.js';
+import { modelShape } from '../../src/families/model-shape.js';
+import { parameterCount } from '../../src/families/parameters.js';
 import { resolveConfig } from '../../src/config/resolve.js';
-
-/** Weights of a dense Qwen3, counted by hand: embedding (twice where untied), layers with their four norms, last norm. */
-function parameters(shape: ReturnType<typeof modelShape>): number {
-  const {
-    vocabSize,
-    hiddenSize: h,
-    intermediateSize,
-    numLayers,
-    numHeads,
-    numKvHeads,
-    headDim,
-    tieWordEmbeddings,
-  } = shape;
-  const attention = h * headDim * (2 * numHeads + 2 * numKvHeads) + 2 * headDim;
-  return vocabSize * h * (tieWordEmbeddings ? 1 : 2) + numLayers * (attention + 3 * h * intermediateSize + 2 * h) + h;
-}
 
 test('every recipe is complete and runs on one process', () => {
   for (const recipe of RECIPES) expect(validateLayout(resolveConfig({ recipe }), 1).dp).toBe(1);
 });
 
-// The published sizes are 0.596, 1.721, 4.022, 8.191, 14.768 and 32.762 billion (tied weights counted once).
+// As Hugging Face counts the elements of the published safetensors, tied weights once.
 test.each([
-  ['0.6b', 596_049_920],
-  ['1.7b', 1_720_574_976],
-  ['4b', 4_022_468_096],
-  ['8b', 8_190_735_360],
-  ['14b', 14_768_307_200],
-  ['32b', 32_762_123_264],
-] as const)('qwen3-%s has %i parameters', (size, count) => {
-  expect(parameters(modelShape(qwen3PretrainConfig(size)))).toBe(count);
+  ['qwen3-0.6b', 596_049_920],
+  ['qwen3-1.7b', 1_720_574_976],
+  ['qwen3-4b', 4_022_468_096],
+  ['qwen3-8b', 8_190_735_360],
+  ['qwen3-14b', 14_768_307_200],
+  ['qwen3-32b', 32_762_123_264],
+])('%s has %i parameters', (name, count) => {
+  expect(parameterCount(modelShape(resolveConfig({ recipe: findRecipe(name) })))).toBe(count);
 });
 
 test("the library's way: keys without their section, then assignments", () => {
@@ -66,5 +51,6 @@ test('bad arguments are named', () => {
   expect(() => qwen3TinyPretrainConfig({ tensor_model_paralel_size: 2 } as object)).toThrow(
     'argument tensor_model_paralel_size tensor_model_paralel_size: unknown key (did you mean model.tensor_model_parallel_size?)',
   );
+  expect(findRecipe('Qwen/Qwen3-0.6B')).toBe(findRecipe('qwen3-0.6b'));
   expect(() => findRecipe('qwen3-5b')).toThrow('unknown recipe qwen3-5b (did you mean');
 });

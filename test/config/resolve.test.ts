@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
 import { findRecipe } from '../../recipes/index.js';
 import { resolve, resolveConfig, type ConfigSources } from '../../src/config/resolve.js';
-import { MbridgeError } from '../../src/errors.js';
+import { MbridgeError } from '../../src/base/errors.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'mbridge-config-'));
 afterAll(() => {
@@ -142,7 +142,10 @@ describe('problems', () => {
       'MB_CONFIG_MISSING run.yaml:1:1 dataset.path: missing; file of {"input_ids": ' +
         '[seq_length + 1 tokens]} or {"text": ...} lines',
     ],
-    ['dataset: {type: mock, shuffle: true}', 'MB_CONFIG_UNKNOWN_KEY run.yaml:1:23 dataset.shuffle: unknown key'],
+    [
+      'dataset: {type: mock, shuffle: true}',
+      'MB_CONFIG_UNKNOWN_KEY run.yaml:1:23 dataset.shuffle: is for dataset.type jsonl or text, and it is mock; set dataset.type too',
+    ],
     [
       'mixed_precision: bf16-mixed',
       'MB_CONFIG_VALUE run.yaml:1:1 mixed_precision: expected one of auto, bf16_mixed, fp32, got "bf16-mixed" (did you mean bf16_mixed?)',

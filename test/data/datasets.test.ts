@@ -1,7 +1,9 @@
+import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import type { DatasetConfig } from '../../src/config/schema.js';
+import { resolveTextPath } from '../../src/data/builtin-text.js';
 import { openDataset } from '../../src/data/open-dataset.js';
 import type { Dataset } from '../../src/data/dataset.js';
 import { mbridgeError, tempFile } from './helpers.js';
@@ -18,7 +20,7 @@ const all = (dataset: Dataset): number[][] =>
 
 describe('jsonl of tokens', () => {
   it('reads every line of a fixture, with its mask', () => {
-    const path = join(import.meta.dirname, '../fixtures/qwen3-masked/tokens.jsonl');
+    const path = join(import.meta.dirname, '../../fixtures/qwen3-masked/tokens.jsonl');
     const lines = readFileSync(path, 'utf8').trim().split('\n');
     const dataset = open(jsonl(path), 320, 40);
     expect(dataset.length).toBe(96);
@@ -100,7 +102,7 @@ describe('bad jsonl names the place', () => {
 
   it.each([
     ['missing', '/nonexistent/a.jsonl', /no such file/],
-    ['a folder', import.meta.dirname, /is a directory/],
+    ['a folder', import.meta.dirname, /is a folder, not a file/],
   ])('%s file', async (_, path, message) => {
     for (const config of [jsonl(path), text(path)]) {
       const error = await mbridgeError(() => open(config, 256, 4));
@@ -117,20 +119,25 @@ describe('text', () => {
     expect(blocks).toEqual(['abcd', 'defg']);
   });
 
-  it('puts the texts of jsonl lines end to end', () => {
+  it('puts the texts of jsonl lines end to end, a token of its own between two', () => {
     const lines = ['ab', '', 'cédef', 'g', 'hijklmn'];
     const path = tempFile('a.jsonl', lines.map((line) => JSON.stringify({ text: line })).join('\n'));
     const dataset = open(jsonl(path), 256, 3);
-    const bytes = [...Buffer.from(lines.join(''))];
-    const expected = Array.from({ length: 5 }, (_, i) => bytes.slice(i * 3, i * 3 + 4));
+    const texts = lines.filter((line) => line !== '').map((line) => [...Buffer.from(line)]);
+    const bytes = texts.flatMap((text, i) => (i === 0 ? text : [255, ...text]));
+    const expected = Array.from({ length: 6 }, (_, i) => bytes.slice(i * 3, i * 3 + 4));
     expect(all(dataset)).toEqual(expected);
     for (const index of [4, 0, 3, 1]) expect([...dataset.sample(index).inputIds]).toEqual(expected[index]);
   });
 
-  it('finds the novel that is installed with us', () => {
+  it('the novel that comes with us is, byte for byte, that of every loss written down here', () => {
     const dataset = open(text('builtin:moby-dick'), 256, 256);
     expect(dataset.length).toBe(Math.floor((1204997 - 1) / 256));
-    expect(String.fromCharCode(...dataset.sample(0).inputIds)).toMatch(/^CHAPTER 1\. Loomings\.\s+Call me Ishmael\./);
+    const bytes = readFileSync(resolveTextPath('builtin:moby-dick'));
+    expect([...dataset.sample(0).inputIds]).toEqual([...bytes.subarray(0, 257)]);
+    expect(createHash('sha256').update(bytes).digest('hex')).toBe(
+      'fe282a57094ed62e7144fb7c804a9748fc1c909bf3b49d06e7276015f9f67240',
+    );
   });
 
   it.each([

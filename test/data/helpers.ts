@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { onTestFinished } from 'vitest';
-import { MbridgeError } from '../../src/errors.js';
+import { MbridgeError } from '../../src/base/errors.js';
 
 /** A file that goes when the test ends. */
 export function tempFile(name: string, content: string | Uint8Array): string {

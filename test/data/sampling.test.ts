@@ -100,7 +100,7 @@ describe('tokenSorter', () => {
 
 describe('setupDataIterators', () => {
   const seqLength = 40;
-  const path = join(import.meta.dirname, '../fixtures/qwen3-masked/tokens.jsonl');
+  const path = join(import.meta.dirname, '../../fixtures/qwen3-masked/tokens.jsonl');
   const samples = readFileSync(path, 'utf8')
     .trim()
     .split('\n')

@@ -142,6 +142,20 @@ test.each(PAGES)('the links of %s lead to files', (page) => {
   expect(links.filter((link) => !existsSync(join(ROOT, dirname(page), link)))).toEqual([]);
 });
 
+test.each(PAGES)('the files that %s names exist', (page) => {
+  const text = readFileSync(join(ROOT, page), 'utf8');
+  const folders = 'bin|src|native|recipes|configs|examples|fixtures|data|test|scripts|bench|docs';
+  const named = [...text.matchAll(new RegExp(`\`((?:${folders})/[\\w./-]+\\.\\w+)\``, 'g'))].map((match) => match[1]!);
+  const missing = named.filter((file) => !file.startsWith('native/build/') && !existsSync(join(ROOT, file)));
+  expect(missing, 'moved or renamed: say where they are now').toEqual([]);
+});
+
+test('docs/walk.md names files of every room that a run goes through', () => {
+  const text = readFileSync(join(ROOT, 'docs/walk.md'), 'utf8');
+  const rooms = ['data', 'train', 'model', 'groups', 'engine', 'checkpoint', 'job', 'config', 'cli'];
+  expect(rooms.filter((room) => !text.includes(`\`src/${room}/`))).toEqual([]);
+});
+
 test('src/engine/op-table.ts is that of native/core/ops.def', async () => {
   const { exitCode, stderr } = await run('node scripts/op-table.mjs --check');
   expect(exitCode, stderr).toBe(0);

@@ -3,10 +3,12 @@ import { join } from 'node:path';
 
 export const ROOT = join(import.meta.dirname, '../..');
 
-/** README and everything in docs/. */
-export const PAGES = ['README.md', ...readdirSync(join(ROOT, 'docs')).map((name) => `docs/${name}`)].filter((name) =>
-  name.endsWith('.md'),
-);
+/** README, the other pages of the first folder, and everything in docs/. */
+export const PAGES = [
+  'README.md',
+  ...readdirSync(ROOT).filter((name) => name !== 'README.md'),
+  ...readdirSync(join(ROOT, 'docs'), { recursive: true, encoding: 'utf8' }).map((name) => `docs/${name}`),
+].filter((name) => name.endsWith('.md'));
 
 /** A fenced block of a page. */
 export interface Fence {

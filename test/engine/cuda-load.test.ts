@@ -132,7 +132,7 @@ describe.skipIf(!built && !hasNvcc)('libmbridge_cuda.so', () => {
       if (found.loaded) {
         expect(found).toMatchObject({ reason: null, version: expect.stringMatching(/^\d+\.\d+\.\d+$/) as string });
       } else {
-        expect(found.reason).toMatch(/could not be loaded: .+ Run `npm run setup:cuda`, or set MBRIDGE_CUDA_LIBS/);
+        expect(found.reason).toMatch(/could not be loaded: .+ Run `mbridge setup-cuda`, or set MBRIDGE_CUDA_LIBS/);
       }
     }
   });

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { afterAll, expect, test } from 'vitest';
 import { deviceIndexOf, gpusFor, requireDevices, visibleGpus } from '../../src/engine/devices.js';
 import { cudaEnginePath } from '../../src/engine/open-device.js';
-import { packageRoot } from '../../src/run/package-root.js';
+import { packageRoot } from '../../src/base/package-root.js';
 
 const dev = mkdtempSync(join(tmpdir(), 'mbridge-dev-'));
 afterAll(() => {

@@ -35,6 +35,18 @@ describe('the layout of a memory plan', () => {
   });
 });
 
+test('every tensor and every region starts at 256 bytes, where libraries reach their full speed', () => {
+  const plan = new MemoryPlan();
+  const regions = ['parameters', 'gradients', 'workspace'] as const;
+  const tensors = [1, 3, 63, 64, 65, 1000].flatMap((size) =>
+    regions.flatMap((region) => (['f32', 'bf16', 'u8'] as const).map((dtype) => plan.tensor(region, [size], dtype))),
+  );
+  expect(tensors.map(({ localOffset }) => localOffset % 256)).toEqual(tensors.map(() => 0));
+  for (const region of regions) expect(plan.region(region).bytes % 256).toBe(0);
+  const used = tensors.reduce((sum, { bytes }) => sum + Math.ceil(bytes / 256) * 256, 0);
+  expect(plan.totalBytes).toBe(used);
+});
+
 describe('memory on a device', () => {
   const arenas = (device: Device): number => device.binding.handles().arenas;
 

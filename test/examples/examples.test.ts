@@ -1,17 +1,18 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { execa } from 'execa';
 import { expect, test } from 'vitest';
 
-const FOLDER = join(import.meta.dirname, '../../dist/examples/decentralized-pg');
+const EXAMPLES = join(import.meta.dirname, '../../dist/examples');
+const FOLDER = join(EXAMPLES, 'decentralized-pg');
 const SMALL = '--hidden-size 64 --vocab-size 512 --seq-length 64 --train-iters 3 --global-batch-size 8'.split(' ');
 
 /** Runs an example as its header says, in an empty folder. */
 async function run(example: string, args: readonly string[]): Promise<string> {
   const cwd = mkdtempSync(join(tmpdir(), 'mbridge-example-'));
   try {
-    const { all, exitCode } = await execa(process.execPath, [join(FOLDER, example), ...args], {
+    const { all, exitCode } = await execa(process.execPath, [resolve(FOLDER, example), ...args], {
       cwd,
       all: true,
       reject: false,
@@ -29,6 +30,18 @@ test.each([2, 4, 8])('the simple path trains on %i processes', async (nproc) => 
   const text = await run('pretrain-qwen3-simple.js', ['--nproc', String(nproc), '--tiny', '1', '--train-iters', '3']);
   const [first, , last] = losses(text);
   expect(last).toBeLessThan(first!);
+});
+
+test("a program's own samples train, whatever the number of processes", async () => {
+  const example = join(EXAMPLES, 'own-data/pretrain-on-own-data.js');
+  const [one, two] = [
+    await run(example, ['--train-iters', '3']),
+    await run(example, ['--nproc', '2', '--train-iters', '3']),
+  ];
+  expect(one).toContain('counting upwards');
+  const [first, , last] = losses(one);
+  expect(last).toBeLessThan(first!);
+  losses(two).forEach((loss, i) => expect(loss).toBeCloseTo(losses(one)[i]!, 3));
 });
 
 test('the advanced path gives the same losses on 2, 4 and 8 processes', async () => {

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import type { BenchReport } from '../../src/cli/bench-report.js';
+import type { BenchReport } from '../../src/cli/bench/report.js';
 import { visibleGpus } from '../../src/engine/devices.js';
 import { mbridge } from '../cli/mbridge.js';
 

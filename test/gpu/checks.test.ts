@@ -11,7 +11,7 @@ const place: CheckPlace = {
   device: 'cuda',
   ranks: visibleGpus() * ranksPerGpu,
   ranksPerGpu,
-  fixtures: join(import.meta.dirname, '..', 'fixtures'),
+  fixtures: join(import.meta.dirname, '../..', 'fixtures'),
   // What bench/torch_bf16_oracle.py wrote.
   oracle: process.env['MBRIDGE_ORACLE'] ?? null,
   stop: new AbortController().signal,

@@ -1,6 +1,6 @@
-import { gatherFacts } from '../../src/cli/doctor-facts.js';
-import { diagnose, formatReport } from '../../src/cli/doctor-report.js';
-import { EXIT } from '../../src/errors.js';
+import { gatherFacts } from '../../src/doctor/facts.js';
+import { diagnose, formatReport } from '../../src/cli/doctor/report.js';
+import { EXIT } from '../../src/base/errors.js';
 
 /** Without a usable GPU no test of this folder can say anything: that is said once, and is no success. */
 export async function setup(): Promise<void> {

@@ -1,10 +1,11 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { SafetensorsFile } from '../../src/checkpoint/safetensors.js';
-import { readSliceInto, sliceSize } from '../../src/checkpoint/safetensors-slice.js';
-import type { ModelShape } from '../../src/config/model-shape.js';
+import { SafetensorsFile } from '../../src/checkpoint/files/safetensors.js';
+import { readSliceInto, sliceSize } from '../../src/checkpoint/files/safetensors-slice.js';
+import { readHfModel } from '../../src/checkpoint/hf/hf-files.js';
+import { modelShape, type ModelShape } from '../../src/families/model-shape.js';
 
-/** The oracle fixtures: what torch computed from small Qwen3 models (test/fixtures/README.md). */
+/** The oracle fixtures: what torch computed from small models (fixtures/README.md). */
 export const FIXTURES = ['qwen3-tied', 'qwen3-untied', 'qwen3-masked'] as const;
 export type FixtureName = (typeof FIXTURES)[number];
 
@@ -43,7 +44,7 @@ export interface Expected {
 
 export interface Fixture {
   readonly name: FixtureName;
-  /** Holds config.json and model.safetensors. */
+  /** Holds config.json and the weights. */
   readonly folder: string;
   readonly tokens: string;
   readonly shape: ModelShape;
@@ -52,32 +53,13 @@ export interface Fixture {
 }
 
 export function loadFixture(name: FixtureName): Fixture {
-  const folder = join(import.meta.dirname, '../fixtures', name);
+  const folder = join(import.meta.dirname, '../../fixtures', name);
   const json = (file: string): unknown => JSON.parse(readFileSync(join(folder, file), 'utf8'));
-  const config = json('config.json') as Record<string, number> & { tie_word_embeddings: boolean };
-  const size = (key: string): number => {
-    const value = config[key];
-    if (typeof value !== 'number') throw new Error(`${folder}/config.json has no ${key}`);
-    return value;
-  };
   return {
     name,
     folder,
     tokens: join(folder, 'tokens.jsonl'),
-    shape: {
-      vocabSize: size('vocab_size'),
-      hiddenSize: size('hidden_size'),
-      intermediateSize: size('intermediate_size'),
-      numLayers: size('num_hidden_layers'),
-      numHeads: size('num_attention_heads'),
-      numKvHeads: size('num_key_value_heads'),
-      headDim: size('head_dim'),
-      rmsNormEps: size('rms_norm_eps'),
-      ropeTheta: size('rope_theta'),
-      tieWordEmbeddings: config.tie_word_embeddings,
-      initializerRange: size('initializer_range'),
-      maxPositionEmbeddings: size('max_position_embeddings'),
-    },
+    shape: modelShape({ model: readHfModel(folder) }),
     trajectory: json('trajectory.json') as Trajectory,
     expected: () => readExpected(join(folder, 'expected.safetensors')),
   };

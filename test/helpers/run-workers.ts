@@ -1,12 +1,12 @@
 import { join } from 'node:path';
 import { Writable } from 'node:stream';
 import type { RunConfig } from '../../src/config/schema.js';
-import { launch } from '../../src/launch/launch.js';
-import { temporaryFolder } from '../launch/processes.js';
+import { launch } from '../../src/job/launch/launch.js';
+import { temporaryFolder } from '../job/launch/processes.js';
 
 export interface WorkersRun {
   exitCode: number;
-  /** What the workers emitted, in the order of arrival, without the closing result. */
+  /** What the workers emitted, in the order of arrival. */
   events: { type: string }[];
   /** Everything that was printed beside it. */
   log: string;
@@ -14,24 +14,28 @@ export interface WorkersRun {
   runDir: string;
 }
 
-/** Runs the worker module `test/workers/<name>.mjs` on `nproc` CPU ranks. */
-export async function runWorkers(name: string, config: RunConfig, nproc: number): Promise<WorkersRun> {
+/** Runs the worker module `test/workers/<name>.mjs` on `nproc` CPU ranks, with `options` as its context's. */
+export async function runWorkers(
+  name: string,
+  config: RunConfig,
+  nproc: number,
+  options?: unknown,
+): Promise<WorkersRun> {
   const runDir = join(temporaryFolder(), 'run');
-  let out = '';
+  const events: { type: string }[] = [];
   let log = '';
   const { exitCode } = await launch({
     name,
     config,
     nproc,
     device: 'cpu',
-    json: true,
     runDir,
     argv: [],
     workerModule: join(import.meta.dirname, `../workers/${name}.mjs`),
-    stdout: new Writable({ write: (chunk, _, done) => ((out += String(chunk)), done()) }),
+    options,
+    onEvent: (event) => events.push(event),
+    stdout: new Writable({ write: (_chunk, _, done) => done() }),
     stderr: new Writable({ write: (chunk, _, done) => ((log += String(chunk)), done()) }),
   });
-  const lines = out.split('\n').filter((line) => line !== '');
-  const events = lines.map((line) => JSON.parse(line) as { type: string }).filter(({ type }) => type !== 'result');
   return { exitCode, events, log, runDir };
 }

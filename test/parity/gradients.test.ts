@@ -66,10 +66,16 @@ function assemble(
     }
     for (const { microBatch, file } of dump.logits) {
       const values = floats(file);
-      const shard = vocabSize / tp;
+      // A vocabulary that tp does not divide is cut as equally as can be.
+      const [start, end] = [dump.tp, dump.tp + 1].map((rank) => Math.floor((vocabSize * rank) / tp)) as [
+        number,
+        number,
+      ];
+      const shard = end - start;
+      expect(values.length).toBe(seq * shard);
       const first = dump.dp * (batch / dp) * seq + microBatch * seq;
       for (let t = 0; t < seq; t++) {
-        logits.set(values.subarray(t * shard, (t + 1) * shard), (first + t) * vocabSize + dump.tp * shard);
+        logits.set(values.subarray(t * shard, (t + 1) * shard), (first + t) * vocabSize + start);
       }
     }
   }

@@ -2,7 +2,7 @@ import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { loadFixture } from '../helpers/fixture.js';
 import { runWorkers } from '../helpers/run-workers.js';
-import { temporaryFolder } from '../launch/processes.js';
+import { temporaryFolder } from '../job/launch/processes.js';
 import { label, layoutConfig, type Layout } from './run-fixture.js';
 
 interface OrderEvent {

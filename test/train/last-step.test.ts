@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
 import { LAYOUT_FLAGS, pretrainArgs, stepsOf, temporaryFolder } from '../checkpoint/runs.js';
 import { BIN } from '../cli/mbridge.js';
-import { jsonLines, Running, waitFor } from '../launch/processes.js';
+import { jsonLines, Running, waitFor } from '../job/launch/processes.js';
 
 /** A run that would print no step by its interval. */
 function start(...args: string[]): Running {
@@ -29,7 +29,7 @@ test.each([
 
 test('the step is shown at which the training diverged', async () => {
   const { code, stdout, stderr } = await start('optimizer.lr=1e30', 'train.max_skipped_in_a_row=2').ended;
-  expect(code, stderr).toBe(5);
+  expect(code, stderr).toBe(8);
   expect(stderr).toMatch(/^ {2}lower optimizer\.lr/m);
   expect(stderr).not.toMatch(/^ +at /m);
   const [shown, ...others] = stepsOf(stdout);

@@ -13,6 +13,7 @@ const RESULT: StepResult = {
   skippedInRow: 0,
   updates: 3,
   stopVotes: 0,
+  totals: {},
 };
 
 test.each<['cpu' | 'cuda', number, number, number]>([
@@ -29,4 +30,18 @@ test.each<['cpu' | 'cuda', number, number, number]>([
   const { tokens_per_s_per_gpu: rate, tflops_per_gpu: tflops, mfu } = stepEvent(config, RESULT, run);
   expect(rate).toBe((2 * 8 * 256) / devices);
   expect(mfu).toBe(tflops);
+});
+
+test.each([
+  [{}, {}, {}],
+  [{ skipped: true }, {}, { skipped: true }],
+  [{}, { epoch: 3 }, { epoch: 3 }],
+  [{ totals: { aux: 0.5 } }, { peakTflops: 0 }, { totals: { aux: 0.5 } }],
+])('a step of %o, run %o, says %o beyond what every step says', (result, run, more) => {
+  const { config } = resolve({ recipe: findRecipe('qwen3-tiny'), flags: [], overrides: [] });
+  const facts = { milliseconds: 500, devices: 1, peakTflops: 0, epoch: 0, ...run };
+  const event = stepEvent(config, { ...RESULT, ...result }, facts);
+  const rates = { tokens_per_s_per_gpu: expect.any(Number) as number, tflops_per_gpu: expect.any(Number) as number };
+  const common = { type: 'step', step: 3, loss: 2, grad_norm: 1, lr: 1e-3, tokens: 2048, step_time_ms: 500 };
+  expect(event).toEqual({ ...common, ...rates, ...more });
 });

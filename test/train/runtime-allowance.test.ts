@@ -1,6 +1,8 @@
 import { expect, test } from 'vitest';
-import { groupRanks } from '../../src/grid/group-fields.js';
-import { HyperCommGrid } from '../../src/grid/hyper-comm-grid.js';
+import { qwen3TinyPretrainConfig } from '../../recipes/qwen3.js';
+import { groupRanks, TRAINING_FIELDS } from '../../src/groups/grid/group-fields.js';
+import { HyperCommGrid } from '../../src/groups/grid/hyper-comm-grid.js';
+import { planRun } from '../../src/train/plan.js';
 import { runtimeAllowances } from '../../src/train/runtime-allowance.js';
 
 /** GiB beside the arena in the memory table of docs/performance.md, where devices held within 1.3 % of the whole of it. */
@@ -19,4 +21,12 @@ test.each([
   const allowed = runtimeAllowances('cuda', worldSize, groups).map((bytes) => Number((bytes / 2 ** 30).toFixed(2)));
   expect(allowed).toEqual(Array(worldSize).fill(gib));
   expect(runtimeAllowances('cpu', worldSize, groups)).toEqual(Array(worldSize).fill(0));
+});
+
+test('a plan allows for the groups that a run makes, not for every name', () => {
+  const config = qwen3TinyPretrainConfig({ tensor_model_parallel_size: 2, pipeline_model_parallel_size: 2 });
+  const { groups, ranks } = planRun(config, 8, 'cuda');
+  expect(Object.keys(groups)).toEqual(TRAINING_FIELDS);
+  // The context, tp, pp and dp of two, and all eight; without mp and the stage's four, which nobody reads.
+  expect(ranks[0]!.runtimeBytes).toBe(640e6 + 3 * (330e6 + 190e6) + (330e6 + 7 * 190e6));
 });

@@ -5,7 +5,8 @@ import { setUp } from './set-up.mjs';
 
 export async function runWorker(context) {
   const { rank, runDir } = context;
-  const { device, pgCollection, model, optimizer, data, close } = await setUp(context);
+  const run = await setUp(context);
+  const { device, pgCollection, model, optimizer, data } = run;
   const logits = [];
   model.forwardBackward(data.next(1), {
     observe: (tensor, microBatch) => {
@@ -25,5 +26,5 @@ export async function runWorker(context) {
   for (const { values, ...slice } of model.gradients()) index.gradients.push({ ...slice, file: dump(values) });
   for (const { values, microBatch } of logits) index.logits.push({ microBatch, file: dump(values) });
   writeFileSync(join(runDir, `rank-${rank}/dump.json`), JSON.stringify(index));
-  close();
+  await run.close();
 }

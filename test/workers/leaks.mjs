@@ -1,7 +1,7 @@
 // A worker that builds, trains and disposes of one model after another, and counts what the process holds between them.
 import { readdirSync, readFileSync } from 'node:fs';
-import { planSave } from '../../dist/src/checkpoint/save-plan.js';
-import { StateSnapshot } from '../../dist/src/checkpoint/state-snapshot.js';
+import { planSave } from '../../dist/src/checkpoint/format/save-plan.js';
+import { StateSnapshot } from '../../dist/src/checkpoint/run/state-snapshot.js';
 import { train } from '../../dist/src/index.js';
 import { build, openRuntime } from './set-up.mjs';
 
@@ -36,11 +36,10 @@ export async function runWorker(context) {
     const { optimizer, pgCollection } = built;
     const plans = planSave({
       buckets: optimizer.state.buckets.map(({ bucket }) => bucket),
-      dpCp: pgCollection.dpCp,
       tp: pgCollection.tp,
       rank,
     });
-    const snapshot = new StateSnapshot(device, optimizer.state, plans, pgCollection.dpCp);
+    const snapshot = new StateSnapshot(device, optimizer.state, plans);
     await snapshot.take();
     snapshot.release();
     built.data.close();

@@ -15,7 +15,7 @@ function bound(binding, name) {
 export async function runWorker(context) {
   const closed = [];
   const freed = [];
-  const { device, pgCollection, model, optimizer, data, close } = await setUp(context, (opened) => {
+  const run = await setUp(context, (opened) => {
     const { binding } = opened;
     const noting =
       (name, times) =>
@@ -27,6 +27,7 @@ export async function runWorker(context) {
     const names = Object.getOwnPropertyNames(binding);
     opened.binding = Object.fromEntries(names.map((name) => [name, noted[name] ?? bound(binding, name)]));
   });
+  const { device, pgCollection, model, optimizer, data } = run;
   const train = (trained, update) => {
     const losses = [1, 2].map((step) => {
       trained.forwardBackward(data.next(step), { hooks: update.hooks });
@@ -44,5 +45,5 @@ export async function runWorker(context) {
   const second = train(next, setupOptimizer(context.config, next, { pgCollection }).optimizer);
   next.dispose();
   context.emit({ type: 'replaced', rank: context.rank, first, second, ...times });
-  close();
+  await run.close();
 }

@@ -2,16 +2,15 @@
 import {
   CommRuntime,
   openDevice,
+  openRun,
   provideDistributedModel,
   setupGroups,
   setupOptimizer,
   setupRunData,
 } from '../../dist/src/index.js';
 
-/** @param prepare sees the device before anything uses it */
-export function openRuntime({ device: kind, deviceIndex, threads, rank, store }, prepare = () => undefined) {
+export function openRuntime({ device: kind, deviceIndex, threads, rank, store }) {
   const device = openDevice(kind, deviceIndex, threads);
-  prepare(device);
   return { device, runtime: new CommRuntime({ rank, device, store, timeoutSeconds: 60 }) };
 }
 
@@ -24,14 +23,13 @@ export async function build(cfg, { device, runtime, worldSize }) {
   return { layout, pgCollection, model, optimizer, scheduler, data };
 }
 
-export async function setUp(context, prepare) {
-  const { device, runtime } = openRuntime(context, prepare);
-  const built = await build(context.config, { device, runtime, worldSize: context.worldSize });
-  const close = () => {
-    built.data.close();
-    built.model.dispose();
-    runtime.destroyAll();
-    device.close();
-  };
-  return { device, ...built, close };
+/**
+ * A run without checkpoints.
+ * @param prepare sees the device before anything uses it
+ * @param options of openRun
+ */
+export function setUp(context, prepare = () => undefined, options = {}) {
+  const device = openDevice(context.device, context.deviceIndex, context.threads);
+  prepare(device);
+  return openRun(context, { device, checkpoints: false, ...options });
 }

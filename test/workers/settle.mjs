@@ -2,8 +2,10 @@
 import { setUp } from './set-up.mjs';
 
 export async function runWorker(context) {
-  const { model, optimizer, data, close } = await setUp(context);
-  const { buffer } = model.stage;
+  const run = await setUp(context);
+  const { model, optimizer, data } = run;
+  const { buckets } = model.stage.buffer;
+  const gathering = () => buckets.filter((bucket) => bucket.isGathering).map(({ name }) => name);
   const readers = {
     'forwardBackward with hooks': () => model.forwardBackward(data.next(2), { hooks: optimizer.hooks }),
     'forwardBackward without': () => model.forwardBackward(data.next(2)),
@@ -13,12 +15,12 @@ export async function runWorker(context) {
   for (const [reader, read] of Object.entries(readers)) {
     model.forwardBackward(data.next(1), { hooks: optimizer.hooks });
     optimizer.step();
-    const before = [...buffer.gathering.keys()].map(({ name }) => name);
+    const before = gathering();
     read();
-    const after = [...buffer.gathering.keys()].map(({ name }) => name);
+    const after = gathering();
     // Gradients that were not reduced belong to no update.
     optimizer.reduceGradients();
     if (context.rank === 0) context.emit({ type: 'gathering', reader, before, after });
   }
-  close();
+  await run.close();
 }

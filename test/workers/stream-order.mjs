@@ -149,9 +149,10 @@ export async function runWorker(context) {
   const { config: cfg, rank, store, log } = context;
   const orders = [new Order(false), new Order(true)];
   const fused = { calls: 0 };
-  const { device, layout, pgCollection, model, optimizer, data, close } = await setUp(context, (opened) => {
+  const run = await setUp(context, (opened) => {
     opened.binding = watched(opened.binding, orders, fused);
   });
+  const { device, layout, pgCollection, model, optimizer, data } = run;
   const checkpoints = await RunCheckpoints.open({ cfg, layout, device, store, groups: pgCollection, log });
   await checkpoints.begin(optimizer.state, data);
   for (let step = 1; step <= 3; step++) {
@@ -163,5 +164,5 @@ export async function runWorker(context) {
   await checkpoints.finish(3);
   const [races, blind] = orders.map((order) => [...order.races]);
   context.emit({ type: 'order', rank, races, blind: blind.length, fused: fused.calls });
-  close();
+  await run.close();
 }

@@ -196,7 +196,8 @@ int Segment::make(int fd, const Joining& who) {
     const int error = errno;
     unmap();
     (void)!ftruncate(fd, kRefused);
-    return no_memory(who, read_id(who.id).named, strerror(error));
+    // EFBIG is the process's own limit (ulimit -f), whatever /dev/shm has.
+    return no_memory(who, read_id(who.id).named && error != EFBIG, strerror(error));
   }
   header->size = who.size;
   header->bytes = bytes;

@@ -70,7 +70,7 @@ void* open(const std::vector<const char*>& sonames, Library* library) {
   }
   library->reason = std::string(library->name) + " (" + sonames[0] + "), needed for " + library->needed_for +
                     ", could not be loaded: " + tried +
-                    ". Run `npm run setup:cuda`, or set MBRIDGE_CUDA_LIBS to the folder that holds it (a Python "
+                    ". Run `mbridge setup-cuda`, or set MBRIDGE_CUDA_LIBS to the folder that holds it (a Python "
                     "site-packages with PyTorch's nvidia/ packages will do).";
   return nullptr;
 }
@@ -80,7 +80,7 @@ void resolve(void* handle, const char* symbol, F* function, Library* library) {
   *function = reinterpret_cast<F>(dlsym(handle, symbol));
   if (!*function && library->reason.empty()) {
     library->reason = std::string(library->name) + " at " + library->path + " has no symbol " + symbol +
-                      ": it is too old or incomplete. Run `npm run setup:cuda`, or set MBRIDGE_CUDA_LIBS to the folder "
+                      ": it is too old or incomplete. Run `mbridge setup-cuda`, or set MBRIDGE_CUDA_LIBS to the folder "
                       "of a newer one.";
   }
 }

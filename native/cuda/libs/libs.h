@@ -2,7 +2,7 @@
 // without them and can name the one that is missing and its remedy.
 //
 // Looked for, in this order: the directories of MBRIDGE_CUDA_LIBS (a colon list; an entry may also be a folder that
-// holds pip's `nvidia/` packages, such as a site-packages), the `.cuda` folder that `npm run setup:cuda` makes in the
+// holds pip's `nvidia/` packages, such as a site-packages), the `.cuda` folder that `mbridge setup-cuda` makes in the
 // package, and the system (LD_LIBRARY_PATH, ldconfig).
 #pragma once
 #include <string>

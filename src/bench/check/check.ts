@@ -8,7 +8,7 @@ export interface CheckPlace {
   readonly ranks: number;
   /** Processes that share each GPU. */
   readonly ranksPerGpu: number;
-  /** Folder of the oracle fixtures (test/fixtures). */
+  /** Folder of the oracle fixtures (fixtures/). */
   readonly fixtures: string;
   /** Folder that bench/torch_bf16_oracle.py wrote; null where there is none. */
   readonly oracle: string | null;
@@ -54,7 +54,7 @@ export interface CheckRunner {
   shared(key: string, make: () => Promise<TrainedStep[]>): Promise<TrainedStep[]>;
 }
 
-export function holds({ value, bound }: Measure): boolean {
+function holds({ value, bound }: Measure): boolean {
   return value <= bound; // false for NaN
 }
 

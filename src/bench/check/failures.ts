@@ -1,5 +1,5 @@
 import { readFileSync } from 'node:fs';
-import { EXIT } from '../../errors.js';
+import { EXIT } from '../../base/errors.js';
 import type { Check, CheckPlace } from './check.js';
 import { textRun } from './text-run.js';
 import { layoutName, outcomeOf, ranksOf, startTraining, withFolder, type CheckLayout } from './train-run.js';

@@ -3,7 +3,8 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Readable } from 'node:stream';
-import { packageRoot } from '../../run/package-root.js';
+import { nodeOptions } from '../../base/early-signals.js';
+import { packageRoot } from '../../base/package-root.js';
 
 /** Ranks by what they share; tp * pp * dp processes. */
 export interface CheckLayout {
@@ -46,10 +47,7 @@ export function ranksOf({ tp, pp, dp }: CheckLayout): number {
 }
 
 /** The arguments of Node that make the run, with its folder in `folder`. */
-export function trainCommand(
-  { device, ranksPerGpu, layout, args = [], config }: TrainRequest,
-  folder: string,
-): string[] {
+function trainCommand({ device, ranksPerGpu, layout, args = [], config }: TrainRequest, folder: string): string[] {
   const file = join(folder, 'run.yaml');
   if (config !== undefined) writeFileSync(file, JSON.stringify(config));
   const sizes = ['--nproc', String(ranksOf(layout)), '--tp-size', String(layout.tp), '--pp-size', String(layout.pp)];
@@ -70,7 +68,7 @@ export function startTraining(request: TrainRequest, folder: string): ChildProce
   const { device, gpus, stop } = request;
   stop.throwIfAborted();
   const visible = device === 'cuda' ? { CUDA_VISIBLE_DEVICES: gpus.join(',') } : {};
-  const child = spawn(process.execPath, trainCommand(request, folder), {
+  const child = spawn(process.execPath, [...nodeOptions(), ...trainCommand(request, folder)], {
     env: { ...process.env, NO_COLOR: '1', ...visible },
     stdio: ['ignore', 'pipe', 'pipe'],
     timeout: TIMEOUT_MS,

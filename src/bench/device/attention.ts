@@ -1,0 +1,64 @@
+import type { AttentionSizes } from '../../engine/ops.js';
+import type { Tensor } from '../../engine/tensor.js';
+import { BenchBuffers, MOST_SETS } from './buffers.js';
+import type { BenchSession } from './session.js';
+import type { Timing } from './timer.js';
+
+export interface AttentionTiming {
+  readonly pass: 'forward' | 'backward';
+  readonly deterministic: boolean;
+  /** Causal: half of the full square; the backward has five products to the forward's two. */
+  readonly flops: number;
+  readonly kernel: string;
+  readonly workspaceBytes: number;
+  readonly timing: Timing;
+}
+
+/** Forward and backward of causal grouped-query attention at one size. */
+export function measureAttention(session: BenchSession, sizes: AttentionSizes): AttentionTiming[] {
+  const { device, ops, timer, act } = session;
+  const { batch, seq, heads, kvHeads, headDim, deterministic } = sizes;
+  const { bytes: workspaceBytes, kernel } = device.attentionWorkspace(act, sizes, deterministic);
+  const tokens = batch * seq;
+  const wide = [tokens, (heads + 2 * kvHeads) * headDim];
+  const narrow = [tokens, heads * headDim];
+  const buffers = new BenchBuffers(ops);
+  const workspace = buffers.filled([Math.ceil(Math.max(4, workspaceBytes) / 4)], 'f32', 0);
+  const set = buffers.rotate(() => ({
+    qkv: buffers.random(wide, act),
+    out: buffers.random(narrow, act),
+    dout: buffers.random(narrow, act),
+    dqkv: buffers.random(wide, act),
+    lse: buffers.filled([batch, heads, seq], 'f32', 0),
+  }));
+  const [qWidth, kvWidth] = [heads * headDim, kvHeads * headDim];
+  const columns = (qkv: Tensor) => ({
+    q: qkv.columns(0, qWidth),
+    k: qkv.columns(qWidth, kvWidth),
+    v: qkv.columns(qWidth + kvWidth, kvWidth),
+  });
+  const forward = (round: number): void => {
+    const { qkv, out, lse } = set(round);
+    ops.attention({ ...columns(qkv), out: out.columns(), lse, ws: workspace }, sizes);
+  };
+  const backward = (round: number): void => {
+    const { qkv, out, dout, dqkv, lse } = set(round);
+    const { q: dq, k: dk, v: dv } = columns(dqkv);
+    const given = { ...columns(qkv), out: out.columns(), lse, dout: dout.columns() };
+    ops.attentionBwd({ ...given, dq, dk, dv, ws: workspace }, sizes);
+  };
+  const flops = 2 * batch * heads * seq * seq * headDim;
+  const timings = buffers.use(() => {
+    // In every set, the output and row sums that the backward reads.
+    for (let round = 0; round < MOST_SETS; round++) forward(round);
+    return [timer.measure(forward), timer.measure(backward)];
+  });
+  return timings.map((timing, i) => ({
+    pass: i === 0 ? 'forward' : 'backward',
+    deterministic,
+    flops: i === 0 ? flops : 2.5 * flops,
+    kernel,
+    workspaceBytes,
+    timing,
+  }));
+}

@@ -1,0 +1,125 @@
+import { resolvePrecision } from '../../config/layout.js';
+import { modelShape } from '../../families/model-shape.js';
+import type { RunConfig } from '../../config/schema.js';
+import { loadBinding } from '../../engine/load.js';
+import type { AttentionSizes } from '../../engine/ops.js';
+import { tokenFlops } from '../../families/flops.js';
+import { linearShapes } from '../../families/parameters.js';
+import { measureAttention, type AttentionTiming } from './attention.js';
+import { PASSES, measureGemm, type GemmTiming } from './gemm.js';
+import { OP_NAMES, measureOp, type OpTiming } from './op-cases.js';
+import { measureCeilings, openSession, tokensOf, type BenchSession, type Ceilings } from './session.js';
+import type { Timing } from './timer.js';
+import { versionsOf } from './versions.js';
+
+/** The products and the attention of one micro-batch through the whole model, and nothing else. */
+export interface Bound {
+  readonly parts: readonly {
+    readonly name: string;
+    /** How many of them a micro-batch has. */
+    readonly count: number;
+    readonly flops: number;
+    readonly timing: Timing;
+  }[];
+  /** Milliseconds of all parts. */
+  readonly ms: number;
+  readonly tokensPerSecond: number;
+  readonly tflops: number;
+  /** Of the device; 0 where it is not known. */
+  readonly peakTflops: number;
+}
+
+/** What can be measured on one device, and what that finds. */
+export interface Measured {
+  readonly gemm: readonly GemmTiming[];
+  readonly attention: readonly AttentionTiming[];
+  readonly ops: readonly OpTiming[];
+  readonly bound: Bound;
+}
+export type SingleBench = keyof Measured;
+
+export interface DeviceMeasurement<Bench extends SingleBench> {
+  /** The device's name. */
+  readonly device: string;
+  readonly versions: Readonly<Record<string, string>>;
+  readonly act: 'f32' | 'bf16';
+  readonly ceilings: Ceilings;
+  readonly found: Measured[Bench];
+}
+
+type Measure<Found> = (session: BenchSession, cfg: RunConfig) => Found;
+
+const MEASURES: { readonly [Bench in SingleBench]: Measure<Measured[Bench]> } = {
+  gemm: measureProducts,
+  attention: (session, cfg) => [false, true].flatMap((each) => measureAttention(session, attentionSizes(cfg, each))),
+  ops: measureOps,
+  bound: measureBound,
+};
+
+/** Opens the device, measures its ceilings and then what is asked for, in the sizes that a run of `cfg` has on each rank. */
+export function measureDevice<Bench extends SingleBench>(
+  bench: Bench,
+  cfg: RunConfig,
+  kind: 'cpu' | 'cuda',
+  mbridge: string,
+): DeviceMeasurement<Bench> {
+  const act = resolvePrecision(cfg, kind) === 'fp32' ? 'f32' : 'bf16';
+  const session = openSession(kind, loadBinding().cpuCount(), act);
+  try {
+    const ceilings = measureCeilings(session);
+    const found = MEASURES[bench](session, cfg);
+    return { device: session.device.info.name, versions: versionsOf(session.device, mbridge), act, ceilings, found };
+  } finally {
+    session.timer.dispose();
+    session.device.close();
+  }
+}
+
+function measureProducts(session: BenchSession, cfg: RunConfig): GemmTiming[] {
+  const layers = linearShapes(modelShape(cfg), cfg.model.tensor_model_parallel_size);
+  return layers.flatMap((layer) => PASSES.map((pass) => measureGemm(session, layer, pass, tokensOf(cfg))));
+}
+
+function attentionSizes(cfg: RunConfig, deterministic: boolean): AttentionSizes {
+  const { numHeads, numKvHeads, headDim } = modelShape(cfg);
+  const tp = cfg.model.tensor_model_parallel_size;
+  const { seq_length: seq } = cfg.model;
+  const batch = cfg.train.micro_batch_size;
+  return { batch, seq, heads: numHeads / tp, kvHeads: numKvHeads / tp, headDim, deterministic };
+}
+
+function measureOps(session: BenchSession, cfg: RunConfig): OpTiming[] {
+  const tokens = tokensOf(cfg);
+  const { tensor_model_parallel_size: tp, sequence_parallel: sp, seq_length: seq } = cfg.model;
+  const sizes = { shape: modelShape(cfg), tp, tokens, seq, localTokens: sp ? tokens / tp : tokens };
+  return OP_NAMES.map((name) => measureOp(session, name, sizes));
+}
+
+function measureBound(session: BenchSession, cfg: RunConfig): Bound {
+  const shape = modelShape(cfg);
+  const { tensor_model_parallel_size: tp, deterministic, seq_length: seq } = cfg.model;
+  const tokens = tokensOf(cfg);
+  const parts = [
+    ...measureProducts(session, cfg).map(({ layer, pass, flops, timing }) => ({
+      name: `${layer.name} ${pass}`,
+      count: layer.count,
+      flops,
+      timing,
+    })),
+    ...measureAttention(session, attentionSizes(cfg, deterministic)).map(({ pass, flops, timing }) => ({
+      name: `attention ${pass}`,
+      count: shape.numLayers,
+      flops,
+      timing,
+    })),
+  ];
+  const ms = parts.reduce((sum, { count, timing }) => sum + count * timing.median, 0);
+  const { layer, head } = tokenFlops(shape, seq);
+  return {
+    parts,
+    ms,
+    tokensPerSecond: (tokens * 1000) / ms / tp,
+    tflops: ((shape.numLayers * layer + head) * tokens) / tp / ms / 1e9,
+    peakTflops: session.device.info.peakTflops,
+  };
+}

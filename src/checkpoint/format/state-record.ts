@@ -1,0 +1,83 @@
+import { resolvePrecision, type RunLayout } from '../../config/layout.js';
+import type { RunConfig } from '../../config/schema.js';
+import type { DataFingerprint } from '../../data/dataset.js';
+import { modelSettings } from '../../families/model-shape.js';
+import type { Device } from '../../engine/device.js';
+import { STATE } from '../../engine/ops.js';
+import { packageVersion } from '../../base/package-root.js';
+import { FORMAT, toJsonNumber, VERSION, type CheckpointState } from './checkpoint-format.js';
+
+export interface RunFacts {
+  readonly cfg: RunConfig;
+  readonly layout: RunLayout;
+  readonly device: Device;
+}
+
+/** The training state after update `step`, as it is saved. */
+export function describeState(
+  { cfg, layout, device }: RunFacts,
+  at: {
+    step: number;
+    consumedSamples: number;
+    scalars: Float64Array;
+    lineage: string;
+    data: DataFingerprint | null;
+  },
+): CheckpointState {
+  const scalar = (index: number): number | string => toJsonNumber(at.scalars[index] as number);
+  const { worldSize, tp, cp, dp, pp, vpp, ep } = layout;
+  return {
+    format: FORMAT,
+    version: VERSION,
+    step: at.step,
+    consumed_samples: at.consumedSamples,
+    model: modelSettings(cfg.model),
+    precision: resolvePrecision(cfg, device.kind),
+    optimizer: {
+      name: 'adamw',
+      updates: scalar(STATE.step),
+      lr: scalar(STATE.lr),
+      skipped_in_row: scalar(STATE.skippedInRow),
+      scalars: Array.from(at.scalars, toJsonNumber),
+    },
+    rng: { seed: cfg.rng.seed, data_seed: cfg.dataset.seed },
+    layout: { world_size: worldSize, tp, cp, dp, pp, vpp, ep },
+    versions: versionsOf(device),
+    config: cfg,
+    lineage: at.lineage,
+    data: at.data,
+  };
+}
+
+/** What decides the bits beside the configuration: this program, its engine and its libraries. */
+function versionsOf(device: Device): Record<string, string> {
+  const engine = JSON.parse(device.binding.describe(device.kind)) as Record<string, unknown>;
+  const facts = Object.entries(engine).filter(([key]) => key !== 'cores');
+  return {
+    mbridge: packageVersion(),
+    ...Object.fromEntries(facts.map(([key, value]) => [`engine.${key}`, String(value)])),
+  };
+}
+
+/** In words, each thing that makes a resumed run differ from the one that was saved. */
+export function differences(saved: CheckpointState, { cfg, layout, device }: RunFacts): string[] {
+  const now = versionsOf(device);
+  const changed = (what: string, before: unknown, after: unknown): string[] =>
+    JSON.stringify(before) === JSON.stringify(after) ? [] : [`${what} was ${before}, is ${after}`];
+  const old = saved.config;
+  return [
+    ...changed('precision', saved.precision, resolvePrecision(cfg, device.kind)),
+    ...Object.keys({ ...saved.versions, ...now }).flatMap((key) => changed(key, saved.versions[key], now[key])),
+    ...(['tp', 'cp', 'dp', 'pp'] as const).flatMap((key) => changed(key, saved.layout?.[key], layout[key])),
+    ...(old === null
+      ? []
+      : [
+          ...changed('train.global_batch_size', old.train.global_batch_size, cfg.train.global_batch_size),
+          ...changed('train.micro_batch_size', old.train.micro_batch_size, cfg.train.micro_batch_size),
+          ...changed('model.seq_length', old.model.seq_length, cfg.model.seq_length),
+          ...changed('dataset', JSON.stringify(old.dataset), JSON.stringify(cfg.dataset)),
+          ...changed('optimizer', JSON.stringify(old.optimizer), JSON.stringify(cfg.optimizer)),
+          ...changed('scheduler', JSON.stringify(old.scheduler), JSON.stringify(cfg.scheduler)),
+        ]),
+  ];
+}

@@ -1,0 +1,72 @@
+import type { Device } from '../../engine/device.js';
+import { STATE } from '../../engine/ops.js';
+import type { Tensor } from '../../engine/tensor.js';
+import type { ParameterSpec } from '../../model/parameters/parameter.js';
+import type { WeightSource } from '../../model/parameters/weight-source.js';
+import type { OptimizerState } from '../../model/optim/optimizer-state.js';
+import { tensorName, type TensorKind } from '../format/checkpoint-format.js';
+import type { Checkpoint } from '../format/checkpoint.js';
+import { areaOf, type Rectangle } from '../../model/parameters/rectangle.js';
+import { bucketPieces } from '../format/save-plan.js';
+import { stateStart, stateTensor } from './state-snapshot.js';
+
+/** Elements that go through the host at once. */
+const CHUNK_ELEMENTS = 16 << 20;
+
+/** Weights of a checkpoint: each rank reads the rectangles that it holds. */
+export class CheckpointWeights implements WeightSource {
+  readonly #checkpoint: Checkpoint;
+  readonly #device: Device;
+
+  constructor(checkpoint: Checkpoint, device: Device) {
+    this.#checkpoint = checkpoint;
+    this.#device = device;
+  }
+
+  async fill(spec: ParameterSpec, out: Tensor): Promise<void> {
+    await upload(this.#checkpoint, this.#device, 'weight', spec.name, spec, out);
+  }
+}
+
+/**
+ * Sets the optimizer's moments and counters as they were saved. The main parameters come with the weights.
+ * @param optimizer as it is initialized
+ * @throws MbridgeError exit 7 for a checkpoint that is damaged
+ */
+export async function restoreOptimizer(
+  checkpoint: Checkpoint,
+  device: Device,
+  optimizer: OptimizerState,
+): Promise<void> {
+  const saved = checkpoint.state.optimizer;
+  if (saved === null) return; // imported weights, before the first update: all zero, as the optimizer begins
+  for (const state of optimizer.buckets) {
+    const start = stateStart(state);
+    for (const piece of bucketPieces(state.bucket, start, state.m.size)) {
+      for (const kind of ['exp_avg', 'exp_avg_sq'] as const) {
+        const out = stateTensor(state, kind).slice(piece.offset - start, areaOf(piece));
+        await upload(checkpoint, device, kind, piece.spec.name, piece, out);
+      }
+    }
+  }
+  const scalars = Float64Array.from({ length: STATE.length }, (_, i) => Number(saved.scalars[i] ?? 0));
+  device.write(optimizer.scalars, scalars);
+}
+
+async function upload(
+  checkpoint: Checkpoint,
+  device: Device,
+  kind: TensorKind,
+  parameter: string,
+  { rows, cols }: Rectangle,
+  out: Tensor,
+): Promise<void> {
+  const atOnce = Math.max(1, Math.floor(CHUNK_ELEMENTS / cols.count));
+  const values = new Float32Array(Math.min(rows.count, atOnce) * cols.count);
+  for (let row = 0; row < rows.count; row += atOnce) {
+    const part = { rows: { start: rows.start + row, count: Math.min(atOnce, rows.count - row) }, cols };
+    const chunk = values.subarray(0, areaOf(part));
+    await checkpoint.readFloats(tensorName(kind, parameter), part, chunk);
+    device.write(out.slice(row * cols.count, chunk.length), chunk);
+  }
+}

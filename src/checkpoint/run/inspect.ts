@@ -1,0 +1,62 @@
+import { stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { Checkpoint } from '../format/checkpoint.js';
+import { COMMIT_FILE, isOptimizerTensor, type CheckpointState } from '../format/checkpoint-format.js';
+import { exists, listRoot, requireCheckpoint } from '../format/checkpoint-root.js';
+import { elementCount } from '../files/safetensors-header.js';
+
+/** What a checkpoint holds, in numbers. */
+export interface CheckpointSummary {
+  readonly folder: string;
+  readonly state: CheckpointState;
+  readonly parameters: number;
+  readonly tensors: number;
+  readonly files: number;
+  readonly bytes: number;
+  /** By name; only if asked for. */
+  readonly list?: readonly {
+    readonly name: string;
+    readonly dtype: string;
+    readonly shape: readonly number[];
+    readonly pieces: number;
+  }[];
+}
+
+/** What is in a folder of checkpoints. */
+export interface RootSummary {
+  readonly folder: string;
+  readonly latest: string | null;
+  readonly checkpoints: readonly { readonly name: string; readonly step: number; readonly bytes: number }[];
+  readonly unfinished: readonly string[];
+}
+
+/** @throws MbridgeError exit 7 where there is no checkpoint, or its index or state is damaged */
+export async function inspect(path: string, list: boolean): Promise<CheckpointSummary | RootSummary> {
+  const listing = (await exists(join(path, COMMIT_FILE))) ? null : await listRoot(path);
+  if (listing !== null && listing.checkpoints.length + listing.unfinished.length > 0) {
+    const checkpoints = [];
+    for (const { name, step } of listing.checkpoints) {
+      checkpoints.push({ name, step, bytes: await bytesOf(await Checkpoint.open(join(path, name))) });
+    }
+    return { folder: path, latest: listing.latest, checkpoints, unfinished: listing.unfinished };
+  }
+  const checkpoint = await Checkpoint.open(await requireCheckpoint(path, () => undefined));
+  const tensors = Object.entries(checkpoint.index.tensors);
+  const weights = tensors.filter(([name]) => !isOptimizerTensor(name));
+  const entries = tensors.map(([name, { dtype, shape, pieces }]) => ({ name, dtype, shape, pieces: pieces.length }));
+  return {
+    folder: checkpoint.folder,
+    state: checkpoint.state,
+    parameters: weights.reduce((sum, [, { shape }]) => sum + elementCount(shape), 0),
+    tensors: tensors.length,
+    files: Object.keys(checkpoint.commit.files).length + 1,
+    bytes: await bytesOf(checkpoint),
+    ...(list ? { list: entries } : {}),
+  };
+}
+
+/** Of all its files, the commit among them. */
+async function bytesOf({ folder, commit }: Checkpoint): Promise<number> {
+  const { size } = await stat(join(folder, COMMIT_FILE));
+  return Object.values(commit.files).reduce((sum, { bytes }) => sum + bytes, size);
+}

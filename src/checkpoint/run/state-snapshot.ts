@@ -1,0 +1,95 @@
+import { STREAM, type Device } from '../../engine/device.js';
+import { STATE } from '../../engine/ops.js';
+import type { Tensor } from '../../engine/tensor.js';
+import type { BucketState, OptimizerState } from '../../model/optim/optimizer-state.js';
+import type { TensorKind } from '../format/checkpoint-format.js';
+import { HostImage } from '../files/host-image.js';
+import { areaOf } from '../../model/parameters/rectangle.js';
+import type { SavedPiece } from '../format/save-plan.js';
+import type { ShardLayout } from '../format/shard-layout.js';
+import type { EventLease } from '../../engine/event-lease.js';
+
+/**
+ * A rank's shard files in pinned host memory, which is taken once. `take` starts copies of the state as it is after the
+ * work that is enqueued; they run beside the next forward and backward, and the next update waits for them.
+ */
+export class StateSnapshot {
+  readonly plans: readonly ShardLayout<SavedPiece>[];
+  readonly images: readonly HostImage[];
+  readonly #device: Device;
+  readonly #state: OptimizerState;
+  /** Before the copies of a `take`, and after them. */
+  readonly #events: EventLease;
+  readonly #copies: readonly { source: Tensor; views: readonly Uint8Array[] }[];
+
+  constructor(device: Device, state: OptimizerState, plans: readonly ShardLayout<SavedPiece>[]) {
+    this.#device = device;
+    this.#state = state;
+    this.#events = device.lease(2);
+    this.plans = plans;
+    this.images = plans.map(({ head, bytes }) => {
+      const image = new HostImage(bytes);
+      for (const chunk of image.chunks) device.pin(new Uint8Array(chunk));
+      image.set(0, head);
+      return image;
+    });
+    this.#copies = plans.flatMap(({ pieces }, i) => {
+      const image = this.images[i] as HostImage;
+      return pieces.map((piece) => ({
+        source: sourceOf(state, piece),
+        views: image.views(piece.position, piece.bytes),
+      }));
+    });
+  }
+
+  /** Host memory that the files take. */
+  get bytes(): number {
+    return this.images.reduce((sum, { bytes }) => sum + bytes, 0);
+  }
+
+  /**
+   * Starts the copies. Resolves with the optimizer's float64 scalars of this moment, once the images are filled: they
+   * follow the copies on the copy stream, and the next update waits for both.
+   */
+  take(): Promise<Float64Array> {
+    const device = this.#device;
+    const [before, after] = [this.#events.at(0), this.#events.at(1)];
+    device.record(before, STREAM.compute);
+    device.wait(STREAM.copy, before);
+    for (const { source, views } of this.#copies) {
+      let done = 0;
+      for (const view of views) {
+        device.readAsync(source.slice(done / 4, view.length / 4), view, STREAM.copy);
+        done += view.length;
+      }
+    }
+    const scalars = device.fetch(this.#state.scalars, STREAM.copy);
+    device.record(after, STREAM.copy);
+    this.#state.readers.add(after);
+    for (const { bucket } of this.#state.buckets) bucket.readers.add(after);
+    return scalars.then((raw) => new Float64Array(raw.buffer, raw.byteOffset, STATE.length));
+  }
+
+  /** Gives the pinned memory and the events back; no copy may be under way. */
+  release(): void {
+    const after = this.#events.at(1);
+    this.#state.readers.forget(after);
+    for (const { bucket } of this.#state.buckets) bucket.readers.forget(after);
+    this.#events.end();
+    for (const image of this.images) for (const chunk of image.chunks) this.#device.unpin(new Uint8Array(chunk));
+  }
+}
+
+/** First element of a bucket that the optimizer's memory of it begins with. */
+export function stateStart({ bucket, m }: BucketState): number {
+  return m.size === bucket.size ? 0 : bucket.shardSize * bucket.replicas.rank;
+}
+
+export function stateTensor({ main, m, v }: BucketState, kind: TensorKind): Tensor {
+  return { weight: main, exp_avg: m, exp_avg_sq: v }[kind];
+}
+
+function sourceOf(state: OptimizerState, { kind, bucket, offset, area }: SavedPiece): Tensor {
+  const own = state.buckets[bucket] as BucketState;
+  return stateTensor(own, kind).slice(offset - stateStart(own), areaOf(area));
+}

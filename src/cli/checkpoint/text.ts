@@ -1,0 +1,46 @@
+import type { CheckpointSummary, RootSummary } from '../../checkpoint/run/inspect.js';
+
+/** What `mbridge checkpoint inspect` prints for people. */
+export function inspectionText(found: CheckpointSummary | RootSummary): string {
+  return 'checkpoints' in found ? rootText(found) : summaryText(found);
+}
+
+function rootText({ folder, latest, checkpoints, unfinished }: RootSummary): string {
+  const lines = checkpoints.map(
+    ({ name, bytes }) => `  ${name}  ${megabytes(bytes)}${name === latest ? '  <- latest' : ''}`,
+  );
+  const rest = unfinished.map((name) => `  ${name}  not committed: a save or a removal that did not end`);
+  return `${[folder, ...lines, ...rest].join('\n')}\n`;
+}
+
+function summaryText({ folder, state, parameters, tensors, files, bytes, list }: CheckpointSummary): string {
+  const { step, consumed_samples: samples, precision, optimizer, layout, versions } = state;
+  const pairs = (record: Readonly<Record<string, unknown>>): string =>
+    Object.entries(record)
+      .map(([key, value]) => `${key} ${value}`)
+      .join(', ');
+  const rows = [
+    ['step', `${step} (${samples} samples)`],
+    ['parameters', `${parameters.toLocaleString('en-US')} in ${tensors} tensors`],
+    ['files', `${files}, ${megabytes(bytes)}`],
+    ['precision', precision ?? 'as imported'],
+    [
+      'optimizer',
+      optimizer === null
+        ? 'none (weights alone)'
+        : `${optimizer.name}, ${optimizer.updates} updates, lr ${optimizer.lr}`,
+    ],
+    ['saved by', layout === null ? 'an import' : pairs(layout)],
+    ['model', pairs(state.model)],
+    ['versions', pairs(versions)],
+  ].map(([key, value]) => `  ${String(key).padEnd(10)}  ${value}`);
+  const named = (list ?? []).map(
+    ({ name, dtype, shape, pieces }) => `  ${name}  ${dtype} [${shape.join(', ')}]  ${pieces} pieces`,
+  );
+  return `${[folder, ...rows, ...named].join('\n')}\n`;
+}
+
+/** `12.3 MB` */
+export function megabytes(bytes: number): string {
+  return `${(bytes / 1e6).toFixed(1)} MB`;
+}

@@ -1,0 +1,48 @@
+import type { RunConfig } from '../../config/schema.js';
+import type { WorkerEvent } from '../shared/messages.js';
+
+/** One run on this machine: what to start, and how to show it. */
+export interface LaunchJob {
+  /** Short name for the run's folder: the recipe or the file's base name. */
+  name: string;
+  /** Resolved and validated; handed to the workers, and written to the run's folder. */
+  config: RunConfig;
+  /** Worker processes on this machine. */
+  nproc: number;
+  device: 'cpu' | 'cuda';
+  /** Cores to share among the workers; all that this process may use by default. */
+  cores?: number;
+  /** Folder of the run; `runs/<timestamp>-<name>` by default. */
+  runDir?: string;
+  /** The command line, for run.json. */
+  argv: readonly string[];
+  /** The parallel layout, for run.json: {tp, cp, dp, pp, ...}. */
+  layout?: Readonly<Record<string, number>>;
+  /** NDJSON instead of readable lines on stdout. */
+  json?: boolean;
+  /** Ranks whose info lines the console shows; [0] by default. Warnings are shown from all. */
+  consoleRanks?: 'all' | readonly number[];
+  /**
+   * How long workers may take to end after the first signal, or once they are done, before they are killed; 30 s, or
+   * 10 min where the run saves.
+   */
+  gracePeriodMs?: number;
+  /** Absolute path of another module that exports runWorker (tests). */
+  workerModule?: string;
+  /** What such a module needs to know: its `context.options`. Goes through JSON. */
+  options?: unknown;
+  /** Called with every event of the workers as it comes, before it is printed, with the rank that sent it. */
+  onEvent?: (event: WorkerEvent, rank: number) => void;
+  /** Where results and everything else go; this process's stdout and stderr by default. */
+  stdout?: NodeJS.WritableStream;
+  stderr?: NodeJS.WritableStream;
+}
+
+/** How a run ended. What the user must know has been printed. */
+export interface LaunchResult {
+  /** To be used as this process's own: 0, one of EXIT, or 128 + n after a signal. */
+  exitCode: number;
+  runDir: string;
+  /** The last line of `--json`: ok, exit_code, error, ..., with what a worker sent as the result. */
+  result: WorkerEvent;
+}

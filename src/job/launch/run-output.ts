@@ -1,0 +1,120 @@
+import {
+  WARN_LEVEL,
+  formatEvent,
+  formatLogLine,
+  paintFor,
+  type EventStyle,
+  type Paint,
+} from '../shared/console-lines.js';
+import type { MbridgeError } from '../../base/errors.js';
+import type { WorkerEvent } from '../shared/messages.js';
+import { stdoutRefused } from '../shared/report-error.js';
+
+export interface RunOutputOptions extends EventStyle {
+  stdout: NodeJS.WritableStream;
+  stderr: NodeJS.WritableStream;
+  nproc: number;
+  consoleRanks: 'all' | readonly number[];
+  /** The reader of stdout is gone. Called once. */
+  onBrokenPipe(): void;
+}
+
+/** The run's console: results on stdout, all else on stderr. */
+export class RunOutput {
+  readonly #options: RunOutputOptions;
+  readonly #paint: Paint;
+  readonly #removeListeners: () => void;
+  #broken = false;
+  #refused: MbridgeError | undefined;
+  #result: WorkerEvent | undefined;
+  #closing: WorkerEvent = { type: 'result' };
+
+  constructor(options: RunOutputOptions) {
+    this.#options = options;
+    this.#paint = paintFor(options.stderr);
+    const onError = (error: NodeJS.ErrnoException): void => {
+      if (this.#broken) return;
+      this.#broken = true;
+      if (error.code === 'EPIPE') options.onBrokenPipe();
+      else {
+        this.#refused = stdoutRefused(error);
+        this.warn(`stdout cannot be written, and gets no more results: ${error.message}`);
+      }
+    };
+    const ignore = (): void => undefined;
+    options.stdout.on('error', onError);
+    options.stderr.on('error', ignore);
+    this.#removeListeners = () => {
+      options.stdout.off('error', onError);
+      options.stderr.off('error', ignore);
+    };
+  }
+
+  get paint(): Paint {
+    return this.#paint;
+  }
+
+  /** Why stdout did not take all results, though it still had a reader. */
+  get refused(): MbridgeError | undefined {
+    return this.#refused;
+  }
+
+  /** Updates of the run, if a worker's result says so. */
+  get steps(): number | undefined {
+    const steps = this.#result?.['steps'];
+    return typeof steps === 'number' ? steps : undefined;
+  }
+
+  /** Prints it, or keeps it for {@link result} if it is the result. */
+  event(event: WorkerEvent): void {
+    if (event.type === 'result') this.#result = event;
+    else this.#print(event);
+  }
+
+  log(rank: number, line: string): void {
+    this.note(`${this.#prefix(rank)}${formatLogLine(line, this.#paint)}`);
+  }
+
+  /** A raw line of a worker's own stdout or stderr: of the ranks that are shown, and never on our stdout. */
+  output(rank: number, line: string): void {
+    const { consoleRanks } = this.#options;
+    if (consoleRanks === 'all' || consoleRanks.includes(rank)) this.note(`${this.#prefix(rank)}${line}`);
+  }
+
+  note(text: string): void {
+    this.#options.stderr.write(`${text}\n`);
+  }
+
+  warn(text: string): void {
+    this.log(-1, JSON.stringify({ level: WARN_LEVEL, msg: text }));
+  }
+
+  /** The last line: what a worker sent as the result, and how the run ended. Readable output only has what workers sent. */
+  result(ending: Record<string, unknown>): void {
+    this.#closing = { type: 'result', ...ending, ...withoutType(this.#result) };
+    if (this.#options.json) this.#print(this.#closing);
+    else if (this.#result !== undefined) this.#print(this.#result);
+  }
+
+  /** What {@link result} printed, or would have with json. */
+  get closing(): WorkerEvent {
+    return this.#closing;
+  }
+
+  close(): void {
+    // A write that was refused reports its error later than this call.
+    setImmediate(this.#removeListeners);
+  }
+
+  #prefix(rank: number): string {
+    return this.#options.nproc === 1 || rank < 0 ? '' : `[r${rank}] `;
+  }
+
+  #print(event: WorkerEvent): void {
+    if (!this.#broken) this.#options.stdout.write(`${formatEvent(event, this.#options)}\n`);
+  }
+}
+
+function withoutType(event: WorkerEvent | undefined): Record<string, unknown> {
+  return Object.fromEntries(Object.entries(event ?? {}).filter(([key]) => key !== 'type'));
+}

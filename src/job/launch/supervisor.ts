@@ -1,0 +1,105 @@
+import { isOrderly } from '../shared/root-cause.js';
+import { StopRequests, type StopSignal } from '../shared/stop-signals.js';
+import type { WorkerExit } from '../shared/worker-exit.js';
+import type { WorkerProcess } from './worker-process.js';
+
+/** After the first failure, the others get this long to fail by themselves: each can then say what it saw. */
+const PEERS_END_MS = 2_000;
+/** From SIGTERM to SIGKILL after a failure; the whole must end within 5 s. */
+const TERM_TO_KILL_MS = 1_000;
+
+/** How the workers ended, and what was asked of them. */
+export interface Supervision {
+  exits: WorkerExit[];
+  /** The first signal that asked the run to stop. */
+  stop: 'no' | StopSignal;
+  /** Ranks that did not end in the grace period, and were killed. */
+  stubborn: number[];
+  /** Why the launcher gave the run up, if it did. */
+  givenUp?: string;
+}
+
+/** Watches workers until the last has ended: stops all when one fails, and passes on what the user asks by signals. */
+export class Supervisor {
+  readonly #workers: readonly WorkerProcess[];
+  readonly #graceMs: number;
+  readonly #timers: NodeJS.Timeout[] = [];
+  readonly #requests = new StopRequests();
+  readonly #stubborn: number[] = [];
+  #failing = false;
+  #givenUp: string | undefined;
+
+  constructor(workers: readonly WorkerProcess[], graceMs: number) {
+    this.#workers = workers;
+    this.#graceMs = graceMs;
+  }
+
+  async wait(): Promise<Supervision> {
+    const exits = await Promise.all(
+      this.#workers.map(async (worker) => {
+        const exit = await worker.exited;
+        if (!isOrderly(exit)) this.fail();
+        return exit;
+      }),
+    );
+    for (const timer of this.#timers) clearTimeout(timer);
+    const givenUp = this.#givenUp === undefined ? {} : { givenUp: this.#givenUp };
+    return { exits, stop: this.#requests.first, stubborn: this.#stubborn, ...givenUp };
+  }
+
+  /** One worker has failed: the others end too, by themselves or not. */
+  fail(): void {
+    if (this.#failing) return;
+    this.#failing = true;
+    this.#after(PEERS_END_MS, () => {
+      for (const worker of this.#running()) worker.end('SIGTERM');
+    });
+    this.#after(PEERS_END_MS + TERM_TO_KILL_MS, () => {
+      this.killAll();
+    });
+  }
+
+  /** A rank is stuck where no time limit of its own holds. */
+  giveUp(reason: string): void {
+    this.#givenUp ??= reason;
+    this.fail();
+  }
+
+  /** The first request asks; the second that is no warning kills. */
+  request(signal: StopSignal): 'asked' | 'repeated' | 'killed' {
+    const how = this.#requests.take(signal);
+    if (how === 'killed') this.killAll();
+    if (how !== 'asked') return how;
+    for (const worker of this.#running()) worker.ask(signal);
+    this.#after(this.#graceMs, () => {
+      this.#killStubborn(this.#running());
+    });
+    return how;
+  }
+
+  /** A worker's work is done: what is left of it (a library's clean-up) may hang, but not for ever. */
+  done(rank: number): void {
+    this.#after(this.#graceMs, () => {
+      this.#killStubborn(this.#running().filter((worker) => worker.rank === rank));
+    });
+  }
+
+  killAll(): void {
+    for (const worker of this.#running()) worker.end('SIGKILL');
+  }
+
+  #killStubborn(workers: readonly WorkerProcess[]): void {
+    for (const worker of workers) {
+      this.#stubborn.push(worker.rank);
+      worker.end('SIGKILL');
+    }
+  }
+
+  #running(): WorkerProcess[] {
+    return this.#workers.filter((worker) => worker.running);
+  }
+
+  #after(ms: number, act: () => void): void {
+    this.#timers.push(setTimeout(act, ms));
+  }
+}

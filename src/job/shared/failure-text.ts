@@ -1,0 +1,19 @@
+import type { Paint } from './console-lines.js';
+import type { RootCause } from './root-cause.js';
+
+/** What the user reads when a run has failed: the cause, what to do, the last words of a crash, and where to look. */
+export function formatFailure(cause: RootCause, files: { log: string; stderr: string }, paint: Paint): string {
+  const at = cause.step > 0 ? ` at step ${cause.step}` : '';
+  const named = cause.message.includes(`rank ${cause.rank}`);
+  const lines = [`${paint.red('error:')} ${named ? '' : `rank ${cause.rank}: `}${cause.message}${at} [${cause.code}]`];
+  if (cause.hint !== undefined) lines.push(`  ${cause.hint}`);
+  if (cause.stack !== undefined) lines.push(indent(cause.stack.split('\n').slice(0, 12)));
+  if (cause.stderrTail.length > 0) lines.push('  last lines of its stderr:', indent(cause.stderrTail));
+  if (cause.others !== '') lines.push(paint.dim(`  ${cause.others}`));
+  lines.push(paint.dim(`  log: ${cause.stderrTail.length > 0 ? files.stderr : files.log}`));
+  return lines.join('\n');
+}
+
+function indent(lines: readonly string[]): string {
+  return lines.map((line) => `    ${line}`).join('\n');
+}

@@ -1,0 +1,93 @@
+import type { RunConfig } from '../../config/schema.js';
+import type { StopSignal } from './stop-signals.js';
+import type { WorkerReport } from './worker-report.js';
+
+export type { StopSignal } from './stop-signals.js';
+
+/** What launcher and worker say to each other: environment variables and messages over Node's IPC channel. */
+
+/** Environment variables of our own; the rest is torchrun's (RANK, LOCAL_RANK, WORLD_SIZE, MASTER_ADDR, ...). */
+export const ENV = {
+  /** Folder of the run, absolute. */
+  runDir: 'MBRIDGE_RUN_DIR',
+  /** The run's secret: every connection to the store must prove that it knows it. */
+  token: 'MBRIDGE_TOKEN',
+  /** host:port of a store that already runs (set by our launcher). Without it rank 0 starts one. */
+  store: 'MBRIDGE_STORE',
+  /** Port of the store that rank 0 starts; MASTER_PORT + 1 without it. */
+  storePort: 'MBRIDGE_STORE_PORT',
+  threads: 'MBRIDGE_THREADS',
+  /** Lowest pino level that this rank shows on the console. */
+  consoleLevel: 'MBRIDGE_CONSOLE_LEVEL',
+  /** Process id of the launcher: the worker dies with it. */
+  launcherPid: 'MBRIDGE_LAUNCHER_PID',
+  /** Absolute path of the module that exports runWorker. */
+  workerModule: 'MBRIDGE_WORKER_MODULE',
+} as const;
+
+/** What a worker under our launcher is told to run. */
+export interface WorkerRun {
+  /** Resolved and validated. */
+  readonly config: RunConfig;
+  readonly device: 'cpu' | 'cuda';
+  /** What the worker's module needs to know. */
+  readonly options?: unknown;
+}
+
+/** The last checkpoint of a run. */
+export interface SavedCheckpoint {
+  /** Updates that it holds. */
+  step: number;
+  /** Absolute or as checkpoint.save gave it. */
+  folder: string;
+}
+
+/** One finished step. Keys are those of the JSON output; a metric that is not known is left out. */
+export interface StepEvent {
+  type: 'step';
+  /** From 1. */
+  step: number;
+  loss: number;
+  grad_norm: number;
+  lr: number;
+  /** Unmasked tokens of the global batch. */
+  tokens: number;
+  step_time_ms: number;
+  tokens_per_s_per_gpu?: number;
+  tflops_per_gpu?: number;
+  /** 0..1. */
+  mfu?: number;
+  [key: string]: unknown;
+}
+
+/** Facts for the last line of output. The launcher adds ok, exit_code, run_dir and wall_s. */
+export interface ResultEvent {
+  type: 'result';
+  [key: string]: unknown;
+}
+
+/** Anything else a worker wants on stdout: printed as it is with --json, as `type key=value ...` without. */
+export interface OtherEvent {
+  type: string;
+  [key: string]: unknown;
+}
+
+export type WorkerEvent = StepEvent | ResultEvent | OtherEvent;
+
+export type WorkerMessage =
+  | { kind: 'event'; event: WorkerEvent }
+  /** One pino line, for the console. */
+  | { kind: 'log'; line: string }
+  /** A checkpoint is whole. */
+  | { kind: 'saved'; saved: SavedCheckpoint }
+  /** The process is about to exit, and has tried to write the report. Its exit may hang in a library's clean-up. */
+  | { kind: 'failed'; report: WorkerReport }
+  /**
+   * runWorker has returned, early if a signal asked for it, or was left `atOnce`, for it had nothing to finish. Exit code
+   * 0 without this message is a failure.
+   */
+  | { kind: 'done'; stopped: 'no' | StopSignal; atOnce: boolean };
+
+export type LauncherMessage =
+  /** The first one: a {@link WorkerRun} as JSON. The configuration itself, so that no other run can change it. */
+  { kind: 'run'; run: string } | { kind: 'stop'; signal: StopSignal };

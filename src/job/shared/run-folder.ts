@@ -1,0 +1,150 @@
+import { mkdirSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { dirname, join, resolve } from 'node:path';
+import type { RunConfig } from '../../config/schema.js';
+import { FolderClaim } from '../../base/folder-claim.js';
+import { systemError } from '../../base/system-error.js';
+import { makeFolder } from '../../base/make-folder.js';
+import { packageVersion } from '../../base/package-root.js';
+
+/** Files of one run: `run.json`, `resolved.yaml`, `metrics.ndjson`, and a folder for each rank. */
+const RUN_FILE = 'run.json';
+const RESOLVED_FILE = 'resolved.yaml';
+export const ERROR_FILE = 'error.json';
+export const LOG_FILE = 'log.ndjson';
+export const STDERR_FILE = 'stderr.log';
+export const STDOUT_FILE = 'stdout.log';
+export const METRICS_FILE = 'metrics.ndjson';
+
+/** What `run.json` holds: enough to know what ran. Nothing reads it back. */
+export interface RunRecord {
+  name: string;
+  /** ISO 8601. */
+  started: string;
+  versions: { mbridge: string; node: string; platform: string };
+  argv: readonly string[];
+  device: 'cpu' | 'cuda';
+  nproc: number;
+  layout: Readonly<Record<string, number>>;
+  config: RunConfig;
+  /** What a worker module of its own was given beside the configuration. */
+  options?: unknown;
+}
+
+export function rankFolder(runDir: string, rank: number): string {
+  return join(runDir, `rank-${rank}`);
+}
+
+/** `<root>/20261122-113005-<name>`, in local time. */
+export function defaultRunFolder(name: string, now: Date, root = 'runs'): string {
+  const two = (n: number): string => String(n).padStart(2, '0');
+  const date = `${now.getFullYear()}${two(now.getMonth() + 1)}${two(now.getDate())}`;
+  const time = `${two(now.getHours())}${two(now.getMinutes())}${two(now.getSeconds())}`;
+  return join(root, `${date}-${time}-${name.replace(/[^\w.-]+/g, '_')}`);
+}
+
+/**
+ * Makes the run's folder and those of the ranks, and returns its absolute path. A default folder is always new (`-2`, `-3`
+ * where two runs start in one second); a folder that was asked for may exist: its logs are appended to, its old failure
+ * reports are removed. Fails with MB_RUN_FOLDER (exit 7).
+ * @param own called before anything in the folder is touched
+ */
+export function createRunFolder(
+  name: string,
+  asked: string | undefined,
+  ranks: readonly number[],
+  own: (folder: string) => void = () => undefined,
+): string {
+  try {
+    const folder = asked === undefined ? newFolder(resolve(defaultRunFolder(name, new Date()))) : resolve(asked);
+    makeFolder(folder);
+    own(folder);
+    for (const rank of ranks) makeFolder(rankFolder(folder, rank));
+    for (const entry of readdirSync(folder)) {
+      if (/^rank-\d+$/.test(entry)) rmSync(join(folder, entry, ERROR_FILE), { force: true });
+    }
+    return folder;
+  } catch (error) {
+    throw runFolderError(error);
+  }
+}
+
+/**
+ * As {@link createRunFolder}, for this process alone until the claim is released.
+ * @throws MbridgeError MB_FOLDER_CLAIMED (exit 7) where another run logs there
+ */
+export function claimRunFolder(
+  name: string,
+  asked: string | undefined,
+  ranks: readonly number[],
+): { runDir: string; claim: FolderClaim } {
+  const held: { claim?: FolderClaim } = {};
+  try {
+    const runDir = createRunFolder(name, asked, ranks, (folder) => {
+      held.claim = new FolderClaim(folder, 'run', 'give this run a folder of its own with --log-dir');
+    });
+    return { runDir, claim: held.claim as FolderClaim };
+  } catch (error) {
+    held.claim?.release();
+    throw error;
+  }
+}
+
+function runFolderError(cause: unknown): unknown {
+  const about = {
+    code: 'MB_RUN_FOLDER',
+    what: "make the run's folder",
+    hint: 'name a folder that can be written with --log-dir',
+  };
+  return systemError(cause, about) ?? cause;
+}
+
+/** Writes run.json and resolved.yaml. Fails with MB_RUN_FOLDER (exit 7). */
+export async function writeRunRecord(runDir: string, record: Omit<RunRecord, 'versions' | 'started'>): Promise<void> {
+  const { stringify } = await import('yaml'); // 50 ms that workers need not pay
+  const full: RunRecord = {
+    name: record.name,
+    started: new Date().toISOString(),
+    versions: {
+      mbridge: packageVersion(),
+      node: process.versions.node,
+      platform: `${process.platform}-${process.arch}`,
+    },
+    argv: record.argv,
+    device: record.device,
+    nproc: record.nproc,
+    layout: record.layout,
+    config: record.config,
+    ...(record.options === undefined ? {} : { options: record.options }),
+  };
+  try {
+    writeAtomically(join(runDir, RUN_FILE), `${JSON.stringify(full, null, 2)}\n`);
+    writeAtomically(join(runDir, RESOLVED_FILE), stringify(record.config));
+  } catch (error) {
+    throw runFolderError(error);
+  }
+}
+
+/** A reader sees the old file or the whole new one. */
+export function writeAtomically(file: string, text: string): void {
+  const temporary = `${file}.${process.pid}.tmp`;
+  try {
+    writeFileSync(temporary, text);
+    renameSync(temporary, file);
+  } catch (error) {
+    rmSync(temporary, { force: true });
+    throw error;
+  }
+}
+
+function newFolder(wanted: string): string {
+  makeFolder(dirname(wanted));
+  for (let attempt = 1; ; attempt++) {
+    const folder = attempt === 1 ? wanted : `${wanted}-${attempt}`;
+    try {
+      mkdirSync(folder);
+      return folder;
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
+    }
+  }
+}

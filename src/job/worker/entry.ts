@@ -1,0 +1,233 @@
+import { setImmediate } from 'node:timers/promises';
+import { pathToFileURL } from 'node:url';
+import type { Logger } from 'pino';
+import { takeEarlySignals } from '../../base/early-signals.js';
+import { EXIT } from '../../base/errors.js';
+import { compiledFile } from '../../base/package-root.js';
+import type { NativeBinding } from '../../engine/binding.js';
+import { deviceIndexOf } from '../../engine/devices.js';
+import { WARN_LEVEL } from '../shared/console-lines.js';
+import { ENV } from '../shared/messages.js';
+import { detectStarter } from '../shared/starter.js';
+import { signalExitCode, type StopSignal } from '../shared/stop-signals.js';
+import { writeWorkerReport } from '../shared/worker-report.js';
+import { launcherChannel, receiveRun, type Channel } from './channel.js';
+import { consoleChannel } from './console-channel.js';
+import type { RunWorker, WorkerContext } from './context.js';
+import { parseEnvironment } from './environment.js';
+import { agreeOnFolder, type ExternalRun } from './external.js';
+import { reportOf } from './failure.js';
+import { makeLogger } from './logger.js';
+import { MetricsFile } from './metrics-file.js';
+import { openStore, type OpenedStore } from './rendezvous.js';
+import { describeSharing, prepareSharedGpu } from './shared-gpu.js';
+import { StopState } from './stop.js';
+
+/** What a failure report and a signal need to know at any time. */
+interface WorkerState {
+  rank: number;
+  step: number;
+  /** Whether native code may be waiting for other ranks, so that an ordinary exit would wait too. */
+  running: boolean;
+  runDir: string | undefined;
+  channel: Channel | undefined;
+  log: Logger | undefined;
+  opened: OpenedStore | undefined;
+}
+
+const INFO_LEVEL = 30;
+
+/**
+ * The life of a worker process: ties itself to its parent, finds its place in the run, trains, and leaves in order.
+ * Returns the exit code. A failure anywhere, also outside the call, becomes error.json, a line of the log, and the exit
+ * of the process.
+ */
+export async function runAsWorker(external?: ExternalRun): Promise<number> {
+  takeEarlySignals();
+  const state: WorkerState = {
+    rank: Number(process.env['RANK']) || 0,
+    step: 0,
+    running: false,
+    runDir: external === undefined ? process.env[ENV.runDir] : undefined,
+    channel: external === undefined ? launcherChannel() : undefined,
+    log: undefined,
+    opened: undefined,
+  };
+  const fail = (error: unknown): never => leaveWithReport(error, state);
+  process.on('uncaughtException', fail);
+  process.on('unhandledRejection', fail);
+  process.on('disconnect', () => process.exit(EXIT.worker)); // the launcher is gone
+  // Nothing else may keep the process alive while runWorker waits on a promise of the native addon.
+  const alive = setInterval(() => undefined, 60_000);
+  const stop = new StopState({
+    alone: external !== undefined,
+    leave: (signal) => {
+      void leaveAtOnce(signal, state);
+    },
+    say: (text) => state.log?.info(text),
+  });
+  try {
+    const binding = await bindToParent();
+    const { context, channel } = await enterRun(external, binding, state, stop);
+    const runWorker = await loadRunWorker(external);
+    state.running = true;
+    await runWorker(context);
+    await context.store.close();
+    return await channel.done(stop.requested, false);
+  } catch (error) {
+    return fail(error);
+  } finally {
+    clearInterval(alive);
+  }
+}
+
+/** First of all: no worker outlives the launcher, even one that is killed or a worker that is stuck in native code. */
+async function bindToParent(): Promise<NativeBinding> {
+  const { loadBinding } = await import('../../engine/load.js');
+  const binding = loadBinding();
+  const launcher = process.env[ENV.launcherPid];
+  if (launcher !== undefined) binding.dieWithParent(Number(launcher));
+  else if (detectStarter(process.env) === 'torchrun') binding.dieWithParent(process.ppid);
+  return binding;
+}
+
+async function enterRun(
+  external: ExternalRun | undefined,
+  binding: NativeBinding,
+  state: WorkerState,
+  stop: StopState,
+): Promise<{ context: WorkerContext; channel: Channel }> {
+  const environment = parseEnvironment(process.env);
+  state.rank = environment.rank;
+  const record = external ?? (await receiveRun());
+  const { config, device, options } = record;
+  const { ranks_per_gpu: ranksPerGpu } = config.dist;
+  if (device === 'cuda') prepareSharedGpu(ranksPerGpu);
+  state.channel ??= consoleChannel({
+    rank: environment.rank,
+    json: external?.json ?? false,
+    totalSteps: config.train.train_iters,
+    device,
+    saveFolder: config.checkpoint.save,
+    runDir: () => state.runDir,
+    step: () => state.step,
+    onClosedPipe: () => {
+      stop.take('SIGPIPE', true);
+    },
+  });
+  const { channel } = state;
+  channel.onStop((signal) => {
+    stop.take(signal, false);
+  });
+  const timeoutMs = config.dist.timeout_s * 1000;
+  state.opened = await openStore(environment, timeoutMs, external?.json ?? false);
+  const { store } = state.opened;
+  void stop.watch(store);
+  const runDir =
+    external === undefined ? (state.runDir ?? '') : await agreeOnFolder(external, environment, store, timeoutMs);
+  state.runDir = runDir;
+  const consoleLevel = Number(process.env[ENV.consoleLevel] ?? (environment.rank === 0 ? INFO_LEVEL : WARN_LEVEL));
+  const log = makeLogger(runDir, environment.rank, consoleLevel, (line) => {
+    channel.log(line);
+  });
+  state.log = log;
+  if (device === 'cuda' && ranksPerGpu > 1) log.info(describeSharing(ranksPerGpu));
+  const metrics = new MetricsFile(runDir, log);
+  const share = Math.max(1, Math.floor(binding.cpuCount() / environment.localWorldSize));
+  const context: WorkerContext = {
+    rank: environment.rank,
+    localRank: environment.localRank,
+    deviceIndex: deviceIndexOf(environment.localRank, ranksPerGpu),
+    worldSize: environment.worldSize,
+    localWorldSize: environment.localWorldSize,
+    store,
+    config,
+    options,
+    device,
+    threads: environment.threads ?? share,
+    runDir,
+    log,
+    emit: (event) => {
+      channel.event(event);
+      metrics.add(event);
+    },
+    progress: (step) => {
+      stop.looping();
+      state.step = step;
+      store.begin(step);
+    },
+    saved: (checkpoint) => {
+      channel.saved(checkpoint);
+    },
+    stopRequested: () => {
+      stop.looping();
+      return stop.requested;
+    },
+    endsAfter: async (step) => {
+      await hearAll();
+      return stop.requested !== 'no' && (await store.pause(step, timeoutMs)) === step;
+    },
+  };
+  return { context, channel };
+}
+
+/**
+ * Lets everything that has arrived be heard, signals above all. A step runs inside the callback of the one before, so that
+ * what came meanwhile is only polled in the turn after this one.
+ */
+async function hearAll(): Promise<void> {
+  await setImmediate();
+  await setImmediate();
+}
+
+async function loadRunWorker(external: ExternalRun | undefined): Promise<RunWorker> {
+  const file = external?.workerModule ?? process.env[ENV.workerModule] ?? compiledFile('train/run-worker.js');
+  const url = pathToFileURL(file);
+  // The program itself waits for us at its top level, so that its own module would never be there: a second one is.
+  if (external?.workerModule !== undefined) url.search = 'worker';
+  const module = (await import(url.href)) as { runWorker: RunWorker };
+  return module.runWorker;
+}
+
+/**
+ * Ends this process for a signal before it has anything to finish, or because it was the second. Where native code may
+ * be waiting for other ranks, an exit would wait too; a signal that is not handled does not.
+ */
+async function leaveAtOnce(signal: StopSignal, { channel, running, step }: WorkerState): Promise<void> {
+  const exitCode = (await channel?.done(signal, step === 0)) ?? signalExitCode(signal);
+  if (running && process.env[ENV.launcherPid] === undefined) {
+    process.emit('exit', exitCode); // what an exit would remove
+    process.removeAllListeners(signal);
+    process.kill(process.pid, signal);
+  } else process.exit(exitCode);
+}
+
+/** Synchronous, so that it also works as the last act of a process whose event loop is broken. */
+function leaveWithReport(error: unknown, state: WorkerState): never {
+  const report = reportOf(error, state.rank, state.step);
+  state.channel?.failed(report);
+  const { rank, step, code, message, hint, stack } = report;
+  state.log?.fatal({ step, code, ...(hint && { hint }), ...(stack && { stack }) }, message);
+  let lost: unknown;
+  try {
+    if (state.runDir !== undefined) writeWorkerReport(state.runDir, report);
+  } catch (secondary) {
+    lost = secondary;
+  }
+  // Our launcher shows the first rank's report; elsewhere these lines and rank 0's are all that the user sees.
+  if (state.runDir === undefined || process.env[ENV.launcherPid] === undefined) {
+    const advice = hint === undefined ? '' : `\n  ${hint}`;
+    tell(`[r${rank}] error: ${code}: ${stack ?? message}${advice}`);
+    if (lost !== undefined) tell(`[r${rank}] the failure report could not be written: ${lost}`);
+    state.opened?.fail(report, state.runDir);
+  }
+  process.exit(report.exit_code);
+}
+
+function tell(text: string): void {
+  try {
+    process.stderr.write(`${text}\n`);
+  } catch {
+    // there is nowhere left to say it
+  }
+}

@@ -1,0 +1,107 @@
+// Body of the thread in which rank 0 serves the rendezvous store when no launcher of ours does. It also says what that
+// launcher would say: which ranks are waited for, that nothing moves, and at the end which rank was the first to fail.
+import { writeSync } from 'node:fs';
+import { join } from 'node:path';
+import { parentPort, workerData } from 'node:worker_threads';
+import { MbridgeError } from '../../base/errors.js';
+import { StoreServer } from '../rendezvous/store-server.js';
+import { paintFor } from '../shared/console-lines.js';
+import { formatFailure } from '../shared/failure-text.js';
+import { findRootCause, type RootCause } from '../shared/root-cause.js';
+import { LOG_FILE, STDERR_FILE, rankFolder } from '../shared/run-folder.js';
+import { StallNotice } from '../shared/stall-notice.js';
+import { WaitingNotice } from '../shared/waiting-notice.js';
+import type { WorkerExit } from '../shared/worker-exit.js';
+import { nowMs, type WorkerReport } from '../shared/worker-report.js';
+import {
+  FAILED_KEY,
+  type StoreThreadData,
+  type StoreThreadMessage,
+  type StoreThreadOrder,
+} from './store-thread-messages.js';
+
+const [STDOUT, STDERR] = [1, 2];
+/** How long the other ranks may take to say what they saw. */
+const PEERS_END_MS = 2_000;
+const LOOK_MS = 20;
+
+function print(descriptor: number, text: string): void {
+  try {
+    writeSync(descriptor, `${text}\n`);
+  } catch {
+    // there is nowhere left to say it
+  }
+}
+
+function warn(text: string): void {
+  print(STDERR, `[r0] warning: ${text}`);
+}
+
+/** What is known of each rank's end: its own report, or that its connection ended. */
+function exitsOf(server: StoreServer, own: WorkerReport, worldSize: number): WorkerExit[] {
+  return Array.from({ length: worldSize }, (_, rank): WorkerExit => {
+    const text = server.value(`${FAILED_KEY}${rank}`)?.toString();
+    const report = rank === own.rank ? own : text === undefined ? undefined : (JSON.parse(text) as WorkerReport);
+    const lost = server.lost.includes(rank);
+    return {
+      rank,
+      timeMs: nowMs(),
+      code: report?.exit_code ?? null,
+      signal: null,
+      done: server.left.includes(rank),
+      stopped: 'no',
+      ended: report === undefined && !lost,
+      ...(report === undefined && lost ? { lost } : {}),
+      step: report?.step ?? server.begun[rank] ?? 0,
+      ...(report === undefined ? {} : { report }),
+      stderrTail: [],
+    };
+  });
+}
+
+function conclude(cause: RootCause, { runDir, report }: StoreThreadOrder, json: boolean): void {
+  const folder = rankFolder(runDir ?? '', cause.rank);
+  const files = { log: join(folder, LOG_FILE), stderr: join(folder, STDERR_FILE) };
+  print(STDERR, formatFailure(cause, files, paintFor({})));
+  if (!json) return;
+  const { rank, step, code, message, hint } = cause;
+  const error = { rank, step, code, message, hint };
+  const wall_s = Math.round(performance.now()) / 1000;
+  const ending = { ok: false, exit_code: report.exit_code, error, run_dir: runDir ?? null, wall_s };
+  print(STDOUT, JSON.stringify({ type: 'result', ...ending }));
+}
+
+/** Returns the inode of the socket. */
+async function serve({ store, hosts, hint, json }: StoreThreadData): Promise<number> {
+  const { worldSize } = store;
+  const stall = new StallNotice(worldSize, warn);
+  const server = await StoreServer.listen(store, { onBegin: stall.progress.bind(stall) });
+  new WaitingNotice({ worldSize, missing: () => server.missing, hostOf: (rank) => hosts[rank], hint }, warn);
+  // The server does not keep a thread alive by itself; this does, until the process ends.
+  parentPort?.on('message', (order: StoreThreadOrder) => {
+    const until = performance.now() + PEERS_END_MS;
+    const look = setInterval(() => {
+      const exits = exitsOf(server, order.report, worldSize);
+      const open = exits.some(({ report, done, ended }) => report === undefined && !done && ended);
+      if (open && performance.now() < until) return;
+      clearInterval(look);
+      const cause = findRootCause(exits);
+      if (cause !== undefined) conclude(cause, order, json);
+      Atomics.store(order.said, 0, 1);
+      Atomics.notify(order.said, 0);
+    }, LOOK_MS);
+  });
+  return server.inode;
+}
+
+const answer = (message: StoreThreadMessage): void => {
+  parentPort?.postMessage(message);
+};
+
+try {
+  answer({ inode: await serve(workerData as StoreThreadData) });
+} catch (error) {
+  if (!(error instanceof MbridgeError)) throw error;
+  const { code, message, hint } = error;
+  answer({ code, message, hint });
+}

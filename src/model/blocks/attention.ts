@@ -1,0 +1,155 @@
+import type { AttentionSizes } from '../../engine/ops.js';
+import type { Strided, Tensor } from '../../engine/tensor.js';
+import type { Weight } from '../parameters/parameter.js';
+import { Linear, type LinearWeights } from './linear.js';
+import { ResidualNorm, type Stream } from './residual-norm.js';
+import type { PerMicroBatch, StageEnv } from './stage-env.js';
+
+export interface AttentionWeights {
+  norm: Weight;
+  /** Rows: query, key and value heads of this rank. */
+  qkv: LinearWeights;
+  /** Norms of every head of q and k, of width headDim. */
+  heads: { q: Weight; k: Weight };
+  /** [hidden, qWidth] */
+  out: LinearWeights;
+}
+
+/** Norm, fused q/k/v projection (column parallel), norms of heads, RoPE, causal attention, output (row parallel). */
+export class Attention {
+  readonly norm: ResidualNorm;
+  readonly #env: StageEnv;
+  readonly #linears: { readonly qkv: Linear; readonly out: Linear };
+  readonly #heads: AttentionWeights['heads'];
+  readonly #raw: PerMicroBatch;
+  readonly #qkv: PerMicroBatch;
+  readonly #headRstd: PerMicroBatch;
+  readonly #out: PerMicroBatch;
+  readonly #lse: PerMicroBatch;
+  readonly #positions: PerMicroBatch;
+  readonly #sizes: AttentionSizes;
+  readonly #temp: { wide: Tensor; dQkv: Tensor; dOut: Tensor };
+
+  constructor(
+    env: StageEnv,
+    weights: AttentionWeights,
+    slots: number,
+    keepInput: number | null,
+    positions: PerMicroBatch,
+  ) {
+    const { tokens, heads, kvHeads, qWidth, qkvWidth, batch, seq } = env.sizes;
+    const { hiddenSize, headDim } = env.shape;
+    this.#env = env;
+    this.#linears = { qkv: new Linear(env, weights.qkv), out: new Linear(env, weights.out) };
+    this.#heads = weights.heads;
+    this.#positions = positions;
+    this.norm = new ResidualNorm(env, 'attention.norm', weights.norm, slots, keepInput);
+    this.#raw = env.saved('attention.raw', [tokens, qkvWidth], slots, 'full');
+    this.#qkv = env.saved('attention.qkv', [tokens, qkvWidth], slots, 'selective');
+    this.#headRstd = env.saved('attention.rstd', [tokens, heads + kvHeads], slots, 'full', 'f32');
+    this.#out = env.saved('attention.out', [tokens, qWidth], slots, 'full');
+    this.#lse = env.saved('attention.lse', [batch, heads, seq], slots, 'full', 'f32');
+    this.#sizes = { batch, seq, heads, kvHeads, headDim, deterministic: env.deterministic };
+    this.#temp = {
+      wide: env.scratch('wide', [tokens, hiddenSize]),
+      dQkv: env.scratch('dQkv', [tokens, qkvWidth]),
+      dOut: env.scratch('dOut', [tokens, qWidth]),
+    };
+  }
+
+  forward(microBatch: number, input: Stream): Stream {
+    this.#core(microBatch, this.norm.forward(microBatch, input));
+    return this.output(microBatch);
+  }
+
+  /** Under `full` recompute: everything that the forward would have kept, from the layer's input. */
+  recompute(microBatch: number): void {
+    this.#core(microBatch, this.norm.startOutput(microBatch).wait());
+  }
+
+  /** The output projection alone: all that `forward` does after the attention itself. */
+  output(microBatch: number): Stream {
+    const partial = this.#temp.wide;
+    this.#linears.out.forward(this.#out(microBatch), partial);
+    return { residual: this.norm.x(microBatch), partial };
+  }
+
+  /**
+   * @param dStream gradient of the residual stream after this module, becomes that before it
+   * @param dy the same of all tokens
+   * @param gathers whether the result is what `dStream` becomes, of all tokens; else it is `dStream` itself
+   */
+  backward(microBatch: number, dStream: Tensor, dy: Tensor, gathers: boolean): Tensor {
+    const [env, linears, heads, temp] = [this.#env, this.#linears, this.#heads, this.#temp];
+    const { ops } = env;
+    const normed = this.norm.startOutput(microBatch);
+    linears.out.dgrad(dy, temp.dOut);
+    linears.out.wgrad(dy, () => this.#out(microBatch));
+    if (env.recompute === 'selective') this.#rope(microBatch);
+    const [lse, dQkv] = [this.#lse(microBatch), temp.dQkv];
+    const [dq, dk, dv] = this.#parts(dQkv);
+    const [q, k, v] = this.#parts(this.#qkv(microBatch));
+    const [out, dout] = [this.#out(microBatch).columns(), temp.dOut.columns()];
+    ops.attentionBwd({ q, k, v, out, lse, dout, dq, dk, dv, ws: env.attentionWorkspace }, this.#sizes);
+    // Both are written by one op, so that they are in the same state.
+    const accumulate = [heads.q, heads.k].map((weight) => weight.claim()).includes(true);
+    ops.qknormRopeBwd(
+      {
+        dqkv: dQkv,
+        qkv: this.#raw(microBatch),
+        wq: heads.q.data,
+        wk: heads.k.data,
+        table: env.ropeTable,
+        positions: this.#positions(microBatch),
+        rstd: this.#headRstd(microBatch),
+        dwq: gradient(heads.q),
+        dwk: gradient(heads.k),
+        ws: env.reduceWorkspace(2 * env.shape.headDim),
+      },
+      { tokens: env.sizes.tokens, heads: env.sizes.heads, kvHeads: env.sizes.kvHeads, headDim: env.shape.headDim },
+      accumulate,
+    );
+    linears.qkv.dgrad(dQkv, temp.wide);
+    const dx = this.norm.startBackward(microBatch, temp.wide, dStream, gathers);
+    linears.qkv.wgrad(dQkv, () => normed.wait());
+    return dx.wait();
+  }
+
+  #core(microBatch: number, normed: Tensor): void {
+    const env = this.#env;
+    this.#linears.qkv.forward(normed, this.#raw(microBatch));
+    this.#rope(microBatch);
+    const [q, k, v] = this.#parts(this.#qkv(microBatch));
+    const [out, lse] = [this.#out(microBatch).columns(), this.#lse(microBatch)];
+    env.ops.attention({ q, k, v, out, lse, ws: env.attentionWorkspace }, this.#sizes);
+  }
+
+  /** Columns of queries, keys and values in the fused projection. */
+  #parts(qkv: Tensor): [q: Strided, k: Strided, v: Strided] {
+    const { kvHeads, qWidth } = this.#env.sizes;
+    const kvWidth = kvHeads * this.#env.shape.headDim;
+    return [qkv.columns(0, qWidth), qkv.columns(qWidth, kvWidth), qkv.columns(qWidth + kvWidth, kvWidth)];
+  }
+
+  #rope(microBatch: number): void {
+    const env = this.#env;
+    const { heads, kvHeads, tokens } = env.sizes;
+    env.ops.qknormRope(
+      {
+        qkv: this.#raw(microBatch),
+        wq: this.#heads.q.data,
+        wk: this.#heads.k.data,
+        table: env.ropeTable,
+        positions: this.#positions(microBatch),
+        out: this.#qkv(microBatch),
+        rstd: this.#headRstd(microBatch),
+      },
+      { tokens, heads, kvHeads, headDim: env.shape.headDim, eps: env.shape.rmsNormEps },
+    );
+  }
+}
+
+function gradient(weight: Weight): Tensor {
+  if (weight.grad === null) throw new Error('backward of a frozen model');
+  return weight.grad;
+}

@@ -1,0 +1,47 @@
+import type { Tensor } from '../../engine/tensor.js';
+import { Attention, type AttentionWeights } from './attention.js';
+import { Mlp, type MlpWeights } from './mlp.js';
+import type { Stream } from './residual-norm.js';
+import type { PerMicroBatch, StageEnv } from './stage-env.js';
+
+/** One decoder layer: attention and SwiGLU, each on the normalised residual stream. */
+export class DecoderLayer {
+  readonly #attention: Attention;
+  readonly #mlp: Mlp;
+  readonly #env: StageEnv;
+
+  /**
+   * @param slots micro-batches in flight between a forward and its backward
+   * @param inputSlots micro-batches whose input must be held (more than `slots` where inputs are received early)
+   */
+  constructor(
+    env: StageEnv,
+    weights: { attention: AttentionWeights; mlp: MlpWeights },
+    slots: number,
+    inputSlots: number,
+    positions: PerMicroBatch,
+  ) {
+    this.#env = env;
+    this.#attention = new Attention(env, weights.attention, slots, inputSlots, positions);
+    this.#mlp = new Mlp(env, weights.mlp, slots);
+  }
+
+  /** Where the input of a micro-batch goes when it comes from outside (embedding or previous stage). */
+  input(microBatch: number): Tensor {
+    return this.#attention.norm.x(microBatch);
+  }
+
+  forward(microBatch: number, input: Stream): Stream {
+    return this.#mlp.forward(microBatch, this.#attention.forward(microBatch, input));
+  }
+
+  /** Arguments and result as {@link Attention.backward}. */
+  backward(microBatch: number, dStream: Tensor, dy: Tensor, gathers: boolean): Tensor {
+    if (this.#env.recompute === 'full') {
+      this.#attention.recompute(microBatch);
+      this.#mlp.recompute(microBatch, this.#attention.output(microBatch));
+    }
+    const between = this.#mlp.backward(microBatch, dStream, dy);
+    return this.#attention.backward(microBatch, dStream, between, gathers);
+  }
+}

@@ -1,0 +1,68 @@
+import type { Tensor } from '../../engine/tensor.js';
+import type { Weight } from '../parameters/parameter.js';
+import { Linear } from './linear.js';
+import type { LossFunction } from './loss.js';
+import { ResidualNorm, type Stream } from './residual-norm.js';
+import type { PerMicroBatch, StageEnv } from './stage-env.js';
+
+/** Sees the logits [tokens, vocabulary shard] of a micro-batch before the loss overwrites them with their gradient. */
+export type LogitsObserver = (logits: Tensor, microBatch: number) => void;
+
+/**
+ * Final norm, output projection (vocabulary sharded over tp) and loss. The loss is the sum over counted tokens,
+ * undivided, so its gradient is known at once: forward also does the projection's backward, and one logits buffer serves
+ * all micro-batches in flight.
+ */
+export class LossHead {
+  readonly #env: StageEnv;
+  readonly #norm: ResidualNorm;
+  readonly #output: Linear;
+  readonly #loss: LossFunction;
+  readonly #fields: (name: string) => PerMicroBatch;
+  readonly #dNormed: PerMicroBatch;
+  readonly #temp: { wide: Tensor; logits: Tensor };
+
+  constructor(
+    env: StageEnv,
+    weights: { norm: Weight; output: Weight },
+    slots: number,
+    loss: LossFunction,
+    fields: (name: string) => PerMicroBatch,
+  ) {
+    const { tokens, localTokens, vocab } = env.sizes;
+    const { hiddenSize } = env.shape;
+    this.#env = env;
+    this.#output = new Linear(env, { weight: weights.output });
+    this.#loss = loss;
+    this.#fields = fields;
+    this.#norm = new ResidualNorm(env, 'head.norm', weights.norm, slots, slots);
+    this.#dNormed = env.saved('head.dNormed', [localTokens, hiddenSize], slots, 'never');
+    this.#temp = {
+      wide: env.scratch('wide', [tokens, hiddenSize]),
+      logits: env.scratch('logits', [tokens, env.sizes.vocabRoom]).slice(0, tokens * vocab, [tokens, vocab]),
+    };
+  }
+
+  /** @param withGradient false in evaluation: only the loss is wanted */
+  forward(microBatch: number, input: Stream, withGradient: boolean, observe?: LogitsObserver): void {
+    const [env, temp, output] = [this.#env, this.#temp, this.#output];
+    const { tp } = env;
+    const normed = this.#norm.forward(microBatch, input);
+    output.forward(normed, temp.logits);
+    observe?.(temp.logits, microBatch);
+    this.#loss.apply(temp.logits, (name) => this.#fields(name)(microBatch));
+    if (!withGradient) return;
+    const dNormed = this.#dNormed(microBatch);
+    const wide = tp.size === 1 ? dNormed : temp.wide;
+    output.dgrad(temp.logits, wide);
+    const reduced = tp.startReduce(wide, dNormed);
+    output.wgrad(temp.logits, () => normed);
+    const result = reduced.wait();
+    if (result !== dNormed) env.ops.device.copy(result, dNormed);
+  }
+
+  /** @param dStream receives the gradient of the residual stream before the final norm */
+  backward(microBatch: number, dStream: Tensor): void {
+    this.#norm.backward(microBatch, this.#dNormed(microBatch), dStream, true);
+  }
+}

@@ -1,0 +1,155 @@
+import type { ModelShape } from '../../families/model-shape.js';
+import { rotations, scaledFrequencies } from '../../families/rope.js';
+import type { ActDType, DType } from '../../engine/dtype.js';
+import { elementCount } from '../../engine/dtype.js';
+import type { MemoryPlan } from '../../engine/memory-plan.js';
+import { REDUCE_PARTS, type Ops } from '../../engine/ops.js';
+import type { Tensor } from '../../engine/tensor.js';
+import { partOf } from '../parameters/parameter.js';
+import type { TensorParallel } from '../parallel/tensor-parallel.js';
+
+export type Recompute = 'none' | 'selective' | 'full';
+
+/** Sizes of one micro-batch on one rank. */
+export interface StageSizes {
+  readonly batch: number;
+  readonly seq: number;
+  /** batch * seq */
+  readonly tokens: number;
+  /** Tokens of the residual stream here: tokens / tp under sequence parallelism. */
+  readonly localTokens: number;
+  readonly heads: number;
+  readonly kvHeads: number;
+  /** Columns of the attention output here: heads * headDim. */
+  readonly qWidth: number;
+  /** Columns of the fused projection here: (heads + 2 kvHeads) * headDim. */
+  readonly qkvWidth: number;
+  readonly ffn: number;
+  /** Tokens of the vocabulary whose logits are computed here, from `vocabStart`; no more than `vocabRoom`. */
+  readonly vocab: number;
+  readonly vocabStart: number;
+  /** The most that a tp rank has: memory is the same on all, since they may share it. */
+  readonly vocabRoom: number;
+}
+
+export interface StageEnvOptions {
+  plan: MemoryPlan;
+  /** Null while only planning. */
+  ops: Ops | null;
+  shape: ModelShape;
+  tp: TensorParallel;
+  batch: number;
+  seq: number;
+  dtype: ActDType;
+  recompute: Recompute;
+  deterministic: boolean;
+  attentionWorkspaceBytes: number;
+}
+
+/** One tensor for each micro-batch in flight. */
+export type PerMicroBatch = (microBatch: number) => Tensor;
+
+/** What the modules of a stage share: sizes, ops, groups, and memory asked for while they are built. */
+export class StageEnv {
+  readonly shape: ModelShape;
+  readonly tp: TensorParallel;
+  readonly sizes: StageSizes;
+  readonly dtype: ActDType;
+  readonly recompute: Recompute;
+  readonly deterministic: boolean;
+  readonly plan: MemoryPlan;
+  /** cos and sin of every position, f32 [seq, headDim]. */
+  readonly ropeTable: Tensor;
+  readonly attentionWorkspace: Tensor;
+  readonly #reduce: Tensor;
+  readonly #maybeOps: Ops | null;
+  readonly #shared = new Map<string, Tensor>();
+
+  constructor(options: StageEnvOptions) {
+    const { plan, shape, tp, batch, seq } = options;
+    this.plan = plan;
+    this.shape = shape;
+    this.tp = tp;
+    this.#maybeOps = options.ops;
+    this.dtype = options.dtype;
+    this.recompute = options.recompute;
+    this.deterministic = options.deterministic;
+    const heads = shape.numHeads / tp.size;
+    const kvHeads = shape.numKvHeads / tp.size;
+    const tokens = batch * seq;
+    const { start: vocabStart, count: vocab } = partOf(shape.vocabSize, tp);
+    this.sizes = {
+      batch,
+      seq,
+      tokens,
+      localTokens: tp.localTokens(tokens),
+      heads,
+      kvHeads,
+      qWidth: heads * shape.headDim,
+      qkvWidth: (heads + 2 * kvHeads) * shape.headDim,
+      ffn: shape.intermediateSize / tp.size,
+      vocab,
+      vocabStart,
+      vocabRoom: Math.ceil(shape.vocabSize / tp.size),
+    };
+    this.#reduce = plan.tensor('workspace', [REDUCE_PARTS * Math.max(shape.hiddenSize, 2 * shape.headDim)], 'f32');
+    this.ropeTable = plan.tensor('workspace', [seq, shape.headDim], 'f32');
+    this.attentionWorkspace = plan.tensor(
+      'workspace',
+      [Math.ceil(Math.max(4, options.attentionWorkspaceBytes) / 4)],
+      'f32',
+    );
+  }
+
+  get ops(): Ops {
+    if (this.#maybeOps === null) throw new Error('the stage was only planned, it has no device');
+    return this.#maybeOps;
+  }
+
+  /** A temporary that all users of `key` share; they must agree on its size and be done with it in turn. */
+  scratch(key: string, shape: readonly number[], dtype: DType = this.dtype): Tensor {
+    const known = this.#shared.get(key);
+    if (known !== undefined) {
+      if (known.size !== elementCount(shape) || known.dtype !== dtype) {
+        throw new Error(`scratch ${key}: [${shape}] ${dtype} asked for, it is [${known.shape}] ${known.dtype}`);
+      }
+      return known.view(...shape);
+    }
+    const tensor = this.plan.tensor('workspace', shape, dtype);
+    this.#shared.set(key, tensor);
+    return tensor;
+  }
+
+  /** Workspace of the row reductions, f32 [parts, columns], shared by all of them. */
+  reduceWorkspace(columns: number): Tensor {
+    return this.#reduce.slice(0, REDUCE_PARTS * columns);
+  }
+
+  /**
+   * What a forward leaves for its backward: one tensor for each of `slots` micro-batches in flight. `droppedBy` names
+   * the first recompute granularity that drops it; then it is scratch that backward fills again.
+   */
+  saved(
+    key: string,
+    shape: readonly number[],
+    slots: number,
+    droppedBy: 'never' | 'selective' | 'full',
+    dtype: DType = this.dtype,
+  ): PerMicroBatch {
+    const level = { none: 0, selective: 1, full: 2 };
+    const dropped = droppedBy !== 'never' && level[this.recompute] >= level[droppedBy];
+    if (dropped) {
+      const tensor = this.scratch(key, shape, dtype);
+      return () => tensor;
+    }
+    const tensors = Array.from({ length: slots }, () => this.plan.tensor('activations', shape, dtype));
+    return (microBatch) => tensors[microBatch % tensors.length] as Tensor;
+  }
+
+  /** Fills what is constant over the run. To be called once, after the memory is there. */
+  prepare(): void {
+    const frequencies = scaledFrequencies(this.shape);
+    if (frequencies === null) this.ops.ropeTable(this.ropeTable, this.shape.ropeTheta);
+    else this.ops.device.write(this.ropeTable, rotations(frequencies, this.sizes.seq));
+  }
+}

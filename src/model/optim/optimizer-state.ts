@@ -1,0 +1,61 @@
+import type { MemoryPlan } from '../../engine/memory-plan.js';
+import { REDUCE_PARTS, type Ops } from '../../engine/ops.js';
+import type { Tensor } from '../../engine/tensor.js';
+import type { Bucket } from '../parameters/bucket.js';
+import { Readers } from '../parameters/readers.js';
+import type { StepTotals } from '../totals/step-totals.js';
+import { GradientRing } from './gradient-ring.js';
+
+/** The optimizer's memory for one bucket: this rank's shard, or the whole bucket where nothing is sharded. */
+export interface BucketState {
+  readonly bucket: Bucket;
+  /** Parameters in float32; the model's own memory where that is float32 already. */
+  readonly main: Tensor;
+  /** First and second moment. */
+  readonly m: Tensor;
+  readonly v: Tensor;
+}
+
+/** Memory of AdamW, planned with the model's. */
+export class OptimizerState {
+  /** Of the buckets that are trained. */
+  readonly buckets: readonly BucketState[];
+  /** Whether this rank also holds parameters that are not trained. */
+  readonly hasFrozen: boolean;
+  /** Whether each replica keeps a shard only. */
+  readonly sharded: boolean;
+  /** float64, see STATE: step, learning rate, norm, ... live on the device. */
+  readonly scalars: Tensor;
+  /** Of the scalars; those of a bucket's state are the bucket's. */
+  readonly readers = new Readers();
+  /** f32 [1], of this step's gradients. */
+  readonly normSquared: Tensor;
+  /** f32 [1]: how many ranks want to stop. */
+  readonly stopVotes: Tensor;
+  readonly workspace: Tensor;
+  readonly ring: GradientRing;
+
+  constructor(plan: MemoryPlan, buckets: readonly Bucket[], totals: StepTotals, sharded: boolean) {
+    this.sharded = sharded;
+    this.hasFrozen = buckets.some((bucket) => !bucket.trainable);
+    this.buckets = buckets
+      .filter((bucket) => bucket.trainable)
+      .map((bucket) => {
+        const own = sharded ? bucket.shard(bucket.params) : bucket.params;
+        const state = (): Tensor => plan.tensor('optimizer', [own.size], 'f32');
+        return { bucket, main: own.dtype === 'f32' ? own : state(), m: state(), v: state() };
+      });
+    this.ring = new GradientRing(plan, buckets);
+    this.scalars = totals.state;
+    this.normSquared = totals.reserve(['grad_norm_squared']);
+    this.stopVotes = totals.reserve(['stop_votes']);
+    this.workspace = plan.tensor('workspace', [REDUCE_PARTS], 'f32');
+  }
+
+  /** Takes the main parameters of a bucket from its float32 values. */
+  adopt(ops: Ops, bucket: Bucket, values: Tensor): void {
+    const state = this.buckets.find((entry) => entry.bucket === bucket);
+    if (state === undefined || state.main.dtype === bucket.params.dtype) return;
+    ops.device.copy(this.sharded ? bucket.shard(values) : values, state.main);
+  }
+}

@@ -1,0 +1,109 @@
+import type { CommGroup } from '../../groups/comm/comm-group.js';
+import type { Device } from '../../engine/device.js';
+import type { ActDType } from '../../engine/dtype.js';
+import type { MemoryPlan } from '../../engine/memory-plan.js';
+import type { Tensor } from '../../engine/tensor.js';
+import { Bucket, type BucketEntry, type BucketKind } from './bucket.js';
+import { Weight, localSize, type ParameterSpec, type Place } from './parameter.js';
+
+/** 256 bytes of float32, so that every weight and every shard starts at a full line. */
+const PAD = 64;
+
+function padTo(n: number, multiple: number): number {
+  return Math.ceil(n / multiple) * multiple;
+}
+
+export interface ParameterBufferOptions {
+  readonly dtype: ActDType;
+  /** The ranks that hold the same parameters; `group` talks to them, null while only planning. */
+  readonly replicas: Place;
+  readonly group: CommGroup | null;
+  /** Whether the bucket of that name has a gradient. */
+  readonly trainable: (bucket: string) => boolean;
+}
+
+/** The parameters of one rank, in buckets. Built while the memory is planned. */
+export class ParameterBuffer {
+  readonly buckets: Bucket[] = [];
+  readonly #plan: MemoryPlan;
+  readonly #o: ParameterBufferOptions;
+  #staging: Tensor | null = null;
+
+  constructor(plan: MemoryPlan, options: ParameterBufferOptions) {
+    this.#plan = plan;
+    this.#o = options;
+  }
+
+  /**
+   * Adds a bucket of weights. Each inner list is one weight: its parameters lie together without a gap, as one matrix
+   * with the sum of their rows, or as one vector. Weights that tp cuts unequally take the same room on every rank.
+   * @param gradients whether the bucket keeps a whole gradient, or only this rank's shard of it (a ring lends the rest)
+   */
+  add(
+    name: string,
+    kind: BucketKind,
+    groups: readonly (readonly ParameterSpec[])[],
+    gradients: 'whole' | 'shard' = 'whole',
+  ): Weight[] {
+    const entries: BucketEntry[] = [];
+    const places: { specs: readonly ParameterSpec[]; offset: number; rows: number; cols: number }[] = [];
+    let size = 0;
+    for (const specs of groups) {
+      const elements = specs.reduce((sum, spec) => sum + localSize(spec), 0);
+      const cols = specs[0]?.globalShape.length === 1 ? elements : (specs[0]?.cols.count ?? 0);
+      places.push({ specs, offset: size, rows: elements / cols, cols });
+      for (const spec of specs) {
+        entries.push({ spec, offset: size });
+        size += spec.room;
+      }
+      size = padTo(size, PAD);
+    }
+    const { dtype, replicas, group, trainable } = this.#o;
+    size = padTo(size, PAD * replicas.size);
+    const params = this.#plan.tensor('parameters', [size], dtype);
+    const kept = gradients === 'whole' ? size : size / replicas.size;
+    const own = trainable(name) ? this.#plan.tensor('gradients', [kept], 'f32') : null;
+    const whole = gradients === 'whole' ? own : null;
+    const weights = places.map(({ specs, offset, rows, cols }) => {
+      const shape = [rows, cols];
+      const weight = new Weight(
+        specs,
+        params.slice(offset, rows * cols, shape),
+        whole?.slice(offset, rows * cols, shape) ?? null,
+      );
+      return { weight, offset };
+    });
+    const keeps = gradients;
+    this.buckets.push(
+      new Bucket({ name, kind, entries, size, replicas, group, params, gradients: own, keeps, weights }),
+    );
+    return weights.map(({ weight }) => weight);
+  }
+
+  /** To be called when all buckets are there. */
+  finish(): void {
+    const frozen = this.buckets.filter((bucket) => !bucket.trainable);
+    if (frozen.length === 0 || this.#o.dtype === 'f32') return;
+    this.#staging = this.#plan.tensor('staging', [Math.max(...frozen.map(({ size }) => size))], 'f32');
+  }
+
+  /** float32 memory for the initial values of a frozen bucket: where it is float32 itself, else memory for that alone. */
+  frozenStaging(bucket: Bucket): Tensor {
+    return this.#staging?.slice(0, bucket.size) ?? bucket.params;
+  }
+
+  /** Makes the compute stream wait for parameters that are still being gathered. */
+  settle(device: Device): void {
+    for (const bucket of this.buckets) bucket.settle(device);
+  }
+
+  /** Starts a step: the first gradient of every weight overwrites. */
+  reset(): void {
+    for (const bucket of this.buckets) bucket.reset();
+  }
+
+  /** Parameters held here, without padding. */
+  get parameterCount(): number {
+    return this.buckets.flatMap((b) => b.entries).reduce((sum, { spec }) => sum + localSize(spec), 0);
+  }
+}

@@ -1,0 +1,157 @@
+import type { CommGroup } from '../../groups/comm/comm-group.js';
+import type { MicroBatch } from '../../data/micro-batch.js';
+import type { Device } from '../../engine/device.js';
+import type { Tensor } from '../../engine/tensor.js';
+import type { Schedule } from '../pipeline/actions.js';
+import { PipelineExecutor } from '../pipeline/executor.js';
+import { buildSchedule } from '../pipeline/schedule.js';
+import type { LogitsObserver } from '../blocks/loss-head.js';
+import type { BucketHooks } from '../parameters/bucket-hooks.js';
+import type { Range } from '../parameters/parameter.js';
+import type { Stage } from './stage.js';
+
+/** A slice of a named parameter, or of its gradient, as this rank holds it. */
+export interface ParameterSlice {
+  readonly name: string;
+  readonly globalShape: readonly number[];
+  readonly rows: Range;
+  readonly cols: Range;
+  /** False on all but one of the ranks that hold the same slice (tp replicas, the copy of a tied embedding). */
+  readonly owner: boolean;
+  /** f32 [rows, cols] */
+  readonly values: Float32Array;
+}
+
+/** One rank's part of a model spread over a grid of ranks. Every rank of the grid calls its methods in the same order. */
+export class DistributedModel {
+  readonly stage: Stage;
+  readonly device: Device;
+  readonly #executor: PipelineExecutor;
+  readonly #tpRank: number;
+  readonly #closers: (() => void)[] = [];
+
+  constructor(stage: Stage, groups: { pp: CommGroup; tp: CommGroup }) {
+    this.stage = stage;
+    this.device = groups.pp.device;
+    this.#tpRank = groups.tp.rank;
+    this.#executor = new PipelineExecutor(this.device, groups.pp, stage.chunks);
+  }
+
+  /**
+   * Loss sum and token count since the step began, f32 [2], of this replica until the step's totals are reduced; null on
+   * ranks without the loss head.
+   */
+  get lossAndTokens(): Tensor | null {
+    return this.#hasHead ? this.stage.totals.lossAndTokens : null;
+  }
+
+  /**
+   * Forward and backward of a step's micro-batches. Gradients are sums over this replica's counted tokens, not yet
+   * reduced over any group.
+   * @param batches as many as were planned
+   * @param options.hooks the optimizer's, where there is one
+   */
+  forwardBackward(
+    batches: readonly MicroBatch[],
+    options: { hooks?: BucketHooks; observe?: LogitsObserver } = {},
+  ): void {
+    const { totals, env, buffer, schedule, data } = this.stage;
+    if (batches.length !== data.microBatches) {
+      throw new RangeError(`${batches.length} micro-batches where ${data.microBatches} were planned`);
+    }
+    // The optimizer's hooks wait for each bucket of parameters where it is needed first.
+    if (options.hooks === undefined) this.settleParameters();
+    data.upload(this.device, batches);
+    totals.begin(env.ops);
+    buffer.reset();
+    this.#executor.run(schedule, options);
+  }
+
+  /**
+   * Forward only: fills {@link lossAndTokens}.
+   * @param batches any number, the same on every rank; under interleaved stages a multiple of the pipeline size
+   */
+  evaluate(batches: readonly MicroBatch[], observe?: LogitsObserver): void {
+    const { totals, env, data } = this.stage;
+    this.settleParameters();
+    totals.begin(env.ops);
+    for (let at = 0; at < batches.length; at += data.microBatches) {
+      const part = batches.slice(at, at + data.microBatches);
+      data.upload(this.device, part);
+      this.#executor.run(this.#evaluationOf(part.length), { observe });
+    }
+  }
+
+  /** Makes the compute stream wait for parameters that an update is still gathering. */
+  settleParameters(): void {
+    this.stage.buffer.settle(this.device);
+  }
+
+  /** Reads {@link lossAndTokens} back; null on ranks without the loss head. */
+  readLoss(): { lossSum: number; tokens: number } | null {
+    if (this.lossAndTokens === null) return null;
+    const values = new Float32Array(2);
+    this.device.read(this.lossAndTokens, values);
+    return { lossSum: values[0] as number, tokens: values[1] as number };
+  }
+
+  /** Reads this rank's gradients (undivided sums) back; for tests and inspection. */
+  gradients(): ParameterSlice[] {
+    return this.#read((bucket) => bucket.grads);
+  }
+
+  /** Reads this rank's float32 weights back. A bf16 model's are rounded. */
+  parameters(): ParameterSlice[] {
+    this.settleParameters();
+    return this.#read((bucket) => bucket.params);
+  }
+
+  /** `close` is called when the model is disposed of, before its memory is given back: what works on it ends with it. */
+  beforeDispose(close: () => void): void {
+    this.#closers.push(close);
+  }
+
+  /** Gives back all that the model took from the device. Every rank of the model calls it. */
+  dispose(): void {
+    for (const close of this.#closers.splice(0)) close();
+    this.device.synchronize();
+    this.#executor.dispose();
+    this.stage.env.tp.dispose();
+    this.stage.plan.release();
+  }
+
+  /** Fewer micro-batches need no more buffers than were planned for all. */
+  #evaluationOf(microBatches: number): Schedule {
+    const { evaluation } = this.stage;
+    return microBatches === evaluation.microBatches ? evaluation : buildSchedule({ ...evaluation, microBatches });
+  }
+
+  get #hasHead(): boolean {
+    return this.stage.spec.parts.head;
+  }
+
+  #read(of: (bucket: Stage['buffer']['buckets'][number]) => Tensor | null): ParameterSlice[] {
+    return this.stage.buffer.buckets.flatMap((bucket) => {
+      const tensor = of(bucket);
+      if (tensor === null) return [];
+      const owner = bucket.kind.tied !== 'copy' && (!bucket.kind.tpReplicated || this.#tpRank === 0);
+      return bucket.entries.map(({ spec, offset }) => {
+        const { name, globalShape, rows, cols } = spec;
+        const part = tensor.slice(offset, rows.count * cols.count);
+        return { name, globalShape, rows, cols, owner, values: this.#readFloats(part) };
+      });
+    });
+  }
+
+  #readFloats(tensor: Tensor): Float32Array {
+    if (tensor.dtype === 'f32') {
+      const values = new Float32Array(tensor.size);
+      this.device.read(tensor, values);
+      return values;
+    }
+    const raw = new Uint16Array(tensor.size);
+    this.device.read(tensor, raw);
+    // bf16 is the upper half of a float32.
+    return new Float32Array(Uint32Array.from(raw, (bits) => bits << 16).buffer);
+  }
+}

@@ -1,0 +1,116 @@
+import type { DeviceKind } from '../../config/layout.js';
+import { resolvePrecision } from '../../config/layout.js';
+import type { ModelConfig, RunConfig } from '../../config/schema.js';
+import type { ActDType } from '../../engine/dtype.js';
+import { tokenFlops } from '../../families/flops.js';
+import { modelShape, type ModelShape } from '../../families/model-shape.js';
+import type { Recompute } from '../blocks/stage-env.js';
+import type { Place } from '../parameters/parameter.js';
+import { balanceStages, interleavedStageLayers, stageLayers, type StageLayers } from '../pipeline/stages.js';
+import type { StageParts } from './stage-weights.js';
+
+/** Where a rank stands in its model's grid. Groups are places, so a ProcessGroupCollection is one too. */
+export interface ModelPlace {
+  readonly tp: Place;
+  readonly pp: Place;
+  readonly dp: Place;
+  readonly dpCp: Place;
+}
+
+/** Which parameters a rank holds, and how they are laid out. */
+export interface PartSpec {
+  readonly shape: ModelShape;
+  readonly place: Omit<ModelPlace, 'dp'>;
+  /** The decoder layers here, by chunk. */
+  readonly layers: readonly StageLayers[];
+  readonly parts: StageParts;
+  readonly dtype: ActDType;
+  readonly sequenceParallel: boolean;
+  /** Whether a gradient is kept whole, or as this rank's shard with the rest lent. */
+  readonly gradients: 'whole' | 'shard';
+  /**
+   * Which buckets have gradients and optimizer state: all, none, or those whose name it matches (`embedding`,
+   * `layer.<i>`, `output`, `norms`, `head-norms`).
+   */
+  readonly trainable: boolean | RegExp;
+}
+
+/**
+ * All that decides a stage: data, from which it is built with or without a device. A spec with other sizes is a spread of
+ * this one: `{ ...spec, batch: 8, microBatches: 1 }`.
+ */
+export interface StageSpec extends PartSpec {
+  readonly place: ModelPlace;
+  /** Chunks a pipeline rank. */
+  readonly chunks: number;
+  /** Samples of a micro-batch, and tokens of a sample. */
+  readonly batch: number;
+  readonly seq: number;
+  /** Of a step, on this replica. */
+  readonly microBatches: number;
+  readonly recompute: Recompute;
+  readonly deterministic: boolean;
+  /** Whether optimizer state is sharded over the replicas. */
+  readonly shardedState: boolean;
+}
+
+export interface SpecOptions {
+  readonly device: DeviceKind;
+  /** True by default. */
+  readonly trainable?: boolean | RegExp;
+}
+
+/** The spec of one rank of a configuration. The parallel sizes are those of `place`. Pure. */
+export function stageSpec(cfg: RunConfig, place: ModelPlace, { device, trainable = true }: SpecOptions): StageSpec {
+  const { model, train, ddp, optimizer } = cfg;
+  const strategy = ddp.data_parallel_sharding_strategy;
+  const dtype = resolvePrecision(cfg, device) === 'fp32' ? 'f32' : 'bf16';
+  return {
+    ...partSpec(model, place, { dtype, trainable, gradients: strategy === 'optim_grads' ? 'shard' : 'whole' }),
+    place,
+    chunks: model.virtual_pipeline_model_parallel_size ?? 1,
+    batch: train.micro_batch_size,
+    seq: model.seq_length,
+    microBatches: train.global_batch_size / (train.micro_batch_size * place.dp.size),
+    recompute: model.recompute_granularity,
+    deterministic: model.deterministic,
+    shardedState: optimizer.use_distributed_optimizer && strategy !== 'no_shard',
+  };
+}
+
+/** The part of {@link stageSpec} that the parameters depend on. */
+export function partSpec(
+  model: ModelConfig,
+  place: PartSpec['place'],
+  options: Pick<PartSpec, 'dtype' | 'trainable' | 'gradients'>,
+): PartSpec {
+  const shape = modelShape({ model });
+  const layers = assignLayers(model, shape, place.pp.size)
+    .filter((part) => part.rank === place.pp.rank)
+    .sort((a, b) => a.chunk - b.chunk);
+  const parts = {
+    layers: layers.flatMap((part) => Array.from({ length: part.layers }, (_, i) => part.firstLayer + i)),
+    embedding: place.pp.rank === 0,
+    head: place.pp.rank === place.pp.size - 1,
+  };
+  const sequenceParallel = model.sequence_parallel && place.tp.size > 1;
+  return { ...options, shape, place, layers, parts, sequenceParallel };
+}
+
+/** Layers of every chunk of every one of `stages` pipeline ranks. */
+function assignLayers(model: ModelConfig, shape: ModelShape, stages: number): StageLayers[] {
+  const vpp = model.virtual_pipeline_model_parallel_size ?? 1;
+  if (vpp > 1) return interleavedStageLayers(shape.numLayers, stages, vpp);
+  const { layer, head } = tokenFlops(shape, model.seq_length);
+  return stageLayers(
+    balanceStages({
+      numLayers: shape.numLayers,
+      stages,
+      layerFlops: layer,
+      headFlops: head,
+      embeddingFlops: 0,
+      first: model.num_layers_in_first_pipeline_stage ?? undefined,
+      last: model.num_layers_in_last_pipeline_stage ?? undefined,
+    }),
+  );
+}

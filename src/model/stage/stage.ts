@@ -1,0 +1,141 @@
+import { BATCH_FIELDS } from '../../data/micro-batch.js';
+import type { CommGroup } from '../../groups/comm/comm-group.js';
+import type { Device } from '../../engine/device.js';
+import { MemoryPlan } from '../../engine/memory-plan.js';
+import { Ops } from '../../engine/ops.js';
+import type { Tensor } from '../../engine/tensor.js';
+import type { ModelShape } from '../../families/model-shape.js';
+import { attentionWorkspaceBytes } from '../blocks/attention-workspace.js';
+import type { Loss, LossFunction } from '../blocks/loss.js';
+import { StageEnv } from '../blocks/stage-env.js';
+import { crossEntropy } from '../losses/cross-entropy.js';
+import { OptimizerState } from '../optim/optimizer-state.js';
+import type { Bucket } from '../parameters/bucket.js';
+import { ParameterBuffer } from '../parameters/parameter-buffer.js';
+import { TensorParallel } from '../parallel/tensor-parallel.js';
+import { bufferNeeds, type BufferNeeds } from '../pipeline/schedule-buffers.js';
+import type { Schedule } from '../pipeline/actions.js';
+import { buildSchedule } from '../pipeline/schedule.js';
+import { StepTotals } from '../totals/step-totals.js';
+import { ModelChunk } from './model-chunk.js';
+import type { PartSpec, StageSpec } from './stage-spec.js';
+import { layOutStage, type StageWeights } from './stage-weights.js';
+import { StepData } from './step-data.js';
+
+/** What a stage needs to run: null where it is only planned. */
+export interface LiveStage {
+  readonly device: Device;
+  readonly tp: CommGroup;
+  /** The ranks that hold the same parameters. */
+  readonly dpCp: CommGroup;
+}
+
+/** A rank's part of a model with its memory planned: what `mbridge plan` prints, and what training runs. */
+export interface Stage {
+  readonly spec: StageSpec;
+  readonly shape: ModelShape;
+  readonly env: StageEnv;
+  readonly plan: MemoryPlan;
+  readonly buffer: ParameterBuffer;
+  readonly chunks: readonly ModelChunk[];
+  readonly data: StepData;
+  readonly totals: StepTotals;
+  readonly schedule: Schedule;
+  readonly evaluation: Schedule;
+  /** Null where nothing is trained. */
+  readonly optimizer: OptimizerState | null;
+}
+
+/**
+ * Builds one rank's stage. Pure but for reading the device's needs: no memory is taken until the plan is committed.
+ * @param loss the same on every rank of the model
+ */
+export function buildStage(spec: StageSpec, live: LiveStage | null, loss: Loss = crossEntropy()): Stage {
+  const { shape, place, batch, seq, dtype, deterministic } = spec;
+  const plan = new MemoryPlan();
+  const tp = new TensorParallel(place.tp, live?.tp ?? null, spec.sequenceParallel);
+  const device = live?.device ?? null;
+  const heads = { heads: shape.numHeads / tp.size, kvHeads: shape.numKvHeads / tp.size, headDim: shape.headDim };
+  const env = new StageEnv({
+    plan,
+    ops: device && new Ops(device),
+    shape,
+    tp,
+    batch,
+    seq,
+    dtype,
+    recompute: spec.recompute,
+    deterministic,
+    attentionWorkspaceBytes: attentionWorkspaceBytes(device, dtype, { batch, seq, ...heads }, deterministic),
+  });
+  const { buffer, weights } = layOutParameters(plan, spec, live?.dpCp ?? null);
+  // Also where none of a partly frozen model's trained buckets is here: all ranks have the same totals.
+  const trains = spec.trainable !== false;
+  const totals = new StepTotals(plan, { trainable: trains, countsLoss: tp.rank === 0 });
+  const lossFunction = planLoss(loss, env, totals, spec);
+  const data = new StepData(plan, [...BATCH_FIELDS, ...loss.fields], spec.microBatches, env.sizes.tokens);
+
+  const pipeline = { stages: place.pp.size, chunks: spec.chunks, microBatches: spec.microBatches };
+  const schedule = buildSchedule(pipeline);
+  const evaluation = buildSchedule({ ...pipeline, forwardOnly: true });
+  const needs = mostOf(bufferNeeds(schedule, place.pp.rank), bufferNeeds(evaluation, place.pp.rank), trains);
+  const chunks = spec.layers.map(({ chunk, firstLayer, layers: count }) => {
+    const embedding = spec.parts.embedding && chunk === 0;
+    const here = chunk === spec.chunks - 1 ? lossFunction : null;
+    return new ModelChunk(
+      env,
+      weights,
+      { firstLayer, count, embedding, loss: here },
+      data,
+      needs[chunk] as BufferNeeds,
+    );
+  });
+  const optimizer = trains ? new OptimizerState(plan, buffer.buckets, totals, spec.shardedState) : null;
+  return { spec, shape, env, plan, buffer, chunks, data, totals, schedule, evaluation, optimizer };
+}
+
+/** Lays out a rank's parameters in `plan`. @param group its replicas; null while only planning */
+export function layOutParameters(
+  plan: MemoryPlan,
+  spec: PartSpec,
+  group: CommGroup | null,
+): { buffer: ParameterBuffer; weights: StageWeights } {
+  const { dtype, place, trainable } = spec;
+  const buffer = new ParameterBuffer(plan, {
+    dtype,
+    replicas: place.dpCp,
+    group,
+    trainable: (bucket) => (typeof trainable === 'boolean' ? trainable : bucket.search(trainable) >= 0),
+  });
+  const weights = layOutStage(buffer, spec.shape, place.tp, spec.sequenceParallel, spec.parts, spec.gradients);
+  buffer.finish();
+  return { buffer, weights };
+}
+
+/** float32 memory for a bucket's initial values: its gradients, the gradient ring, or where it is float32 itself. */
+export function stagingOf({ optimizer, buffer }: Stage, bucket: Bucket): Tensor {
+  if (bucket.grads !== null) return bucket.grads;
+  const slot = bucket.borrows ? optimizer?.ring.slots[0] : undefined;
+  return slot?.slice(0, bucket.size) ?? buffer.frozenStaging(bucket);
+}
+
+/** Every rank reserves the loss's totals; the last stage has the loss. */
+function planLoss(loss: Loss, env: StageEnv, totals: StepTotals, { parts }: StageSpec): LossFunction | null {
+  const slots = totals.reserve(loss.totals, env.tp.rank === 0);
+  if (!parts.head) return null;
+  const of = (name: string): Tensor => slots.slice(loss.totals.indexOf(name), 1);
+  return loss.plan(env, { lossAndTokens: totals.lossAndTokens, of });
+}
+
+function mostOf(training: BufferNeeds[], evaluation: BufferNeeds[], trains: boolean): BufferNeeds[] {
+  if (!trains) return evaluation;
+  return training.map((a, chunk) => {
+    const b = evaluation[chunk] as BufferNeeds;
+    return {
+      inFlight: Math.max(a.inFlight, b.inFlight),
+      inputs: Math.max(a.inputs, b.inputs),
+      waitingInputs: Math.max(a.waitingInputs, b.waitingInputs),
+      waitingGradients: Math.max(a.waitingGradients, b.waitingGradients),
+    };
+  });
+}

@@ -1,0 +1,190 @@
+import { RunCheckpoints } from '../checkpoint/run/run-checkpoints.js';
+import { CommRuntime } from '../groups/comm/comm-runtime.js';
+import type { RunLayout } from '../config/layout.js';
+import type { RunConfig } from '../config/schema.js';
+import type { DataIterator } from '../data/data-iterator.js';
+import type { BatchSource } from '../data/micro-batch.js';
+import type { Device } from '../engine/device.js';
+import { openDevice } from '../engine/open-device.js';
+import type { OptimizerHyper } from '../engine/ops.js';
+import type { HyperCommGrid } from '../groups/grid/hyper-comm-grid.js';
+import type { WorkerContext } from '../job/worker/context.js';
+import type { Loss } from '../model/blocks/loss.js';
+import type { DistributedOptimizer } from '../model/optim/distributed-optimizer.js';
+import type { DistributedModel } from '../model/stage/distributed-model.js';
+import { PlacementCheck } from './placement-check.js';
+import {
+  provideDistributedModel,
+  setupGroups,
+  setupOptimizer,
+  setupRunData,
+  type Groups,
+  type RunDataOptions,
+} from './setup.js';
+import { train, type Every, type TrainResult } from './train.js';
+
+/** Samples of a program's own, and the seed to shuffle them by. */
+export type OwnSamples = Pick<RunDataOptions, 'dataset' | 'shuffleSeed'>;
+
+export interface OpenRunOptions {
+  /** One that is open already, which the run then closes; by default the context's. */
+  readonly device?: Device;
+  /** False: neither resumes nor saves, whatever the `checkpoint` section says. Pretrained weights are loaded all the same. */
+  readonly checkpoints?: boolean;
+  /** Read instead of what the configuration's `dataset` names. */
+  readonly samples?: OwnSamples;
+  /** What the model is trained to make small; cross entropy by default. */
+  readonly loss?: Loss;
+  /** Trains the buckets whose name it matches, and freezes the others; all are trained by default. See StageSpec. */
+  readonly trainable?: RegExp;
+}
+
+export interface RunTrainOptions {
+  /** The last update to run; `train.train_iters` by default. */
+  readonly until?: number;
+  /** Where batches come from; the configuration's dataset by default. */
+  readonly data?: BatchSource;
+  /** What else to do every so many updates, on every rank. */
+  readonly every?: readonly Every[];
+}
+
+interface RunParts {
+  readonly context: WorkerContext;
+  readonly device: Device;
+  readonly runtime: CommRuntime;
+  readonly layout: RunLayout;
+  readonly grid: HyperCommGrid;
+  readonly pgCollection: Groups;
+  readonly model: DistributedModel;
+  readonly optimizer: DistributedOptimizer;
+  readonly scheduler: OptimizerHyper;
+  readonly data: DataIterator;
+  readonly checkpoints: RunCheckpoints | null;
+}
+
+/**
+ * Opens what a configuration asks for, on this rank of all that the job has: device, groups, model, optimizer, data and
+ * checkpoints, resumed where there is something to resume from. Every rank calls it.
+ * @throws MbridgeError as its parts do; the other ranks then fail too
+ */
+export async function openRun(context: WorkerContext, options: OpenRunOptions = {}): Promise<Run> {
+  const { config: cfg, rank, worldSize, store, log } = context;
+  const device = options.device ?? openDevice(context.device, context.deviceIndex, context.threads);
+  const runtime = new CommRuntime({ rank, device, store, timeoutSeconds: cfg.dist.timeout_s });
+  const onSaved = context.saved.bind(context);
+  try {
+    const { layout, grid, pgCollection } = await setupGroups(cfg, { runtime, worldSize });
+    runtime.watch();
+    const checkpoints =
+      options.checkpoints === false
+        ? null
+        : await RunCheckpoints.open({ cfg, layout, device, store, groups: pgCollection, log, onSaved });
+    const { loss, trainable } = options;
+    const checkpoint = checkpoints?.resume ?? null;
+    const model = await provideDistributedModel(cfg, {
+      ...{ pgCollection, device, checkpoint },
+      ...(loss === undefined ? {} : { loss }),
+      ...(trainable === undefined ? {} : { trainable }),
+    });
+    const { optimizer, scheduler } = setupOptimizer(cfg, model, { pgCollection });
+    const data = await setupRunData(cfg, pgCollection, { ...checkpoints?.position, ...options.samples });
+    await checkpoints?.begin(optimizer.state, data);
+    const built = { model, optimizer, scheduler, data, checkpoints };
+    return new Run({ context, device, runtime, layout, grid, pgCollection, ...built });
+  } catch (error) {
+    return runtime.abandon(error);
+  }
+}
+
+/**
+ * A run that is open: what {@link openRun} made, a training loop over it, and its end. Every rank makes the same calls.
+ * Whatever fails leaves through {@link Run.abandon}, so that no other rank waits for this one.
+ */
+export class Run {
+  readonly context: WorkerContext;
+  readonly config: RunConfig;
+  readonly device: Device;
+  readonly layout: RunLayout;
+  readonly grid: HyperCommGrid;
+  readonly pgCollection: Groups;
+  readonly model: DistributedModel;
+  readonly optimizer: DistributedOptimizer;
+  readonly scheduler: OptimizerHyper;
+  readonly data: DataIterator;
+  readonly checkpoints: RunCheckpoints | null;
+  readonly #runtime: CommRuntime;
+  readonly #placement: PlacementCheck | null;
+  #step: number;
+
+  /** Use {@link openRun}. */
+  constructor(parts: RunParts) {
+    this.context = parts.context;
+    this.config = parts.context.config;
+    this.device = parts.device;
+    this.layout = parts.layout;
+    this.grid = parts.grid;
+    this.pgCollection = parts.pgCollection;
+    this.model = parts.model;
+    this.optimizer = parts.optimizer;
+    this.scheduler = parts.scheduler;
+    this.data = parts.data;
+    this.checkpoints = parts.checkpoints;
+    this.#runtime = parts.runtime;
+    this.#step = (parts.checkpoints?.position.startStep ?? 1) - 1;
+    this.#placement = this.config.dist.check_placement ? new PlacementCheck(this.model, this.pgCollection) : null;
+  }
+
+  /** The last update that was run; after a resume, the checkpoint's. */
+  get step(): number {
+    return this.#step;
+  }
+
+  /**
+   * Trains from the update after {@link step} on: until it is done, a signal asks for the end, or the time is up. Step
+   * events go to the context. May be called again.
+   */
+  async train({ until, data = this.data, every = [] }: RunTrainOptions = {}): Promise<TrainResult> {
+    const { context, config: cfg, model, optimizer, scheduler, pgCollection } = this;
+    const lastMillisecond = (cfg.train.exit_duration_in_mins ?? Infinity) * 60_000;
+    const own: Every[] = [
+      { every: 1, act: (step) => this.#placement?.check(step) },
+      { every: 1, act: (step) => this.checkpoints?.onUpdate(step) },
+    ];
+    try {
+      const result = await train({
+        ...{ cfg, model, optimizer, scheduler, data, pgCollection },
+        startStep: this.#step + 1,
+        ...(until === undefined ? {} : { until }),
+        onStep: (event) => context.emit(event),
+        onBegin: (step) => context.progress(step),
+        endsAfter: (step) => context.endsAfter(step),
+        // The clock counts from this process's start.
+        wantsStop: () => performance.now() > lastMillisecond,
+        every: [...own, ...every],
+      });
+      this.#step = result.step;
+      return result;
+    } catch (error) {
+      this.abandon(error);
+    }
+  }
+
+  /** Saves the last update where the run saves, waits until that is committed, and gives everything back. */
+  async close(): Promise<void> {
+    try {
+      await this.checkpoints?.finish(this.#step);
+      this.data.close();
+      this.#placement?.dispose();
+      this.model.dispose();
+      this.#runtime.destroyAll();
+      this.device.close();
+    } catch (error) {
+      this.abandon(error);
+    }
+  }
+
+  /** The way out after a failure: makes the other ranks fail too, and throws the cause. */
+  abandon(error: unknown): never {
+    this.#runtime.abandon(error);
+  }
+}

@@ -1,0 +1,34 @@
+import { execFile } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+import { describe, expect, it } from 'vitest';
+
+const program = fileURLToPath(new URL('../../../native/build/mbridge_shm_tests', import.meta.url));
+
+/** Output of the native tests whose names begin with `part`; rejects, with what failed, when one failed or none exists. */
+async function nativeTests(part: string): Promise<string> {
+  const { stdout } = await promisify(execFile)(program, [part]);
+  return stdout;
+}
+
+// The tests themselves are forked processes, in native/tests/shm_*.cc. Parts run by turns: they want the cores.
+describe('collectives over shared memory', () => {
+  const parts = [
+    ['collectives', 9],
+    ['p2p', 14],
+    ['failure', 11],
+    ['crowded', 1],
+    ['memory', 5],
+  ] as const;
+  it.each(parts)(
+    '%s: %i native tests',
+    async (part, count) => {
+      const output = await nativeTests(part);
+      const [passed, failed, skipped] = /(\d+) passed, (\d+) failed, (\d+) skipped\n$/.exec(output)?.slice(1) ?? [];
+      expect(Number(passed) + Number(skipped), output).toBe(count);
+      expect(failed).toBe('0');
+      if (part !== 'memory') expect(skipped, output).toBe('0');
+    },
+    60_000,
+  );
+});

@@ -1,0 +1,21 @@
+import { expect, test } from 'vitest';
+import { qwen34bPretrainConfig } from '../../recipes/qwen3.js';
+import type { RunConfig } from '../../src/config/schema.js';
+import { planRun } from '../../src/train/plan.js';
+
+function workspace(change: (cfg: RunConfig) => void): number {
+  const cfg = qwen34bPretrainConfig({ seq_length: 4096, micro_batch_size: 1, global_batch_size: 8 });
+  change(cfg);
+  return planRun(cfg, 1, 'cuda').ranks[0]!.bytes.workspace;
+}
+
+test('the workspace that cuDNN takes for attention is in the plan, in the sizes that were measured', () => {
+  const [deterministic, free] = [true, false].map((wanted) => workspace((cfg) => (cfg.model.deterministic = wanted)));
+  // 32 heads of 4096 x 4096 scores in bf16, or one fp32 dQ of 32 heads of 128 in their place.
+  const rows = 32 * 4096;
+  expect(deterministic! - free!).toBe(rows * 4096 * 2 - rows * 128 * 4);
+  // 8 of the heads have keys and values: with 32 there is no copy of dK and dV for all heads.
+  const whole = workspace((cfg) => (cfg.model.num_key_value_heads = 32));
+  // What else in the workspace depends on them: one gradient of the fused projection, 24 key and 24 value heads wider.
+  expect(deterministic! - whole).toBe(2 * rows * 128 * 2 - 4096 * (2 * 24 * 128) * 2);
+});

@@ -1,4 +1,0 @@
-// A worker as torchrun would start it: the ranks come from the environment, the run from the JSON argument.
-import { runAsWorker } from '../../dist/src/worker/entry.js';
-
-process.exit(await runAsWorker({ name: 'test', device: 'cpu', argv: process.argv, ...JSON.parse(process.argv[2]) }));
