@@ -174,7 +174,7 @@ int all_to_all() {
   });
 }
 
-// Counts that two members do not agree on, and parts that lie outside, fail at both.
+// Counts that two members do not agree on fail where they are expected, parts that lie outside at both ends.
 int all_to_all_refusals() {
   return run(2, [](int rank, Board& board) {
     const std::vector<int32_t> in(8), out(8);
@@ -192,9 +192,15 @@ int all_to_all_refusals() {
       const int64_t send[] = {4, rank == 0 ? wrong.sends : 4}, send_at[] = {0, rank == 0 ? wrong.at : 4};
       const int64_t receive[] = {4, 4}, receive_at[] = {0, 4};
       const mb_buf* target = rank == 0 ? wrong.to : &to;
-      CHECK(table->all_to_all(comm, 0, &from, target, send, send_at, receive, receive_at) != MB_OK);
-      CHECK_ERROR(wrong.text);
-      CHECK_ERROR("in all_to_all");
+      const int status = table->all_to_all(comm, 0, &from, target, send, send_at, receive, receive_at);
+      // Who sends too little cannot know it, and may be done before the other has looked.
+      if (rank == 1 || wrong.sends != 3 || status != MB_OK) {
+        CHECK(status != MB_OK);
+        CHECK_ERROR(wrong.text);
+        CHECK_ERROR("in all_to_all");
+      }
+      board.flag[slot].fetch_add(1);
+      while (board.flag[slot].load() < 2) sleep_s(0.001);
       table->destroy(comm);
     }
     meet(board, 2);
@@ -217,7 +223,7 @@ std::vector<Test> p2p_tests() {
           {"p2p all-to-all of 1 rank", all_to_all<1>},
           {"p2p all-to-all of 2 ranks", all_to_all<2>},
           {"p2p all-to-all of 5 ranks", all_to_all<5>},
-          {"p2p all-to-all that does not agree fails at both ends", all_to_all_refusals}};
+          {"p2p all-to-all that does not agree", all_to_all_refusals}};
 }
 
 }  // namespace shm_test
