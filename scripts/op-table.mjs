@@ -12,7 +12,7 @@ const ACCESS = ['r', 'w', 'rw', 's'].flatMap((access) => [access, `${access}?`])
 /** Ops of a .def file, in order: their place is their number. */
 function ops(name, macro) {
   const text = readFileSync(join(root, 'native', 'core', name), 'utf8').replace(/\/\/.*$/gm, '');
-  const row = new RegExp(`^${macro}\\((\\w+),\\s*(\\w+),\\s*"([^"]*)",\\s*"([^"]*)"\\)`, 'gm');
+  const row = new RegExp(`^MB_${macro}\\((\\w+),\\s*(\\w+),\\s*"([^"]*)",\\s*"([^"]*)"\\)`, 'gm');
   return [...text.matchAll(row)].map(([, constant, op, tensors, scalars], number) => {
     if (constant !== op.toUpperCase()) throw new Error(`${name}: ${constant} is not the name of ${op}`);
     return {
@@ -50,9 +50,9 @@ export interface OpDeclaration {
   readonly scalars: readonly string[];
 }
 
-${table('OPS', 'Ops of a device, written by scripts/op-table.mjs from native/core/ops.def, which documents them.', ops('ops.def', '(?:MB_OP|MB_LIBRARY_OP)'))}
+${table('OPS', 'Ops of a device, written by scripts/op-table.mjs from native/core/ops.def, which documents them.', ops('ops.def', '(?:OP|LIBRARY_OP)'))}
 
-${table('COMM_OPS', 'Ops of a communicator, from native/core/comm_ops.def.', ops('comm_ops.def', 'MB_COMM_OP'))}
+${table('COMM_OPS', 'Ops of a communicator, from native/core/comm_ops.def.', ops('comm_ops.def', 'COMM_OP'))}
 `,
   { ...(await resolveConfig(file)), parser: 'typescript' },
 );
