@@ -59,7 +59,11 @@ describe('errors: one clear line, the right exit code, no stack', () => {
     ['pretrain qwen3-tiny --log-dir /proc/none', 7, "MB_RUN_FOLDER: cannot make the run's folder: ENOENT"],
     ['bench gemm qwen3-tiny --device cpu model.hidden_size=1e8', 4, 'MB_MEMORY_PLAN: this rank needs'],
     ['bench comm --device cpu', 2, 'MB_USAGE: one process has no collectives to measure'],
-    [`bench ops --device cpu --record ${folder}/none/ops`, 7, `MB_BENCH_RECORD: cannot write --record ${folder}/none/ops`],
+    [
+      `bench ops --device cpu --record ${folder}/none/ops`,
+      7,
+      `MB_BENCH_RECORD: cannot write --record ${folder}/none/ops`,
+    ],
     ['grid --nproc 8 --tp-size 3', 3, 'MB_CONFIG_LAYOUT: tp 3 x cp 1 x pp 1 = 3 does not divide the 8 ranks'],
     ['grid --nproc 8 --rank-offset 1 --world-size 8', 3, 'MB_GRID_OVERSIZED: '],
   ])('mbridge %s', async (line, exitCode, message) => {
@@ -257,7 +261,12 @@ const SMALL_RUN = 'pretrain qwen3-tiny --device cpu model.seq_length=32 train.gl
 test.each<[string, 'stdout' | 'stderr', number, string]>([
   ['recipes', 'stdout', 7, 'error MB_STDOUT: stdout cannot be written: ENOSPC'],
   ['show-config nothing', 'stderr', 3, ''],
-  [`${SMALL_RUN} train.train_iters=999`, 'stdout', 7, 'warning: stdout cannot be written, and gets no more results: ENOSPC'],
+  [
+    `${SMALL_RUN} train.train_iters=999`,
+    'stdout',
+    7,
+    'warning: stdout cannot be written, and gets no more results: ENOSPC',
+  ],
 ])('mbridge %s where the disk of %s is full ends with %i', async (line, full, exitCode, message) => {
   const device = openSync('/dev/full', 'w');
   const { stderr, ...ended } = await execa(process.execPath, [BIN, ...line.split(' ')], {
