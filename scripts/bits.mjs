@@ -10,7 +10,7 @@
  */
 import { execFile } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { createReadStream, existsSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { createReadStream, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { parseArgs, promisify } from 'node:util';
@@ -57,10 +57,7 @@ async function hashFiles(folder, endsWith) {
 
 const hashText = (text) => createHash('sha256').update(text).digest('hex').slice(0, 16);
 
-const folderOf = (name) => {
-  const shipped = join(repository, 'fixtures', name);
-  return existsSync(shipped) ? shipped : join(repository, 'test/fixtures', name);
-};
+const folderOf = (name) => join(repository, 'fixtures', name);
 
 function config(fixture) {
   const folder = folderOf(fixture);

@@ -109,8 +109,8 @@ export const runWorker: RunWorker = async (context) => {
     interDistOpt: null, // one optimizer instance
   });
 
-  // Step 3: every component. New weights are a function of the seed and their names, the same on every layout; nothing else
-  // in this model draws random numbers. is handed its groups.
+  // Step 3: every component is handed its groups. New weights are a function of rng.seed and their names, the same on every
+  // layout; a component of your own that draws random numbers takes its streams from modelParallelManualSeed.
   const model = await provideDistributedModel(cfg, { pgCollection, device });
   const { optimizer, scheduler } = setupOptimizer(cfg, model, { pgCollection });
   const data = await setupDataIterators(cfg, {
