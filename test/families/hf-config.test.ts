@@ -115,7 +115,7 @@ test.each<[Record<string, unknown>, string]>([
     { architectures: ['Qwen3MoeForCausalLM'] },
     'holds Qwen3MoeForCausalLM of model_type qwen3, which is not built. Built are Qwen3ForCausalLM',
   ],
-  [{ architectures: undefined, model_type: 'llama' }, 'holds llama'],
+  [{ architectures: undefined, model_type: 'mistral' }, 'holds mistral'],
   [{ attention_bias: true }, 'attention_bias is true'],
   [{ attention_dropout: 0.1 }, 'attention_dropout is 0.1; dropout is not built'],
   [{ hidden_act: 'gelu' }, 'hidden_act is gelu'],
