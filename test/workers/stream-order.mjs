@@ -84,7 +84,7 @@ function watched(binding, orders, fused) {
   const run = (stream, label, reads, writes) => each((order) => order.run(stream, label, reads, writes));
   const runOp = (stream, label, count, written) => {
     const all = Array.from({ length: count }, (_unused, i) => i).filter((i) => args[4 * i] >= 0);
-    const places = (wanted) => all.filter((i) => written.includes(i) === wanted).map(tensor);
+    const places = (wanted) => all.filter((i) => written.includes(i) === wanted).map((i) => tensor(i));
     run(stream, label, places(false), places(true));
   };
   const calls = {
