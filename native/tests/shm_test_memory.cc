@@ -70,7 +70,7 @@ int too_small() {
       CHECK(seconds() - start < 1);
       CHECK_ERROR("shared memory of group tp [0,1,2]: " + std::to_string(mb_shm_segment_bytes(3)) +
                   " bytes are needed in /dev/shm, which has ");
-      CHECK_ERROR(" of 1048576 available");
+      CHECK_ERROR(" of 1048576 available (No space left on device)");
       CHECK(used_bytes() == 0);
       meet(board, 3);
     });

@@ -19,8 +19,8 @@ namespace {
 
 constexpr uint64_t kMagic = 0x3130'6d68'7362'6d00;
 constexpr int64_t kPage = 4096;
-// Rank 0 gives its file this size, which no segment has, to tell the others that it could not allocate it.
-constexpr off_t kRefused = 1;
+// Where rank 0 could not allocate its file, it gives it the size of errno, which no segment has: the others say why.
+constexpr off_t kLastErrno = 4095;
 
 struct Id {
   uint64_t magic;
@@ -60,11 +60,13 @@ Layout layout(int size) {
   return at;
 }
 
-int no_memory(const Joining& who, bool in_dev_shm, const char* reason) {
+int no_memory(const Joining& who, int error) {
   const std::string group = group_text(who.name, who.ranks, who.size);
   const auto needed = static_cast<long long>(Segment::bytes(who.size));
+  const char* reason = strerror(error);
   struct statvfs fs;
-  if (in_dev_shm && statvfs("/dev/shm", &fs) == 0) {
+  // Other errors are limits of the process (ulimit), whatever /dev/shm has.
+  if (error == ENOSPC && read_id(who.id).named && statvfs("/dev/shm", &fs) == 0) {
     const auto free = static_cast<long long>(fs.f_bavail) * static_cast<long long>(fs.f_frsize);
     const auto total = static_cast<long long>(fs.f_blocks) * static_cast<long long>(fs.f_frsize);
     return fail(
@@ -135,7 +137,10 @@ int Segment::map(const Joining& who) {
   const Id id = read_id(who.id);
   const std::string group = group_text(who.name, who.ranks, who.size);
   if (id.magic != kMagic) return fail(MB_ERR_ARGUMENT, "the id of %s was not made by this backend", group.c_str());
-  if (who.size == 1) return map_file(-1, who);  // private memory
+  if (who.size == 1) {
+    const int error = map_file(-1, who);  // private memory
+    return error == 0 ? MB_OK : no_memory(who, error);
+  }
   const int creator = who.ranks[0];
   if (id.pid_namespace != pid_namespace()) {
     return fail(MB_ERR_UNSUPPORTED,
@@ -171,33 +176,29 @@ int Segment::map_file(int fd, const Joining& who) {
   const int flags = fd < 0 ? MAP_PRIVATE | MAP_ANONYMOUS : MAP_SHARED;
   const Layout at = layout(who.size);
   void* base = mmap(nullptr, at.end, PROT_READ | PROT_WRITE, flags, fd, 0);
-  if (base == MAP_FAILED) return no_memory(who, false, strerror(errno));
+  if (base == MAP_FAILED) return errno;
   size_ = who.size;
   header = static_cast<Header*>(base);
   slots_ = static_cast<char*>(base) + at.slots;
   channels_ = reinterpret_cast<Channel*>(static_cast<char*>(base) + at.channels);
   rings_ = static_cast<char*>(base) + at.rings;
   ring_bytes_ = ring_bytes_for(who.size);
-  return MB_OK;
+  return 0;
 }
 
 // Rank 0. Mapping comes before allocating, because afterwards others may have mapped it and nothing may fail.
 int Segment::make(int fd, const Joining& who) {
-  const int status = map_file(fd, who);
-  if (status != MB_OK) {
-    (void)!ftruncate(fd, kRefused);
-    return status;
-  }
   const int64_t bytes = Segment::bytes(who.size);
-  int result;
-  do result = fallocate(fd, 0, 0, bytes);  // every page now: a full /dev/shm would otherwise be a SIGBUS later
-  while (result != 0 && errno == EINTR);
-  if (result != 0) {
-    const int error = errno;
+  int error = map_file(fd, who);
+  // Every page now: a full /dev/shm would otherwise be a SIGBUS later.
+  if (error == 0) {
+    do error = fallocate(fd, 0, 0, bytes) == 0 ? 0 : errno;
+    while (error == EINTR);
+  }
+  if (error != 0) {
     unmap();
-    (void)!ftruncate(fd, kRefused);
-    // EFBIG is the process's own limit (ulimit -f), whatever /dev/shm has.
-    return no_memory(who, read_id(who.id).named && error != EFBIG, strerror(error));
+    (void)!ftruncate(fd, error);
+    return no_memory(who, error);
   }
   header->size = who.size;
   header->bytes = bytes;
@@ -217,11 +218,11 @@ int Segment::await(int fd, const Joining& who) {
   while (true) {
     struct stat info;
     if (fstat(fd, &info) != 0) return fail(MB_ERR_DEVICE, "%s: fstat: %s", group.c_str(), strerror(errno));
-    if (info.st_size == kRefused) return no_memory(who, id.named, "rank 0 of the group could not allocate them");
+    if (info.st_size > 0 && info.st_size <= kLastErrno) return no_memory(who, static_cast<int>(info.st_size));
     // A segment of another group size is mapped as well, to read the header and to tell the others.
-    if (info.st_size > kRefused && !header) {
-      const int status = map_file(fd, who);
-      if (status != MB_OK) return status;
+    if (info.st_size > kLastErrno && !header) {
+      const int error = map_file(fd, who);
+      if (error != 0) return no_memory(who, error);
     }
     if (header && header->ready.load(std::memory_order_acquire)) break;
     const int64_t now = now_ns();

@@ -102,7 +102,7 @@ class Segment {
 
  private:
   int64_t pair(int from, int to) const { return int64_t{to} * (size_ - 1) + from - (from > to); }
-  int map_file(int fd, const Joining& who);
+  int map_file(int fd, const Joining& who);  // 0, or errno
   int make(int fd, const Joining& who);
   int await(int fd, const Joining& who);
 
