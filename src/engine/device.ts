@@ -1,3 +1,4 @@
+import type { AttentionSizes } from './attention-sizes.js';
 import type { NativeBinding, NativeDeviceInfo } from './binding.js';
 import { DTYPES } from './dtype.js';
 import { EventLease } from './event-lease.js';
@@ -107,12 +108,8 @@ export class Device {
   }
 
   /** Bytes of attention workspace for these sizes, and the kernel that will serve. */
-  attentionWorkspace(
-    dtype: 'f32' | 'bf16',
-    sizes: { batch: number; seq: number; keys?: number; heads: number; kvHeads: number; headDim: number },
-    deterministic: boolean,
-  ): { bytes: number; kernel: string } {
-    const { batch, seq, heads, kvHeads, headDim, keys = seq } = sizes;
+  attentionWorkspace(dtype: 'f32' | 'bf16', sizes: AttentionSizes): { bytes: number; kernel: string } {
+    const { batch, seq, heads, kvHeads, headDim, deterministic, keys = seq } = sizes;
     return this.binding.attentionWorkspace(
       this.handle,
       DTYPES[dtype].code,

@@ -10,7 +10,3 @@ export const DTYPES = {
 export type DType = keyof typeof DTYPES;
 /** What activations and weights are kept in. */
 export type ActDType = 'f32' | 'bf16';
-
-export function elementCount(shape: readonly number[]): number {
-  return shape.reduce((product, n) => product * n, 1);
-}

@@ -1,6 +1,6 @@
 import { MbridgeError } from '../base/errors.js';
 import { DTYPES, type DType } from './dtype.js';
-import { Tensor } from './tensor.js';
+import { Tensor, type TensorMemory } from './tensor.js';
 import type { Device } from './device.js';
 
 /** What memory is for; the rows of `mbridge plan`. */
@@ -23,7 +23,7 @@ function align(bytes: number): number {
 }
 
 /** A part of the arena. Its base is known once the plan is committed. */
-export class Region {
+class Region implements TensorMemory {
   readonly name: RegionName;
   bytes = 0;
   base = 0;

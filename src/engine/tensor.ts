@@ -1,5 +1,5 @@
-import { DTYPES, elementCount, type DType } from './dtype.js';
-import type { Region } from './memory-plan.js';
+import { elementCount } from '../base/element-count.js';
+import { DTYPES, type DType } from './dtype.js';
 
 /** Rows that lie `stride` elements apart, each `width` long: columns of a matrix, or a matrix itself. */
 export interface Strided {
@@ -10,9 +10,17 @@ export interface Strided {
   readonly stride: number;
 }
 
+/** Where tensors lie: a part of an arena, neither of which is known before the plan is committed. */
+export interface TensorMemory {
+  /** Native handle of the arena; -1 before. */
+  readonly arena: number;
+  /** Bytes from the arena's start. */
+  readonly base: number;
+}
+
 /** A typed view of planned memory: contiguous, row-major. It owns nothing. */
 export class Tensor {
-  readonly region: Region;
+  readonly region: TensorMemory;
   /** Bytes from the region's base. */
   readonly localOffset: number;
   readonly shape: readonly number[];
@@ -20,7 +28,7 @@ export class Tensor {
   readonly size: number;
   readonly bytes: number;
 
-  constructor(region: Region, localOffset: number, shape: readonly number[], dtype: DType) {
+  constructor(region: TensorMemory, localOffset: number, shape: readonly number[], dtype: DType) {
     this.region = region;
     this.localOffset = localOffset;
     this.shape = shape;

@@ -1,4 +1,4 @@
-import type { AttentionSizes } from '../../engine/ops.js';
+import type { AttentionSizes } from '../../engine/attention-sizes.js';
 import type { Tensor } from '../../engine/tensor.js';
 import { BenchBuffers, MOST_SETS } from './buffers.js';
 import type { BenchSession } from './session.js';
@@ -18,7 +18,7 @@ export interface AttentionTiming {
 export function measureAttention(session: BenchSession, sizes: AttentionSizes): AttentionTiming[] {
   const { device, ops, timer, act } = session;
   const { batch, seq, heads, kvHeads, headDim, deterministic } = sizes;
-  const { bytes: workspaceBytes, kernel } = device.attentionWorkspace(act, sizes, deterministic);
+  const { bytes: workspaceBytes, kernel } = device.attentionWorkspace(act, sizes);
   const tokens = batch * seq;
   const wide = [tokens, (heads + 2 * kvHeads) * headDim];
   const narrow = [tokens, heads * headDim];

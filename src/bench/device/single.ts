@@ -2,7 +2,7 @@ import { resolvePrecision } from '../../config/layout.js';
 import { modelShape } from '../../families/model-shape.js';
 import type { RunConfig } from '../../config/schema.js';
 import { loadBinding } from '../../engine/load.js';
-import type { AttentionSizes } from '../../engine/ops.js';
+import type { AttentionSizes } from '../../engine/attention-sizes.js';
 import { tokenFlops } from '../../families/flops.js';
 import { linearShapes } from '../../families/parameters.js';
 import { measureAttention, type AttentionTiming } from './attention.js';

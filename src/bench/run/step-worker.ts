@@ -51,14 +51,15 @@ export async function runWorker(context: WorkerContext): Promise<void> {
   await run.train();
   const { model, grid } = run;
   const { batch, seq, heads, kvHeads } = model.stage.env.sizes;
-  const attention = { batch, seq, heads, kvHeads, headDim: model.stage.shape.headDim };
+  const { headDim } = model.stage.shape;
+  const { deterministic } = cfg.model;
   const { totalBytes, freeBytes } = device.memory();
   const memory: MemoryEvent = {
     type: 'memory',
     rank,
     plannedBytes: model.stage.plan.totalBytes,
     usedBytes: totalBytes - freeBytes,
-    attention: device.attentionWorkspace(act, attention, cfg.model.deterministic).kernel,
+    attention: device.attentionWorkspace(act, { batch, seq, heads, kvHeads, headDim, deterministic }).kernel,
   };
   context.emit(memory);
   if (profile !== null && ceilings !== null) {

@@ -1,3 +1,4 @@
+import { elementCount } from '../../base/element-count.js';
 import { badFile } from './safetensors-error.js';
 
 /** Bytes of an element, by the format's dtype names. */
@@ -47,10 +48,6 @@ export interface SafetensorsHeader {
 /** The format's own limit on the JSON text. */
 const MAX_HEADER_BYTES = 100_000_000;
 export const LENGTH_BYTES = 8;
-
-export function elementCount(shape: readonly number[]): number {
-  return shape.reduce((product, size) => product * size, 1);
-}
 
 /** Length of the JSON text, from the first 8 bytes of a file of `fileBytes` bytes. */
 export function parseHeaderLength(first: Uint8Array, file: string, fileBytes: number): number {

@@ -53,7 +53,7 @@ export interface Claimant {
  * Refuses a folder in which a run would replace what its lineage did not write, or would mix two models.
  * @throws MbridgeError exit 7 that names it
  */
-export async function refuseForeign(root: string, claimant: Claimant): Promise<void> {
+export async function refuseOtherLineage(root: string, claimant: Claimant): Promise<void> {
   const { lineage, model, first, last } = claimant;
   const listing = await listRoot(root);
   if (listing === null) return;

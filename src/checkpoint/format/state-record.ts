@@ -42,7 +42,7 @@ export function describeState(
     },
     rng: { seed: cfg.rng.seed, data_seed: cfg.dataset.seed },
     layout: { world_size: worldSize, tp, cp, dp, pp, vpp, ep },
-    versions: versionsOf(device),
+    versions: programFacts(device),
     config: cfg,
     lineage: at.lineage,
     data: at.data,
@@ -50,7 +50,7 @@ export function describeState(
 }
 
 /** What decides the bits beside the configuration: this program, its engine and its libraries. */
-function versionsOf(device: Device): Record<string, string> {
+function programFacts(device: Device): Record<string, string> {
   const engine = JSON.parse(device.binding.describe(device.kind)) as Record<string, unknown>;
   const facts = Object.entries(engine).filter(([key]) => key !== 'cores');
   return {
@@ -61,7 +61,7 @@ function versionsOf(device: Device): Record<string, string> {
 
 /** In words, each thing that makes a resumed run differ from the one that was saved. */
 export function differences(saved: CheckpointState, { cfg, layout, device }: RunFacts): string[] {
-  const now = versionsOf(device);
+  const now = programFacts(device);
   const changed = (what: string, before: unknown, after: unknown): string[] =>
     JSON.stringify(before) === JSON.stringify(after) ? [] : [`${what} was ${before}, is ${after}`];
   const old = saved.config;

@@ -4,6 +4,7 @@ import { readdir, rename, rm, rmdir } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import { modelShape } from '../../families/model-shape.js';
 import { MbridgeError } from '../../base/errors.js';
+import { elementCount } from '../../base/element-count.js';
 import { groupBySize } from '../../base/group-by-size.js';
 import { isClaimFile } from '../../base/folder-claim.js';
 import { makeFolder } from '../../base/make-folder.js';
@@ -17,13 +18,7 @@ import { hfConfig, type HfDtype } from './hf-config-file.js';
 import { modelOfSizes, readHfFiles } from './hf-files.js';
 import { modelParameters } from '../../families/parameters.js';
 import { float32ToBfloat16, isFloatDtype, toFloat32 } from '../files/safetensors-convert.js';
-import {
-  DTYPE_BYTES,
-  elementCount,
-  layOut,
-  type SafetensorsDtype,
-  type TensorSpec,
-} from '../files/safetensors-header.js';
+import { DTYPE_BYTES, layOut, type SafetensorsDtype, type TensorSpec } from '../files/safetensors-header.js';
 
 /** Hugging Face cuts at 5 GB. */
 const DEFAULT_SHARD_BYTES = 5e9;

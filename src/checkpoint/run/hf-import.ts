@@ -9,7 +9,8 @@ import { HfFolder } from '../hf/hf-folder.js';
 import { modelParameters } from '../../families/parameters.js';
 import { saveOffline } from './offline-save.js';
 import { wholeOf } from '../../model/parameters/rectangle.js';
-import { DTYPE_BYTES, elementCount } from '../files/safetensors-header.js';
+import { elementCount } from '../../base/element-count.js';
+import { DTYPE_BYTES } from '../files/safetensors-header.js';
 import { shardFileName } from '../format/save-plan.js';
 import { layOutShard, type ShardLayout, type StoredPiece } from '../format/shard-layout.js';
 

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { Checkpoint } from '../format/checkpoint.js';
 import { COMMIT_FILE, isOptimizerTensor, type CheckpointState } from '../format/checkpoint-format.js';
 import { exists, listRoot, requireCheckpoint } from '../format/checkpoint-root.js';
-import { elementCount } from '../files/safetensors-header.js';
+import { elementCount } from '../../base/element-count.js';
 
 /** What a checkpoint holds, in numbers. */
 export interface CheckpointSummary {

@@ -20,7 +20,7 @@ import {
 import { CheckpointSaver } from './checkpoint-saver.js';
 import { restoreOptimizer } from './checkpoint-weights.js';
 import { Checkpoint } from '../format/checkpoint.js';
-import { lineageOf, refuseForeign, refuseForeignLatest } from '../format/lineage.js';
+import { lineageOf, refuseForeignLatest, refuseOtherLineage } from '../format/lineage.js';
 import { checkSameData } from './same-data.js';
 import { requireSameModel } from '../format/same-model.js';
 import { shapeOfState } from '../hf/hf-files.js';
@@ -165,7 +165,7 @@ async function prepareSaving(
   if (claim !== null) {
     if (!cfg.checkpoint.overwrite) {
       const first = (resume?.state.step ?? 0) + 1;
-      await refuseForeign(root, { lineage, model: modelSettings(cfg.model), first, last: cfg.train.train_iters });
+      await refuseOtherLineage(root, { lineage, model: modelSettings(cfg.model), first, last: cfg.train.train_iters });
     }
     await tidy(root, log);
     await store.set(key, Buffer.from(randomBytes(6).toString('hex')));

@@ -16,10 +16,10 @@ export interface ProcessPlan {
   cores: number;
   /** CPU threads of each rank. */
   threadsPerRank: number;
-  ranks: RankPlan[];
+  ranks: RankProcess[];
 }
 
-export interface RankPlan {
+export interface RankProcess {
   rank: number;
   /** Program and arguments. */
   command: string[];
@@ -43,7 +43,7 @@ export function planProcesses(job: PlannedJob, runDir: string): ProcessPlan {
   const cores = job.cores ?? availableParallelism();
   const threadsPerRank = Math.max(1, Math.floor(cores / nproc));
   const program = [process.execPath, ...nodeOptions(), compiledFile('job/worker/main.js')];
-  const ranks = Array.from({ length: nproc }, (_, rank): RankPlan => {
+  const ranks = Array.from({ length: nproc }, (_, rank): RankProcess => {
     const shown = consoleRanks === 'all' || consoleRanks.includes(rank);
     const folder = rankFolder(runDir, rank);
     return {

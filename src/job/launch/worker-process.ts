@@ -11,7 +11,7 @@ import type {
 } from '../shared/messages.js';
 import type { WorkerExit } from '../shared/worker-exit.js';
 import { nowMs, readWorkerReport, type WorkerReport } from '../shared/worker-report.js';
-import type { RankPlan } from './process-plan.js';
+import type { RankProcess } from './process-plan.js';
 
 /** What a worker sends while it lives. */
 export interface WorkerListener {
@@ -44,7 +44,7 @@ export class WorkerProcess {
   #running = true;
   #looping = false;
 
-  constructor(plan: RankPlan, extraEnv: Record<string, string>, runDir: string, listener: WorkerListener) {
+  constructor(plan: RankProcess, extraEnv: Record<string, string>, runDir: string, listener: WorkerListener) {
     this.rank = plan.rank;
     const [program = process.execPath, ...argv] = plan.command;
     this.#child = spawn(program, argv, {

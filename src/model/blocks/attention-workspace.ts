@@ -1,27 +1,15 @@
+import type { AttentionSizes } from '../../engine/attention-sizes.js';
 import type { Device } from '../../engine/device.js';
 import type { ActDType } from '../../engine/dtype.js';
-
-export interface AttentionShape {
-  batch: number;
-  seq: number;
-  heads: number;
-  kvHeads: number;
-  headDim: number;
-}
 
 /**
  * Workspace of the attention in bytes: asked of the device, or estimated without one. The estimate is cuDNN's own need
  * as measured on 9.14 and 9.19: row sums, full-head dK and dV, and an fp32 dQ, or in its place, where the result must
  * be deterministic, one bf16 score matrix a head.
  */
-export function attentionWorkspaceBytes(
-  device: Device | null,
-  dtype: ActDType,
-  shape: AttentionShape,
-  deterministic: boolean,
-): number {
-  if (device !== null) return device.attentionWorkspace(dtype, shape, deterministic).bytes;
-  const { batch, seq, heads, kvHeads, headDim } = shape;
+export function attentionWorkspaceBytes(device: Device | null, dtype: ActDType, sizes: AttentionSizes): number {
+  if (device !== null) return device.attentionWorkspace(dtype, sizes).bytes;
+  const { batch, seq, heads, kvHeads, headDim, deterministic } = sizes;
   const rows = batch * heads * seq;
   if (dtype === 'f32') return 4 * rows * headDim;
   const fullHeads = heads === kvHeads ? 0 : 2 * rows * headDim * 2;

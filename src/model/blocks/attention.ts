@@ -1,8 +1,8 @@
-import type { AttentionSizes } from '../../engine/ops.js';
+import type { AttentionSizes } from '../../engine/attention-sizes.js';
 import type { Strided, Tensor } from '../../engine/tensor.js';
 import type { Weight } from '../parameters/parameter.js';
 import { Linear, type LinearWeights } from './linear.js';
-import { ResidualNorm, type Stream } from './residual-norm.js';
+import { ResidualNorm, type ResidualStream } from './residual-norm.js';
 import type { PerMicroBatch, StageEnv } from './stage-env.js';
 
 export interface AttentionWeights {
@@ -59,7 +59,7 @@ export class Attention {
     };
   }
 
-  forward(microBatch: number, input: Stream): Stream {
+  forward(microBatch: number, input: ResidualStream): ResidualStream {
     this.#core(microBatch, this.norm.forward(microBatch, input));
     return this.output(microBatch);
   }
@@ -70,7 +70,7 @@ export class Attention {
   }
 
   /** The output projection alone: all that `forward` does after the attention itself. */
-  output(microBatch: number): Stream {
+  output(microBatch: number): ResidualStream {
     const partial = this.#temp.wide;
     this.#linears.out.forward(this.#out(microBatch), partial);
     return { residual: this.norm.x(microBatch), partial };

@@ -1,7 +1,7 @@
 import type { Tensor } from '../../engine/tensor.js';
 import { Attention, type AttentionWeights } from './attention.js';
 import { Mlp, type MlpWeights } from './mlp.js';
-import type { Stream } from './residual-norm.js';
+import type { ResidualStream } from './residual-norm.js';
 import type { PerMicroBatch, StageEnv } from './stage-env.js';
 
 /** One decoder layer: attention and SwiGLU, each on the normalised residual stream. */
@@ -31,7 +31,7 @@ export class DecoderLayer {
     return this.#attention.norm.x(microBatch);
   }
 
-  forward(microBatch: number, input: Stream): Stream {
+  forward(microBatch: number, input: ResidualStream): ResidualStream {
     return this.#mlp.forward(microBatch, this.#attention.forward(microBatch, input));
   }
 

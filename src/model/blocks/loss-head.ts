@@ -2,7 +2,7 @@ import type { Tensor } from '../../engine/tensor.js';
 import type { Weight } from '../parameters/parameter.js';
 import { Linear } from './linear.js';
 import type { LossFunction } from './loss.js';
-import { ResidualNorm, type Stream } from './residual-norm.js';
+import { ResidualNorm, type ResidualStream } from './residual-norm.js';
 import type { PerMicroBatch, StageEnv } from './stage-env.js';
 
 /** Sees the logits [tokens, vocabulary shard] of a micro-batch before the loss overwrites them with their gradient. */
@@ -44,7 +44,7 @@ export class LossHead {
   }
 
   /** @param withGradient false in evaluation: only the loss is wanted */
-  forward(microBatch: number, input: Stream, withGradient: boolean, observe?: LogitsObserver): void {
+  forward(microBatch: number, input: ResidualStream, withGradient: boolean, observe?: LogitsObserver): void {
     const [env, temp, output] = [this.#env, this.#temp, this.#output];
     const { tp } = env;
     const normed = this.#norm.forward(microBatch, input);

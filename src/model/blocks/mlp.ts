@@ -1,7 +1,7 @@
 import type { Tensor } from '../../engine/tensor.js';
 import type { Weight } from '../parameters/parameter.js';
 import { Linear, type LinearWeights } from './linear.js';
-import { ResidualNorm, type Stream } from './residual-norm.js';
+import { ResidualNorm, type ResidualStream } from './residual-norm.js';
 import type { PerMicroBatch, StageEnv } from './stage-env.js';
 
 export interface MlpWeights {
@@ -35,7 +35,7 @@ export class Mlp {
     };
   }
 
-  forward(microBatch: number, input: Stream): Stream {
+  forward(microBatch: number, input: ResidualStream): ResidualStream {
     const partial = this.#temp.wide;
     this.#hidden(microBatch, this.norm.forward(microBatch, input));
     this.#linears.down.forward(this.#act(microBatch), partial);
@@ -43,7 +43,7 @@ export class Mlp {
   }
 
   /** Under `full` recompute: the forward up to the activation. */
-  recompute(microBatch: number, input: Stream): void {
+  recompute(microBatch: number, input: ResidualStream): void {
     this.#hidden(microBatch, this.norm.forward(microBatch, input));
   }
 

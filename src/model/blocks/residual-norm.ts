@@ -7,7 +7,7 @@ import type { PerMicroBatch, StageEnv } from './stage-env.js';
  * The residual stream between modules: its value is residual + the sum of `partial` over the tensor-parallel ranks. The
  * next norm adds them, so that the sum, the norm and what they send can be one kernel.
  */
-export interface Stream {
+export interface ResidualStream {
   readonly residual: Tensor;
   /** [tokens, hidden], what this rank's weights contribute; null for none. */
   readonly partial: Tensor | null;
@@ -45,7 +45,7 @@ export class ResidualNorm {
   }
 
   /** @returns the normalised sum of all tokens, [tokens, hidden] */
-  forward(microBatch: number, { residual, partial }: Stream): Tensor {
+  forward(microBatch: number, { residual, partial }: ResidualStream): Tensor {
     const { ops, tp, shape } = this.#env;
     const { full, narrow } = this.#temp;
     const [x, y, rstd, w] = [this.x(microBatch), this.#y(microBatch), this.#rstd(microBatch), this.#weight.data];

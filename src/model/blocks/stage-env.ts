@@ -2,7 +2,7 @@ import type { ModelShape } from '../../families/model-shape.js';
 import { rotations, scaledFrequencies } from '../../families/rope.js';
 import { layerLinears, localOutputs } from '../../families/parameters.js';
 import type { ActDType, DType } from '../../engine/dtype.js';
-import { elementCount } from '../../engine/dtype.js';
+import { elementCount } from '../../base/element-count.js';
 import type { MemoryPlan } from '../../engine/memory-plan.js';
 import { REDUCE_PARTS, type Ops } from '../../engine/ops.js';
 import type { Tensor } from '../../engine/tensor.js';

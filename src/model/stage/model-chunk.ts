@@ -7,7 +7,7 @@ import { DecoderLayer } from '../blocks/decoder-layer.js';
 import { Embedding } from '../blocks/embedding.js';
 import type { LossFunction } from '../blocks/loss.js';
 import { LossHead } from '../blocks/loss-head.js';
-import type { Stream } from '../blocks/residual-norm.js';
+import type { ResidualStream } from '../blocks/residual-norm.js';
 import type { PerMicroBatch, StageEnv } from '../blocks/stage-env.js';
 import type { StageWeights } from './stage-weights.js';
 import type { StepData } from './step-data.js';
@@ -82,7 +82,7 @@ export class ModelChunk implements Chunk {
       hooks.needed(this.#embedding.bucket);
       this.#embedding.module.forward(microBatch, input);
     }
-    let stream: Stream = { residual: input, partial: null };
+    let stream: ResidualStream = { residual: input, partial: null };
     for (const { module, bucket } of this.#layers) {
       hooks.needed(bucket);
       stream = module.forward(microBatch, stream);

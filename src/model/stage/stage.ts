@@ -66,7 +66,7 @@ export function buildStage(spec: StageSpec, live: LiveStage | null, loss: Loss =
     dtype,
     recompute: spec.recompute,
     deterministic,
-    attentionWorkspaceBytes: attentionWorkspaceBytes(device, dtype, { batch, seq, ...heads }, deterministic),
+    attentionWorkspaceBytes: attentionWorkspaceBytes(device, dtype, { batch, seq, ...heads, deterministic }),
   });
   const { buffer, weights } = layOutParameters(plan, spec, live?.dpCp ?? null);
   // Also where none of a partly frozen model's trained buckets is here: all ranks have the same totals.
