@@ -4,7 +4,7 @@ import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
-import { describe, expect, it, onTestFinished } from 'vitest';
+import { afterAll, describe, expect, it, onTestFinished } from 'vitest';
 import type { DatasetConfig } from '../../src/config/schema.js';
 import { checkText } from '../../src/data/byte-file.js';
 import { DataFile } from '../../src/data/data-file.js';
@@ -102,6 +102,7 @@ describe('a file that is no text is refused, saying what it is', () => {
 
 describe('what is no file is not waited for', () => {
   const folder = mkdtempSync(join(tmpdir(), 'mbridge-special-'));
+  afterAll(() => rmSync(folder, { recursive: true }));
   const at = (name: string): string => join(folder, name);
   it.each<[string, () => unknown, RegExp]>([
     [

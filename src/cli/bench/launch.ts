@@ -47,7 +47,7 @@ export async function runBench(job: BenchJob): Promise<BenchRun> {
   const { module, name, config, nproc, device, options } = job;
   const named = config.logger.log_dir;
   const runDir = named ?? mkdtempSync(join(tmpdir(), 'mbridge-bench-'));
-  const { exitCode, result } = await launch({
+  const started = launch({
     name,
     config,
     nproc,
@@ -59,6 +59,11 @@ export async function runBench(job: BenchJob): Promise<BenchRun> {
     onEvent: (event) => events.push({ ...event, at: performance.now() / 1000 }),
     stdout: nowhere,
     stderr,
+  });
+  const { exitCode, result } = await started.catch((error: unknown) => {
+    // Refused before anything ran: there is nothing to read in it.
+    if (named === null) rmSync(runDir, { recursive: true });
+    throw error;
   });
   if (named === null && (exitCode === EXIT.ok || exitCode > 128)) rmSync(runDir, { recursive: true });
   if (exitCode !== EXIT.ok) process.stderr.write(Buffer.concat(said));
