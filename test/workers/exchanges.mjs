@@ -1,4 +1,5 @@
 // A worker that exchanges tensors with the others: all to all, and more transfers at once than any list was made for.
+import { STREAM } from '../../dist/src/engine/device.js';
 import { MemoryPlan } from '../../dist/src/index.js';
 import { openRuntime } from './set-up.mjs';
 
@@ -49,7 +50,9 @@ export async function runWorker(context) {
     { kind: 'receive', peer: previous, tensor: many.slice(1000 + i, 1) },
   ]).flat();
   // Each rank lists them another way round, as nothing orders transfers with different peers.
-  group.exchange(rank % 2 === 0 ? transfers : [...transfers].sort((a, b) => (a.kind < b.kind ? -1 : 1)));
+  const listed = rank % 2 === 0 ? transfers : [...transfers].sort((a, b) => (a.kind < b.kind ? -1 : 1));
+  // In the order of the writes before it and the reads after it.
+  group.exchange(listed, STREAM.compute);
   const received = read(many).slice(1000);
   context.emit({ type: 'exchanged', rank, equal, unequal, sent, single, previous, received });
   plan.release();
