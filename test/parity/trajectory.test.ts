@@ -21,6 +21,9 @@ const BASE: Layout[] = [
   { tp: 2, pp: 2, dp: 2 },
   { tp: 1, pp: 2, dp: 1, set: [VPP_2] },
   { tp: 1, pp: 2, dp: 1, set: UNEVEN },
+  { tp: 1, cp: 2, pp: 1, dp: 1 },
+  { tp: 2, cp: 2, pp: 1, dp: 1 },
+  { tp: 1, cp: 2, pp: 1, dp: 2 },
 ];
 
 /** More of the product of layouts and options; the whole of it in `npm run test:full`. */
