@@ -58,7 +58,10 @@ export function validateLayout(
   } else if (!Number.isInteger(dp)) {
     const product = `tp ${tp} x ${cp > 1 ? `cp ${cp} x ` : ''}pp ${pp} = ${ranksOfModel}`;
     const advice = worldSize < ranksOfModel ? `start ${ranksOfModel} or a multiple of it` : 'change one of them';
-    bad('', `${product} does not divide the ${worldSize} processes; ${advice} (--nproc, --tp-size, --cp-size, --pp-size)`);
+    bad(
+      '',
+      `${product} does not divide the ${worldSize} processes; ${advice} (--nproc, --tp-size, --cp-size, --pp-size)`,
+    );
   } else if (!Number.isInteger(microBatches)) {
     const found = `${train.global_batch_size} is not a multiple of micro_batch_size ${train.micro_batch_size} x dp ${dp}`;
     bad('train.global_batch_size', `${found}; use a multiple of ${samples}`);
@@ -113,7 +116,7 @@ function contextParallelProblems({ context_parallel_size: cp, seq_length: seq }:
   // A rank holds two chunks of every sequence.
   if (cp > 1 && seq % (2 * cp) !== 0) {
     const found = `2 x ${cp} chunks do not divide the seq_length of ${seq}`;
-    badOf(problems)('model.context_parallel_size', `${found}; use a multiple of ${2 * cp}, or another size`);
+    badOf(problems)('model.context_parallel_size', `${found}; make that a multiple of ${2 * cp}, or change this`);
   }
   return problems;
 }
