@@ -33,8 +33,9 @@ const RULES: readonly Rule[] = [
     words: 'model.tensor_model_parallel_size > 1, where it divides the tokens of a micro-batch',
     value: (get) => {
       const tp = number(get('model', 'tensor_model_parallel_size') ?? 1);
+      const cp = number(get('model', 'context_parallel_size') ?? 1);
       const tokens = number(get('model', 'seq_length') ?? 4096) * number(get('train', 'micro_batch_size') ?? 1);
-      return tp > 1 && tokens % tp === 0;
+      return tp > 1 && tokens % (cp * tp) === 0;
     },
   },
   {

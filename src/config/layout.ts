@@ -48,6 +48,7 @@ export function validateLayout(
 
   const problems = [
     ...modelProblems(cfg.model),
+    ...contextParallelProblems(cfg.model),
     ...sequenceParallelProblems(cfg),
     ...deviceProblems(cfg, device ?? (cfg.dist.device === 'auto' ? undefined : cfg.dist.device)),
   ];
@@ -57,7 +58,10 @@ export function validateLayout(
   } else if (!Number.isInteger(dp)) {
     const product = `tp ${tp} x ${cp > 1 ? `cp ${cp} x ` : ''}pp ${pp} = ${ranksOfModel}`;
     const advice = worldSize < ranksOfModel ? `start ${ranksOfModel} or a multiple of it` : 'change one of them';
-    bad('', `${product} does not divide the ${worldSize} processes; ${advice} (--nproc, --tp-size, --pp-size)`);
+    bad(
+      '',
+      `${product} does not divide the ${worldSize} processes; ${advice} (--nproc, --tp-size, --cp-size, --pp-size)`,
+    );
   } else if (!Number.isInteger(microBatches)) {
     const found = `${train.global_batch_size} is not a multiple of micro_batch_size ${train.micro_batch_size} x dp ${dp}`;
     bad('train.global_batch_size', `${found}; use a multiple of ${samples}`);
@@ -107,13 +111,24 @@ function tensorParallelProblems(model: ModelConfig): Problem[] {
   return problems;
 }
 
+function contextParallelProblems({ context_parallel_size: cp, seq_length: seq }: ModelConfig): Problem[] {
+  const problems: Problem[] = [];
+  // A rank holds two chunks of every sequence.
+  if (cp > 1 && seq % (2 * cp) !== 0) {
+    const found = `2 x ${cp} chunks do not divide the seq_length of ${seq}`;
+    badOf(problems)('model.context_parallel_size', `${found}; make that a multiple of ${2 * cp}, or change this`);
+  }
+  return problems;
+}
+
 function sequenceParallelProblems({ model, train }: RunConfig): Problem[] {
   const problems: Problem[] = [];
   const bad = badOf(problems);
-  const tp = model.tensor_model_parallel_size;
-  const tokens = model.seq_length * train.micro_batch_size;
-  if (model.sequence_parallel && tokens % tp !== 0) {
-    const found = `${tokens} tokens a micro-batch (seq_length ${model.seq_length} x micro_batch_size ${train.micro_batch_size})`;
+  const { tensor_model_parallel_size: tp, context_parallel_size: cp } = model;
+  const tokens = (model.seq_length * train.micro_batch_size) / cp;
+  if (model.sequence_parallel && Number.isInteger(tokens) && tokens % tp !== 0) {
+    const over = cp > 1 ? ` / cp ${cp}` : '';
+    const found = `${tokens} tokens a micro-batch (seq_length ${model.seq_length} x micro_batch_size ${train.micro_batch_size}${over})`;
     bad('model.sequence_parallel', `tp ${tp} does not divide ${found}; change seq_length or set this to false`);
   }
   return problems;

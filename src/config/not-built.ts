@@ -36,9 +36,9 @@ const GAPS: readonly Gap[] = [
     message: 'only the byte tokenizer is built yet; or use dataset.type jsonl with tokenised "input_ids"',
   },
   {
-    path: 'model.context_parallel_size',
-    asked: (cfg) => cfg.model.context_parallel_size > 1,
-    message: 'context parallelism is not built yet; leave it at 1',
+    path: 'model.cp_comm_type',
+    asked: (cfg) => cfg.model.cp_comm_type === 'p2p',
+    message: 'a ring of keys and values is not built yet; leave it at all_gather',
   },
   {
     path: 'model.expert_model_parallel_size',

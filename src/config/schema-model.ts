@@ -14,6 +14,10 @@ export const modelSchema = z.strictObject({
   pipeline_model_parallel_size: size.default(1).describe('stages that the layers are cut into'),
   virtual_pipeline_model_parallel_size: size.nullable().default(null).describe('chunks a stage (interleaved schedule)'),
   context_parallel_size: size.default(1).describe('ranks that share every sequence'),
+  cp_comm_type: z
+    .enum(['all_gather', 'p2p'])
+    .default('all_gather')
+    .describe('how keys and values come to the ranks of a sequence'),
   expert_model_parallel_size: size.default(1).describe('ranks that share the experts'),
   sequence_parallel: z
     .boolean()

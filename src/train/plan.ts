@@ -61,7 +61,7 @@ export function planRun(cfg: RunConfig, worldSize: number, device: DeviceKind): 
   const shape = modelShape(cfg);
   const { global_batch_size: batch } = cfg.train;
   const { seq_length: seq } = cfg.model;
-  // Ranks that differ only in dp have the same plan.
+  // Ranks that differ only in cp or dp have the same plan.
   const all = groupRanks(grid);
   const groups = Object.fromEntries(TRAINING_FIELDS.map((field) => [field, all[field]]));
   const allowances = runtimeAllowances(device, worldSize, groups);
@@ -74,6 +74,7 @@ export function planRun(cfg: RunConfig, worldSize: number, device: DeviceKind): 
     if (stage === undefined) {
       const place = {
         tp: { size: tp, rank: coordinates.tp },
+        cp: { size: cp, rank: 0 },
         pp: { size: pp, rank: coordinates.pp },
         dp: { size: dp, rank: 0 },
         dpCp: { size: dp * cp, rank: 0 },

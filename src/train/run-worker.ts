@@ -17,11 +17,13 @@ export async function runWorker(context: WorkerContext, samples: OwnSamples = {}
 }
 
 function sayWhatRuns({ context: { log }, config: cfg, layout, data, device, pgCollection: pgs, step }: Run): void {
-  log.info(`${data.describe()}; ${cfg.train.train_iters} updates on tp ${layout.tp}, dp ${layout.dp}, pp ${layout.pp}`);
+  const { tp, cp, dp, pp } = layout;
+  const sizes = [`tp ${tp}`, ...(cp > 1 ? [`cp ${cp}`] : []), `dp ${dp}`, `pp ${pp}`].join(', ');
+  log.info(`${data.describe()}; ${cfg.train.train_iters} updates on ${sizes}`);
   if (step >= cfg.train.train_iters) {
     log.warn(`nothing is left to train: the checkpoint has ${step} updates; raise train.train_iters`);
   }
-  const wide = [pgs.tp, pgs.dpCp].filter(({ size }) => size > 1);
+  const wide = [...new Set([pgs.tp, pgs.cp, pgs.dpCp])].filter(({ size }) => size > 1);
   if (device.kind === 'cuda' && wide.length > 0) {
     const ways = wide.map(({ name, sharesMemory }) => `${name} ${sharesMemory ? 'over peer memory' : 'through NCCL'}`);
     log.info(`collectives of ${ways.join(', ')}`);

@@ -81,9 +81,9 @@ export async function provideDistributedModel(
   { pgCollection: pgs, device, trainable = true, loss, checkpoint = null }: ProvideModelOptions,
 ): Promise<DistributedModel> {
   checkConfig(cfg);
-  const { tp, pp, dpCp } = pgs;
+  const { tp, cp, pp, dpCp } = pgs;
   const spec = stageSpec(cfg, pgs, { device: device.kind, trainable });
-  const stage = buildStage(spec, { device, tp, dpCp }, loss);
+  const stage = buildStage(spec, { device, tp, cp, dpCp }, loss);
   refuseIfTooLarge(stage.plan, device, cfg.dist.ranks_per_gpu);
   stage.plan.commit(device);
   if (cfg.dist.peer_memory) for (const group of [tp, dpCp]) group.share(stage.plan);

@@ -38,7 +38,7 @@ test('a run that was stopped and resumed prints the same losses and writes the s
   const state = JSON.parse(readFileSync(join(halves, 'step-00000006/state.json'), 'utf8')) as Record<string, unknown>;
   expect(state).toMatchObject({ step: 6, consumed_samples: 48, optimizer: { updates: 6 }, rng: { seed: 1234 } });
 
-  const layouts = full ? Object.keys(LAYOUT_FLAGS) : ['dp1', 'dp4', 'tp4', 'pp4', 'pp2 vpp2'];
+  const layouts = full ? Object.keys(LAYOUT_FLAGS) : ['dp1', 'dp4', 'tp4', 'pp4', 'pp2 vpp2', 'cp2'];
   for (const name of layouts as (keyof typeof LAYOUT_FLAGS)[]) {
     const resumed = await pretrainSteps({
       folder,
@@ -55,11 +55,12 @@ test('a run that was stopped and resumed prints the same losses and writes the s
 
 const PAIRS = [
   ['dp4 unsharded', 'pp2 vpp2'],
+  ['cp2', 'dp1'],
   ['dp4', 'dp4 unsharded'],
   ['pp2 vpp2', 'tp2 dp2'],
 ] as const;
 
-test.each(full ? PAIRS : PAIRS.slice(0, 1))('saved on %s, resumed on %s', async (before, after) => {
+test.each(full ? PAIRS : PAIRS.slice(0, 2))('saved on %s, resumed on %s', async (before, after) => {
   const folder = temporaryFolder();
   const save = `checkpoint.save=${join(folder, 'saved')}`;
   const whole = await pretrainSteps({ folder, args: [...LAYOUT_FLAGS[before]] });

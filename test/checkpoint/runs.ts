@@ -62,6 +62,7 @@ export const LAYOUT_FLAGS = {
   pp4: ['--nproc', '4', '--pp-size', '4'],
   'tp2 dp2': ['--nproc', '4', '--tp-size', '2'],
   'pp2 vpp2': ['--nproc', '2', '--pp-size', '2', '--vp-size', '2'],
+  cp2: ['--nproc', '2', '--cp-size', '2'],
   'dp4 unsharded': ['--nproc', '4', 'optimizer.use_distributed_optimizer=false'],
 } as const satisfies Record<string, readonly string[]>;
 

@@ -83,7 +83,11 @@ describe('impossible layouts end with 3 before anything starts', () => {
     ],
     ['an unknown key', ['--nproc', '1', 'model.num_layer=3'], /argv.* model\.num_layer: unknown key \(did you mean/],
     ['Gloo', ['--nproc', '1', 'dist.use_gloo_process_groups=true'], /use_gloo_process_groups/],
-    ['context parallelism', ['--nproc', '2', '--cp-size', '2'], /context_parallel_size/],
+    [
+      'chunks that do not divide the sequence',
+      ['--nproc', '2', '--cp-size', '2', 'model.seq_length=30'],
+      /--cp-size model\.context_parallel_size: 2 x 2 chunks do not divide the seq_length of 30; make that a multiple of 4/,
+    ],
   ])('%s', async (_, args, message) => {
     const { exitCode, error } = await fails(args);
     expect(error).toMatch(message);

@@ -302,7 +302,7 @@ describe('a configuration that a program changed', () => {
     ['a missing section', (c) => delete loose(c)['model'], /model: missing/],
     ['an unknown key', (c) => (loose(c)['train']!['iters'] = 3), /train\.iters: unknown key/],
     ['rules between keys', (c) => (c.optimizer.min_lr = 1), /optimizer\.min_lr: 1 is above/],
-    ['what is not built', (c) => (c.model.context_parallel_size = 2), /not built/],
+    ['what is not built', (c) => (c.model.expert_model_parallel_size = 2), /not built/],
     [
       'a cycle',
       (c) => (loose(c)['model']!['hidden_size'] = c),

@@ -6,6 +6,7 @@ import type { MbridgeError } from '../../src/base/errors.js';
 
 const tp = (size: number): RecipeOverrides => ({ tensor_model_parallel_size: size });
 const pp = (size: number): RecipeOverrides => ({ pipeline_model_parallel_size: size });
+const cp = (size: number): RecipeOverrides => ({ context_parallel_size: size });
 
 test.each<[RecipeOverrides, number, Partial<ReturnType<typeof validateLayout>>]>([
   [{}, 1, { tp: 1, dp: 1, pp: 1, vpp: 1, microBatches: 8 }],
@@ -17,6 +18,9 @@ test.each<[RecipeOverrides, number, Partial<ReturnType<typeof validateLayout>>]>
   [{ ...pp(2), virtual_pipeline_model_parallel_size: 2 }, 2, { vpp: 2, microBatches: 8 }],
   [{ ...tp(4), sequence_parallel: false, seq_length: 255 }, 4, { tp: 4 }],
   [{ ...tp(4), seq_length: 255 }, 4, { tp: 4 }],
+  [{ ...tp(2), ...cp(2), ...pp(2) }, 16, { tp: 2, cp: 2, dp: 2, pp: 2, microBatches: 4 }],
+  [{ ...cp(3), seq_length: 6 }, 3, { cp: 3, dp: 1 }],
+  [{ ...tp(4), ...cp(2), seq_length: 12 }, 8, { tp: 4, cp: 2 }],
 ])('%j on %i processes', (overrides, world, layout) => {
   expect(validateLayout(qwen3TinyPretrainConfig(overrides), world)).toMatchObject({ worldSize: world, ...layout });
 });
@@ -34,12 +38,27 @@ test.each<[RecipeOverrides, number, string]>([
   [
     { ...tp(2), ...pp(2) },
     6,
-    'tp 2 x pp 2 = 4 does not divide the 6 processes; change one of them (--nproc, --tp-size, --pp-size)',
+    'tp 2 x pp 2 = 4 does not divide the 6 processes; change one of them (--nproc, --tp-size, --cp-size, --pp-size)',
   ],
   [
     { ...tp(2), ...pp(2) },
     2,
-    'tp 2 x pp 2 = 4 does not divide the 2 processes; start 4 or a multiple of it (--nproc, --tp-size, --pp-size)',
+    'tp 2 x pp 2 = 4 does not divide the 2 processes; start 4 or a multiple of it (--nproc, --tp-size, --cp-size, --pp-size)',
+  ],
+  [
+    { ...cp(3), ...pp(2), seq_length: 6 },
+    8,
+    'tp 1 x cp 3 x pp 2 = 6 does not divide the 8 processes; change one of them (--nproc, --tp-size, --cp-size, --pp-size)',
+  ],
+  [
+    { ...cp(4), seq_length: 100 },
+    4,
+    'model.context_parallel_size: 2 x 4 chunks do not divide the seq_length of 100; make that a multiple of 8, or change this',
+  ],
+  [
+    { ...tp(4), ...cp(2), seq_length: 12, sequence_parallel: true },
+    8,
+    'model.sequence_parallel: tp 4 does not divide 6 tokens a micro-batch (seq_length 12 x micro_batch_size 1 / cp 2); change seq_length or set this to false',
   ],
   [pp(5), 5, 'model.pipeline_model_parallel_size: 5 stages are more than the 4 layers; use at most 4'],
   [

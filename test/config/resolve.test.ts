@@ -191,8 +191,8 @@ describe('problems', () => {
       'MB_CONFIG_NOT_BUILT run.yaml:1:1 validation: not built yet; leave the section out (there is no evaluation during training)',
     ],
     [
-      'model: {context_parallel_size: 2}',
-      'MB_CONFIG_NOT_BUILT run.yaml:1:9 model.context_parallel_size: context parallelism is not built yet; leave it at 1',
+      'model: {cp_comm_type: p2p}',
+      'MB_CONFIG_NOT_BUILT run.yaml:1:9 model.cp_comm_type: a ring of keys and values is not built yet; leave it at all_gather',
     ],
     ['{constructor: 1}', 'MB_CONFIG_UNKNOWN_KEY run.yaml:1:2 constructor: unknown key'],
     ['__proto__: {a: 1}', 'MB_CONFIG_UNKNOWN_KEY run.yaml:1:1 __proto__: unknown key'],
@@ -223,7 +223,7 @@ describe('problems', () => {
   });
 
   test.each([
-    'model.context_parallel_size=2',
+    'model.cp_comm_type=p2p',
     'model.expert_model_parallel_size=2',
     'ddp.grad_reduce_in_fp32=false',
     'ddp.bucket_size=1000',

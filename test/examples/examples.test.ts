@@ -49,6 +49,7 @@ test('the advanced path gives the same losses on 2, 4 and 8 processes', async ()
     ['--nproc', '2', '--tp-size', '2', '--pp-size', '1'],
     ['--nproc', '4', '--tp-size', '2', '--pp-size', '2'],
     ['--nproc', '8'],
+    ['--nproc', '4', '--tp-size', '2', '--pp-size', '1', '--cp-size', '2'],
   ];
   const runs: number[][] = [];
   for (const layout of layouts) {
@@ -57,6 +58,7 @@ test('the advanced path gives the same losses on 2, 4 and 8 processes', async ()
   expect(runs[0]).toHaveLength(3);
   expect(runs[1]).toEqual(runs[0]);
   expect(runs[2]).toEqual(runs[0]);
+  expect(runs[3]).toEqual(runs[0]);
 });
 
 test('three models with layouts of their own share a job', async () => {

@@ -3,10 +3,11 @@ import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { FAMILY_FIXTURES, FIXTURES, loadFixture, relativeError, type Fixture } from '../helpers/fixture.js';
 import { runWorkers } from '../helpers/run-workers.js';
-import { label, layoutConfig, type Layout } from './run-fixture.js';
+import { label, layoutConfig, ranksOf, type Layout } from './run-fixture.js';
 
 interface Dump {
   tp: number;
+  cp: number;
   dp: number;
   gradients: {
     name: string;
@@ -25,6 +26,10 @@ const LAYOUTS: Layout[] = [
   { tp: 2, pp: 1, dp: 1, set: ['model.sequence_parallel=false'] },
   { tp: 1, pp: 2, dp: 1 },
   { tp: 2, pp: 2, dp: 2 },
+  { tp: 1, cp: 2, pp: 1, dp: 1 },
+  { tp: 1, cp: 4, pp: 1, dp: 1 },
+  { tp: 2, cp: 2, pp: 2, dp: 1 },
+  { tp: 1, cp: 2, pp: 1, dp: 2, set: ['model.recompute_granularity="selective"'] },
 ];
 
 /** Runs one forward and backward on a layout, and puts the whole model's gradients and logits together. */
@@ -37,22 +42,23 @@ async function dumpOf(
     'ddp.data_parallel_sharding_strategy': 'no_shard',
     'optimizer.use_distributed_optimizer': false,
   });
-  const { exitCode, log, runDir } = await runWorkers('gradients', config, layout.tp * layout.pp * layout.dp);
+  const { exitCode, log, runDir } = await runWorkers('gradients', config, ranksOf(layout));
   expect(exitCode, log).toBe(0);
   return assemble(fixture, layout, runDir);
 }
 
 function assemble(
   fixture: Fixture,
-  { tp, pp, dp }: Layout,
+  layout: Layout,
   run: string,
 ): { grads: Map<string, Float32Array>; logits: Float32Array } {
+  const { tp, cp = 1, dp } = layout;
   const { batch, seq } = fixture.trajectory;
   const { vocabSize } = fixture.shape;
   const grads = new Map<string, Float32Array>();
   const logits = new Float32Array(batch * seq * vocabSize);
   const floats = (file: string): Float32Array => new Float32Array(new Uint8Array(readFileSync(join(run, file))).buffer);
-  for (let rank = 0; rank < tp * pp * dp; rank++) {
+  for (let rank = 0; rank < ranksOf(layout); rank++) {
     const dump = JSON.parse(readFileSync(join(run, `rank-${rank}/dump.json`), 'utf8')) as Dump;
     for (const { name, globalShape, rows, cols, owner, file } of dump.gradients) {
       if (!owner) continue;
@@ -72,10 +78,14 @@ function assemble(
         number,
       ];
       const shard = end - start;
-      expect(values.length).toBe(seq * shard);
+      // Of 2 cp chunks of a sequence, rank r holds the r-th from either end.
+      const chunk = seq / (cp === 1 ? 1 : 2 * cp);
+      const chunks = cp === 1 ? [0] : [dump.cp, 2 * cp - 1 - dump.cp];
+      expect(values.length).toBe(chunks.length * chunk * shard);
       const first = dump.dp * (batch / dp) * seq + microBatch * seq;
-      for (let t = 0; t < seq; t++) {
-        logits.set(values.subarray(t * shard, (t + 1) * shard), (first + t) * vocabSize + start);
+      for (let t = 0; t < chunks.length * chunk; t++) {
+        const token = first + chunks[Math.floor(t / chunk)]! * chunk + (t % chunk);
+        logits.set(values.subarray(t * shard, (t + 1) * shard), token * vocabSize + start);
       }
     }
   }

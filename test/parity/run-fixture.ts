@@ -9,6 +9,8 @@ import type { Fixture } from '../helpers/fixture.js';
 
 export interface Layout {
   readonly tp: number;
+  /** 1 by default. */
+  readonly cp?: number;
   readonly pp: number;
   readonly dp: number;
   /** `section.key=value` */
@@ -46,9 +48,10 @@ export function fixtureConfig({ folder, tokens, trajectory }: Fixture): Record<s
 
 /** A fixture's configuration on a layout, with values that win over both; `layout.set` in JSON. */
 export function layoutConfig(fixture: Fixture, layout: Layout, values: Record<string, unknown>): RunConfig {
-  const { tp, pp, set = [] } = layout;
+  const { tp, cp = 1, pp, set = [] } = layout;
   const flags = Object.entries({
     'model.tensor_model_parallel_size': tp,
+    'model.context_parallel_size': cp,
     'model.pipeline_model_parallel_size': pp,
     ...values,
     ...Object.fromEntries(set.map((text) => [text.split('=')[0]!, JSON.parse(text.split('=')[1]!) as unknown])),
@@ -59,16 +62,23 @@ export function layoutConfig(fixture: Fixture, layout: Layout, values: Record<st
   });
 }
 
-export function label({ tp, pp, dp, set = [] }: Layout): string {
-  return `tp${tp} pp${pp} dp${dp} ${set.join(' ')}`.trim();
+export function label({ tp, cp = 1, pp, dp, set = [] }: Layout): string {
+  return `tp${tp} ${cp > 1 ? `cp${cp} ` : ''}pp${pp} dp${dp} ${set.join(' ')}`.trim();
+}
+
+/** Processes of a layout. */
+export function ranksOf({ tp, cp = 1, pp, dp }: Layout): number {
+  return tp * cp * pp * dp;
 }
 
 /** Trains through the command line and gives the step lines; fails with the output where the run fails. */
-export async function trainSteps(config: unknown, { tp, pp, dp, set = [] }: Layout): Promise<Step[]> {
+export async function trainSteps(config: unknown, on: Layout): Promise<Step[]> {
+  const { tp, cp = 1, pp, set = [] } = on;
   const folder = mkdtempSync(join(tmpdir(), 'mbridge-parity-'));
   try {
     writeFileSync(join(folder, 'run.yaml'), stringify(config));
-    const layout = ['--nproc', String(tp * pp * dp), '--tp-size', String(tp), '--pp-size', String(pp)];
+    const sizes = { nproc: ranksOf(on), 'tp-size': tp, 'cp-size': cp, 'pp-size': pp };
+    const layout = Object.entries(sizes).flatMap(([name, size]) => [`--${name}`, String(size)]);
     const where = ['--config', join(folder, 'run.yaml'), '--log-dir', join(folder, 'run')];
     const outcome = await mbridge(['pretrain', ...where, ...layout, '--device', 'cpu', '--json', ...set]);
     if (outcome.exitCode !== 0) throw new Error(`exit ${outcome.exitCode}\n${outcome.stdout}\n${outcome.stderr}`);

@@ -3,7 +3,7 @@ import { expect, test } from 'vitest';
 import { loadFixture } from '../helpers/fixture.js';
 import { runWorkers } from '../helpers/run-workers.js';
 import { temporaryFolder } from '../job/launch/processes.js';
-import { label, layoutConfig, type Layout } from './run-fixture.js';
+import { label, layoutConfig, ranksOf, type Layout } from './run-fixture.js';
 
 interface OrderEvent {
   type: 'order';
@@ -36,6 +36,10 @@ const LAYOUTS: Layout[] = [
   },
   { tp: 2, pp: 2, dp: 2, set: ['model.recompute_granularity="selective"'] },
   { tp: 1, pp: 2, dp: 2, set: ['ddp.data_parallel_sharding_strategy="optim_grads"'] },
+  { tp: 1, cp: 2, pp: 1, dp: 1 },
+  { tp: 1, cp: 2, pp: 1, dp: 1, set: ['model.recompute_granularity="full"'] },
+  { tp: 1, cp: 2, pp: 2, dp: 1, set: ['model.recompute_granularity="selective"'] },
+  { tp: 2, cp: 2, pp: 1, dp: 2 },
 ];
 
 test.each(LAYOUTS.map((layout) => ({ name: label(layout), layout })))(
@@ -46,7 +50,7 @@ test.each(LAYOUTS.map((layout) => ({ name: label(layout), layout })))(
       'checkpoint.save': save,
       'checkpoint.save_interval': 1,
     });
-    const nproc = layout.tp * layout.pp * layout.dp;
+    const nproc = ranksOf(layout);
     const { exitCode, events, log } = await runWorkers('stream-order', config, nproc);
     expect(exitCode, log).toBe(0);
     expect(events).toHaveLength(nproc);

@@ -23,6 +23,18 @@ const BASE: Layout[] = [
   { tp: 1, pp: 2, dp: 1, set: UNEVEN },
 ];
 
+/** Sequences that ranks share. */
+const CONTEXT: Layout[] = [
+  { tp: 1, cp: 2, pp: 1, dp: 1 },
+  { tp: 2, cp: 2, pp: 2, dp: 1 },
+  { tp: 1, cp: 4, pp: 1, dp: 1, set: [MICRO_2] },
+  { tp: 2, cp: 2, pp: 1, dp: 1 },
+  { tp: 2, cp: 2, pp: 1, dp: 1, set: [SP_OFF, MICRO_2] },
+  { tp: 1, cp: 2, pp: 2, dp: 1, set: [VPP_2] },
+  { tp: 1, cp: 2, pp: 1, dp: 2, set: ['ddp.data_parallel_sharding_strategy=optim_grads'] },
+  { tp: 1, cp: 2, pp: 1, dp: 1, set: ['model.recompute_granularity=full'] },
+];
+
 /** More of the product of layouts and options; the whole of it in `npm run test:full`. */
 const MORE: Layout[] = [
   { tp: 1, pp: 1, dp: 1, set: [MICRO_2] },
@@ -51,7 +63,29 @@ const MORE: Layout[] = [
   { tp: 2, pp: 1, dp: 2, set: ['dist.peer_memory=false'] },
   { tp: 1, pp: 1, dp: 1, set: ['model.recompute_granularity=selective'] },
   { tp: 2, pp: 2, dp: 1, set: ['model.recompute_granularity=full'] },
+  { tp: 1, cp: 2, pp: 1, dp: 1, set: [MICRO_2] },
+  { tp: 1, cp: 4, pp: 1, dp: 1 },
+  { tp: 1, cp: 2, pp: 2, dp: 1 },
+  { tp: 1, cp: 2, pp: 1, dp: 2, set: [MICRO_2] },
+  { tp: 2, cp: 2, pp: 2, dp: 1, set: [SP_OFF] },
+  { tp: 1, cp: 2, pp: 1, dp: 1, set: ['model.recompute_granularity=selective'] },
+  { tp: 2, cp: 2, pp: 1, dp: 1, set: ['dist.peer_memory=false', 'model.recompute_granularity=full'] },
+  {
+    tp: 1,
+    cp: 2,
+    pp: 1,
+    dp: 2,
+    set: ['ddp.data_parallel_sharding_strategy=no_shard', 'optimizer.use_distributed_optimizer=false'],
+  },
 ];
+
+const ALL = [...BASE, ...CONTEXT, ...MORE];
+/** In CI: of the families, of the first fixture, of the others. */
+const CI = {
+  family: [...[1, 2, 5, 7, 9].map((i) => BASE[i]!), CONTEXT[0]!],
+  first: [...BASE, ...CONTEXT, ...MORE.slice(15, 21)],
+  other: [...[0, 1, 5, 8, 10].map((i) => BASE[i]!), CONTEXT[0]!, CONTEXT[1]!],
+};
 
 const full = process.env['MBRIDGE_TEST_FULL'] === '1';
 
@@ -66,11 +100,9 @@ function layoutsOf(name: FixtureName): Layout[] {
     pp * (set.includes(VPP_2) ? 2 : 1) <= numLayers &&
     batch % (dp * 2) === 0 &&
     set !== UNEVEN;
-  if ((FAMILY_FIXTURES as readonly string[]).includes(name)) {
-    return (full ? [...BASE, ...MORE] : [1, 2, 5, 7, 9].map((i) => BASE[i]!)).filter(fits);
-  }
-  const ci = name === 'qwen3-tied' ? [...BASE, ...MORE.slice(-6)] : [0, 1, 5, 8, 10].map((i) => BASE[i]!);
-  return (full ? [...BASE, ...MORE] : ci).filter(({ tp }) => numKvHeads % tp === 0);
+  if ((FAMILY_FIXTURES as readonly string[]).includes(name)) return (full ? ALL : CI.family).filter(fits);
+  const ci = name === 'qwen3-tied' ? CI.first : CI.other;
+  return (full ? ALL : ci).filter(({ tp }) => numKvHeads % tp === 0);
 }
 
 describe.each([...FIXTURES, ...FAMILY_FIXTURES])('%s', (name) => {

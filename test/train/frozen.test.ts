@@ -3,7 +3,7 @@ import { expect, test } from 'vitest';
 import { loadFixture } from '../helpers/fixture.js';
 import { runWorkers } from '../helpers/run-workers.js';
 import { temporaryFolder } from '../job/launch/processes.js';
-import { layoutConfig, type Layout } from '../parity/run-fixture.js';
+import { layoutConfig, ranksOf, type Layout } from '../parity/run-fixture.js';
 
 interface Trained {
   type: 'trained';
@@ -26,8 +26,7 @@ const fixture = loadFixture('qwen3-untied');
 
 async function trained(layout: Layout, options: Options): Promise<Trained[]> {
   const config = layoutConfig(fixture, layout, { 'train.train_iters': options.updates });
-  const nproc = layout.tp * layout.pp * layout.dp;
-  const { exitCode, events, log } = await runWorkers('frozen', config, nproc, options);
+  const { exitCode, events, log } = await runWorkers('frozen', config, ranksOf(layout), options);
   expect(exitCode, log).toBe(0);
   const found = events.filter(({ type }) => type === 'trained') as Trained[];
   return found.sort((a, b) => a.rank - b.rank);
@@ -36,6 +35,7 @@ async function trained(layout: Layout, options: Options): Promise<Trained[]> {
 test.each<Layout>([
   { tp: 1, pp: 1, dp: 2, set: ['ddp.data_parallel_sharding_strategy="optim_grads"'] },
   { tp: 2, pp: 2, dp: 1 },
+  { tp: 1, cp: 2, pp: 1, dp: 1 },
 ])('frozen buckets keep their bits, and take no memory for gradients and moments, on %o', async (layout) => {
   const frozen = ['embedding', 'layer.0', 'norms'];
   const options = { checkpoints: false, updates: 2 };

@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest';
 import type { StepEvent } from '../../src/job/shared/messages.js';
 import { loadFixture } from '../helpers/fixture.js';
 import { runWorkers } from '../helpers/run-workers.js';
-import { layoutConfig, type Layout } from '../parity/run-fixture.js';
+import { layoutConfig, ranksOf, type Layout } from '../parity/run-fixture.js';
 
 interface Evaluation {
   loss: number;
@@ -20,11 +20,12 @@ interface Evaluated {
 
 const GRID = { tp: 2, pp: 2, dp: 1 };
 const REPLICAS = { tp: 1, pp: 1, dp: 2 };
+const CONTEXT = { tp: 1, cp: 2, pp: 1, dp: 2 };
 
 async function run(layout: Layout, weight: number | null): Promise<{ steps: StepEvent[]; found: Evaluated }> {
   const config = layoutConfig(loadFixture('qwen3-masked'), layout, { 'train.train_iters': 4 });
   const options = { weight, field: 'weight' };
-  const { exitCode, events, log } = await runWorkers('losses', config, layout.tp * layout.pp * layout.dp, options);
+  const { exitCode, events, log } = await runWorkers('losses', config, ranksOf(layout), options);
   expect(exitCode, log).toBe(0);
   const steps = events.filter(({ type }) => type === 'step') as StepEvent[];
   return { steps, found: events.find(({ type }) => type === 'evaluated') as Evaluated };
@@ -34,6 +35,7 @@ describe('a loss of its own', () => {
   test.each([
     ['tp 2, pp 2', GRID],
     ['dp 2', REPLICAS],
+    ['cp 2, dp 2', CONTEXT],
   ])('takes its weights from a field of the batch, and divides by the counted tokens, on %s', async (_, layout) => {
     const [plain, once, double] = [await run(layout, null), await run(layout, 1), await run(layout, 2)];
     const losses = (steps: StepEvent[]): number[] => steps.map(({ loss }) => loss);
@@ -65,8 +67,8 @@ describe('a loss of its own', () => {
 
 describe('an evaluation', () => {
   test('sums over replicas, over any number of micro-batches, and leaves the training as it is', async () => {
-    const [grid, replicas] = [await run(GRID, null), await run(REPLICAS, null)];
-    for (const { found } of [grid, replicas]) {
+    const [grid, replicas, context] = [await run(GRID, null), await run(REPLICAS, null), await run(CONTEXT, null)];
+    for (const { found } of [grid, replicas, context]) {
       const { whole, parts, evaluations, acts } = found;
       const tokens = parts.reduce((sum, part) => sum + part.tokens, 0);
       // A micro-batch may have no token that counts, and then no mean.
@@ -81,8 +83,10 @@ describe('an evaluation', () => {
       expect(evaluations[1]!.loss).toBeLessThan(evaluations[0]!.loss);
       expect(whole.totals).toEqual({});
     }
-    expect(replicas.found.evaluations[0]!.tokens).toBe(grid.found.evaluations[0]!.tokens);
-    expect(replicas.found.evaluations[0]!.loss).toBeCloseTo(grid.found.evaluations[0]!.loss, 4);
+    for (const { found } of [replicas, context]) {
+      expect(found.evaluations[0]!.tokens).toBe(grid.found.evaluations[0]!.tokens);
+      expect(found.evaluations[0]!.loss).toBeCloseTo(grid.found.evaluations[0]!.loss, 4);
+    }
     const { trajectory } = loadFixture('qwen3-masked');
     grid.steps.forEach(({ loss }, i) => expect(loss).toBeCloseTo(trajectory.steps[i]!.loss, 4));
   });

@@ -16,7 +16,8 @@ export async function runWorker(context) {
     },
   });
   optimizer.reduceGradients();
-  const index = { tp: pgCollection.tp.rank, dp: pgCollection.dp.rank, gradients: [], logits: [] };
+  const { tp, cp, dp } = pgCollection;
+  const index = { tp: tp.rank, cp: cp.rank, dp: dp.rank, gradients: [], logits: [] };
   let file = 0;
   const dump = (values) => {
     const name = `rank-${rank}/${file++}.f32`;

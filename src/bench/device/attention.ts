@@ -17,11 +17,11 @@ export interface AttentionTiming {
 /** Forward and backward of causal grouped-query attention at one size. */
 export function measureAttention(session: BenchSession, sizes: AttentionSizes): AttentionTiming[] {
   const { device, ops, timer, act } = session;
-  const { batch, seq, heads, kvHeads, headDim, deterministic } = sizes;
+  const { batch, seq, heads, kvHeads, headDim, deterministic, keys = seq } = sizes;
   const { bytes: workspaceBytes, kernel } = device.attentionWorkspace(act, sizes);
-  const tokens = batch * seq;
-  const wide = [tokens, (heads + 2 * kvHeads) * headDim];
-  const narrow = [tokens, heads * headDim];
+  const queries = batch * seq;
+  const wide = [batch * keys, (heads + 2 * kvHeads) * headDim];
+  const narrow = [queries, heads * headDim];
   const buffers = new BenchBuffers(ops);
   const workspace = buffers.filled([Math.ceil(Math.max(4, workspaceBytes) / 4)], 'f32', 0);
   const set = buffers.rotate(() => ({
@@ -33,7 +33,7 @@ export function measureAttention(session: BenchSession, sizes: AttentionSizes): 
   }));
   const [qWidth, kvWidth] = [heads * headDim, kvHeads * headDim];
   const columns = (qkv: Tensor) => ({
-    q: qkv.columns(0, qWidth),
+    q: qkv.rows(0, queries).columns(0, qWidth),
     k: qkv.columns(qWidth, kvWidth),
     v: qkv.columns(qWidth + kvWidth, kvWidth),
   });
@@ -47,7 +47,7 @@ export function measureAttention(session: BenchSession, sizes: AttentionSizes): 
     const given = { ...columns(qkv), out: out.columns(), lse, dout: dout.columns() };
     ops.attentionBwd({ ...given, dq, dk, dv, ws: workspace }, sizes);
   };
-  const flops = 2 * batch * heads * seq * seq * headDim;
+  const flops = 2 * batch * heads * seq * keys * headDim;
   const timings = buffers.use(() => {
     // In every set, the output and row sums that the backward reads.
     for (let round = 0; round < MOST_SETS; round++) forward(round);

@@ -75,7 +75,7 @@ export function measureCeilings({ device, ops, timer, act }: Omit<BenchSession, 
   };
 }
 
-/** Tokens of one micro-batch of a configuration. */
-export function tokensOf(cfg: RunConfig): number {
-  return cfg.model.seq_length * cfg.train.micro_batch_size;
+/** Tokens of one micro-batch of a configuration, on each rank. */
+export function tokensOf({ model, train }: RunConfig): number {
+  return (model.seq_length * train.micro_batch_size) / model.context_parallel_size;
 }

@@ -82,10 +82,12 @@ function measureProducts(session: BenchSession, cfg: RunConfig): GemmTiming[] {
 
 function attentionSizes(cfg: RunConfig, deterministic: boolean): AttentionSizes {
   const { numHeads, numKvHeads, headDim } = modelShape(cfg);
-  const tp = cfg.model.tensor_model_parallel_size;
-  const { seq_length: seq } = cfg.model;
+  const { tensor_model_parallel_size: tp, context_parallel_size: cp, seq_length: keys } = cfg.model;
   const batch = cfg.train.micro_batch_size;
-  return { batch, seq, heads: numHeads / tp, kvHeads: numKvHeads / tp, headDim, deterministic };
+  const seq = keys / (cp === 1 ? 1 : 2 * cp);
+  // A rank's two chunks lie as far from the middle, so that one there has the mean of their work.
+  const offset = Math.floor((keys - seq) / 2);
+  return { batch, seq, keys, offset, heads: numHeads / tp, kvHeads: numKvHeads / tp, headDim, deterministic };
 }
 
 function measureOps(session: BenchSession, cfg: RunConfig): OpTiming[] {
@@ -97,7 +99,7 @@ function measureOps(session: BenchSession, cfg: RunConfig): OpTiming[] {
 
 function measureBound(session: BenchSession, cfg: RunConfig): Bound {
   const shape = modelShape(cfg);
-  const { tensor_model_parallel_size: tp, deterministic, seq_length: seq } = cfg.model;
+  const { tensor_model_parallel_size: tp, context_parallel_size: cp, deterministic, seq_length: seq } = cfg.model;
   const tokens = tokensOf(cfg);
   const parts = [
     ...measureProducts(session, cfg).map(({ layer, pass, flops, timing }) => ({
@@ -108,7 +110,7 @@ function measureBound(session: BenchSession, cfg: RunConfig): Bound {
     })),
     ...measureAttention(session, attentionSizes(cfg, deterministic)).map(({ pass, flops, timing }) => ({
       name: `attention ${pass}`,
-      count: shape.numLayers,
+      count: shape.numLayers * (cp === 1 ? 1 : 2),
       flops,
       timing,
     })),

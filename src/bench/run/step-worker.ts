@@ -50,16 +50,13 @@ export async function runWorker(context: WorkerContext): Promise<void> {
   const run = await openRun(context, { device, checkpoints: false });
   await run.train();
   const { model, grid } = run;
-  const { batch, seq, heads, kvHeads } = model.stage.env.sizes;
-  const { headDim } = model.stage.shape;
-  const { deterministic } = cfg.model;
   const { totalBytes, freeBytes } = device.memory();
   const memory: MemoryEvent = {
     type: 'memory',
     rank,
     plannedBytes: model.stage.plan.totalBytes,
     usedBytes: totalBytes - freeBytes,
-    attention: device.attentionWorkspace(act, { batch, seq, heads, kvHeads, headDim, deterministic }).kernel,
+    attention: device.attentionWorkspace(act, model.stage.env.attention).kernel,
   };
   context.emit(memory);
   if (profile !== null && ceilings !== null) {

@@ -18,11 +18,12 @@ export function deviceFindings<Bench extends SingleBench>(
   return DESCRIBE[bench](measured, cfg);
 }
 
-/** `hidden 2560, 36 layers, tp 2, 4096 tokens, bf16` */
+/** `hidden 2560, 36 layers, tp 2, 4096 tokens, bf16`; sequences are shared where there is a cp. */
 function subject(cfg: RunConfig, { act }: Pick<DeviceMeasurement<SingleBench>, 'act'>): string {
   const { model } = cfg;
   const sizes = `hidden ${model.hidden_size}, ${model.num_hidden_layers} layers`;
-  return `${sizes}, tp ${model.tensor_model_parallel_size}, ${tokensOf(cfg)} tokens, ${act}`;
+  const { tensor_model_parallel_size: tp, context_parallel_size: cp } = model;
+  return `${sizes}, tp ${tp},${cp > 1 ? ` cp ${cp},` : ''} ${tokensOf(cfg)} tokens, ${act}`;
 }
 
 const MEDIANS =

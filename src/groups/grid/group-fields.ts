@@ -15,6 +15,7 @@ export type GroupField = (typeof GROUP_FIELDS)[number];
 /** What a model's training communicates over, and so what is made unless others are asked for: each costs memory. */
 export const TRAINING_FIELDS = [
   'tp',
+  'cp',
   'pp',
   'dp',
   'dpCp',

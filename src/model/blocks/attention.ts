@@ -1,6 +1,7 @@
-import type { AttentionSizes } from '../../engine/attention-sizes.js';
-import type { Strided, Tensor } from '../../engine/tensor.js';
+import type { Tensor } from '../../engine/tensor.js';
 import type { Weight } from '../parameters/parameter.js';
+import { LocalAttention, type AttentionCore, type CoreTensors } from './attention-core.js';
+import { ContextAttention } from './context-attention.js';
 import { Linear, type LinearWeights } from './linear.js';
 import { ResidualNorm, type ResidualStream } from './residual-norm.js';
 import type { PerMicroBatch, StageEnv } from './stage-env.js';
@@ -27,7 +28,7 @@ export class Attention {
   readonly #out: PerMicroBatch;
   readonly #lse: PerMicroBatch;
   readonly #positions: PerMicroBatch;
-  readonly #sizes: AttentionSizes;
+  readonly #core: AttentionCore;
   readonly #temp: { wide: Tensor; dQkv: Tensor; dOut: Tensor };
 
   constructor(
@@ -37,8 +38,8 @@ export class Attention {
     keepInput: number | null,
     positions: PerMicroBatch,
   ) {
-    const { tokens, heads, kvHeads, qWidth, qkvWidth, batch, seq } = env.sizes;
-    const { hiddenSize, headDim } = env.shape;
+    const { tokens, heads, kvHeads, qWidth, qkvWidth } = env.sizes;
+    const { hiddenSize } = env.shape;
     this.#env = env;
     this.#linears = { qkv: new Linear(env, weights.qkv), out: new Linear(env, weights.out) };
     this.#heads = weights.heads;
@@ -50,8 +51,8 @@ export class Attention {
     this.#raw = inPlace ? this.#qkv : env.saved('attention.raw', [tokens, qkvWidth], slots, 'full');
     this.#headRstd = inPlace ? null : env.saved('attention.rstd', [tokens, heads + kvHeads], slots, 'full', 'f32');
     this.#out = env.saved('attention.out', [tokens, qWidth], slots, 'full');
-    this.#lse = env.saved('attention.lse', [batch, heads, seq], slots, 'full', 'f32');
-    this.#sizes = { batch, seq, heads, kvHeads, headDim, deterministic: env.deterministic };
+    this.#lse = env.saved('attention.lse', [tokens * heads], slots, 'full', 'f32');
+    this.#core = env.cp.size === 1 ? new LocalAttention(env) : new ContextAttention(env);
     this.#temp = {
       wide: env.scratch('wide', [tokens, hiddenSize]),
       dQkv: env.scratch('dQkv', [tokens, qkvWidth]),
@@ -60,13 +61,13 @@ export class Attention {
   }
 
   forward(microBatch: number, input: ResidualStream): ResidualStream {
-    this.#core(microBatch, this.norm.forward(microBatch, input));
+    this.#forward(microBatch, this.norm.forward(microBatch, input));
     return this.output(microBatch);
   }
 
   /** Under `full` recompute: everything that the forward would have kept, from the layer's input. */
   recompute(microBatch: number): void {
-    this.#core(microBatch, this.norm.startOutput(microBatch).wait());
+    this.#forward(microBatch, this.norm.startOutput(microBatch).wait());
   }
 
   /** The output projection alone: all that `forward` does after the attention itself. */
@@ -85,14 +86,11 @@ export class Attention {
     const [env, linears, heads, temp] = [this.#env, this.#linears, this.#heads, this.#temp];
     const { ops } = env;
     const normed = this.norm.startOutput(microBatch);
-    linears.out.dgrad(dy, temp.dOut);
-    linears.out.wgrad(dy, () => this.#out(microBatch));
     if (env.recompute === 'selective' && heads !== null) this.#rope(microBatch);
-    const [lse, dQkv] = [this.#lse(microBatch), temp.dQkv];
-    const [dq, dk, dv] = this.#parts(dQkv);
-    const [q, k, v] = this.#parts(this.#qkv(microBatch));
-    const [out, dout] = [this.#out(microBatch).columns(), temp.dOut.columns()];
-    ops.attentionBwd({ q, k, v, out, lse, dout, dq, dk, dv, ws: env.attentionWorkspace }, this.#sizes);
+    const [core, { dOut, dQkv }] = [this.#coreTensors(microBatch), temp];
+    this.#core.prepareBackward(core);
+    linears.out.dgrad(dy, dOut);
+    this.#core.backward({ ...core, dOut, dQkv }, () => linears.out.wgrad(dy, () => core.out));
     const [dwq, dwk] = [heads?.q.grad ?? null, heads?.k.grad ?? null];
     // Both are written by one op, so that they are in the same state.
     const accumulate = [heads?.q, heads?.k].map((weight) => weight?.claim() ?? false).includes(true);
@@ -118,20 +116,14 @@ export class Attention {
     return dx.wait();
   }
 
-  #core(microBatch: number, normed: Tensor): void {
-    const env = this.#env;
+  #forward(microBatch: number, normed: Tensor): void {
     this.#linears.qkv.forward(normed, this.#raw(microBatch));
     this.#rope(microBatch);
-    const [q, k, v] = this.#parts(this.#qkv(microBatch));
-    const [out, lse] = [this.#out(microBatch).columns(), this.#lse(microBatch)];
-    env.ops.attention({ q, k, v, out, lse, ws: env.attentionWorkspace }, this.#sizes);
+    this.#core.forward(this.#coreTensors(microBatch));
   }
 
-  /** Columns of queries, keys and values in the fused projection. */
-  #parts(qkv: Tensor): [q: Strided, k: Strided, v: Strided] {
-    const { kvHeads, qWidth } = this.#env.sizes;
-    const kvWidth = kvHeads * this.#env.shape.headDim;
-    return [qkv.columns(0, qWidth), qkv.columns(qWidth, kvWidth), qkv.columns(qWidth + kvWidth, kvWidth)];
+  #coreTensors(microBatch: number): CoreTensors {
+    return { qkv: this.#qkv(microBatch), out: this.#out(microBatch), lse: this.#lse(microBatch) };
   }
 
   #rope(microBatch: number): void {

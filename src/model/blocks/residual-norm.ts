@@ -1,5 +1,5 @@
 import type { Tensor } from '../../engine/tensor.js';
-import type { Pending } from '../parallel/tensor-parallel.js';
+import type { Pending } from '../parallel/beside.js';
 import type { Weight } from '../parameters/parameter.js';
 import type { PerMicroBatch, StageEnv } from './stage-env.js';
 

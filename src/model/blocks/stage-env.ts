@@ -1,12 +1,14 @@
 import type { ModelShape } from '../../families/model-shape.js';
 import { rotations, scaledFrequencies } from '../../families/rope.js';
 import { layerLinears, localOutputs } from '../../families/parameters.js';
+import type { AttentionSizes } from '../../engine/attention-sizes.js';
 import type { ActDType, DType } from '../../engine/dtype.js';
 import { elementCount } from '../../base/element-count.js';
 import type { MemoryPlan } from '../../engine/memory-plan.js';
 import { REDUCE_PARTS, type Ops } from '../../engine/ops.js';
 import type { Tensor } from '../../engine/tensor.js';
 import { partOf } from '../parameters/parameter.js';
+import type { ContextParallel } from '../parallel/context-parallel.js';
 import type { TensorParallel } from '../parallel/tensor-parallel.js';
 
 export type Recompute = 'none' | 'selective' | 'full';
@@ -14,8 +16,9 @@ export type Recompute = 'none' | 'selective' | 'full';
 /** Sizes of one micro-batch on one rank. */
 export interface StageSizes {
   readonly batch: number;
+  /** Of a whole sequence. */
   readonly seq: number;
-  /** batch * seq */
+  /** Of this rank's parts of the sequences: batch * seq / cp. */
   readonly tokens: number;
   /** Tokens of the residual stream here: tokens / tp under sequence parallelism. */
   readonly localTokens: number;
@@ -23,6 +26,8 @@ export interface StageSizes {
   readonly kvHeads: number;
   /** Columns of the attention output here: heads * headDim. */
   readonly qWidth: number;
+  /** Columns of the keys, or of the values, here: kvHeads * headDim. */
+  readonly kvWidth: number;
   /** Columns of the fused projection here: (heads + 2 kvHeads) * headDim. */
   readonly qkvWidth: number;
   readonly ffn: number;
@@ -39,11 +44,12 @@ export interface StageEnvOptions {
   ops: Ops | null;
   shape: ModelShape;
   tp: TensorParallel;
+  cp: ContextParallel;
   batch: number;
   seq: number;
   dtype: ActDType;
   recompute: Recompute;
-  deterministic: boolean;
+  attention: AttentionSizes;
   attentionWorkspaceBytes: number;
 }
 
@@ -54,10 +60,12 @@ export type PerMicroBatch = (microBatch: number) => Tensor;
 export class StageEnv {
   readonly shape: ModelShape;
   readonly tp: TensorParallel;
+  readonly cp: ContextParallel;
   readonly sizes: StageSizes;
   readonly dtype: ActDType;
   readonly recompute: Recompute;
-  readonly deterministic: boolean;
+  /** Of one call of the attention; under context parallelism of one chunk's queries, but for where they begin. */
+  readonly attention: AttentionSizes;
   readonly plan: MemoryPlan;
   /** cos and sin of every position, f32 [seq, headDim]. */
   readonly ropeTable: Tensor;
@@ -67,17 +75,18 @@ export class StageEnv {
   readonly #shared = new Map<string, Tensor>();
 
   constructor(options: StageEnvOptions) {
-    const { plan, shape, tp, batch, seq } = options;
+    const { plan, shape, tp, cp, batch, seq } = options;
     this.plan = plan;
     this.shape = shape;
     this.tp = tp;
+    this.cp = cp;
     this.#maybeOps = options.ops;
     this.dtype = options.dtype;
     this.recompute = options.recompute;
-    this.deterministic = options.deterministic;
+    this.attention = options.attention;
     const heads = shape.numHeads / tp.size;
     const kvHeads = shape.numKvHeads / tp.size;
-    const tokens = batch * seq;
+    const tokens = (batch * seq) / cp.size;
     const { start: vocabStart, count: vocab } = partOf(shape.vocabSize, tp);
     this.sizes = {
       batch,
@@ -87,6 +96,7 @@ export class StageEnv {
       heads,
       kvHeads,
       qWidth: heads * shape.headDim,
+      kvWidth: kvHeads * shape.headDim,
       qkvWidth: (heads + 2 * kvHeads) * shape.headDim,
       ffn: shape.intermediateSize / tp.size,
       vocab,

@@ -1,15 +1,8 @@
 import type { CommGroup } from '../../groups/comm/comm-group.js';
-import { STREAM, type Device } from '../../engine/device.js';
+import { STREAM } from '../../engine/device.js';
 import type { Tensor } from '../../engine/tensor.js';
-import type { EventLease } from '../../engine/event-lease.js';
+import { Beside, type Pending } from './beside.js';
 
-/** A collective that was started; `wait` makes the compute stream wait for it and gives the result. */
-export interface Pending {
-  wait(): Tensor;
-}
-
-/** Enough events that a collective in flight never shares one with the next. */
-const EVENTS = 8;
 /** Columns that the fused norms take: MB_COMM_COLS of abi.h. */
 const WIDEST_ROW = 8192;
 
@@ -23,22 +16,20 @@ export class TensorParallel {
   readonly rank: number;
   readonly sequenceParallel: boolean;
   readonly #group: CommGroup | null;
-  readonly #device: Device | null;
-  #events: EventLease | null = null;
+  readonly #beside: Beside;
 
   /** @param group null while only planning: sizes are known, nothing can be communicated */
   constructor(place: { size: number; rank: number }, group: CommGroup | null, sequenceParallel: boolean) {
     this.size = place.size;
     this.rank = place.rank;
     this.#group = group;
-    this.#device = group?.device ?? null;
+    this.#beside = new Beside(group);
     this.sequenceParallel = sequenceParallel && place.size > 1;
   }
 
   /** Gives back what the collectives took from the device; a later one takes it again. */
   dispose(): void {
-    this.#events?.end();
-    this.#events = null;
+    this.#beside.dispose();
   }
 
   /** Tokens a rank holds between layers, of `tokens` in a micro-batch. */
@@ -53,7 +44,7 @@ export class TensorParallel {
 
   startGather(shard: Tensor, full: Tensor): Pending {
     if (!this.sequenceParallel) return { wait: () => shard };
-    return this.#start(full, (group) => group.allGather(shard, full, STREAM.tensor));
+    return this.#beside.start(full, (group) => group.allGather(shard, full, STREAM.tensor));
   }
 
   /** Sum of `partial` over the ranks: this rank's tokens in `shard` under sequence parallelism, else in `partial`. */
@@ -64,9 +55,9 @@ export class TensorParallel {
   startReduce(partial: Tensor, shard: Tensor): Pending {
     if (this.size === 1) return { wait: () => partial };
     if (this.sequenceParallel) {
-      return this.#start(shard, (group) => group.reduceScatter(partial, shard, STREAM.tensor));
+      return this.#beside.start(shard, (group) => group.reduceScatter(partial, shard, STREAM.tensor));
     }
-    return this.#start(partial, (group) => group.allReduce(partial, 'sum', STREAM.tensor));
+    return this.#beside.start(partial, (group) => group.allReduce(partial, 'sum', STREAM.tensor));
   }
 
   /**
@@ -82,7 +73,7 @@ export class TensorParallel {
 
   /** {@link CommGroup.addNormGather}, where {@link fuses} says so. */
   addNormGather(...args: Parameters<CommGroup['addNormGather']>): void {
-    this.#live.group.addNormGather(...args);
+    this.#beside.group.addNormGather(...args);
   }
 
   /** {@link CommGroup.normBackwardGather} beside what the compute stream does next; the result is `result`. */
@@ -91,7 +82,7 @@ export class TensorParallel {
     tensors: Parameters<CommGroup['normBackwardGather']>[0],
     accumulate: { dx: boolean; dw: boolean },
   ): Pending {
-    return this.#start(result, (group) => {
+    return this.#beside.start(result, (group) => {
       group.normBackwardGather(tensors, accumulate, STREAM.tensor);
     });
   }
@@ -99,27 +90,5 @@ export class TensorParallel {
   /** In-place reduction on the compute stream, for small tensors. */
   allReduce(x: Tensor, reduce: 'sum' | 'max'): void {
     this.#group?.allReduce(x, reduce);
-  }
-
-  #start(result: Tensor, issue: (group: CommGroup) => void): Pending {
-    const { group, device } = this.#live;
-    const events = (this.#events ??= device.lease(EVENTS));
-    const [ready, done] = [events.next(), events.next()];
-    device.record(ready, STREAM.compute);
-    device.wait(STREAM.tensor, ready);
-    issue(group);
-    device.record(done, STREAM.tensor);
-    return {
-      wait: () => {
-        device.wait(STREAM.compute, done);
-        return result;
-      },
-    };
-  }
-
-  get #live(): { group: CommGroup; device: Device } {
-    const [group, device] = [this.#group, this.#device];
-    if (group === null || device === null) throw new Error('tensor parallelism was only planned');
-    return { group, device };
   }
 }

@@ -117,6 +117,7 @@ export class DistributedModel {
     this.device.synchronize();
     this.#executor.dispose();
     this.stage.env.tp.dispose();
+    this.stage.env.cp.dispose();
     this.stage.plan.release();
   }
 

@@ -12,6 +12,7 @@ import type { StageParts } from './stage-weights.js';
 /** Where a rank stands in its model's grid. Groups are places, so a ProcessGroupCollection is one too. */
 export interface ModelPlace {
   readonly tp: Place;
+  readonly cp: Place;
   readonly pp: Place;
   readonly dp: Place;
   readonly dpCp: Place;
@@ -20,7 +21,7 @@ export interface ModelPlace {
 /** Which parameters a rank holds, and how they are laid out. */
 export interface PartSpec {
   readonly shape: ModelShape;
-  readonly place: Omit<ModelPlace, 'dp'>;
+  readonly place: Omit<ModelPlace, 'dp' | 'cp'>;
   /** The decoder layers here, by chunk. */
   readonly layers: readonly StageLayers[];
   readonly parts: StageParts;

@@ -12,11 +12,13 @@ import { crossEntropy } from '../losses/cross-entropy.js';
 import { OptimizerState } from '../optim/optimizer-state.js';
 import type { Bucket } from '../parameters/bucket.js';
 import { ParameterBuffer } from '../parameters/parameter-buffer.js';
+import { ContextParallel } from '../parallel/context-parallel.js';
 import { TensorParallel } from '../parallel/tensor-parallel.js';
 import { bufferNeeds, type BufferNeeds } from '../pipeline/schedule-buffers.js';
 import type { Schedule } from '../pipeline/actions.js';
 import { buildSchedule } from '../pipeline/schedule.js';
 import { StepTotals } from '../totals/step-totals.js';
+import { BatchCut } from './batch-cut.js';
 import { ModelChunk } from './model-chunk.js';
 import type { PartSpec, StageSpec } from './stage-spec.js';
 import { layOutStage, type StageWeights } from './stage-weights.js';
@@ -26,6 +28,7 @@ import { StepData } from './step-data.js';
 export interface LiveStage {
   readonly device: Device;
   readonly tp: CommGroup;
+  readonly cp: CommGroup;
   /** The ranks that hold the same parameters. */
   readonly dpCp: CommGroup;
 }
@@ -54,26 +57,31 @@ export function buildStage(spec: StageSpec, live: LiveStage | null, loss: Loss =
   const { shape, place, batch, seq, dtype, deterministic } = spec;
   const plan = new MemoryPlan();
   const tp = new TensorParallel(place.tp, live?.tp ?? null, spec.sequenceParallel);
+  const cp = new ContextParallel(place.cp, live?.cp ?? null);
   const device = live?.device ?? null;
   const heads = { heads: shape.numHeads / tp.size, kvHeads: shape.numKvHeads / tp.size, headDim: shape.headDim };
+  const attention = { batch, ...cp.attention(seq), ...heads, deterministic };
   const env = new StageEnv({
     plan,
     ops: device && new Ops(device),
     shape,
     tp,
+    cp,
     batch,
     seq,
     dtype,
     recompute: spec.recompute,
-    deterministic,
-    attentionWorkspaceBytes: attentionWorkspaceBytes(device, dtype, { batch, seq, ...heads, deterministic }),
+    attention,
+    attentionWorkspaceBytes: attentionWorkspaceBytes(device, dtype, attention),
   });
   const { buffer, weights } = layOutParameters(plan, spec, live?.dpCp ?? null);
   // Also where none of a partly frozen model's trained buckets is here: all ranks have the same totals.
   const trains = spec.trainable !== false;
   const totals = new StepTotals(plan, { trainable: trains, countsLoss: tp.rank === 0 });
   const lossFunction = planLoss(loss, env, totals, spec);
-  const data = new StepData(plan, [...BATCH_FIELDS, ...loss.fields], spec.microBatches, env.sizes.tokens);
+  const fields = [...BATCH_FIELDS, ...loss.fields];
+  const cut = cp.size === 1 ? null : new BatchCut(cp.tokensOf(batch, seq), batch * seq);
+  const data = new StepData(plan, fields, spec.microBatches, { tokens: env.sizes.tokens, cut });
 
   const pipeline = { stages: place.pp.size, chunks: spec.chunks, microBatches: spec.microBatches };
   const schedule = buildSchedule(pipeline);

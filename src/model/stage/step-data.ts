@@ -4,6 +4,7 @@ import type { MemoryPlan } from '../../engine/memory-plan.js';
 import type { Device } from '../../engine/device.js';
 import { Tensor } from '../../engine/tensor.js';
 import type { PerMicroBatch } from '../blocks/stage-env.js';
+import type { BatchCut } from './batch-cut.js';
 
 /** The inputs of all micro-batches of a step on the device, sent in one copy. Every field is 4 bytes a token. */
 export class StepData {
@@ -13,17 +14,28 @@ export class StepData {
   readonly #all: Tensor;
   readonly #host: Int32Array;
   readonly #tokens: number;
+  readonly #cut: BatchCut | null;
 
-  /** @param fields what a batch brings; one that is named twice is sent once */
-  constructor(plan: MemoryPlan, fields: readonly FieldSpec[], microBatches: number, tokensPerMicroBatch: number) {
+  /**
+   * @param fields what a batch brings; one that is named twice is sent once
+   * @param sizes.tokens of a micro-batch, on this rank
+   * @param sizes.cut what takes them from those that a batch brings; null where they are the same
+   */
+  constructor(
+    plan: MemoryPlan,
+    fields: readonly FieldSpec[],
+    microBatches: number,
+    { tokens, cut }: { tokens: number; cut: BatchCut | null },
+  ) {
     this.#fields = [...new Map(fields.map((field) => [field.name, field])).values()];
     const other = fields.find((field) => this.#field(field.name).dtype !== field.dtype);
     if (other !== undefined) {
       throw batchError(`the field ${other.name} is ${this.#field(other.name).dtype}, not ${other.dtype}`);
     }
     this.microBatches = microBatches;
-    this.#tokens = tokensPerMicroBatch;
-    const size = microBatches * this.#fields.length * tokensPerMicroBatch;
+    this.#tokens = tokens;
+    this.#cut = cut;
+    const size = microBatches * this.#fields.length * tokens;
     this.#all = plan.tensor('staging', [size], 'i32');
     this.#host = new Int32Array(size);
   }
@@ -47,16 +59,20 @@ export class StepData {
       throw batchError(`${batches.length} micro-batches, the model was planned for 1 to ${this.microBatches}`);
     }
     const floats = new Float32Array(this.#host.buffer);
+    const brought = this.#cut?.tokens ?? this.#tokens;
     batches.forEach((batch, m) => {
       for (const { name, dtype } of this.#fields) {
         const values = batch[name];
         if (values === undefined) throw batchError(`a micro-batch without the field ${name}`);
         if (values instanceof Float32Array !== (dtype === 'f32'))
           throw batchError(`the field ${name} must be ${dtype}`);
-        if (values.length !== this.#tokens) {
-          throw batchError(`a field ${name} of ${values.length} tokens where ${this.#tokens} were planned`);
+        if (values.length !== brought) {
+          throw batchError(`a field ${name} of ${values.length} tokens where ${brought} were planned`);
         }
-        (dtype === 'f32' ? floats : this.#host).set(values, this.#offset(m, name));
+        const to = dtype === 'f32' ? floats : this.#host;
+        const at = this.#offset(m, name);
+        if (this.#cut === null) to.set(values, at);
+        else this.#cut.take(name, values, to.subarray(at, at + this.#tokens));
       }
     });
     const used = batches.length * this.#fields.length * this.#tokens;

@@ -129,7 +129,7 @@ describe('fromGrid', () => {
   });
 
   it.each([
-    { wanted: undefined, calls: ['tp', 'pp', 'dp', 'pp-dp-cp-tp'], others: ['mp', 'cp', 'tpDpCp', 'expertDp'] },
+    { wanted: undefined, calls: ['tp', 'cp', 'pp', 'dp', 'pp-dp-cp-tp'], others: ['mp', 'tpDpCp', 'expertDp'] },
     { wanted: ['mp', 'tp'], calls: ['tp', 'pp-tp'], others: ['pp', 'dp', 'embd'] },
     // intraDpCp is dpCp, and intraExpertDp is expertDp: each is made by the name of its source.
     { wanted: ['intraDpCp'], calls: ['dp-cp'], others: ['tp', 'dp'] },

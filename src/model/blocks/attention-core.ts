@@ -1,0 +1,58 @@
+import type { Strided, Tensor } from '../../engine/tensor.js';
+import type { StageEnv } from './stage-env.js';
+
+/** What the attention between the projections reads and leaves of a micro-batch, of this rank's tokens and heads. */
+export interface CoreTensors {
+  /** [tokens, qkvWidth]: heads of queries, keys and values, normed and turned. */
+  readonly qkv: Tensor;
+  /** [tokens, qWidth] */
+  readonly out: Tensor;
+  /** f32, tokens * heads. */
+  readonly lse: Tensor;
+}
+
+/** Causal attention over whole sequences, whoever holds their keys. */
+export interface AttentionCore {
+  forward(t: CoreTensors): void;
+
+  /** Starts what backward needs of other ranks, to be called as soon as `qkv` is there. */
+  prepareBackward(t: CoreTensors): void;
+
+  /**
+   * @param t.dQkv receives the gradient of `qkv`
+   * @param meanwhile work that needs none of it, for while other ranks' gradients are on their way
+   */
+  backward(t: CoreTensors & { readonly dOut: Tensor; readonly dQkv: Tensor }, meanwhile: () => void): void;
+}
+
+/** The attention of a rank that holds whole sequences. */
+export class LocalAttention implements AttentionCore {
+  readonly #env: StageEnv;
+
+  constructor(env: StageEnv) {
+    this.#env = env;
+  }
+
+  forward({ qkv, out, lse }: CoreTensors): void {
+    const { ops, attention, attentionWorkspace: ws } = this.#env;
+    const [q, k, v] = this.#parts(qkv);
+    ops.attention({ q, k, v, out: out.columns(), lse, ws }, attention);
+  }
+
+  prepareBackward(): void {}
+
+  backward(t: CoreTensors & { dOut: Tensor; dQkv: Tensor }, meanwhile: () => void): void {
+    const { ops, attention, attentionWorkspace: ws } = this.#env;
+    meanwhile();
+    const [dq, dk, dv] = this.#parts(t.dQkv);
+    const [q, k, v] = this.#parts(t.qkv);
+    const [out, dout] = [t.out.columns(), t.dOut.columns()];
+    ops.attentionBwd({ q, k, v, out, lse: t.lse, dout, dq, dk, dv, ws }, attention);
+  }
+
+  /** Columns of queries, keys and values in the fused projection. */
+  #parts(qkv: Tensor): [q: Strided, k: Strided, v: Strided] {
+    const { qWidth, kvWidth } = this.#env.sizes;
+    return [qkv.columns(0, qWidth), qkv.columns(qWidth, kvWidth), qkv.columns(qWidth + kvWidth, kvWidth)];
+  }
+}
