@@ -5,6 +5,7 @@ import { checkConfig } from './config/check-config.js';
 import { validateLayout, resolvePrecision } from './config/layout.js';
 import type { Resolution } from './config/resolve.js';
 import type { RunConfig } from './config/schema.js';
+import { validationSets } from './config/validation-sets.js';
 import { takeEarlySignals } from './base/early-signals.js';
 import { checkDataFile } from './data/open-dataset.js';
 import { chooseDevice, defaultProcesses, requireDevices } from './engine/devices.js';
@@ -61,7 +62,7 @@ export async function runDistributed(options: RunDistributedOptions): Promise<nu
   const layout = { ...validateLayout(config, worldSize, { device, ...(origins === undefined ? {} : { origins }) }) };
   // A program of its own may build other models than the configuration's, and bring its own data.
   if (options.worker === undefined) {
-    checkDataFile(config.dataset);
+    for (const section of [config.dataset, ...Object.values(validationSets(config))]) checkDataFile(section);
     checkMachineMemory(planRun(config, worldSize, device), localRanks);
   }
   if (options.worker === undefined && config.dataset.type === 'mock' && (environment?.rank ?? 0) === 0) {
