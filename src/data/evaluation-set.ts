@@ -44,8 +44,13 @@ export class EvaluationSet {
       const found = `${this.samples} samples are to be evaluated, there are ${dataset.length}`;
       const hint =
         'lower validation.eval_samples, or validation.eval_iters (batches of train.global_batch_size samples); without either the whole set is read';
-      throw badData('MB_DATA_TOO_FEW', `validation set ${this.name} (${dataset.describe()})`, found, hint);
+      throw badData('MB_DATA_TOO_FEW', `${this.name} (${dataset.describe()})`, found, hint);
     }
+  }
+
+  /** Tokens that an evaluation reads, counted or not. */
+  get positions(): number {
+    return this.samples * this.#o.seqLength;
   }
 
   /** This replica's micro-batches of one batch after the other, each valid until the next. */
@@ -83,7 +88,7 @@ export class EvaluationSet {
   describe(): string {
     const { dataset } = this.#o;
     const unknown = dataset.tokenBytes === undefined ? '; no bits per byte: it does not say what bytes a token is' : '';
-    return `validation set ${this.name}: ${this.samples} samples of ${dataset.describe()}${unknown}`;
+    return `${this.name}: ${this.samples} samples of ${dataset.describe()}${unknown}`;
   }
 
   close(): void {

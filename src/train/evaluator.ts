@@ -13,6 +13,8 @@ export interface EvaluatorOptions {
    * before the next is asked for. Totals of one batch are float32, those of several are added up in float64.
    */
   readonly batches: () => Iterable<readonly MicroBatch[]>;
+  /** Awaited on every rank before each batch, from 1: false, which all ranks must get, ends the evaluation there. */
+  readonly goesOn?: (batch: number) => Promise<boolean>;
 }
 
 /** The loss of a model on batches of its own, over all replicas. The same on every rank. */
@@ -34,7 +36,7 @@ export class Evaluator {
 
   /** Every rank of the model calls it. */
   async run(): Promise<Evaluation> {
-    const { model, pgCollection, batches } = this.#o;
+    const { model, pgCollection, batches, goesOn } = this.#o;
     const { totals, env } = model.stage;
     const sums: Record<string, number> = {};
     const add = async (report: Promise<StepReport>): Promise<void> => {
@@ -42,7 +44,9 @@ export class Evaluator {
     };
     // The host prepares a batch while the device works on the one before.
     let pending: Promise<StepReport> | null = null;
+    let count = 0;
     for (const batch of batches()) {
+      if (goesOn !== undefined && !(await goesOn(++count))) break;
       model.evaluate(batch);
       totals.reduce(env.ops, pgCollection.intraDistOpt);
       const report = totals.fetch(env.ops);

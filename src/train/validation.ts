@@ -28,7 +28,7 @@ export class Validation {
     const { config: cfg, pgCollection, context } = run;
     if (cfg.validation.eval_interval === null) return null;
     const sets = setupEvaluationSets(cfg, pgCollection.dp);
-    for (const set of sets) context.log.info(set.describe());
+    for (const set of sets) context.log.info(`validation set ${set.describe()}`);
     return new Validation(run, sets);
   }
 
