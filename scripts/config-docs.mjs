@@ -13,6 +13,7 @@ function type(schema) {
   if (schema.enum !== undefined) return schema.enum.map((value) => `\`${value}\``).join(', ');
   if (schema.anyOf !== undefined) return schema.anyOf.map(type).join(' or ');
   if (schema.type === 'array') return `list of ${type(schema.items)}`;
+  if (schema.additionalProperties) return 'sections by name';
   if (schema.type === 'object')
     return `keys ${Object.keys(schema.properties)
       .map((key) => `\`${key}\``)

@@ -1,10 +1,12 @@
 import { realpathSync } from 'node:fs';
 import { basename, extname } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { fileURLToPath, pathToFileURL } from 'node:url';
 import { checkConfig } from './config/check-config.js';
 import { validateLayout, resolvePrecision } from './config/layout.js';
 import type { Resolution } from './config/resolve.js';
 import type { RunConfig } from './config/schema.js';
+import { validationSets } from './config/validation-sets.js';
+import { compiledFile } from './base/package-root.js';
 import { takeEarlySignals } from './base/early-signals.js';
 import { checkDataFile } from './data/open-dataset.js';
 import { chooseDevice, defaultProcesses, requireDevices } from './engine/devices.js';
@@ -43,28 +45,45 @@ export function isMain(url: string): boolean {
  * @throws MbridgeError where it could not be started (MB_CONFIG_..., exit 3, for a configuration that is wrong;
  * MB_SEVERAL_LAUNCHERS, exit 2, for `nproc` in a process that torchrun or its like started): {@link runMain} prints that too
  */
-export async function runDistributed(options: RunDistributedOptions): Promise<number> {
+export function runDistributed(options: RunDistributedOptions): Promise<number> {
+  // A program of its own may build other models than the configuration's, and bring its own data.
+  const checks = options.worker === undefined ? { data: true, trainable: true } : null;
+  return start(options, checks);
+}
+
+/** What is looked at before processes are started: the data files, and whether such a model fits the memory. */
+interface Checks {
+  readonly data: boolean;
+  readonly trainable: boolean;
+}
+
+async function start(
+  options: RunDistributedOptions,
+  checks: Checks | null,
+  fit: (config: RunConfig, worldSize: number) => RunConfig = (config) => config,
+): Promise<number> {
   takeEarlySignals();
   const { json = false } = options;
   if (options.nproc !== undefined || detectStarter(process.env) === undefined) refuseSeveralLaunchers(process.env);
-  // A program may have changed what a recipe or resolveConfig gave it.
-  const config = checkConfig(options.config);
-  const device = chooseDevice(config);
   const external = options.nproc === undefined && detectStarter(process.env) !== undefined;
-  const { ranks_per_gpu: ranksPerGpu } = config.dist;
+  // A program may have changed what a recipe or resolveConfig gave it.
+  const checked = checkConfig(options.config);
+  const device = chooseDevice(checked);
+  const { ranks_per_gpu: ranksPerGpu } = checked.dist;
   const nproc = options.nproc ?? defaultProcesses(device, ranksPerGpu);
   const environment = external ? parseEnvironment(process.env) : null;
   const worldSize = environment?.worldSize ?? nproc;
   const localRanks = environment?.localWorldSize ?? nproc;
   requireDevices(device, localRanks, ranksPerGpu);
+  const config = fit(checked, worldSize);
   const { origins } = options;
   const layout = { ...validateLayout(config, worldSize, { device, ...(origins === undefined ? {} : { origins }) }) };
-  // A program of its own may build other models than the configuration's, and bring its own data.
-  if (options.worker === undefined) {
-    checkDataFile(config.dataset);
-    checkMachineMemory(planRun(config, worldSize, device), localRanks);
+  if (checks !== null) {
+    const { data, trainable } = checks;
+    if (data) for (const each of [config.dataset, ...Object.values(validationSets(config))]) checkDataFile(each);
+    checkMachineMemory(planRun(config, worldSize, device, { trainable }), localRanks);
   }
-  if (options.worker === undefined && config.dataset.type === 'mock' && (environment?.rank ?? 0) === 0) {
+  if (checks?.data === true && config.dataset.type === 'mock' && (environment?.rank ?? 0) === 0) {
     process.stderr.write('dataset: mock tokens; the loss means nothing (set dataset.type and dataset.path)\n');
   }
   // The run's record says what ran, not what was left open.
@@ -86,6 +105,29 @@ export async function runDistributed(options: RunDistributedOptions): Promise<nu
 /** `mbridge pretrain` as a function: trains `config` on `nproc` processes. Resolves and throws as {@link runDistributed}. */
 export function pretrain(config: RunConfig, options: Omit<RunDistributedOptions, 'config'> = {}): Promise<number> {
   return runDistributed({ ...options, config });
+}
+
+/** Micro-batches that a pipeline stage works on in a batch of an evaluation: enough to keep the stages busy. */
+const BATCHES_PER_STAGE = 4;
+
+/**
+ * `mbridge eval` as a function: the loss of the model of `checkpoint.pretrained_checkpoint` on section `dataset`, forward
+ * passes alone, on `nproc` processes. Resolves and throws as {@link runDistributed}.
+ */
+export function evaluate(
+  config: RunConfig,
+  options: Omit<RunDistributedOptions, 'config' | 'worker' | 'options'> = {},
+): Promise<number> {
+  const worker = pathToFileURL(compiledFile('train/evaluate-worker.js')).href;
+  return start({ ...options, config, worker }, { data: true, trainable: false }, evaluationBatches);
+}
+
+/** A batch of an evaluation is what the replicas do between two looks at the result. */
+function evaluationBatches(config: RunConfig, worldSize: number): RunConfig {
+  const { tensor_model_parallel_size: tp, pipeline_model_parallel_size: pp, context_parallel_size: cp } = config.model;
+  const replicas = Math.max(1, Math.floor(worldSize / (tp * pp * cp)));
+  const batch = config.train.micro_batch_size * replicas * pp * BATCHES_PER_STAGE;
+  return { ...config, train: { ...config.train, global_batch_size: batch } };
 }
 
 /**

@@ -33,7 +33,7 @@ export const runWorker: RunWorker = async (context) => {
       return { ...batch, weight };
     });
 
-  const evaluator = new Evaluator({ model, pgCollection, batches: () => weighted(1) });
+  const evaluator = new Evaluator({ model, pgCollection, batches: () => [weighted(1)] });
   await run.train({
     data: { next: weighted },
     every: [

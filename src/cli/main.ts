@@ -6,6 +6,7 @@ import { exitOnClosedPipe } from './shared/closed-pipe.js';
 import { addBench } from './bench/bench.js';
 import { addDoctor } from './doctor/doctor.js';
 import { addCheckpoint } from './checkpoint/checkpoint.js';
+import { addEval } from './run/eval.js';
 import { addGrid } from './run/grid.js';
 import { addPlan } from './run/plan.js';
 import { addPretrain } from './run/pretrain.js';
@@ -42,7 +43,7 @@ function makeProgram(): Command {
     .configureOutput({ outputError: () => undefined })
     .exitOverride();
   for (const add of [
-    ...[addPretrain, addRecipes, addPlan, addGrid, addShowConfig],
+    ...[addPretrain, addEval, addRecipes, addPlan, addGrid, addShowConfig],
     ...[addDoctor, addBench, addCheckpoint, addSetup],
   ]) {
     add(program);

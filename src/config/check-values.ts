@@ -1,5 +1,6 @@
 import type { Problem } from './problem.js';
 import type { RunConfig } from './schema.js';
+import { validationSets } from './validation-sets.js';
 
 /** Rules between keys that hold whatever the number of processes. */
 export function checkValues(cfg: RunConfig, placeOf: (path: string) => string | undefined): Problem[] {
@@ -52,5 +53,25 @@ export function checkValues(cfg: RunConfig, placeOf: (path: string) => string | 
   if (checkpoint.keep_every !== null && checkpoint.keep_last === null) {
     bad('checkpoint.keep_every', 'all checkpoints are kept; set checkpoint.keep_last, or leave it unset');
   }
+  checkValidation(cfg, bad);
   return problems;
+}
+
+function checkValidation(cfg: RunConfig, bad: (path: string, message: string) => void): void {
+  const { eval_interval: interval, eval_iters: iters, eval_samples: samples, eval_at_start: atStart } = cfg.validation;
+  const sets = Object.entries(validationSets(cfg));
+  if (interval !== null && sets.length === 0) {
+    const remedy = 'name one, such as validation.sets={valid: {type: text, path: valid.txt}}, or leave it unset';
+    bad('validation.eval_interval', `there is no validation set; ${remedy}`);
+  }
+  if (atStart && interval === null) {
+    bad('validation.eval_at_start', 'nothing is evaluated; set validation.eval_interval, or leave it unset');
+  }
+  if (iters !== null && samples !== null) {
+    bad('validation.eval_samples', `is set beside validation.eval_iters ${iters}; set one of them`);
+  }
+  const endless = iters === null && samples === null ? sets.filter(([, { type }]) => type === 'mock') : [];
+  for (const [name] of endless) {
+    bad('validation.sets', `${name} has no end; set validation.eval_iters or validation.eval_samples`);
+  }
 }

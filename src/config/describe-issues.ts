@@ -31,7 +31,8 @@ export function describeIssues(issues: readonly z.core.$ZodIssue[], merged: Merg
   const written = issues.filter(({ path }) => !follows(merged, path.map(String)));
   const missing = new Map<string, string[]>();
   const problems = (written.length > 0 ? written : issues).flatMap((issue) => {
-    const [section = '', key] = issue.path.map(String);
+    const [section = '', key, name] = issue.path.map(String);
+    if (section === 'validation' && key === 'sets' && name !== undefined) return ofSet(issue, name, merged);
     if (issue.code === 'unrecognized_keys') {
       return issue.keys.map((unknown) =>
         unknownKey(root, merged, issue.path.length === 0 ? undefined : section, unknown),
@@ -42,6 +43,23 @@ export function describeIssues(issues: readonly z.core.$ZodIssue[], merged: Merg
     return [];
   });
   return [...problems, ...[...missing].map(([section, keys]) => missingKeys(root, merged, section, keys))];
+}
+
+/** What is wrong in one of `validation.sets`, in the words for section `dataset`, whose keys it has. */
+function ofSet(issue: z.core.$ZodIssue, name: string, merged: Merged): Problem[] {
+  const path = `validation.sets.${name}`;
+  const set = (valueAt(merged, 'validation', 'sets') as Record<string, unknown>)[name];
+  if (issue.code === 'invalid_key') {
+    const message = 'a name has letters, digits, ".", "_" and "-" only';
+    return [{ code: 'MB_CONFIG_VALUE', place: placeIn(merged, 'validation.sets'), path, message }];
+  }
+  const alone = { values: { dataset: set }, sources: new Map() };
+  return describeIssues([{ ...issue, path: ['dataset', ...issue.path.slice(3)] }], alone).map((problem) => ({
+    ...problem,
+    place: placeIn(merged, 'validation.sets'),
+    path: problem.path.replace(/^dataset/, path),
+    message: problem.message.replaceAll('dataset.', `${path}.`),
+  }));
 }
 
 function follows({ values, sources }: Merged, path: string[]): boolean {

@@ -1,6 +1,6 @@
 import { homedir } from 'node:os';
 
-/** The keys that name a file or folder. */
+/** The keys that name a file or folder. Each of `validation.sets` has one of its own. */
 export const PATH_KEYS: ReadonlySet<string> = new Set([
   'model.hf_path',
   'dataset.path',

@@ -16,6 +16,8 @@ export interface JsonSchema {
   exclusiveMaximum?: number;
   multipleOf?: number;
   properties?: Record<string, JsonSchema>;
+  /** Of a section whose keys are names of the user's. */
+  additionalProperties?: JsonSchema | boolean;
   required?: string[];
   anyOf?: JsonSchema[];
   oneOf?: JsonSchema[];
@@ -45,6 +47,7 @@ export function sectionKeys(section: JsonSchema, type?: unknown): Record<string,
 /** The words for what a key takes: `an integer of at least 1, or null`. */
 export function expectation(schema: JsonSchema): string {
   if (schema.anyOf) return schema.anyOf.map(expectation).join(', or ');
+  if (schema.oneOf) return 'a section of keys';
   if (schema.const !== undefined) return String(schema.const);
   if (schema.enum) return `one of ${schema.enum.join(', ')}`;
   const bounds = [

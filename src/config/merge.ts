@@ -72,11 +72,24 @@ function canonical(setting: Setting): Setting {
 function withFullPath(setting: Setting, problems: Problem[]): Setting {
   const { value, place } = setting;
   const path = setting.path.join('.');
-  if (typeof value !== 'string' || !PATH_KEYS.has(path)) return setting;
-  const found = expandPath(value);
-  if ('path' in found) return { ...setting, value: found.path };
-  problems.push({ code: 'MB_CONFIG_VALUE', place, path, message: found.problem });
-  return setting;
+  if (path === 'validation.sets' && isPlainObject(value)) {
+    const sets = Object.entries(value).map(([name, set]) => [name, withFullPaths(set, `${path}.${name}`)]);
+    return { ...setting, value: Object.fromEntries(sets) as unknown };
+  }
+  return PATH_KEYS.has(path) ? { ...setting, value: fullPath(value, path) } : setting;
+
+  /** The path in a set of `validation.sets`. */
+  function withFullPaths(set: unknown, at: string): unknown {
+    return isPlainObject(set) && 'path' in set ? { ...set, path: fullPath(set['path'], `${at}.path`) } : set;
+  }
+
+  function fullPath(written: unknown, at: string): unknown {
+    if (typeof written !== 'string') return written;
+    const found = expandPath(written);
+    if ('path' in found) return found.path;
+    problems.push({ code: 'MB_CONFIG_VALUE', place, path: at, message: found.problem });
+    return written;
+  }
 }
 
 /** Where a layer names a Hugging Face folder, its sizes come just before the layer's own. */

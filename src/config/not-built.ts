@@ -6,14 +6,11 @@ import type { RunConfig } from './schema.js';
  * line here; until then the key is refused, never ignored.
  */
 export const NOT_BUILT_KEYS: Readonly<Record<string, string>> = {
-  validation: 'leave the section out (there is no evaluation during training)',
   peft: 'leave the section out (all parameters are trained)',
   comm_overlap: 'see ddp.overlap_grad_reduce and ddp.overlap_param_gather',
   profiling: 'leave the section out',
   'train.rampup_batch_size': 'the batch size is train.global_batch_size throughout',
   'train.train_samples': 'set train.train_iters',
-  'train.eval_iters': 'there is no evaluation during training',
-  'train.eval_interval': 'there is no evaluation during training',
   'model.recompute_method': 'model.recompute_granularity applies to every layer',
   'model.recompute_num_layers': 'model.recompute_granularity applies to every layer',
   'scheduler.lr_wsd_decay_style': 'the final decay of WSD is linear',

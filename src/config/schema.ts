@@ -98,6 +98,21 @@ const tokenizerSchema = z.discriminatedUnion('type', [
   }),
 ]);
 
+const validationSchema = z.strictObject({
+  eval_interval: optionalCount.describe(
+    'updates between evaluations; the last update is always followed by one; null never evaluates',
+  ),
+  eval_iters: optionalCount.describe(
+    'batches of train.global_batch_size samples that an evaluation reads of each set; null, without eval_samples too, reads all of it',
+  ),
+  eval_samples: optionalCount.describe('samples that an evaluation reads of each set, instead of eval_iters'),
+  eval_at_start: z.boolean().default(false).describe('evaluate before the first update too'),
+  sets: z
+    .record(z.string().regex(/^[\w.-]+$/), datasetSchema)
+    .default({})
+    .describe('what is evaluated, by name: each as section dataset, `valid: {type: text, path: valid.txt}`'),
+});
+
 const checkpointSchema = z.strictObject({
   save: optionalPath.describe('folder to save checkpoints in'),
   save_interval: optionalCount.describe('updates between saves; null saves at the end only'),
@@ -164,6 +179,7 @@ export const runConfigSchema = z.strictObject({
     .default('auto')
     .describe('auto is bf16_mixed on GPUs and fp32 on the CPU'),
   dataset: datasetSchema.prefault({ type: 'mock' }).describe('where samples come from'),
+  validation: validationSchema.prefault({}).describe('loss on other data, as training goes on'),
   tokenizer: tokenizerSchema.prefault({ type: 'byte' }).describe('text to tokens'),
   checkpoint: checkpointSchema.prefault({}).describe('saving and loading'),
   logger: loggerSchema.prefault({}).describe('output'),

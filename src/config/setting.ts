@@ -20,6 +20,8 @@ export const ALIASES: Readonly<Record<string, string>> = {
   'model.layernorm_epsilon': 'model.rms_norm_eps',
   'model.init_method_std': 'model.initializer_range',
   'model.share_embeddings_and_output_weights': 'model.tie_word_embeddings',
+  'train.eval_interval': 'validation.eval_interval',
+  'train.eval_iters': 'validation.eval_iters',
 };
 
 /** Settings of a plain object such as a recipe's, in its order; `place` names the whole object. */

@@ -15,11 +15,14 @@ const PARTS = 64;
 export class ByteFile implements TokenSource {
   readonly name: string;
   readonly length: number;
+  readonly tokenBytes: ArrayLike<number>;
   readonly #file: DataFile;
   #scratch = new Uint8Array(0);
 
-  constructor(path: string, name = path) {
+  /** @param tokenBytes the byte tokenizer's */
+  constructor(path: string, name: string, tokenBytes: ArrayLike<number>) {
     this.#file = new DataFile(path, 'text');
+    this.tokenBytes = tokenBytes;
     this.name = name;
     this.length = this.#file.bytes - this.#file.markBytes;
     closingOnError(this, () => checkText(this.#file, CHECKED_BYTES));

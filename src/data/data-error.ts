@@ -20,8 +20,8 @@ export function unreadable(path: string, cause: unknown): MbridgeError {
   const fault = systemFault(cause);
   const reason = fault?.reason ?? (cause instanceof Error ? cause.message : String(cause));
   const limit = fault !== undefined && (fault.kind === 'environment' || fault.errno === 'EIO');
-  const place = `check dataset.path; a relative path starts at the current directory (${process.cwd()})`;
-  const special = 'dataset.path must name a regular file: data is read at any place, and more than once';
+  const place = `check the path; a relative path starts at the current directory (${process.cwd()})`;
+  const special = 'a data file is a regular file: data is read at any place, and more than once';
   const hint = fault === undefined && cause instanceof UnreadableFile ? special : place;
   return new MbridgeError(fault?.kind ?? 'io', 'MB_DATA_UNREADABLE', `cannot read data file ${path}: ${reason}`, {
     hint: limit ? fault.hint : hint,

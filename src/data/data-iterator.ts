@@ -1,7 +1,7 @@
 import type { DataFingerprint, Dataset } from './dataset.js';
-import { BATCH_FIELDS, type BatchSource, type MicroBatch } from './micro-batch.js';
+import type { BatchSource, MicroBatch } from './micro-batch.js';
+import { SampleBatches } from './sample-batches.js';
 import type { SampleOrder } from './sample-order.js';
-import { tokenSorter } from './token-order.js';
 
 export interface DataIteratorOptions {
   dataset: Dataset;
@@ -26,8 +26,7 @@ export interface DataIteratorOptions {
  */
 export class DataIterator implements BatchSource {
   readonly #options: DataIteratorOptions;
-  readonly #microBatches: readonly MicroBatch[];
-  readonly #sort: (tokens: Int32Array, order: Int32Array) => void;
+  readonly #batches: SampleBatches;
 
   constructor(options: DataIteratorOptions) {
     const { globalBatchSize, microBatchSize, dpSize, seqLength, vocabSize } = options;
@@ -38,21 +37,19 @@ export class DataIterator implements BatchSource {
       );
     }
     this.#options = options;
-    this.#microBatches = Array.from({ length: count }, () => allocate(microBatchSize, seqLength));
-    this.#sort = tokenSorter(microBatchSize * seqLength, vocabSize);
+    this.#batches = new SampleBatches({ count, microBatchSize, seqLength, vocabSize });
   }
 
   /** Micro-batches an update. */
   get count(): number {
-    return this.#microBatches.length;
+    return this.#batches.count;
   }
 
   /** The micro-batches of update `step` (from 1). The arrays are the iterator's own: the next call overwrites them. */
   next(step: number): readonly MicroBatch[] {
-    const { globalBatchSize, microBatchSize, dpRank, dpSize } = this.#options;
+    const { dataset, order, globalBatchSize, dpRank, dpSize } = this.#options;
     const first = this.consumedBefore(step) + dpRank * (globalBatchSize / dpSize);
-    this.#microBatches.forEach((batch, m) => this.#fill(batch, first + m * microBatchSize));
-    return this.#microBatches;
+    return this.#batches.fill((k) => dataset.sample(order.at(first + k).index));
   }
 
   /** Samples consumed by all replicas before update `step`. */
@@ -80,28 +77,4 @@ export class DataIterator implements BatchSource {
   close(): void {
     this.#options.dataset.close();
   }
-
-  #fill(batch: MicroBatch, first: number): void {
-    const { dataset, order, microBatchSize, seqLength } = this.#options;
-    for (let i = 0; i < microBatchSize; i++) {
-      const { inputIds, lossMask } = dataset.sample(order.at(first + i).index);
-      const at = i * seqLength;
-      batch.tokens.set(inputIds.subarray(0, seqLength), at);
-      batch.targets.set(inputIds.subarray(1), at);
-      if (lossMask === undefined) batch.mask.fill(1, at, at + seqLength);
-      else batch.mask.set(lossMask.subarray(1), at);
-    }
-    this.#sort(batch.tokens, batch.order);
-  }
-}
-
-function allocate(microBatchSize: number, seqLength: number): MicroBatch {
-  const n = microBatchSize * seqLength;
-  const arrays = BATCH_FIELDS.map(({ name, dtype }) => [
-    name,
-    dtype === 'f32' ? new Float32Array(n) : new Int32Array(n),
-  ]);
-  const batch = Object.fromEntries(arrays) as MicroBatch;
-  batch.positions.forEach((_, j, positions) => (positions[j] = j % seqLength));
-  return batch;
 }

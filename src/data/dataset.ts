@@ -25,6 +25,8 @@ export interface DataFingerprint {
 export interface Dataset {
   /** Number of samples, at least 1; Infinity for a generated dataset. */
   readonly length: number;
+  /** Bytes of text that each token stands for, by id; absent where the dataset does not know. */
+  readonly tokenBytes?: ArrayLike<number> | undefined;
   /** Sample `index` of 0..length-1. Throws an MbridgeError (exit 7) that names the place of bad data. */
   sample(index: number): Sample;
   /** One line for logs: what is read, from where, how much. */

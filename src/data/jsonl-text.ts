@@ -12,6 +12,7 @@ import type { Tokenizer } from './tokenizer.js';
 export class JsonlText implements TokenSource {
   readonly name: string;
   readonly length: number;
+  readonly tokenBytes: ArrayLike<number> | undefined;
   readonly #file: JsonlFile;
   readonly #tokenizer: Tokenizer;
   /** Entry i: tokens before line i; its own begin with the separator from what is before. */
@@ -22,6 +23,7 @@ export class JsonlText implements TokenSource {
     this.name = file.path;
     this.#file = file;
     this.#tokenizer = tokenizer;
+    this.tokenBytes = tokenizer.tokenBytes;
     this.#before = new Float64Array(file.length + 1);
     let total = 0;
     for (let line = 0; line < file.length; line++) {

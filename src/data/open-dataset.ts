@@ -9,7 +9,7 @@ import { JsonlFile } from './jsonl-file.js';
 import { JsonlSamples } from './jsonl-samples.js';
 import { JsonlText } from './jsonl-text.js';
 import { MockDataset } from './mock-dataset.js';
-import { TokenBlocks } from './token-blocks.js';
+import { TokenBlocks, type Tail } from './token-blocks.js';
 import { createTokenizer } from './tokenizer.js';
 
 export interface DatasetOptions {
@@ -17,6 +17,8 @@ export interface DatasetOptions {
   tokenizer: TokenizerConfig;
   vocabSize: number;
   seqLength: number;
+  /** Of a run of tokens: left out by default. */
+  tail?: Tail;
 }
 
 /** Opens the dataset of a configuration. Throws an MbridgeError: exit 3 for settings, exit 7 for files. */
@@ -46,9 +48,9 @@ export function checkDataFile(dataset: DatasetConfig): void {
 
 /** Only the byte tokenizer passes createTokenizer, and its tokens are the file's bytes. */
 function openText(path: string, options: DatasetOptions): Dataset {
-  createTokenizer(options.tokenizer, options.vocabSize);
-  const file = new ByteFile(resolveTextPath(path), path);
-  return closingOnError(file, () => new TokenBlocks(file, options.seqLength));
+  const { tokenBytes = [] } = createTokenizer(options.tokenizer, options.vocabSize);
+  const file = new ByteFile(resolveTextPath(path), path, tokenBytes);
+  return closingOnError(file, () => new TokenBlocks(file, options.seqLength, options.tail));
 }
 
 /** The first line decides whether a file holds tokens or text. */
@@ -68,6 +70,6 @@ function openJsonl(path: string, options: DatasetOptions): Dataset {
       throw badData('MB_DATA_SAMPLE', file.where(0), found, 'write {"input_ids": [...]} or {"text": "..."} a line');
     }
     const tokenizer = createTokenizer(options.tokenizer, options.vocabSize);
-    return new TokenBlocks(new JsonlText(file, tokenizer), options.seqLength);
+    return new TokenBlocks(new JsonlText(file, tokenizer), options.seqLength, options.tail);
   });
 }

@@ -1,11 +1,16 @@
 import { badData } from './data-error.js';
 import type { DataFingerprint, Dataset, FileFingerprint, Sample } from './dataset.js';
 
+/** What becomes of the last tokens, which do not fill a sample. */
+export type Tail = 'leave' | 'pad';
+
 /** A long run of tokens with random access. */
 export interface TokenSource {
   /** Where the tokens come from, for messages. */
   readonly name: string;
   readonly length: number;
+  /** See {@link Dataset}. */
+  readonly tokenBytes?: ArrayLike<number> | undefined;
   /** Copies tokens start..start+dst.length-1 to `dst`; the range is inside the source. */
   read(start: number, dst: Int32Array): void;
   fingerprint(): FileFingerprint;
@@ -14,32 +19,42 @@ export interface TokenSource {
 
 /**
  * A token run cut into contiguous samples: sample i is tokens i*seq .. i*seq + seq inclusive, so that neighbours share
- * one token and each token but the first is predicted exactly once. A tail that does not fill a sample is left out.
+ * one token and each token but the first is predicted exactly once. A tail that does not fill a sample is left out, or
+ * is one more sample, in which only its own tokens count.
  */
 export class TokenBlocks implements Dataset {
   readonly length: number;
+  readonly tokenBytes: ArrayLike<number> | undefined;
   readonly #source: TokenSource;
   readonly #sample: { inputIds: Int32Array };
 
-  constructor(source: TokenSource, seqLength: number) {
-    this.length = Math.floor((source.length - 1) / seqLength);
+  constructor(source: TokenSource, seqLength: number, tail: Tail = 'leave') {
+    const whole = tail === 'leave' ? Math.floor : Math.ceil;
+    this.length = whole((source.length - 1) / seqLength);
+    this.tokenBytes = source.tokenBytes;
     this.#source = source;
     this.#sample = { inputIds: new Int32Array(seqLength + 1) };
     if (this.length < 1) {
+      const needed = tail === 'leave' ? `${seqLength + 1} (seq_length + 1)` : '2';
       throw badData(
         'MB_DATA_EMPTY',
         source.name,
-        `holds ${source.length} tokens, one sample needs ${seqLength + 1} (seq_length + 1)`,
-        'use a longer text or a smaller model.seq_length',
-        { tokens: source.length, needed: seqLength + 1 },
+        `holds ${source.length} tokens, one sample needs ${needed}`,
+        tail === 'leave' ? 'use a longer text or a smaller model.seq_length' : 'use a longer text',
+        { tokens: source.length, needed: tail === 'leave' ? seqLength + 1 : 2 },
       );
     }
   }
 
   sample(index: number): Sample {
     const ids = this.#sample.inputIds;
-    this.#source.read(index * (ids.length - 1), ids);
-    return this.#sample;
+    const start = index * (ids.length - 1);
+    const here = Math.min(ids.length, this.#source.length - start);
+    this.#source.read(start, ids.subarray(0, here));
+    if (here === ids.length) return this.#sample;
+    const lossMask = new Uint8Array(ids.length).fill(1, 1, here);
+    ids.fill(0, here);
+    return { inputIds: ids, lossMask };
   }
 
   describe(): string {

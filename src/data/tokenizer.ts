@@ -8,6 +8,8 @@ export interface Tokenizer {
   readonly vocabSize: number;
   /** Stands between two documents that are put end to end, and in none of them. */
   readonly endOfDocument: number;
+  /** Bytes of text that each token stands for, by id: 0 for those that are no text. Absent where that is not known. */
+  readonly tokenBytes?: ArrayLike<number>;
   encode(text: string): Uint8Array | Int32Array;
   /** Number of tokens of `encode(text)`. */
   count(text: string): number;
@@ -23,6 +25,7 @@ function byteTokenizer(): Tokenizer {
     name: 'byte',
     vocabSize: 256,
     endOfDocument: END_OF_DOCUMENT,
+    tokenBytes: Uint8Array.from({ length: 256 }, (_, token) => Number(token !== END_OF_DOCUMENT)),
     encode: (text) => Buffer.from(text, 'utf8'),
     count: (text) => Buffer.byteLength(text, 'utf8'),
     decode: (tokens) => {

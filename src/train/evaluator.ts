@@ -1,5 +1,6 @@
 import type { MicroBatch } from '../data/micro-batch.js';
 import type { DistributedModel } from '../model/stage/distributed-model.js';
+import type { StepReport } from '../model/totals/step-totals.js';
 import type { Groups } from './setup.js';
 import { lossTotals } from './metrics.js';
 import type { Every } from './train.js';
@@ -7,8 +8,13 @@ import type { Every } from './train.js';
 export interface EvaluatorOptions {
   readonly model: DistributedModel;
   readonly pgCollection: Pick<Groups, 'intraDistOpt'>;
-  /** This replica's micro-batches, as many on every rank; asked for anew each time. */
-  readonly batches: () => readonly MicroBatch[];
+  /**
+   * This replica's micro-batches, batch after batch, as many on every rank; asked for anew each time. A batch is read
+   * before the next is asked for. Totals of one batch are float32, those of several are added up in float64.
+   */
+  readonly batches: () => Iterable<readonly MicroBatch[]>;
+  /** Awaited on every rank before each batch, from 1: false, which all ranks must get, ends the evaluation there. */
+  readonly goesOn?: (batch: number) => Promise<boolean>;
 }
 
 /** The loss of a model on batches of its own, over all replicas. The same on every rank. */
@@ -30,13 +36,27 @@ export class Evaluator {
 
   /** Every rank of the model calls it. */
   async run(): Promise<Evaluation> {
-    const { model, pgCollection, batches } = this.#o;
+    const { model, pgCollection, batches, goesOn } = this.#o;
     const { totals, env } = model.stage;
-    model.evaluate(batches());
-    totals.reduce(env.ops, pgCollection.intraDistOpt);
-    const report = await totals.fetch(env.ops);
-    const { loss = NaN, tokens = NaN } = report.totals;
-    return { loss: loss / tokens, tokens, totals: lossTotals(report.totals) };
+    const sums: Record<string, number> = {};
+    const add = async (report: Promise<StepReport>): Promise<void> => {
+      for (const [name, value] of Object.entries((await report).totals)) sums[name] = (sums[name] ?? 0) + value;
+    };
+    // The host prepares a batch while the device works on the one before.
+    let pending: Promise<StepReport> | null = null;
+    let count = 0;
+    for (const batch of batches()) {
+      if (goesOn !== undefined && !(await goesOn(++count))) break;
+      model.evaluate(batch);
+      totals.reduce(env.ops, pgCollection.intraDistOpt);
+      const report = totals.fetch(env.ops);
+      report.catch(() => undefined);
+      if (pending !== null) await add(pending);
+      pending = report;
+    }
+    if (pending !== null) await add(pending);
+    const { loss = NaN, tokens = NaN } = sums;
+    return { loss: loss / tokens, tokens, totals: lossTotals(sums) };
   }
 
   /** For `every` of {@link train}: evaluates, and tells `report` on every rank. Its time is not the step's. */

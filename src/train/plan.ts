@@ -47,9 +47,15 @@ export interface RunPlan {
 /**
  * Plans a run: layout, groups, and for every rank its layers, memory by region and work. The memory is that of the
  * very objects that training allocates from. Pure.
+ * @param options.trainable false for a model that is only evaluated
  * @throws MbridgeError exit 3 where the configuration does not fit the number of ranks
  */
-export function planRun(cfg: RunConfig, worldSize: number, device: DeviceKind): RunPlan {
+export function planRun(
+  cfg: RunConfig,
+  worldSize: number,
+  device: DeviceKind,
+  { trainable = true }: { trainable?: boolean } = {},
+): RunPlan {
   const layout = validateLayout(cfg, worldSize, { device });
   const { tp, cp, dp, pp } = layout;
   const grid = new HyperCommGrid({
@@ -79,7 +85,7 @@ export function planRun(cfg: RunConfig, worldSize: number, device: DeviceKind): 
         dp: { size: dp, rank: 0 },
         dpCp: { size: dp * cp, rank: 0 },
       };
-      stage = describeStage(buildStage(stageSpec(cfg, place, { device }), null), layout, cfg);
+      stage = describeStage(buildStage(stageSpec(cfg, place, { device, trainable }), null), layout, cfg);
       stages.set(key, stage);
     }
     return { rank, coordinates, ...stage, runtimeBytes: allowances[rank] ?? 0 };

@@ -1,6 +1,7 @@
 import type { Device } from '../engine/device.js';
 import type { WorkerContext } from '../job/worker/context.js';
 import { openRun, type OwnSamples, type Run } from './run.js';
+import { Validation } from './validation.js';
 
 /**
  * What one rank of `mbridge pretrain` does.
@@ -10,10 +11,26 @@ export async function runWorker(context: WorkerContext, samples: OwnSamples = {}
   const run = await openRun(context, { samples });
   const { config: cfg, device, model } = run;
   sayWhatRuns(run);
-  const { step, loss } = await run.train();
+  const validation = await orAbandon(run, () => Validation.open(run));
+  if (cfg.validation.eval_at_start) await orAbandon(run, () => validation?.evaluate(run.step));
+  const { step, loss, stopped } = await run.train({ every: validation?.every() ?? [] });
+  await run.finish();
+  // A run that was asked to stop ends soon.
+  if (!stopped) await orAbandon(run, () => validation?.evaluate(step));
+  validation?.close();
   const memory = deviceMemory(device, model.stage.plan.totalBytes, cfg.dist.ranks_per_gpu);
   await run.close();
-  if (context.rank === 0) context.emit({ type: 'result', steps: step, loss, ...memory });
+  if (context.rank !== 0) return;
+  const evaluated = validation === null ? {} : { validation: validation.results };
+  context.emit({ type: 'result', steps: step, loss, ...evaluated, ...memory });
+}
+
+async function orAbandon<T>(run: Run, act: () => T | Promise<T>): Promise<T> {
+  try {
+    return await act();
+  } catch (error) {
+    return run.abandon(error);
+  }
 }
 
 function sayWhatRuns({ context: { log }, config: cfg, layout, data, device, pgCollection: pgs, step }: Run): void {

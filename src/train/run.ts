@@ -115,6 +115,7 @@ export class Run {
   readonly #runtime: CommRuntime;
   readonly #placement: PlacementCheck | null;
   #step: number;
+  #finished = false;
 
   /** Use {@link openRun}. */
   constructor(parts: RunParts) {
@@ -169,10 +170,21 @@ export class Run {
     }
   }
 
-  /** Saves the last update where the run saves, waits until that is committed, and gives everything back. */
-  async close(): Promise<void> {
+  /** Ends the training: saves the last update where the run saves, and waits until that is committed. */
+  async finish(): Promise<void> {
+    if (this.#finished) return;
+    this.#finished = true;
     try {
       await this.checkpoints?.finish(this.#step);
+    } catch (error) {
+      this.abandon(error);
+    }
+  }
+
+  /** {@link finish}, and gives everything back. */
+  async close(): Promise<void> {
+    await this.finish();
+    try {
       this.data.close();
       this.#placement?.dispose();
       this.model.dispose();

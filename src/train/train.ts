@@ -16,7 +16,7 @@ export interface Every {
   readonly every: number;
   /** Awaited on every rank once the update is enqueued, before the next begins. */
   readonly act: (step: number) => void | Promise<void>;
-  /** Whether its time is not part of the next update's. */
+  /** Whether its time is not part of the next update's. The update is looked at, and shown, before. */
   readonly apart?: boolean;
 }
 
@@ -78,13 +78,18 @@ async function loop(o: TrainOptions, clock: StepClock): Promise<TrainResult> {
   let step = (o.startStep ?? 1) - 1;
   let stopped = false;
 
-  const settle = async (result: Promise<StepResult>, final: boolean): Promise<void> => {
+  const settle = async (result: Promise<StepResult>, shown: boolean): Promise<void> => {
     last = await result;
-    const failed = skipped.note(last) || (final && fresh && skipped.nothingCounted);
-    clock.report(last, final || failed);
+    const failed = skipped.note(last);
+    clock.report(last, shown || failed);
     stopped ||= last.stopVotes > 0;
     if (failed) throw skipped.cause(last, await optimizer.squaredWeights());
     if (last.tokens !== 0) loss = last.loss;
+  };
+
+  const requireCounted = async (final: StepResult | null): Promise<void> => {
+    if (final === null || !fresh || !skipped.nothingCounted) return;
+    throw skipped.cause(final, await optimizer.squaredWeights());
   };
 
   while (step < iterations && !stopped) {
@@ -99,6 +104,10 @@ async function loop(o: TrainOptions, clock: StepClock): Promise<TrainResult> {
     pending.catch(() => undefined);
     if (before !== null) await settle(before, false);
     for (const { act, apart = false } of every.filter((each) => step % each.every === 0)) {
+      if (apart && pending !== null) {
+        await settle(pending, true);
+        pending = null;
+      }
       await act(step);
       if (apart) clock.restart(step);
     }
@@ -106,6 +115,7 @@ async function loop(o: TrainOptions, clock: StepClock): Promise<TrainResult> {
     if (!stopped && step < iterations) stopped = (await o.endsAfter?.(step)) ?? false;
   }
   if (pending !== null) await settle(pending, true);
+  await requireCounted(last);
   return { step, last, loss, stopped: stopped && step < iterations };
 }
 
@@ -142,12 +152,12 @@ class StepClock {
     this.#events.end();
   }
 
-  /** @param final whether no later one follows: it is shown whatever the interval */
-  report(result: StepResult, final: boolean): void {
+  /** @param always whether it is shown whatever the interval */
+  report(result: StepResult, always: boolean): void {
     const { cfg, model, data, onStep, pgCollection } = this.#o;
     const milliseconds = this.#between(result.step);
     const { log_interval: interval } = cfg.logger;
-    const shown = final || result.step % interval === 0;
+    const shown = always || result.step % interval === 0;
     if (!this.#reports || onStep === undefined || !shown) return;
     const run = {
       milliseconds,

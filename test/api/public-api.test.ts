@@ -44,6 +44,7 @@ describe('the names', () => {
         "VocabularySoftmax",
         "checkConfig",
         "crossEntropy",
+        "evaluate",
         "findRecipe",
         "isMain",
         "llama3PretrainConfig",

@@ -187,10 +187,6 @@ describe('problems', () => {
         'optimizer.use_distributed_optimizer true; change one of them',
     ],
     [
-      'validation: {eval_iters: 3}',
-      'MB_CONFIG_NOT_BUILT run.yaml:1:1 validation: not built yet; leave the section out (there is no evaluation during training)',
-    ],
-    [
       'model: {cp_comm_type: p2p}',
       'MB_CONFIG_NOT_BUILT run.yaml:1:9 model.cp_comm_type: a ring of keys and values is not built yet; leave it at all_gather',
     ],

@@ -28,13 +28,13 @@ export async function runWorker(context) {
   const { model, pgCollection } = run;
   const batchesOf = (step) =>
     run.data.next(step).map((batch) => ({ ...batch, [field]: batch.mask.map((counted) => counted * (weight ?? 0)) }));
-  const evaluate = (batches) => new Evaluator({ model, pgCollection, batches: () => batches }).run();
+  const evaluate = (batches) => new Evaluator({ model, pgCollection, batches: () => [batches] }).run();
   // One more micro-batch than a step has, and each alone.
   const first = batchesOf(1);
   const whole = await evaluate([...first, first[0]]);
   const parts = [];
   for (const batch of [...first, first[0]]) parts.push(await evaluate([batch]));
-  const evaluator = new Evaluator({ model, pgCollection, batches: () => batchesOf(1) });
+  const evaluator = new Evaluator({ model, pgCollection, batches: () => [batchesOf(1)] });
   const evaluations = [];
   const acts = [];
   await run.train({

@@ -2,7 +2,7 @@ import { statSync } from 'node:fs';
 import { basename, extname } from 'node:path';
 import { InvalidArgumentError, type Command } from 'commander';
 import { throwProblems, type Problem } from '../../config/problem.js';
-import type { Resolution } from '../../config/resolve.js';
+import type { ConfigSources, Resolution } from '../../config/resolve.js';
 import { MbridgeError } from '../../base/errors.js';
 
 /** Flags that set one key of the configuration each. */
@@ -52,8 +52,13 @@ export function addRunOptions(command: Command): Command {
       '[args...]',
       'a recipe or a YAML file, then values that win over everything else (texts as they stand; ~/ and $NAME in paths)',
     )
-    .option('--config <file>', 'YAML file to lay over the recipe')
-    .option('--nproc <n>', 'processes; default: the GPUs of this machine, else 1', parseCount);
+    .option('--config <file>', 'YAML file to lay over the recipe');
+  return addLayoutOptions(command);
+}
+
+/** Adds the flags that say on how many processes, how they are laid out, and where the output goes. */
+export function addLayoutOptions(command: Command): Command {
+  command.option('--nproc <n>', 'processes; default: the GPUs of this machine, else 1', parseCount);
   for (const { flag, path, help } of CONFIG_FLAGS) command.option(`${flag} <n>`, `${help} (${path})`);
   return command
     .option('--device <kind>', `auto, cuda or cpu (${DEVICE_FLAG.path})`)
@@ -61,14 +66,33 @@ export function addRunOptions(command: Command): Command {
     .option('--json', 'one JSON object a line on stdout');
 }
 
+/** The values of the flags that set one key of the configuration each. @throws MbridgeError exit 3 */
+export async function configFlags(options: RunOptions): Promise<NonNullable<ConfigSources['flags']>> {
+  const { parseValue } = await import('../../config/overrides.js');
+  const problems: Problem[] = [];
+  const flags = [...CONFIG_FLAGS, DEVICE_FLAG, LOG_DIR_FLAG].flatMap(({ flag, option, path }) => {
+    const text = options[option];
+    if (typeof text !== 'string') return [];
+    return [{ path, value: parseValue(path.split('.'), text, flag, problems), place: flag }];
+  });
+  throwProblems(problems);
+  return flags;
+}
+
+/** `section.key=value` texts, each with its place. @throws MbridgeError exit 2 for a text that is none */
+export async function overridesOf(texts: readonly string[]): Promise<NonNullable<ConfigSources['overrides']>> {
+  const { isOverride } = await import('../../config/overrides.js');
+  const stray = texts.find((text) => !isOverride(text));
+  if (stray !== undefined) throw strayArgument(stray);
+  return texts.map((text) => ({ text, place: `argv[${process.argv.indexOf(text)}]` }));
+}
+
 /** Puts the configuration of a command line together: defaults < recipe < file < flags < overrides. */
 export async function resolveRequest(args: readonly string[], options: RunOptions): Promise<RunRequest> {
-  const { isOverride, parseValue } = await import('../../config/overrides.js');
+  const { isOverride } = await import('../../config/overrides.js');
   const [first, ...rest] = args;
   const subject = first === undefined || isOverride(first) ? undefined : first;
-  const overrides = subject === undefined ? args : rest;
-  const stray = overrides.find((text) => !isOverride(text));
-  if (stray !== undefined) throw strayArgument(stray);
+  const overrides = await overridesOf(subject === undefined ? args : rest);
 
   const namesFile = subject !== undefined && (['.yaml', '.yml'].includes(extname(subject)) || isFile(subject));
   if (namesFile && options.config !== undefined) {
@@ -85,18 +109,11 @@ export async function resolveRequest(args: readonly string[], options: RunOption
   const { findRecipe } = await import('../../../recipes/index.js');
   const { resolve } = await import('../../config/resolve.js');
   const recipe = subject !== undefined && !namesFile ? findRecipe(subject) : undefined;
-  const problems: Problem[] = [];
-  const flags = [...CONFIG_FLAGS, DEVICE_FLAG, LOG_DIR_FLAG].flatMap(({ flag, option, path }) => {
-    const text = options[option];
-    if (typeof text !== 'string') return [];
-    return [{ path, value: parseValue(path.split('.'), text, flag, problems), place: flag }];
-  });
-  throwProblems(problems);
   const resolution = resolve({
     ...(recipe === undefined ? {} : { recipe }),
     ...(file === undefined ? {} : { file }),
-    flags,
-    overrides: overrides.map((text) => ({ text, place: `argv[${process.argv.indexOf(text)}]` })),
+    flags: await configFlags(options),
+    overrides,
   });
   return { ...resolution, name: recipe?.name ?? basename(file ?? 'run', extname(file ?? '')) };
 }
@@ -108,6 +125,6 @@ function isFile(path: string): boolean {
 
 function strayArgument(text: string): MbridgeError {
   return new MbridgeError('usage', 'MB_USAGE', `unexpected argument ${text}`, {
-    hint: 'after the recipe or file come section.key=value texts',
+    hint: 'after the recipe, file or model come section.key=value texts',
   });
 }

@@ -1,4 +1,4 @@
-import type { OtherEvent, StepEvent, WorkerEvent } from './messages.js';
+import type { EvaluationEvent, OtherEvent, StepEvent, WorkerEvent } from './messages.js';
 
 /** ANSI styles, or plain text. */
 export interface Paint {
@@ -24,7 +24,30 @@ export interface EventStyle {
 /** One line of stdout for one event. In JSON, a number that is not finite becomes null. */
 export function formatEvent(event: WorkerEvent, style: EventStyle): string {
   if (style.json) return JSON.stringify(event);
-  return event.type === 'step' ? formatStep(event as StepEvent, style) : formatOther(event);
+  if (event.type === 'step') return formatStep(event as StepEvent, style);
+  if (isEvaluation(event)) return formatEvaluation(event, style);
+  return formatOther(event);
+}
+
+/** Programs have events of that type with other keys. */
+function isEvaluation(event: WorkerEvent): event is EvaluationEvent {
+  const keys = ['step', 'loss', 'perplexity', 'tokens', 'seconds'];
+  return event.type === 'evaluation' && 'set' in event && keys.every((key) => typeof event[key] === 'number');
+}
+
+function formatEvaluation(event: EvaluationEvent, { totalSteps }: EventStyle): string {
+  const { step, set, loss, perplexity, bits_per_byte: bits, tokens, seconds } = event;
+  const total = String(totalSteps);
+  const parts = [
+    `eval ${String(step).padStart(Math.max(4, total.length))}/${total}`,
+    set,
+    `loss ${loss.toFixed(4)}`,
+    `perplexity ${formatShort(perplexity)}`,
+    ...(bits === undefined ? [] : [`${bits.toFixed(4)} bits/byte`]),
+    `${tokens.toLocaleString('en-US')} tokens`,
+    `${seconds.toFixed(seconds < 10 ? 1 : 0)} s`,
+  ];
+  return parts.join('  ');
 }
 
 function formatStep(event: StepEvent, { totalSteps, device }: EventStyle): string {

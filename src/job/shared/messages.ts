@@ -60,6 +60,26 @@ export interface StepEvent {
   [key: string]: unknown;
 }
 
+/** What an evaluation came to. */
+export interface EvaluationNumbers {
+  /** Mean over the counted tokens, in nats. */
+  loss: number;
+  perplexity: number;
+  /** Absent where the data do not say how many bytes their tokens stand for. */
+  bits_per_byte?: number;
+  /** Counted tokens. */
+  tokens: number;
+  seconds: number;
+}
+
+/** One set evaluated after update `step`; 0 before the first. */
+export interface EvaluationEvent extends EvaluationNumbers {
+  type: 'evaluation';
+  step: number;
+  set: string;
+  [key: string]: unknown;
+}
+
 /** Facts for the last line of output. The launcher adds ok, exit_code, run_dir and wall_s. */
 export interface ResultEvent {
   type: 'result';
@@ -72,7 +92,7 @@ export interface OtherEvent {
   [key: string]: unknown;
 }
 
-export type WorkerEvent = StepEvent | ResultEvent | OtherEvent;
+export type WorkerEvent = StepEvent | EvaluationEvent | ResultEvent | OtherEvent;
 
 export type WorkerMessage =
   | { kind: 'event'; event: WorkerEvent }

@@ -1,0 +1,77 @@
+import { basename, resolve as absolute } from 'node:path';
+import type { Command } from 'commander';
+import type { ConfigSources } from '../../config/resolve.js';
+import type { ConfigInput } from '../../config/schema.js';
+import { MbridgeError } from '../../base/errors.js';
+import { exitOnClosedPipe } from '../shared/closed-pipe.js';
+import { addLayoutOptions, configFlags, overridesOf, parseCount, type RunOptions } from '../shared/run-options.js';
+
+const EXAMPLES = `
+Examples:
+  mbridge eval my-saves --data valid.txt                     the newest checkpoint of a folder
+  mbridge eval my-saves/step-00000100 --data valid.jsonl --nproc 2
+  mbridge eval Qwen3-0.6B --data tokens.jsonl model.seq_length=1024   a Hugging Face folder
+
+The result has loss (nats a token), perplexity, bits per byte of text, counted tokens, and tokens a second.
+docs/evaluation.md says more.`;
+
+interface EvalOptions extends RunOptions {
+  readonly data?: string;
+  readonly datasetType?: string;
+  readonly samples?: number;
+}
+
+/** `mbridge eval`: the loss of a model that is there, forward passes alone. */
+export function addEval(program: Command): void {
+  const command = program
+    .command('eval')
+    .description('measure a model on data: loss, perplexity, bits per byte')
+    .usage('<checkpoint|Hugging Face folder> --data FILE [section.key=value ...] [options]')
+    .argument(
+      '<model>',
+      'a checkpoint, a folder of checkpoints (then the one that `latest` names), or a Hugging Face folder',
+    )
+    .argument('[overrides...]', 'section.key=value, such as model.seq_length=1024 or train.micro_batch_size=4')
+    .option('--data <file>', 'what to measure on; all of it')
+    .option('--dataset-type <type>', 'as dataset.type: text or jsonl; by default what the file is called')
+    .option('--samples <n>', 'only as many samples of model.seq_length tokens', parseCount);
+  addLayoutOptions(command)
+    .addHelpText('after', EXAMPLES)
+    .action(async (model: string, texts: string[], options: EvalOptions) => {
+      const { data } = options;
+      if (data === undefined) {
+        throw new MbridgeError('usage', 'MB_USAGE', 'nothing to measure on', { hint: 'name a file: --data FILE' });
+      }
+      const { configOfModel } = await import('../../checkpoint/run/model-config.js');
+      const { resolve } = await import('../../config/resolve.js');
+      const { evaluate } = await import('../../run-distributed.js');
+      const name = basename(absolute(model));
+      const { config, origins } = resolve({
+        recipe: { name, config: evaluationConfig(await configOfModel(model)) },
+        flags: [...dataFlags(data, options), ...(await configFlags(options))],
+        overrides: await overridesOf(texts),
+      });
+      process.stdout.off('error', exitOnClosedPipe);
+      const { nproc, json = false } = options;
+      process.exitCode = await evaluate(config, { name: `eval-${name}`, origins, nproc, json });
+    });
+}
+
+/** What a forward pass needs beside the model. Nothing is kept for a backward pass, so nothing is computed again. */
+function evaluationConfig(model: ConfigInput): ConfigInput {
+  return {
+    ...model,
+    model: { ...model.model, recompute_granularity: 'full' },
+    train: { train_iters: 1, micro_batch_size: 1 },
+  };
+}
+
+function dataFlags(path: string, { datasetType, samples }: EvalOptions): NonNullable<ConfigSources['flags']> {
+  const type = datasetType ?? (/\.jsonl$/i.test(path) ? 'jsonl' : 'text');
+  return [
+    { path: 'dataset.type', value: type, place: '--dataset-type' },
+    { path: 'dataset.path', value: path, place: '--data' },
+    { path: 'dataset.shuffle', value: false, place: '--data' },
+    ...(samples === undefined ? [] : [{ path: 'validation.eval_samples', value: samples, place: '--samples' }]),
+  ];
+}

@@ -1,0 +1,42 @@
+import { CommRuntime } from '../groups/comm/comm-runtime.js';
+import type { Device } from '../engine/device.js';
+import { openDevice } from '../engine/open-device.js';
+import type { WorkerContext } from '../job/worker/context.js';
+import type { Loss } from '../model/blocks/loss.js';
+import type { DistributedModel } from '../model/stage/distributed-model.js';
+import { provideDistributedModel, setupGroups, type Groups } from './setup.js';
+
+/** A model that is only evaluated, on this rank of all that the job has. */
+export interface OpenModel {
+  readonly device: Device;
+  readonly pgCollection: Groups;
+  readonly model: DistributedModel;
+}
+
+/**
+ * Opens the model of a configuration without gradients and optimizer, calls `use`, and gives everything back. Every rank
+ * calls it; where one fails, the others fail too.
+ * @param lossOf what is made of the logits; cross entropy by default
+ * @throws MbridgeError as its parts do, and what `use` throws
+ */
+export async function withModel(
+  context: WorkerContext,
+  use: (open: OpenModel) => Promise<void>,
+  lossOf?: (groups: Groups) => Loss,
+): Promise<void> {
+  const { config: cfg, rank, worldSize, store } = context;
+  const device = openDevice(context.device, context.deviceIndex, context.threads);
+  const runtime = new CommRuntime({ rank, device, store, timeoutSeconds: cfg.dist.timeout_s });
+  try {
+    const { pgCollection } = await setupGroups(cfg, { runtime, worldSize });
+    runtime.watch();
+    const loss = lossOf === undefined ? {} : { loss: lossOf(pgCollection) };
+    const model = await provideDistributedModel(cfg, { pgCollection, device, trainable: false, ...loss });
+    await use({ device, pgCollection, model });
+    model.dispose();
+    runtime.destroyAll();
+    device.close();
+  } catch (error) {
+    runtime.abandon(error);
+  }
+}
