@@ -43,6 +43,7 @@ export function checkValues(cfg: RunConfig, placeOf: (path: string) => string | 
   if (model.pad_token_id !== null && model.pad_token_id >= model.vocab_size) {
     bad('model.pad_token_id', `${model.pad_token_id} is not in the vocabulary of model.vocab_size ${model.vocab_size}`);
   }
+  checkDataset(cfg, bad);
   const { checkpoint } = cfg;
   for (const key of ['save_interval', 'keep_last', 'keep_every'] as const) {
     if (checkpoint[key] !== null && checkpoint.save === null) {
@@ -53,4 +54,20 @@ export function checkValues(cfg: RunConfig, placeOf: (path: string) => string | 
     bad('checkpoint.keep_every', 'all checkpoints are kept; set checkpoint.keep_last, or leave it unset');
   }
   return problems;
+}
+
+function checkDataset({ dataset }: RunConfig, bad: (path: string, message: string) => void): void {
+  if (dataset.type !== 'indexed') return;
+  const { path, blend, split } = dataset;
+  if (path === null && blend === null)
+    bad('dataset.path', 'missing; name a pair by its path without .bin and .idx, or set dataset.blend');
+  if (path !== null && blend !== null) bad('dataset.blend', `is set beside dataset.path ${path}; set one of them`);
+  const parts = split.split(',').map((part) => (part.trim() === '' ? NaN : Number(part)));
+  const areParts = parts.length <= 3 && parts.every((part) => part >= 0 && part < Infinity);
+  if (!areParts || !parts.some((part) => part > 0)) {
+    bad(
+      'dataset.split',
+      `expected parts for training, validation and test such as 969,30,1, got ${JSON.stringify(split)}`,
+    );
+  }
 }

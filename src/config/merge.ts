@@ -72,11 +72,22 @@ function canonical(setting: Setting): Setting {
 function withFullPath(setting: Setting, problems: Problem[]): Setting {
   const { value, place } = setting;
   const path = setting.path.join('.');
+  if (path === 'dataset.blend' && Array.isArray(value)) return withFullPaths(setting, value, problems);
   if (typeof value !== 'string' || !PATH_KEYS.has(path)) return setting;
   const found = expandPath(value);
   if ('path' in found) return { ...setting, value: found.path };
   problems.push({ code: 'MB_CONFIG_VALUE', place, path, message: found.problem });
   return setting;
+}
+
+/** The same of each source of a blend. */
+function withFullPaths(setting: Setting, blend: readonly unknown[], problems: Problem[]): Setting {
+  const value = blend.map((source) => {
+    if (!isPlainObject(source)) return source;
+    const path = { ...setting, path: ['dataset', 'path'], value: source['path'] };
+    return { ...source, path: withFullPath(path, problems).value };
+  });
+  return { ...setting, value };
 }
 
 /** Where a layer names a Hugging Face folder, its sizes come just before the layer's own. */

@@ -8,12 +8,18 @@ import { openRun, type OwnSamples, type Run } from './run.js';
  */
 export async function runWorker(context: WorkerContext, samples: OwnSamples = {}): Promise<void> {
   const run = await openRun(context, { samples });
-  const { config: cfg, device, model } = run;
+  const { config: cfg, device, model, data } = run;
   sayWhatRuns(run);
   const { step, loss } = await run.train();
   const memory = deviceMemory(device, model.stage.plan.totalBytes, cfg.dist.ranks_per_gpu);
   await run.close();
-  if (context.rank === 0) context.emit({ type: 'result', steps: step, loss, ...memory });
+  const sources = data.progress(step);
+  for (const { path, share, samples, epochs } of sources) {
+    const part = sources.length > 1 ? ` (${(share * 100).toFixed(2)} %)` : '';
+    context.log.info(`${path}: ${samples} samples read${part}, ${epochs.toFixed(2)} epochs`);
+  }
+  const read = sources.length > 0 ? { sources } : {};
+  if (context.rank === 0) context.emit({ type: 'result', steps: step, loss, ...memory, ...read });
 }
 
 function sayWhatRuns({ context: { log }, config: cfg, layout, data, device, pgCollection: pgs, step }: Run): void {
