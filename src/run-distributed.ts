@@ -80,7 +80,10 @@ async function start(
   const layout = { ...validateLayout(config, worldSize, { device, ...(origins === undefined ? {} : { origins }) }) };
   if (checks !== null) {
     const { data, trainable } = checks;
-    if (data) for (const each of [config.dataset, ...Object.values(validationSets(config))]) checkDataFile(each);
+    if (data) {
+      const sets = Object.values(validationSets(config)).map(({ dataset }) => dataset);
+      for (const each of new Set([config.dataset, ...sets])) checkDataFile(each);
+    }
     checkMachineMemory(planRun(config, worldSize, device, { trainable }), localRanks);
   }
   if (checks?.data === true && config.dataset.type === 'mock' && (environment?.rank ?? 0) === 0) {

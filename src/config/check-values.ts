@@ -1,6 +1,6 @@
 import type { Problem } from './problem.js';
 import type { RunConfig } from './schema.js';
-import { validationSets } from './validation-sets.js';
+import { validationSets, type EvaluationSource } from './validation-sets.js';
 
 /** Rules between keys that hold whatever the number of processes. */
 export function checkValues(cfg: RunConfig, placeOf: (path: string) => string | undefined): Problem[] {
@@ -44,6 +44,7 @@ export function checkValues(cfg: RunConfig, placeOf: (path: string) => string | 
   if (model.pad_token_id !== null && model.pad_token_id >= model.vocab_size) {
     bad('model.pad_token_id', `${model.pad_token_id} is not in the vocabulary of model.vocab_size ${model.vocab_size}`);
   }
+  checkDataset(cfg, bad);
   const { checkpoint } = cfg;
   for (const key of ['save_interval', 'keep_last', 'keep_every'] as const) {
     if (checkpoint[key] !== null && checkpoint.save === null) {
@@ -70,8 +71,26 @@ function checkValidation(cfg: RunConfig, bad: (path: string, message: string) =>
   if (iters !== null && samples !== null) {
     bad('validation.eval_samples', `is set beside validation.eval_iters ${iters}; set one of them`);
   }
-  const endless = iters === null && samples === null ? sets.filter(([, { type }]) => type === 'mock') : [];
+  const ends = ({ dataset }: EvaluationSource): boolean =>
+    dataset.type !== 'mock' && (dataset.type !== 'indexed' || dataset.blend === null);
+  const endless = iters === null && samples === null ? sets.filter(([, source]) => !ends(source)) : [];
   for (const [name] of endless) {
     bad('validation.sets', `${name} has no end; set validation.eval_iters or validation.eval_samples`);
+  }
+}
+
+function checkDataset({ dataset }: RunConfig, bad: (path: string, message: string) => void): void {
+  if (dataset.type !== 'indexed') return;
+  const { path, blend, split } = dataset;
+  if (path === null && blend === null)
+    bad('dataset.path', 'missing; name a pair by its path without .bin and .idx, or set dataset.blend');
+  if (path !== null && blend !== null) bad('dataset.blend', `is set beside dataset.path ${path}; set one of them`);
+  const parts = split.split(',').map((part) => (part.trim() === '' ? NaN : Number(part)));
+  const areParts = parts.length <= 3 && parts.every((part) => part >= 0 && part < Infinity);
+  if (!areParts || !parts.some((part) => part > 0)) {
+    bad(
+      'dataset.split',
+      `expected parts for training, validation and test such as 969,30,1, got ${JSON.stringify(split)}`,
+    );
   }
 }

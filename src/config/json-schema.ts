@@ -21,6 +21,7 @@ export interface JsonSchema {
   required?: string[];
   anyOf?: JsonSchema[];
   oneOf?: JsonSchema[];
+  items?: JsonSchema;
 }
 
 /** The schema of a YAML file: nothing is required, since a recipe or an override may give it. */
@@ -57,6 +58,7 @@ export function expectation(schema: JsonSchema): string {
     schema.exclusiveMaximum === undefined ? [] : [`below ${schema.exclusiveMaximum}`],
     schema.multipleOf === undefined ? [] : [`a multiple of ${schema.multipleOf}`],
   ].flat();
+  if (schema.items?.properties) return `a list of {${Object.keys(schema.items.properties).join(', ')}}`;
   return [typeName(schema.type), bounds.join(', ')].filter((part) => part !== '').join(' ');
 }
 

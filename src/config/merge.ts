@@ -76,11 +76,19 @@ function withFullPath(setting: Setting, problems: Problem[]): Setting {
     const sets = Object.entries(value).map(([name, set]) => [name, withFullPaths(set, `${path}.${name}`)]);
     return { ...setting, value: Object.fromEntries(sets) as unknown };
   }
+  if (path === 'dataset.blend') return { ...setting, value: fullBlend(value, path) };
   return PATH_KEYS.has(path) ? { ...setting, value: fullPath(value, path) } : setting;
 
-  /** The path in a set of `validation.sets`. */
+  /** The paths in a set of `validation.sets`, or in a source of a blend. */
   function withFullPaths(set: unknown, at: string): unknown {
-    return isPlainObject(set) && 'path' in set ? { ...set, path: fullPath(set['path'], `${at}.path`) } : set;
+    if (!isPlainObject(set)) return set;
+    const own = 'path' in set ? { path: fullPath(set['path'], `${at}.path`) } : {};
+    return { ...set, ...own, ...('blend' in set ? { blend: fullBlend(set['blend'], `${at}.blend`) } : {}) };
+  }
+
+  function fullBlend(sources: unknown, at: string): unknown {
+    if (!Array.isArray(sources)) return sources;
+    return sources.map((source: unknown, i) => withFullPaths(source, `${at}.${i}`));
   }
 
   function fullPath(written: unknown, at: string): unknown {

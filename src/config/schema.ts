@@ -74,6 +74,22 @@ const dataSeed = seed.default(1234).describe('seed of the sample order, or of th
 const datasetSchema = z.discriminatedUnion('type', [
   z.strictObject({ type: z.literal('mock'), seed: dataSeed }),
   z.strictObject({
+    type: z.literal('indexed').describe("token files in Megatron's format, PREFIX.bin and PREFIX.idx"),
+    path: optionalPath.describe('the PREFIX of one pair; or set blend'),
+    blend: z
+      .array(z.strictObject({ path: z.string().min(1), weight: z.number().positive() }))
+      .min(1)
+      .nullable()
+      .default(null)
+      .describe('several pairs: the PREFIX of each, and a weight that says how many of the samples come from it'),
+    split: z
+      .string()
+      .default('1,0,0')
+      .describe('parts of the documents for training, validation and test, such as 969,30,1; of any sum'),
+    shuffle: z.boolean().default(true).describe('false reads documents and samples in file order'),
+    seed: dataSeed,
+  }),
+  z.strictObject({
     type: z.literal('jsonl'),
     path: z.string().min(1).describe('file of {"input_ids": [seq_length + 1 tokens]} or {"text": ...} lines'),
     shuffle,

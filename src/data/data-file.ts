@@ -12,7 +12,7 @@ const HASHED_BLOCK = 1 << 20;
 const CHUNK = 4 << 20;
 const NEWLINE = 0x0a;
 
-/** A data file opened for reads at any place. What it is has been looked at: a regular file, nothing but text. */
+/** A data file opened for reads at any place: a regular file, and one of text where that is what is read. */
 export class DataFile {
   readonly path: string;
   readonly bytes: number;
@@ -20,8 +20,11 @@ export class DataFile {
   readonly markBytes: number;
   readonly #fd: number;
 
-  /** @throws MbridgeError exit 7 */
-  constructor(path: string, type: DataType) {
+  /**
+   * @param type null for a file that is no text
+   * @throws MbridgeError exit 7
+   */
+  constructor(path: string, type: DataType | null) {
     this.path = path;
     try {
       const { fd, bytes } = openRegularFile(path);
@@ -32,7 +35,7 @@ export class DataFile {
     const head = Buffer.alloc(Math.min(HEAD_BYTES, this.bytes));
     closingOnError(this, () => {
       this.read(head, 0);
-      refuseForeign(path, head, type);
+      if (type !== null) refuseForeign(path, head, type);
     });
     this.markBytes = head.subarray(0, 3).equals(Buffer.from([0xef, 0xbb, 0xbf])) ? 3 : 0;
   }

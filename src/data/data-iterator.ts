@@ -1,4 +1,4 @@
-import type { DataFingerprint, Dataset } from './dataset.js';
+import type { DataFingerprint, Dataset, SourceProgress } from './dataset.js';
 import type { BatchSource, MicroBatch } from './micro-batch.js';
 import { SampleBatches } from './sample-batches.js';
 import type { SampleOrder } from './sample-order.js';
@@ -60,7 +60,14 @@ export class DataIterator implements BatchSource {
 
   /** Pass over the data (from 0) that the last sample of update `step` belongs to. */
   epoch(step: number): number {
-    return this.#options.order.epoch(this.consumedBefore(step + 1) - 1);
+    const { dataset, order } = this.#options;
+    const last = this.consumedBefore(step + 1) - 1;
+    return dataset.epoch?.(last) ?? order.epoch(last);
+  }
+
+  /** How far each source was read after update `step`; empty where the dataset does not say. */
+  progress(step: number): SourceProgress[] {
+    return this.#options.dataset.progress?.(this.consumedBefore(step + 1)) ?? [];
   }
 
   describe(): string {

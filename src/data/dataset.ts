@@ -6,6 +6,12 @@ export interface Sample {
   readonly lossMask?: Uint8Array;
 }
 
+/** A sample of which only the first `here` tokens are there: the others are 0, and predicting them does not count. */
+export function padded(inputIds: Int32Array, here: number): Sample {
+  inputIds.fill(0, here);
+  return { inputIds, lossMask: new Uint8Array(inputIds.length).fill(1, 1, here) };
+}
+
 /** A file by its content: the time that it was changed and its folder do not count. */
 export interface FileFingerprint {
   /** As it was configured; for messages. */
@@ -21,6 +27,16 @@ export interface DataFingerprint {
   readonly files: readonly FileFingerprint[];
 }
 
+/** How far a source of a dataset has been read. */
+export interface SourceProgress {
+  readonly path: string;
+  /** Part of the samples that come from it. */
+  readonly share: number;
+  readonly samples: number;
+  /** Passes over it, with a fraction. */
+  readonly epochs: number;
+}
+
 /** Random access to samples of one fixed length. A sample depends on its index only. */
 export interface Dataset {
   /** Number of samples, at least 1; Infinity for a generated dataset. */
@@ -29,6 +45,13 @@ export interface Dataset {
   readonly tokenBytes?: ArrayLike<number> | undefined;
   /** Sample `index` of 0..length-1. Throws an MbridgeError (exit 7) that names the place of bad data. */
   sample(index: number): Sample;
+  /**
+   * Only where a dataset orders its samples itself: `sample(0)`, `sample(1)`, ... is then their order over the whole run,
+   * past `length` too, and this the pass that `index` belongs to.
+   */
+  epoch?(index: number): number;
+  /** Of a dataset that orders itself, after `consumed` samples. */
+  progress?(consumed: number): SourceProgress[];
   /** One line for logs: what is read, from where, how much. */
   describe(): string;
   /** Absent, or null, where a dataset cannot tell whether it has changed. Reads a bounded part of the data. */

@@ -8,6 +8,7 @@ export type DataType = 'text' | 'jsonl';
 
 const UNPACK = 'unpack it first';
 const TO_JSONL = 'write its texts as {"text": "..."} lines and set dataset.type=jsonl';
+const INDEXED = 'set dataset.type=indexed and dataset.path to the path without .bin and .idx';
 const TOKENS = 'write its tokens as {"input_ids": [...]} lines and set dataset.type=jsonl';
 const NO_TEXT = 'dataset.path must name a text file, or a file of JSON lines';
 const TO_UTF8 = 'convert it to UTF-8: iconv -f UTF-16 -t UTF-8 FILE > NEW';
@@ -69,8 +70,8 @@ const KINDS: readonly Kind[] = [
     endings: ['avro', 'orc', 'tfrecord', 'msgpack'],
     magic: ['Obj\x01', 'ORC'],
   },
-  { what: "the index of Megatron's token file", hint: TOKENS, endings: ['idx'], magic: ['MMIDIDX\0\0', 'TNTIDX\0\0'] },
-  { what: 'a binary token file', hint: TOKENS, endings: ['bin'] },
+  { what: "the index of Megatron's token file", hint: INDEXED, endings: ['idx'], magic: ['MMIDIDX\0\0', 'TNTIDX\0\0'] },
+  { what: 'a binary token file', hint: INDEXED, endings: ['bin'] },
   {
     what: 'a pickle',
     hint: TO_JSONL,

@@ -5,6 +5,8 @@ import { ByteFile } from './byte-file.js';
 import { badData } from './data-error.js';
 import { closingOnError, DataFile } from './data-file.js';
 import type { Dataset } from './dataset.js';
+import { checkIndexed, openIndexed } from './indexed/open-indexed.js';
+import type { Split } from './indexed/split.js';
 import { JsonlFile } from './jsonl-file.js';
 import { JsonlSamples } from './jsonl-samples.js';
 import { JsonlText } from './jsonl-text.js';
@@ -19,14 +21,23 @@ export interface DatasetOptions {
   seqLength: number;
   /** Of a run of tokens: left out by default. */
   tail?: Tail;
+  /** The part of the documents that is read; by default train. Only `indexed` has others. */
+  split?: Split;
 }
 
 /** Opens the dataset of a configuration. Throws an MbridgeError: exit 3 for settings, exit 7 for files. */
 export function openDataset(options: DatasetOptions): Dataset {
-  const { dataset, vocabSize, seqLength } = options;
+  const { dataset, vocabSize, seqLength, tail = 'leave', split = 'train' } = options;
+  if (split !== 'train' && dataset.type !== 'indexed') {
+    throw new MbridgeError('config', 'MB_DATA_SPLIT', `dataset.type ${dataset.type} has no ${split} split`, {
+      hint: 'use dataset.type: indexed and dataset.split, or a file of its own',
+    });
+  }
   switch (dataset.type) {
     case 'mock':
       return new MockDataset({ seed: dataset.seed, vocabSize, seqLength });
+    case 'indexed':
+      return openIndexed(dataset, { split, tail, vocabSize, seqLength });
     case 'text':
       return openText(dataset.path, options);
     case 'jsonl':
@@ -42,6 +53,7 @@ export function openDataset(options: DatasetOptions): Dataset {
  */
 export function checkDataFile(dataset: DatasetConfig): void {
   if (dataset.type === 'mock') return;
+  if (dataset.type === 'indexed') return checkIndexed(dataset);
   const path = dataset.type === 'text' ? resolveTextPath(dataset.path) : dataset.path;
   new DataFile(path, dataset.type).close();
 }

@@ -1,3 +1,4 @@
+import type { Dataset } from './dataset.js';
 import { Permutation } from './permutation.js';
 
 /** Which sample of which pass over the data. */
@@ -5,6 +6,11 @@ export interface SamplePlace {
   /** Passes finished before this one, from 0. */
   readonly epoch: number;
   readonly index: number;
+}
+
+/** In its own order, where a dataset has one; else shuffled by `seed`, or in file order without one. */
+export function orderOf(dataset: Pick<Dataset, 'length' | 'epoch'>, seed: number | undefined): SampleOrder {
+  return dataset.epoch === undefined ? new SampleOrder(dataset.length, seed) : new SampleOrder(Infinity, undefined);
 }
 
 /**

@@ -1,9 +1,10 @@
 import type { RunConfig } from '../config/schema.js';
 import { DataIterator } from './data-iterator.js';
 import type { Dataset } from './dataset.js';
+import type { Split } from './indexed/split.js';
 import { openDataset } from './open-dataset.js';
 import { OwnDataset } from './own-dataset.js';
-import { SampleOrder } from './sample-order.js';
+import { orderOf } from './sample-order.js';
 
 export interface SetupDataOptions {
   /** This process among the replicas; ranks of one tp, cp and pp set read the same samples. */
@@ -12,6 +13,8 @@ export interface SetupDataOptions {
   seqLength: number;
   globalBatchSize: number;
   microBatchSize: number;
+  /** Part of the documents that is read, where `cfg.dataset` has such; default train. */
+  split?: Split;
   /** Samples consumed by all replicas before update `startStep`; default (startStep - 1) * globalBatchSize. */
   consumedSamples?: number;
   /** A program's own samples, read instead of what `cfg.dataset` names; it is the iterator's to close. */
@@ -33,9 +36,10 @@ export async function setupDataIterators(
   const { dpGroup, vocabSize, seqLength, globalBatchSize, microBatchSize } = options;
   const { dataset: section, tokenizer } = cfg;
   const sizes = { vocabSize, seqLength };
-  const dataset =
+  const split = options.split ?? 'train';
+  const dataset: Dataset =
     options.dataset === undefined
-      ? openDataset({ dataset: section, tokenizer, ...sizes })
+      ? openDataset({ dataset: section, tokenizer, split, ...sizes })
       : new OwnDataset(options.dataset, sizes);
   const own = options.dataset !== undefined;
   const configured = section.type !== 'mock' && section.shuffle ? section.seed : undefined;
@@ -45,7 +49,7 @@ export async function setupDataIterators(
   return new DataIterator({
     dataset,
     settings: { type, shuffle: seed !== undefined, ...(seed === undefined ? {} : { seed }) },
-    order: new SampleOrder(dataset.length, seed),
+    order: orderOf(dataset, seed),
     dpRank: dpGroup.rank,
     dpSize: dpGroup.size,
     vocabSize,

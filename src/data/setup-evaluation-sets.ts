@@ -1,8 +1,8 @@
-import type { DatasetConfig, RunConfig } from '../config/schema.js';
-import { validationSets } from '../config/validation-sets.js';
+import type { RunConfig } from '../config/schema.js';
+import { validationSets, type EvaluationSource } from '../config/validation-sets.js';
 import { EvaluationSet } from './evaluation-set.js';
 import { openDataset } from './open-dataset.js';
-import { SampleOrder } from './sample-order.js';
+import { orderOf } from './sample-order.js';
 
 type SetupConfig = Pick<RunConfig, 'model' | 'train' | 'dataset' | 'tokenizer' | 'validation'>;
 type Replica = { readonly rank: number; readonly size: number };
@@ -14,8 +14,8 @@ type Replica = { readonly rank: number; readonly size: number };
 export function setupEvaluationSets(cfg: SetupConfig, dpGroup: Replica): EvaluationSet[] {
   const opened: EvaluationSet[] = [];
   try {
-    for (const [name, section] of Object.entries(validationSets(cfg))) {
-      opened.push(setupEvaluationSet(cfg, name, section, dpGroup));
+    for (const [name, source] of Object.entries(validationSets(cfg))) {
+      opened.push(setupEvaluationSet(cfg, name, source, dpGroup));
     }
   } catch (error) {
     for (const set of opened) set.close();
@@ -24,11 +24,11 @@ export function setupEvaluationSets(cfg: SetupConfig, dpGroup: Replica): Evaluat
   return opened;
 }
 
-/** One set of {@link setupEvaluationSets}: as much of `section` as section `validation` says. */
+/** One set of {@link setupEvaluationSets}: as much of it as section `validation` says. */
 export function setupEvaluationSet(
   cfg: SetupConfig,
   name: string,
-  section: DatasetConfig,
+  { dataset: section, split }: EvaluationSource,
   dpGroup: Replica,
 ): EvaluationSet {
   const { eval_iters: batches, eval_samples } = cfg.validation;
@@ -37,11 +37,11 @@ export function setupEvaluationSet(
   // As many tokens as were asked for, or all that there are.
   const tail = samples === null ? 'pad' : 'leave';
   const sizes = { vocabSize: cfg.model.vocab_size, seqLength: cfg.model.seq_length };
-  const dataset = openDataset({ dataset: section, tokenizer: cfg.tokenizer, ...sizes, tail });
+  const dataset = openDataset({ dataset: section, tokenizer: cfg.tokenizer, ...sizes, tail, split });
   const seed = section.type !== 'mock' && section.shuffle ? section.seed : undefined;
   try {
     return new EvaluationSet({
-      ...{ name, dataset, samples, order: new SampleOrder(dataset.length, seed) },
+      ...{ name, dataset, samples, order: orderOf(dataset, seed) },
       ...{ dpRank: dpGroup.rank, dpSize: dpGroup.size, ...sizes, globalBatchSize, microBatchSize },
     });
   } catch (error) {

@@ -1,5 +1,5 @@
 import { badData } from './data-error.js';
-import type { DataFingerprint, Dataset, FileFingerprint, Sample } from './dataset.js';
+import { padded, type DataFingerprint, type Dataset, type FileFingerprint, type Sample } from './dataset.js';
 
 /** What becomes of the last tokens, which do not fill a sample. */
 export type Tail = 'leave' | 'pad';
@@ -51,10 +51,7 @@ export class TokenBlocks implements Dataset {
     const start = index * (ids.length - 1);
     const here = Math.min(ids.length, this.#source.length - start);
     this.#source.read(start, ids.subarray(0, here));
-    if (here === ids.length) return this.#sample;
-    const lossMask = new Uint8Array(ids.length).fill(1, 1, here);
-    ids.fill(0, here);
-    return { inputIds: ids, lossMask };
+    return here === ids.length ? this.#sample : padded(ids, here);
   }
 
   describe(): string {

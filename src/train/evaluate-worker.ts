@@ -8,7 +8,7 @@ import { withModel } from './open-model.js';
 export function runWorker(context: WorkerContext): Promise<void> {
   const { config: cfg, log, rank } = context;
   return withModel(context, async ({ model, pgCollection }) => {
-    const set = setupEvaluationSet(cfg, 'data', cfg.dataset, pgCollection.dp);
+    const set = setupEvaluationSet(cfg, 'data', { dataset: cfg.dataset, split: 'train' }, pgCollection.dp);
     log.info(`${set.describe()}, ${cfg.model.seq_length} tokens at a time`);
     const state = { stopped: false };
     /** All ranks begin a batch or none. */

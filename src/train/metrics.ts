@@ -61,7 +61,7 @@ export function devicesOf({ dist }: RunConfig, ranks: number, device: DeviceKind
 export function stepEvent(
   cfg: RunConfig,
   result: StepResult,
-  run: { milliseconds: number; devices: number; peakTflops: number; epoch: number },
+  run: { milliseconds: number; dataMs: number; devices: number; peakTflops: number; epoch: number },
 ): StepEvent {
   const { global_batch_size: batch } = cfg.train;
   const { seq_length: seq } = cfg.model;
@@ -75,6 +75,7 @@ export function stepEvent(
     lr: result.lr,
     tokens: result.tokens,
     step_time_ms: run.milliseconds,
+    data_ms: run.dataMs,
     tokens_per_s_per_gpu: (batch * seq) / (seconds * run.devices),
     tflops_per_gpu: tflops,
     ...(run.peakTflops > 0 ? { mfu: tflops / run.peakTflops } : {}),

@@ -9,7 +9,7 @@ import { Validation } from './validation.js';
  */
 export async function runWorker(context: WorkerContext, samples: OwnSamples = {}): Promise<void> {
   const run = await openRun(context, { samples });
-  const { config: cfg, device, model } = run;
+  const { config: cfg, device, model, data } = run;
   sayWhatRuns(run);
   const validation = await orAbandon(run, () => Validation.open(run));
   if (cfg.validation.eval_at_start) await orAbandon(run, () => validation?.evaluate(run.step));
@@ -20,9 +20,15 @@ export async function runWorker(context: WorkerContext, samples: OwnSamples = {}
   validation?.close();
   const memory = deviceMemory(device, model.stage.plan.totalBytes, cfg.dist.ranks_per_gpu);
   await run.close();
+  const sources = data.progress(step);
+  for (const { path, share, samples, epochs } of sources) {
+    const part = sources.length > 1 ? ` (${(share * 100).toFixed(2)} %)` : '';
+    context.log.info(`${path}: ${samples} samples read${part}, ${epochs.toFixed(2)} epochs`);
+  }
+  const read = sources.length > 0 ? { sources } : {};
   if (context.rank !== 0) return;
   const evaluated = validation === null ? {} : { validation: validation.results };
-  context.emit({ type: 'result', steps: step, loss, ...evaluated, ...memory });
+  context.emit({ type: 'result', steps: step, loss, ...evaluated, ...memory, ...read });
 }
 
 async function orAbandon<T>(run: Run, act: () => T | Promise<T>): Promise<T> {

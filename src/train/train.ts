@@ -95,7 +95,8 @@ async function loop(o: TrainOptions, clock: StepClock): Promise<TrainResult> {
   while (step < iterations && !stopped) {
     step++;
     o.onBegin?.(step);
-    model.forwardBackward(data.next(step), { hooks: optimizer.hooks });
+    const batches = clock.timeData(step, () => data.next(step));
+    model.forwardBackward(batches, { hooks: optimizer.hooks });
     optimizer.step(o.wantsStop?.() ?? false);
     clock.mark(step);
     const before: Promise<StepResult> | null = pending;
@@ -129,6 +130,8 @@ class StepClock {
   readonly #events: EventLease;
   /** Updates after which the clock was started again. */
   readonly #restarts = new Set<number>();
+  /** What the samples of an update took, by its moment. */
+  readonly #dataMs = new Float64Array(TIMES);
   readonly #reports: boolean;
 
   constructor(o: TrainOptions) {
@@ -140,6 +143,13 @@ class StepClock {
 
   mark(step: number): void {
     this.#o.model.device.record(this.#events.at(step % TIMES), STREAM.compute);
+  }
+
+  timeData<T>(step: number, read: () => T): T {
+    const begin = performance.now();
+    const batches = read();
+    this.#dataMs[step % TIMES] = performance.now() - begin;
+    return batches;
   }
 
   /** What was done since update `step` ended is not the next one's time. */
@@ -161,6 +171,7 @@ class StepClock {
     if (!this.#reports || onStep === undefined || !shown) return;
     const run = {
       milliseconds,
+      dataMs: this.#dataMs[result.step % TIMES] as number,
       devices: devicesOf(cfg, pgCollection.intraDistOpt.size, model.device.kind),
       peakTflops: model.device.info.peakTflops,
       epoch: data.epoch?.(result.step) ?? 0,

@@ -53,6 +53,8 @@ export interface StepEvent {
   /** Unmasked tokens of the global batch. */
   tokens: number;
   step_time_ms: number;
+  /** For which the host waited for the update's samples on the rank that reports. */
+  data_ms?: number;
   tokens_per_s_per_gpu?: number;
   tflops_per_gpu?: number;
   /** 0..1. */

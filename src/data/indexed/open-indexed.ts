@@ -1,0 +1,51 @@
+import type { DatasetConfig } from '../../config/schema.js';
+import { closingOnError } from '../data-file.js';
+import type { Dataset } from '../dataset.js';
+import { BlendedSamples } from './blended-samples.js';
+import { IndexedSamples } from './indexed-samples.js';
+import type { Tail } from '../token-blocks.js';
+import { parseSplit, splitRange, type Split } from './split.js';
+import { checkPair, TokenFile } from './token-file.js';
+
+type IndexedConfig = Extract<DatasetConfig, { type: 'indexed' }>;
+
+interface Source {
+  readonly path: string;
+  readonly weight: number;
+}
+
+/** The pairs that a configuration names. */
+function sourcesOf({ path, blend }: IndexedConfig): readonly Source[] {
+  return blend ?? [{ path: path as string, weight: 1 }];
+}
+
+/** Looks at the headers of all pairs. @throws MbridgeError exit 7 */
+export function checkIndexed(config: IndexedConfig): void {
+  for (const { path } of sourcesOf(config)) checkPair(path);
+}
+
+/** @throws MbridgeError exit 7 for what is wrong with a pair, or a split that holds no sample */
+export function openIndexed(
+  config: IndexedConfig,
+  { split, tail, vocabSize, seqLength }: { split: Split; tail: Tail; vocabSize: number; seqLength: number },
+): Dataset {
+  const parts = parseSplit(config.split);
+  const seed = config.shuffle ? config.seed : undefined;
+  const opened: IndexedSamples[] = [];
+  const all = { close: () => opened.forEach((source) => source.close()) };
+  return closingOnError(all, () => {
+    const sources = sourcesOf(config);
+    for (const { path } of sources) {
+      const file = new TokenFile(path, vocabSize);
+      const range = splitRange(parts, file.documents, split);
+      opened.push(closingOnError(file, () => new IndexedSamples(file, { split, tail, range, seqLength, seed })));
+    }
+    const [only] = opened;
+    return opened.length === 1 && only !== undefined
+      ? only
+      : new BlendedSamples(
+          opened,
+          sources.map(({ weight }) => weight),
+        );
+  });
+}
