@@ -5,6 +5,7 @@
  *   node dist/examples/decentralized-pg/pretrain-qwen3-with-decentralized-pg.js --nproc 8                          # DP2
  *   node dist/examples/decentralized-pg/pretrain-qwen3-with-decentralized-pg.js --nproc 4 --tp-size 2 --pp-size 2
  *   node dist/examples/decentralized-pg/pretrain-qwen3-with-decentralized-pg.js --nproc 2 --tp-size 2 --pp-size 1
+ *   node dist/examples/decentralized-pg/pretrain-qwen3-with-decentralized-pg.js --nproc 4 --pp-size 1 --cp-size 2    # long sequences
  *
  * Under torchrun, srun or mpirun leave --nproc out: each started process becomes one rank.
  */

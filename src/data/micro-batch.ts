@@ -21,7 +21,7 @@ type ArrayOf<Dtype extends FieldSpec['dtype']> = Dtype extends 'f32' ? Float32Ar
 
 /**
  * One micro-batch of b samples of s tokens; every array has b*s entries, sample after sample. `BATCH_FIELDS` says
- * what each is; further ones are what the loss asks for.
+ * what each is; further ones are what the loss asks for. Ranks that share sequences bring the same, and take their tokens.
  */
 export type MicroBatch = {
   readonly [Field in (typeof BATCH_FIELDS)[number] as Field['name']]: ArrayOf<Field['dtype']>;

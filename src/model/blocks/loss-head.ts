@@ -5,7 +5,7 @@ import type { LossFunction } from './loss.js';
 import { ResidualNorm, type ResidualStream } from './residual-norm.js';
 import type { PerMicroBatch, StageEnv } from './stage-env.js';
 
-/** Sees the logits [tokens, vocabulary shard] of a micro-batch before the loss overwrites them with their gradient. */
+/** Sees the logits [this rank's tokens, vocabulary shard] of a micro-batch before the loss overwrites them with their gradient. */
 export type LogitsObserver = (logits: Tensor, microBatch: number) => void;
 
 /**

@@ -38,8 +38,8 @@ export class DistributedModel {
   }
 
   /**
-   * Loss sum and token count since the step began, f32 [2], of this replica until the step's totals are reduced; null on
-   * ranks without the loss head.
+   * Loss sum and token count since the step began, f32 [2], of this replica's tokens, or this rank's of them
+   * where ranks share sequences, until the step's totals are reduced; null on ranks without the loss head.
    */
   get lossAndTokens(): Tensor | null {
     return this.#hasHead ? this.stage.totals.lossAndTokens : null;
