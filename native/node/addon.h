@@ -4,7 +4,6 @@
 
 #include <memory>
 #include <string>
-#include <vector>
 
 #include "core/abi.h"
 #include "node/handles.h"
@@ -89,7 +88,7 @@ class Addon : public Napi::Addon<Addon> {
   Napi::Value bpe_count(Info info);
   Napi::Value bpe_decode(Info info);
   tokenizer::Bpe& bpe(Info info) const;
-  bool bpe_ids(Info info, std::vector<int32_t>& ids);
+  bool bpe_ids(Info info, tokenizer::Ids& ids);
 
   // decode.cc: handles and tensors of a call; each throws MB_ARGUMENT for what does not exist or does not fit.
   const std::shared_ptr<Device>& device(Info info, size_t i) const;

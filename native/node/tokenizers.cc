@@ -48,27 +48,27 @@ void Addon::bpe_free(Info info) {
   tokenizers_.remove(number(info, 0, "tokenizer"));
 }
 
-bool Addon::bpe_ids(Info info, std::vector<int32_t>& ids) {
+bool Addon::bpe_ids(Info info, tokenizer::Ids& ids) {
   tokenizer::Bpe& encoder = bpe(info);
   const std::vector<uint8_t> text = values<uint8_t>(info, 1, "text", napi_uint8_array, "Uint8Array");
   if (!info[2].IsBoolean()) throw_argument(info.Env(), "argument section must be a boolean");
   if (text.size() > INT32_MAX) throw_argument(info.Env(), "a text of %zu bytes, at most %d", text.size(), INT32_MAX);
   const size_t invalid = tokenizer::find_invalid(text.data(), text.size());
   if (invalid != text.size()) throw_argument(info.Env(), "byte %zu of the text begins no UTF-8 character", invalid);
-  ids.reserve(text.size() / 3 + 16);
+  ids.room(text.size() / 3);
   return encoder.encode(text, info[2].As<Napi::Boolean>(), ids);
 }
 
 Napi::Value Addon::bpe_encode(Info info) {
-  std::vector<int32_t> ids;
+  tokenizer::Ids ids;
   if (!bpe_ids(info, ids)) return info.Env().Null();
   Napi::Int32Array out = Napi::Int32Array::New(info.Env(), ids.size());
-  std::copy(ids.begin(), ids.end(), out.Data());
+  std::copy(ids.data(), ids.data() + ids.size(), out.Data());
   return out;
 }
 
 Napi::Value Addon::bpe_count(Info info) {
-  std::vector<int32_t> ids;
+  tokenizer::Ids ids;
   if (!bpe_ids(info, ids)) return info.Env().Null();
   return Napi::Number::New(info.Env(), static_cast<double>(ids.size()));
 }

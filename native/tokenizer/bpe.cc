@@ -93,13 +93,18 @@ Bpe::Bpe(std::span<const uint8_t> tokens, std::span<const uint32_t> ends, std::s
       if (words[id] && !token(id).empty()) words_.emplace(token(id), static_cast<int32_t>(id));
     }
   }
+  std::vector<bool> seen(ends_.size());
+  for (size_t i = 2; i < merges.size(); i += 3) {
+    if (!seen[merges[i]]) seams_.add(token(merges[i]));
+    seen[merges[i]] = true;
+  }
   for (size_t i = 0; i < added.size(); i += 2) {
     AddedTokens& list = (added[i + 1] & kNormalized) != 0 ? normalized_ : raw_;
     list.add(token(added[i]), static_cast<int32_t>(added[i]));
   }
 }
 
-bool Bpe::encode(std::span<const uint8_t> text, bool section, std::vector<int32_t>& out) {
+bool Bpe::encode(std::span<const uint8_t> text, bool section, Ids& out) {
   const uint8_t* p = text.data();
   const uint8_t* const end = p + text.size();
   if (section) {
@@ -110,22 +115,22 @@ bool Bpe::encode(std::span<const uint8_t> text, bool section, std::vector<int32_
   while (p != end) {
     const AddedTokens::Match match = raw_.find(p, end);
     encode_normalized(p, match.begin, out);
-    if (match.id >= 0) out.push_back(match.id);
+    if (match.id >= 0) out.push(match.id);
     p = match.end;
   }
   return true;
 }
 
-void Bpe::encode_normalized(const uint8_t* p, const uint8_t* end, std::vector<int32_t>& out) {
+void Bpe::encode_normalized(const uint8_t* p, const uint8_t* end, Ids& out) {
   while (p != end) {
     const AddedTokens::Match match = normalized_.find(p, end);
     if (match.begin != p) encode_section(p, match.begin, out);
-    if (match.id >= 0) out.push_back(match.id);
+    if (match.id >= 0) out.push(match.id);
     p = match.end;
   }
 }
 
-void Bpe::encode_section(const uint8_t* p, const uint8_t* end, std::vector<int32_t>& out) {
+void Bpe::encode_section(const uint8_t* p, const uint8_t* end, Ids& out) {
   if (options_.prefix_space && *p != ' ') {
     prefixed_.assign(1, ' ');
     prefixed_.insert(prefixed_.end(), p, end);
@@ -147,13 +152,13 @@ void Bpe::encode_section(const uint8_t* p, const uint8_t* end, std::vector<int32
 }
 
 template <class Scanner>
-void Bpe::encode_words(const uint8_t* p, const uint8_t* end, std::vector<int32_t>& out) {
+void Bpe::encode_words(const uint8_t* p, const uint8_t* end, Ids& out) {
   const Scanner scanner;
   while (p != end) {
     const uint8_t* const q = scanner.next(p, end);
     const auto size = static_cast<uint32_t>(q - p);
     if (size > WordCache::kMaxBytes) {
-      encode_new_word(p, size, out);
+      encode_long_word(p, q, out);
     } else {
       const WordCache::Key key = WordCache::key(p, size, static_cast<size_t>(end - p));
       if (!cache_.find(key, out)) {
@@ -166,15 +171,37 @@ void Bpe::encode_words(const uint8_t* p, const uint8_t* end, std::vector<int32_t
   }
 }
 
-void Bpe::encode_new_word(const uint8_t* word, uint32_t size, std::vector<int32_t>& out) {
-  if (options_.ignore_merges) {
-    const auto found = words_.find({reinterpret_cast<const char*>(word), size});
-    if (found != words_.end()) {
-      out.push_back(found->second);
-      return;
+void Bpe::encode_new_word(const uint8_t* word, uint32_t size, Ids& out) {
+  if (!append_token(word, size, out)) merges_->apply(word, size, out);
+}
+
+void Bpe::encode_long_word(const uint8_t* p, const uint8_t* end, Ids& out) {
+  if (append_token(p, static_cast<uint32_t>(end - p), out)) return;
+  while (p != end) {
+    const uint8_t* const q = seams_.next(p, end);
+    const auto size = static_cast<uint32_t>(q - p);
+    if (size > WordCache::kMaxBytes) {
+      merges_->apply(p, size, out);
+    } else {
+      // A piece is not looked up among the tokens, so its ids need not be those of the same word.
+      const uint32_t kind = options_.ignore_merges ? WordCache::kPiece : 0;
+      const WordCache::Key key = WordCache::key(p, size, static_cast<size_t>(end - p), kind);
+      if (!cache_.find(key, out)) {
+        const size_t before = out.size();
+        merges_->apply(p, size, out);
+        cache_.keep(key, out.data() + before, out.size() - before);
+      }
     }
+    p = q;
   }
-  merges_->apply(word, size, out);
+}
+
+bool Bpe::append_token(const uint8_t* word, uint32_t size, Ids& out) const {
+  if (!options_.ignore_merges) return false;
+  const auto found = words_.find({reinterpret_cast<const char*>(word), size});
+  if (found == words_.end()) return false;
+  out.push(found->second);
+  return true;
 }
 
 }  // namespace mb::tokenizer

@@ -10,7 +10,9 @@
 #include <vector>
 
 #include "tokenizer/added_tokens.h"
+#include "tokenizer/ids.h"
 #include "tokenizer/merges.h"
+#include "tokenizer/seams.h"
 #include "tokenizer/word_cache.h"
 
 namespace mb::tokenizer {
@@ -44,7 +46,7 @@ class Bpe {
 
   // Appends the ids of a text, which is valid UTF-8. `section`: it stands between added tokens of text that is not
   // normalized, and is normalized. Otherwise false where the text must be normalized first: nothing is appended then.
-  bool encode(std::span<const uint8_t> text, bool section, std::vector<int32_t>& out);
+  bool encode(std::span<const uint8_t> text, bool section, Ids& out);
 
   // Bytes of a token; empty where it does not exist.
   std::string_view token(int64_t id) const {
@@ -54,11 +56,13 @@ class Bpe {
   }
 
  private:
-  void encode_normalized(const uint8_t* p, const uint8_t* end, std::vector<int32_t>& out);
-  void encode_section(const uint8_t* p, const uint8_t* end, std::vector<int32_t>& out);
+  void encode_normalized(const uint8_t* p, const uint8_t* end, Ids& out);
+  void encode_section(const uint8_t* p, const uint8_t* end, Ids& out);
   template <class Scanner>
-  void encode_words(const uint8_t* p, const uint8_t* end, std::vector<int32_t>& out);
-  void encode_new_word(const uint8_t* word, uint32_t size, std::vector<int32_t>& out);
+  void encode_words(const uint8_t* p, const uint8_t* end, Ids& out);
+  void encode_new_word(const uint8_t* word, uint32_t size, Ids& out);
+  void encode_long_word(const uint8_t* word, const uint8_t* end, Ids& out);
+  bool append_token(const uint8_t* word, uint32_t size, Ids& out) const;
 
   const std::vector<uint8_t> tokens_;
   const std::vector<uint32_t> ends_;
@@ -66,7 +70,8 @@ class Bpe {
   std::unique_ptr<Merges> merges_;
   std::unordered_map<std::string_view, int32_t> words_;  // with ignore_merges alone
   AddedTokens raw_, normalized_;
-  WordCache cache_;
+  WordCache cache_;  // of words, and of pieces of long ones
+  Seams seams_;
   std::vector<uint8_t> prefixed_;
 };
 

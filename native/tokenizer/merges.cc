@@ -23,7 +23,7 @@ Merges::Merges(const uint32_t* list, uint32_t count, const uint32_t* byte_ids) :
   for (uint32_t i = 0; i < 65536; ++i) byte_ranks_[i] = rank(byte_ids_[i >> 8], byte_ids_[i & 255]);
 }
 
-void Merges::apply(const uint8_t* word, uint32_t size, std::vector<int32_t>& out) {
+void Merges::apply(const uint8_t* word, uint32_t size, Ids& out) {
   if (size <= kShort) {
     apply_short(word, size, out);
   } else {
@@ -32,7 +32,7 @@ void Merges::apply(const uint8_t* word, uint32_t size, std::vector<int32_t>& out
 }
 
 // Looks through all ranks for the lowest each time: quadratic, and still the fastest where there are few.
-void Merges::apply_short(const uint8_t* word, uint32_t size, std::vector<int32_t>& out) {
+void Merges::apply_short(const uint8_t* word, uint32_t size, Ids& out) {
   uint32_t ids[kShort];
   uint32_t ranks[kShort];  // of each symbol with the one after it
   for (uint32_t i = 0; i < size; ++i) ids[i] = byte_ids_[word[i]];
@@ -51,11 +51,12 @@ void Merges::apply_short(const uint8_t* word, uint32_t size, std::vector<int32_t
     if (at + 1 < n) ranks[at] = rank(ids[at], ids[at + 1]);
     if (at > 0) ranks[at - 1] = rank(ids[at - 1], ids[at]);
   }
-  out.insert(out.end(), ids, ids + n);
+  memcpy(out.room(n), ids, n * sizeof(uint32_t));
+  out.add(n);
 }
 
 // The lowest rank from a heap, the leftmost of equal ones: n log n for any word.
-void Merges::apply_long(const uint8_t* word, uint32_t size, std::vector<int32_t>& out) {
+void Merges::apply_long(const uint8_t* word, uint32_t size, Ids& out) {
   constexpr uint32_t kGone = kNone - 1;  // the rank of a symbol that was merged into the one before it
   symbols_.resize(size);
   heap_.clear();
@@ -88,7 +89,7 @@ void Merges::apply_long(const uint8_t* word, uint32_t size, std::vector<int32_t>
     rank_again(at);
     if (at != 0) rank_again(symbol.previous);
   }
-  for (uint32_t i = 0; i != size; i = symbols_[i].next) out.push_back(static_cast<int32_t>(symbols_[i].id));
+  for (uint32_t i = 0; i != size; i = symbols_[i].next) out.push(static_cast<int32_t>(symbols_[i].id));
   // A word of megabytes is rare: its memory is not kept.
   if (size > (1u << 16)) {
     symbols_ = {};

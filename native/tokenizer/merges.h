@@ -3,6 +3,8 @@
 #include <cstdint>
 #include <vector>
 
+#include "tokenizer/ids.h"
+
 namespace mb::tokenizer {
 
 class Merges {
@@ -15,7 +17,7 @@ class Merges {
   Merges(const uint32_t* list, uint32_t count, const uint32_t* byte_ids);
 
   // Appends the ids of a word of at least one byte.
-  void apply(const uint8_t* word, uint32_t size, std::vector<int32_t>& out);
+  void apply(const uint8_t* word, uint32_t size, Ids& out);
 
  private:
   static constexpr uint32_t kNone = UINT32_MAX;  // the rank of a pair that is not merged
@@ -33,8 +35,8 @@ class Merges {
     }
   }
 
-  void apply_short(const uint8_t* word, uint32_t size, std::vector<int32_t>& out);
-  void apply_long(const uint8_t* word, uint32_t size, std::vector<int32_t>& out);
+  void apply_short(const uint8_t* word, uint32_t size, Ids& out);
+  void apply_long(const uint8_t* word, uint32_t size, Ids& out);
 
   // Open addressing: left id << 44 | right id << 24 | rank, eight slots a cache line.
   static constexpr uint64_t kFree = UINT64_MAX;
