@@ -74,11 +74,12 @@ function composition() {
   const values = new Uint8Array(CODE_POINTS);
   const orders = combiningOrders(characters);
   for (const c of characters) {
+    values[c.codePointAt(0)] = c.normalize('NFC') === c ? (orders.get(c) ?? 0) : MAY_CHANGE;
+  }
+  for (const c of characters) {
     const parts = [...c.normalize('NFD')];
-    const changes = c.normalize('NFC') !== c;
-    values[c.codePointAt(0)] = changes ? MAY_CHANGE : (orders.get(c) ?? 0);
     // What can be composed with a character before it.
-    if (!changes && parts.length > 1) values[parts.at(-1).codePointAt(0)] = MAY_CHANGE;
+    if (c.normalize('NFC') === c && parts.length > 1) values[parts.at(-1).codePointAt(0)] = MAY_CHANGE;
   }
   return values;
 }

@@ -43,7 +43,7 @@ alphabet = ["'s", "'t", "'RE", "'Ve", "'LL", "'d", "'\u017f", "'", "1", "12", "1
 def texts():
     yield from ["", " ", "a", "\n", "Call me Ishmael. Some years ago--never mind how long precisely--", "It's we'll I'M you'RE they'd", code[:300], chinese(60),
         "  two\n\n  lines \r\n\r\n\tend  ", "1234567890 3.14 1,000,000 ٣٤٥", "<|end|><|ende|> <|end|>\u0338 x<tool>\u0338y", "a\u0301<|end|>\u0301b", "ABCdef ABCDÉF éCOLE ǅabc ʰA a\u0301B A\u0301b \u0301A",
-        "あ・い・ー中文abc中1文、「」", "foo.bar /baz !x #include <a> $x_y", "\u200b\u200bword\u200b1\u00ad\u00ad", "a" * 300, "ab" * 200, " " * 200 + "x", "=" * 130, "é" * 150, "e\u0301" * 100, "\n" * 140, "的" * 90]
+        "あ・い・ー中文abc中1文、「」", "foo.bar /baz !x #include <a> $x_y", "\u200b\u200bword\u200b1\u00ad\u00ad", "a" * 300, "ab" * 200, " " * 200 + "x", "=" * 130, "é" * 150, "e\u0301" * 100, "a\u030c", "u\u0328", "\u0dd9\u0ddf", "s\u0326 o\u031b", "\n" * 140, "的" * 90]
     for n in range(150):
         yield "".join(rng.choice(alphabet) for _ in range(rng.randint(1, 24)))
 
