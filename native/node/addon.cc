@@ -56,6 +56,11 @@ Addon::Addon(Napi::Env env, Napi::Object exports) : state_(*new State) {
                            InstanceMethod<&Addon::comm_run>("commRun"),
                            InstanceMethod<&Addon::die_with_parent>("dieWithParent"),
                            InstanceMethod<&Addon::cpu_count>("cpuCount"),
+                           InstanceMethod<&Addon::bpe_create>("bpeCreate"),
+                           InstanceMethod<&Addon::bpe_free>("bpeFree"),
+                           InstanceMethod<&Addon::bpe_encode>("bpeEncode"),
+                           InstanceMethod<&Addon::bpe_count>("bpeCount"),
+                           InstanceMethod<&Addon::bpe_decode>("bpeDecode"),
                        });
 }
 

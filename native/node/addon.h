@@ -9,6 +9,7 @@
 #include "node/handles.h"
 #include "node/objects.h"
 #include "node/watchdog.h"
+#include "tokenizer/bpe.h"
 
 namespace mb::node {
 
@@ -80,6 +81,15 @@ class Addon : public Napi::Addon<Addon> {
   void die_with_parent(Info info);
   Napi::Value cpu_count(Info info);
 
+  // tokenizers.cc
+  Napi::Value bpe_create(Info info);
+  void bpe_free(Info info);
+  Napi::Value bpe_encode(Info info);
+  Napi::Value bpe_count(Info info);
+  Napi::Value bpe_decode(Info info);
+  tokenizer::Bpe& bpe(Info info) const;
+  bool bpe_ids(Info info, tokenizer::Ids& ids);
+
   // decode.cc: handles and tensors of a call; each throws MB_ARGUMENT for what does not exist or does not fit.
   const std::shared_ptr<Device>& device(Info info, size_t i) const;
   const std::shared_ptr<Comm>& comm(Info info, size_t i) const;
@@ -111,6 +121,7 @@ class Addon : public Napi::Addon<Addon> {
     Handles<Watchdog> watchdogs;
   };
   State& state_;
+  Handles<tokenizer::Bpe> tokenizers_;  // no other thread has them: they end with the environment
   double* args_ = nullptr;
   Napi::ObjectReference args_reference_;
 };

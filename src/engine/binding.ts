@@ -116,4 +116,27 @@ export interface NativeBinding {
   dieWithParent(parentPid: number): void;
   /** Cores this process may use (sched_getaffinity and the cgroup quota). */
   cpuCount(): number;
+
+  /**
+   * A byte-level BPE tokenizer of this thread, native/tokenizer/bpe.h: `tokens` are the bytes of all tokens, `ends` where
+   * each ends, `merges` left, right and new id of each, `added` id and kind of each (1 looked for in normalized text, 2
+   * not in the vocabulary). `flags`: 1 prefix space, 2 ignore merges, 4 normal form C.
+   */
+  bpeCreate(
+    tokens: Uint8Array,
+    ends: Uint32Array,
+    merges: Uint32Array,
+    added: Uint32Array,
+    pattern: number,
+    flags: number,
+  ): number;
+  bpeFree(tokenizer: number): void;
+  /**
+   * Ids of UTF-8 text. Null where it must be brought into normal form C first: then its sections between added tokens are
+   * encoded one by one, with `section`.
+   */
+  bpeEncode(tokenizer: number, text: Uint8Array, section: boolean): Int32Array | null;
+  bpeCount(tokenizer: number, text: Uint8Array, section: boolean): number | null;
+  /** Bytes of tokens put end to end; of an id without a token none. */
+  bpeDecode(tokenizer: number, ids: Int32Array): Uint8Array;
 }

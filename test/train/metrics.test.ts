@@ -42,6 +42,15 @@ test.each([
   const facts = { milliseconds: 500, dataMs: 2, devices: 1, peakTflops: 0, epoch: 0, ...run };
   const event = stepEvent(config, { ...RESULT, ...result }, facts);
   const rates = { tokens_per_s_per_gpu: expect.any(Number) as number, tflops_per_gpu: expect.any(Number) as number };
-  const common = { type: 'step', step: 3, loss: 2, grad_norm: 1, lr: 1e-3, tokens: 2048, step_time_ms: 500, data_ms: 2 };
+  const common = {
+    type: 'step',
+    step: 3,
+    loss: 2,
+    grad_norm: 1,
+    lr: 1e-3,
+    tokens: 2048,
+    step_time_ms: 500,
+    data_ms: 2,
+  };
   expect(event).toEqual({ ...common, ...rates, ...more });
 });
