@@ -7,6 +7,7 @@ import type { Resolution } from './config/resolve.js';
 import type { RunConfig } from './config/schema.js';
 import { takeEarlySignals } from './base/early-signals.js';
 import { checkDataFile } from './data/open-dataset.js';
+import { checkVocabulary } from './data/tokenizer.js';
 import { chooseDevice, defaultProcesses, requireDevices } from './engine/devices.js';
 import { reportError } from './job/shared/report-error.js';
 import { checkMachineMemory } from './train/machine-memory.js';
@@ -62,6 +63,7 @@ export async function runDistributed(options: RunDistributedOptions): Promise<nu
   // A program of its own may build other models than the configuration's, and bring its own data.
   if (options.worker === undefined) {
     checkDataFile(config.dataset);
+    if (!external) await checkTokenizer(config);
     checkMachineMemory(planRun(config, worldSize, device), localRanks);
   }
   if (options.worker === undefined && config.dataset.type === 'mock' && (environment?.rank ?? 0) === 0) {
@@ -99,4 +101,12 @@ export async function runMain(main: () => number | Promise<number>): Promise<num
   } catch (error) {
     return reportError(error, false);
   }
+}
+
+/** What the ranks do not do: they load no tokenizer. */
+async function checkTokenizer({ tokenizer, model }: RunConfig): Promise<void> {
+  if (tokenizer.type !== 'huggingface') return;
+  const { readTokenizerFolder, vocabularySize } = await import('./data/tokenizer/tokenizer-folder.js');
+  const folder = readTokenizerFolder(tokenizer.path);
+  checkVocabulary({ name: folder.path, vocabSize: vocabularySize(folder) }, model.vocab_size);
 }

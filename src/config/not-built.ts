@@ -31,11 +31,6 @@ interface Gap {
 
 const GAPS: readonly Gap[] = [
   {
-    path: 'tokenizer.type',
-    asked: (cfg) => cfg.tokenizer.type !== 'byte',
-    message: 'only the byte tokenizer is built yet; or use dataset.type jsonl with tokenised "input_ids"',
-  },
-  {
     path: 'model.context_parallel_size',
     asked: (cfg) => cfg.model.context_parallel_size > 1,
     message: 'context parallelism is not built yet; leave it at 1',
