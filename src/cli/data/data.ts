@@ -2,9 +2,9 @@ import { availableParallelism, constants } from 'node:os';
 import type { Command } from 'commander';
 import type { Inputs } from '../../data/prepare/input-files.js';
 import { parseCount } from '../shared/run-options.js';
+import { addPairCommands } from './pairs.js';
 
 interface PrepareFlags {
-  readonly input: readonly string[];
   readonly tokenizer: string;
   readonly output: string;
   readonly workers?: number;
@@ -19,31 +19,50 @@ interface PrepareFlags {
 export function addData(program: Command): void {
   const data = program.command('data').description('make token files of texts, and look at them');
   addPrepare(data);
+  addImport(data);
+  addPairCommands(data);
 }
 
 function addPrepare(parent: Command): void {
-  parent
+  const command = parent
     .command('prepare')
     .description("tokenise texts into PREFIX.bin, PREFIX.idx (Megatron's pair) and PREFIX.json")
-    .requiredOption('--input <path...>', 'files, folders or patterns ("corpus/**"): .txt, .md, .jsonl, .json, .parquet')
+    .requiredOption(
+      '--input <path...>',
+      'files, folders or patterns ("corpus/**"): .txt, .md, .jsonl, .json, .parquet',
+    );
+  addPrepareOptions(command).action(async (flags: PrepareFlags & { input: readonly string[] }) => {
+    const { findInputs } = await import('../../data/prepare/input-files.js');
+    await prepareInputs(await findInputs(flags.input, flags.output), flags);
+  });
+}
+
+function addImport(parent: Command): void {
+  const command = parent
+    .command('import-hf')
+    .description('as prepare, of the Parquet files of a dataset that the Hugging Face Hub has')
+    .argument('<folder>', 'folder of the dataset')
+    .option('--split <name>', 'default: the only one, or train');
+  addPrepareOptions(command).action(async (folder: string, flags: PrepareFlags & { split?: string }) => {
+    const { datasetInputs } = await import('../../data/prepare/hf-dataset.js');
+    await prepareInputs(await datasetInputs(folder, flags.output, flags.split), flags);
+  });
+}
+
+function addPrepareOptions(command: Command): Command {
+  return command
     .requiredOption('--tokenizer <folder>', 'Hugging Face folder with tokenizer.json, or byte')
     .requiredOption('--output <prefix>', 'the three files without their endings')
     .option('--workers <n>', 'threads that tokenise; default: one a core', parseCount)
     .option('--field <name>', 'where the text stands in JSON objects and Parquet tables', 'text')
     .option('--eod <token>', 'token that ends a document; default: eos_token of tokenizer_config.json')
-    .option('--no-append-eod', 'end documents without that token')
+    .option('--append-eod', 'end every document with that token', true)
+    .option('--no-append-eod', 'end documents without it')
     .option('--strict', 'end at the first line that is no document; else it is counted, shown and left out')
-    .option('--json', 'the result as JSON')
-    .action(async (flags: PrepareFlags) => {
-      const { findInputs } = await import('../../data/prepare/input-files.js');
-      await prepareInputs(await findInputs(flags.input, flags.output), flags);
-    });
+    .option('--json', 'the result as JSON');
 }
 
-async function prepareInputs(
-  inputs: Inputs,
-  flags: Omit<PrepareFlags, 'input'>,
-): Promise<void> {
+async function prepareInputs(inputs: Inputs, flags: PrepareFlags): Promise<void> {
   const { prepare } = await import('../../data/prepare/prepare.js');
   const { Progress } = await import('../../data/prepare/progress.js');
   const progress = new Progress(inputs.files, process.stderr);

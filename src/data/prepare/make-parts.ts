@@ -9,7 +9,7 @@ import type { TokenizedBlock } from './tokenize-block.js';
 
 /** What is told while parts are made. */
 export interface PartsProgress {
-  /** Bytes of input files were read. */
+  /** Bytes of input files were read, and their tokens written. */
   read(bytes: number): void;
   /** Tokens were written. */
   wrote(tokens: number): void;
@@ -43,6 +43,8 @@ export interface Part {
 interface Item {
   readonly file: InputFile;
   readonly block: Promise<TokenizedBlock> | undefined;
+  /** Read of the file since the last item. */
+  readonly bytes: number;
 }
 
 /** Makes the parts of all files that have none yet, in their order. @throws MbridgeError exit 3 or 7 */
@@ -73,10 +75,11 @@ async function* makeInOrder(files: readonly InputFile[], options: PartsOptions):
   const pool = new ThreadPool(workers, { tokenizer, eod, appendEod, field });
   let current: PartWriter | undefined;
   try {
-    for await (const { file, block } of ahead(items(files, options, pool), 2 * workers)) {
+    for await (const { file, block, bytes } of ahead(items(files, options, pool), 2 * workers)) {
       current ??= new PartWriter(file, options);
       if (block !== undefined) current.add(await block);
-      else {
+      options.progress.read(bytes);
+      if (block === undefined) {
         const made = await current.finish();
         current = undefined;
         yield made;
@@ -89,13 +92,19 @@ async function* makeInOrder(files: readonly InputFile[], options: PartsOptions):
 }
 
 async function* items(files: readonly InputFile[], options: PartsOptions, pool: ThreadPool): AsyncGenerator<Item> {
+  let bytes = 0;
+  const item = (file: InputFile, block?: Promise<TokenizedBlock>): Item => {
+    const made = { file, block, bytes };
+    bytes = 0;
+    return made;
+  };
   for (const file of files) {
-    for await (const block of readBlocks(file, options.field, (bytes) => options.progress.read(bytes))) {
+    for await (const block of readBlocks(file, options.field, (read) => (bytes += read))) {
       const tokenized = pool.tokenize(block);
       tokenized.catch(() => undefined); // seen when it is awaited
-      yield { file, block: tokenized };
+      yield item(file, tokenized);
     }
-    yield { file, block: undefined };
+    yield item(file);
   }
 }
 

@@ -1,16 +1,11 @@
-import { closeSync, fsyncSync, openSync, renameSync, writeFileSync, existsSync } from 'node:fs';
-import { dirname, join, resolve } from 'node:path';
-import { MbridgeError } from '../../base/errors.js';
-import { makeFolder } from '../../base/make-folder.js';
 import { packageVersion } from '../../base/package-root.js';
 import { badData } from '../data-error.js';
-import { dtypeFor, writeError } from '../indexed/format.js';
-import { IndexedReader } from '../indexed/reader.js';
-import { IndexedWriter } from '../indexed/writer.js';
+import { dtypeFor } from '../indexed/format.js';
 import { openTokenizer } from '../tokenizer/open-tokenizer.js';
 import type { Inputs } from './input-files.js';
 import { makeParts, type PartsProgress } from './make-parts.js';
-import { sidecarText, type Sidecar } from './sidecar.js';
+import { joinPairs, refuseExisting } from './join-pairs.js';
+import type { Sidecar } from './sidecar.js';
 import { Staging } from './staging.js';
 
 export interface PrepareOptions {
@@ -83,60 +78,5 @@ export async function prepare(options: PrepareOptions): Promise<Sidecar> {
   } catch (error) {
     staging.release();
     throw error;
-  }
-}
-
-/** @throws MbridgeError MB_DATA_EXISTS (exit 7) */
-export function refuseExisting(output: string): void {
-  const found = ['idx', 'bin', 'json'].map((ending) => `${output}.${ending}`).find((path) => existsSync(path));
-  if (found === undefined) return;
-  throw new MbridgeError('io', 'MB_DATA_EXISTS', `${found} exists`, {
-    hint: 'name another --output, or remove it with its .bin, .idx and .json',
-    details: { path: found },
-  });
-}
-
-/**
- * Puts pairs end to end and gives the three files their names, the index last: a pair is there when its index is.
- * @param folder on the same disk, where they grow
- */
-export async function joinPairs(
-  prefixes: readonly string[],
-  output: string,
-  folder: string,
-  sidecar: Sidecar,
-): Promise<void> {
-  const temporary = join(folder, 'all');
-  const writer = IndexedWriter.create(temporary, { dtype: sidecar.dtype });
-  try {
-    for (const prefix of prefixes) {
-      const reader = new IndexedReader(prefix);
-      try {
-        for (let i = 0; i < reader.lengths.length; i++) writer.add(reader.sequence(i));
-      } finally {
-        reader.close();
-      }
-    }
-    await writer.commit();
-  } catch (error) {
-    writer.abort();
-    throw error;
-  }
-  try {
-    makeFolder(dirname(resolve(output)));
-    writeFileSync(`${temporary}.json`, sidecarText(sidecar), { flush: true });
-    for (const ending of ['json', 'bin', 'idx']) renameSync(`${temporary}.${ending}`, `${output}.${ending}`);
-    syncFolder(dirname(resolve(output)));
-  } catch (cause) {
-    throw writeError(output, cause);
-  }
-}
-
-function syncFolder(path: string): void {
-  const fd = openSync(path, 'r');
-  try {
-    fsyncSync(fd);
-  } finally {
-    closeSync(fd);
   }
 }

@@ -1,5 +1,6 @@
 import * as library from '@huggingface/tokenizers';
 import { MbridgeError } from '../../base/errors.js';
+import { inPieces } from './in-pieces.js';
 import type { TokenizerFolder } from './tokenizer-folder.js';
 
 /** What is used of the library, whose own types TypeScript does not find from an ES module. */
@@ -60,7 +61,7 @@ export function javascriptEngine(folder: TokenizerFolder): TokenizerEngine & { r
   return {
     name: 'javascript',
     around: surroundings(ids('a', false), ids('a', true)),
-    encode: (text) => (text === '' ? new Int32Array(0) : Int32Array.from(ids(text, false))),
+    encode: inPieces((text) => (text === '' ? new Int32Array(0) : Int32Array.from(ids(text, false))), folder),
     decode: (tokens, skipSpecial) =>
       tokens.length === 0
         ? ''

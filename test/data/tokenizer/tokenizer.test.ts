@@ -2,6 +2,9 @@ import { cpSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync }
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, onTestFinished, test } from 'vitest';
+import { javascriptEngine } from '../../../src/data/tokenizer/engine.js';
+import { inPieces } from '../../../src/data/tokenizer/in-pieces.js';
+import { readTokenizerFolder } from '../../../src/data/tokenizer/tokenizer-folder.js';
 import { HuggingFaceTokenizer } from '../../../src/data/tokenizer/huggingface-tokenizer.js';
 import { openTokenizer } from '../../../src/data/tokenizer/open-tokenizer.js';
 import { mbridge } from '../../cli/mbridge.js';
@@ -198,4 +201,20 @@ test('a run with a tokenizer larger than its model is refused before any process
   ]);
   expect(stderr).toContain('error MB_TOKENIZER_VOCAB');
   expect(exitCode).toBe(3);
+});
+
+test('a long text is cut where its ids do not change', () => {
+  const folder = readTokenizerFolder(CHATML);
+  const { encode } = javascriptEngine(folder);
+  const calls: string[] = [];
+  const cutting = (text: string): Int32Array => {
+    calls.push(text);
+    return encode(text);
+  };
+  const book = readFileSync(join(FIXTURES, '../data/moby-dick.txt'), 'utf8').slice(0, 200_000);
+  const text = `${book}\n\n\tx <|im_end|>\nA\r\n é\ne\u0301 1\n2 'll\nLL`.repeat(2);
+  expect([...inPieces(cutting, folder, 500)(text)]).toEqual([...encode(text)]);
+  expect(calls.length).toBeGreaterThan(300);
+  const stripping = { ...folder.tokenizer, added_tokens: [{ id: 0, content: 'x', special: false, lstrip: true }] };
+  expect(inPieces(encode, { ...folder, tokenizer: stripping }, 500)).toBe(encode);
 });
