@@ -9,6 +9,7 @@ import { validationSets } from './config/validation-sets.js';
 import { compiledFile } from './base/package-root.js';
 import { takeEarlySignals } from './base/early-signals.js';
 import { checkDataFile } from './data/open-dataset.js';
+import { checkVocabulary } from './data/tokenizer.js';
 import { chooseDevice, defaultProcesses, requireDevices } from './engine/devices.js';
 import { reportError } from './job/shared/report-error.js';
 import { checkMachineMemory } from './train/machine-memory.js';
@@ -84,6 +85,7 @@ async function start(
       const sets = Object.values(validationSets(config)).map(({ dataset }) => dataset);
       for (const each of new Set([config.dataset, ...sets])) checkDataFile(each);
     }
+    if (data && !external) await checkTokenizer(config);
     checkMachineMemory(planRun(config, worldSize, device, { trainable }), localRanks);
   }
   if (checks?.data === true && config.dataset.type === 'mock' && (environment?.rank ?? 0) === 0) {
@@ -144,4 +146,12 @@ export async function runMain(main: () => number | Promise<number>): Promise<num
   } catch (error) {
     return reportError(error, false);
   }
+}
+
+/** What the ranks do not do: they load no tokenizer. */
+async function checkTokenizer({ tokenizer, model }: RunConfig): Promise<void> {
+  if (tokenizer.type !== 'huggingface') return;
+  const { readTokenizerFolder, vocabularySize } = await import('./data/tokenizer/tokenizer-folder.js');
+  const folder = readTokenizerFolder(tokenizer.path);
+  checkVocabulary({ name: folder.path, vocabSize: vocabularySize(folder) }, model.vocab_size);
 }

@@ -5,6 +5,7 @@ import { reportError } from '../job/shared/report-error.js';
 import { exitOnClosedPipe } from './shared/closed-pipe.js';
 import { addBench } from './bench/bench.js';
 import { addDoctor } from './doctor/doctor.js';
+import { addData } from './data/data.js';
 import { addCheckpoint } from './checkpoint/checkpoint.js';
 import { addEval } from './run/eval.js';
 import { addGrid } from './run/grid.js';
@@ -44,7 +45,7 @@ function makeProgram(): Command {
     .exitOverride();
   for (const add of [
     ...[addPretrain, addEval, addRecipes, addPlan, addGrid, addShowConfig],
-    ...[addDoctor, addBench, addCheckpoint, addSetup],
+    ...[addDoctor, addBench, addData, addCheckpoint, addSetup],
   ]) {
     add(program);
   }

@@ -28,11 +28,6 @@ interface Gap {
 
 const GAPS: readonly Gap[] = [
   {
-    path: 'tokenizer.type',
-    asked: (cfg) => cfg.tokenizer.type !== 'byte',
-    message: 'only the byte tokenizer is built yet; or use dataset.type jsonl with tokenised "input_ids"',
-  },
-  {
     path: 'model.cp_comm_type',
     asked: (cfg) => cfg.model.cp_comm_type === 'p2p',
     message: 'a ring of keys and values is not built yet; leave it at all_gather',

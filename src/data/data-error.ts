@@ -15,13 +15,13 @@ export function badData(
   return new MbridgeError('io', code, `${where}: ${shown}`, { hint, details: { where, ...details } });
 }
 
-/** A data file that cannot be opened or read (exit 7). */
-export function unreadable(path: string, cause: unknown): MbridgeError {
+/** A data file that cannot be opened or read (exit 7). @param option where its path was given */
+export function unreadable(path: string, cause: unknown, option = 'dataset.path'): MbridgeError {
   const fault = systemFault(cause);
   const reason = fault?.reason ?? (cause instanceof Error ? cause.message : String(cause));
   const limit = fault !== undefined && (fault.kind === 'environment' || fault.errno === 'EIO');
-  const place = `check the path; a relative path starts at the current directory (${process.cwd()})`;
-  const special = 'a data file is a regular file: data is read at any place, and more than once';
+  const place = `check ${option}; a relative path starts at the current directory (${process.cwd()})`;
+  const special = `${option} must name a regular file: data is read at any place, and more than once`;
   const hint = fault === undefined && cause instanceof UnreadableFile ? special : place;
   return new MbridgeError(fault?.kind ?? 'io', 'MB_DATA_UNREADABLE', `cannot read data file ${path}: ${reason}`, {
     hint: limit ? fault.hint : hint,

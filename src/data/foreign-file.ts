@@ -122,7 +122,19 @@ export function refuseForeign(path: string, head: Uint8Array, type: DataType): v
   const refuse = (found: string, hint: string): never => {
     throw badData('MB_DATA_FORMAT', path, found, hint);
   };
-  const ending = /\.([a-z\d]+)$/i.exec(path)?.[1]?.toLowerCase() ?? '';
+  refuseKinds(path, head, refuse);
+  const ending = endingOf(path);
+  if (type === 'text') refuseJson(start, ending, refuse);
+}
+
+function endingOf(path: string): string {
+  return /\.([a-z\d]+)$/i.exec(path)?.[1]?.toLowerCase() ?? '';
+}
+
+/** Calls `refuse` for a file that is no text, by how it begins and by its name. */
+export function refuseKinds(path: string, head: Uint8Array, refuse: (found: string, hint: string) => never): void {
+  const start = Buffer.from(head.buffer, head.byteOffset, head.length).toString('latin1');
+  const ending = endingOf(path);
   const ofName = KINDS.find(({ endings }) => endings.includes(ending));
   const nul = start.indexOf('\0');
   // A text may begin with ORC or RIFF.
@@ -139,7 +151,6 @@ export function refuseForeign(path: string, head: Uint8Array, type: DataType): v
   }
   if (ofName !== undefined)
     refuse(`is ${ofName.what} by its name (.${ending})`, `${ofName.hint}, or give the file another name`);
-  if (type === 'text') refuseJson(start, ending, refuse);
 }
 
 function refuseJson(start: string, ending: string, refuse: (found: string, hint: string) => never): void {

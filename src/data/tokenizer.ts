@@ -4,6 +4,8 @@ import { MbridgeError } from '../base/errors.js';
 /** Text to tokens and back. */
 export interface Tokenizer {
   readonly name: string;
+  /** The same for tokenizers that give every text the same ids. */
+  readonly identity: string;
   /** Every token is in [0, vocabSize). */
   readonly vocabSize: number;
   /** Stands between two documents that are put end to end, and in none of them. */
@@ -20,9 +22,10 @@ export interface Tokenizer {
 const END_OF_DOCUMENT = 0xff;
 
 /** One token per UTF-8 byte; a vocabulary of 256. */
-function byteTokenizer(): Tokenizer {
+export function byteTokenizer(): Tokenizer {
   return {
     name: 'byte',
+    identity: 'byte',
     vocabSize: 256,
     endOfDocument: END_OF_DOCUMENT,
     tokenBytes: Uint8Array.from({ length: 256 }, (_, token) => Number(token !== END_OF_DOCUMENT)),
@@ -35,21 +38,33 @@ function byteTokenizer(): Tokenizer {
   };
 }
 
-/** The tokenizer of a configuration, checked against the model's vocabulary (config error, exit 3). */
+/**
+ * The tokenizer with which a run reads texts: bytes. What takes another one is tokenised before, so that no rank loads it.
+ * @throws MbridgeError exit 3
+ */
 export function createTokenizer(cfg: TokenizerConfig, vocabSize: number): Tokenizer {
   if (cfg.type !== 'byte') {
-    throw new MbridgeError('config', 'MB_TOKENIZER_UNSUPPORTED', `tokenizer.type: ${cfg.type} is not built yet`, {
-      hint: 'use tokenizer.type: byte, or dataset.type: jsonl with "input_ids" that are tokenised already',
-    });
-  }
-  const tokenizer = byteTokenizer();
-  if (tokenizer.vocabSize > vocabSize) {
     throw new MbridgeError(
       'config',
-      'MB_TOKENIZER_VOCAB',
-      `the ${tokenizer.name} tokenizer has ${tokenizer.vocabSize} tokens, the model's vocabulary only ${vocabSize}`,
-      { hint: `set model.vocab_size to at least ${tokenizer.vocabSize}`, details: { vocabSize } },
+      'MB_TOKENIZER_UNSUPPORTED',
+      `tokenizer.type: ${cfg.type} reads no texts in a run`,
+      {
+        hint: 'tokenise them first (mbridge data prepare), or use tokenizer.type: byte',
+      },
     );
   }
+  const tokenizer = byteTokenizer();
+  checkVocabulary(tokenizer, vocabSize);
   return tokenizer;
+}
+
+/** Refuses a tokenizer with ids that a model of `vocabSize` does not have (config error, exit 3). */
+export function checkVocabulary(tokenizer: Pick<Tokenizer, 'name' | 'vocabSize'>, vocabSize: number): void {
+  if (tokenizer.vocabSize <= vocabSize) return;
+  throw new MbridgeError(
+    'config',
+    'MB_TOKENIZER_VOCAB',
+    `the tokenizer ${tokenizer.name} has ${tokenizer.vocabSize} tokens, the model's vocabulary only ${vocabSize}`,
+    { hint: `set model.vocab_size to at least ${tokenizer.vocabSize}`, details: { vocabSize } },
+  );
 }

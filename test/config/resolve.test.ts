@@ -223,7 +223,6 @@ describe('problems', () => {
     'model.expert_model_parallel_size=2',
     'ddp.grad_reduce_in_fp32=false',
     'ddp.bucket_size=1000',
-    'tokenizer={type: huggingface, path: x}',
     'logger.tensorboard_dir=x',
     'peft={dim: 8}',
   ])('%s is refused, not ignored', (text) => {

@@ -78,7 +78,8 @@ describe('every command of the documentation runs', () => {
 
 /** Whether a command line that cannot run here is understood: planned for GPUs, or its flags known. */
 async function check(command: string): Promise<void> {
-  const [, subcommand = '', rest = ''] = /\bmbridge(?:\.js)? ((?:(?:bench|checkpoint) )?\S+)(.*)$/.exec(command) ?? [];
+  const [, subcommand = '', rest = ''] =
+    /\bmbridge(?:\.js)? ((?:(?:bench|checkpoint|data) )?\S+)(.*)$/.exec(command) ?? [];
   const flags = [...command.matchAll(/ --([a-z-]+)/g)].map((match) => match[1] as string);
   if (subcommand === 'pretrain') {
     const nproc = rest.includes('--nproc') ? '' : '--nproc 8';

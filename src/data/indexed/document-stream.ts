@@ -41,7 +41,7 @@ export class DocumentStream {
     let skip = start - (this.#before[stride] as number);
     for (let done = 0; done < dst.length; at++) {
       const document = this.#order[at] as number;
-      const length = this.#lengthOf(document);
+      const length = this.#file.lengthOf(document);
       const count = Math.min(length - skip, dst.length - done);
       if (count > 0) {
         this.#file.read((this.#file.starts[document] as number) + skip, dst.subarray(done, done + count));
@@ -49,11 +49,6 @@ export class DocumentStream {
       }
       skip = Math.max(0, skip - length);
     }
-  }
-
-  #lengthOf(document: number): number {
-    const { starts } = this.#file;
-    return (starts[document + 1] as number) - (starts[document] as number);
   }
 
   #shuffle(seed: number, epoch: number): void {
@@ -70,7 +65,7 @@ export class DocumentStream {
     let tokens = 0;
     for (let i = 0; i < order.length; i++) {
       if (i % STRIDE === 0) this.#before[i / STRIDE] = tokens;
-      tokens += this.#lengthOf(order[i] as number);
+      tokens += this.#file.lengthOf(order[i] as number);
     }
     this.#epoch = epoch;
   }

@@ -1,9 +1,8 @@
 import { closeSync, fsyncSync, openSync, renameSync, rmSync, writeSync } from 'node:fs';
 import { dirname } from 'node:path';
-import { systemError } from '../../base/system-error.js';
-import { HEADER_BYTES, MAGIC, pairOf, TOKEN_TYPES, VERSION } from './format.js';
+import { HEADER_BYTES, MAGIC, pairOf, TOKEN_TYPES, VERSION, writeError, type WrittenType } from './format.js';
 
-const LARGEST = { uint16: 2 ** 16 - 1, int32: 2 ** 31 - 1 } as const;
+const LARGEST: Readonly<Record<WrittenType, number>> = { uint16: 2 ** 16 - 1, int32: 2 ** 31 - 1 };
 /** Entries of the index that are written at a time. */
 const CHUNK = 64 << 10;
 
@@ -13,23 +12,26 @@ const CHUNK = 64 << 10;
  */
 export class IndexedWriter {
   readonly #prefix: string;
-  readonly #type: keyof typeof LARGEST;
+  readonly #type: WrittenType;
+  readonly #sync: boolean;
   readonly #bin: OutputFile;
   #lengths = new Int32Array(1024);
   #documents = 0;
 
-  private constructor(prefix: string, type: keyof typeof LARGEST) {
+  private constructor(prefix: string, type: WrittenType, sync: boolean) {
     this.#prefix = prefix;
     this.#type = type;
+    this.#sync = sync;
     this.#bin = new OutputFile(pairOf(prefix).bin);
   }
 
   /**
    * Begins a pair; what is there under the prefix stays until `commit`.
-   * @throws MbridgeError exit 7 (as `add` and `commit` do) where it cannot be written
+   * @param options.sync false leaves to the system when the bytes reach the disk; by default `commit` forces them to it
+   * @throws MbridgeError MB_DATA_WRITE, exit 7 (as `add` and `commit` do), where it cannot be written
    */
-  static create(prefix: string, { dtype }: { dtype: 'uint16' | 'int32' }): IndexedWriter {
-    return new IndexedWriter(prefix, dtype);
+  static create(prefix: string, options: { readonly dtype: WrittenType; readonly sync?: boolean }): IndexedWriter {
+    return new IndexedWriter(prefix, options.dtype, options.sync ?? true);
   }
 
   /** Adds one document. @throws RangeError for a token that the type does not hold */
@@ -54,13 +56,13 @@ export class IndexedWriter {
       const idx = new OutputFile(idxPath);
       try {
         this.#writeIndex(idx);
-        idx.finish();
-        this.#bin.finish();
+        idx.finish(this.#sync);
+        this.#bin.finish(this.#sync);
         // Without its index a .bin file is not read: no moment has an old file beside a new one.
         guarded(idxPath, () => rmSync(idxPath, { force: true }));
         this.#bin.publish();
         idx.publish();
-        syncFolder(dirname(idxPath));
+        if (this.#sync) syncFolder(dirname(idxPath));
       } catch (error) {
         idx.discard();
         this.abort();
@@ -134,10 +136,10 @@ class OutputFile {
   }
 
   /** On the disk, still under the temporary name. */
-  finish(): void {
+  finish(sync: boolean): void {
     this.#flush();
     const fd = this.#fd as number;
-    guarded(this.#path, () => fsyncSync(fd));
+    if (sync) guarded(this.#path, () => fsyncSync(fd));
     closeSync(fd);
     this.#fd = undefined;
   }
@@ -174,6 +176,6 @@ function guarded<T>(path: string, act: () => T): T {
   try {
     return act();
   } catch (error) {
-    throw systemError(error, { what: `write ${path}` }) ?? error;
+    throw writeError(path, error);
   }
 }

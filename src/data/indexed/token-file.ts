@@ -58,6 +58,18 @@ export class TokenFile {
     });
   }
 
+  /** Tokens of a document. */
+  lengthOf(document: number): number {
+    return (this.starts[document + 1] as number) - (this.starts[document] as number);
+  }
+
+  /** The first tokens of a document, at most `most`. @throws MbridgeError MB_DATA_TOKEN, exit 7 */
+  document(index: number, most = Infinity): Int32Array {
+    const tokens = new Int32Array(Math.min(most, this.lengthOf(index)));
+    this.read(this.starts[index] as number, tokens);
+    return tokens;
+  }
+
   fingerprints(): FileFingerprint[] {
     return [this.#idx, this.#bin].map((file) => file.fingerprint(file.path));
   }

@@ -1,0 +1,71 @@
+import type { Command } from 'commander';
+import { InvalidArgumentError } from 'commander';
+import { parseCount } from '../shared/run-options.js';
+import { summaryText } from './text.js';
+
+interface Json {
+  readonly json?: boolean;
+}
+
+/** The commands that look at pairs of token files, and join them. */
+export function addPairCommands(data: Command): void {
+  addInspect(data);
+  addVerify(data);
+  addMerge(data);
+}
+
+function addInspect(parent: Command): void {
+  parent
+    .command('inspect')
+    .description('print what token files hold: documents, tokens, ids, lengths, and with --tokenizer texts')
+    .argument('<prefix>', 'the files without their endings', withoutEnding)
+    .option('--tokenizer <folder>', 'Hugging Face folder, or byte: shows beginnings of documents as text')
+    .option('--samples <n>', 'how many of them', parseCount, 3)
+    .option('--json', 'as JSON')
+    .action(async (prefix: string, flags: Json & { tokenizer?: string; samples: number }) => {
+      const { inspectPair } = await import('../../data/prepare/inspect.js');
+      const { openTokenizer } = await import('../../data/tokenizer/open-tokenizer.js');
+      const tokenizer = flags.tokenizer === undefined ? undefined : openTokenizer(flags.tokenizer);
+      const found = inspectPair(prefix, { tokenizer, samples: flags.samples });
+      process.stdout.write(flags.json ? `${JSON.stringify(found)}\n` : summaryText(found));
+    });
+}
+
+function addVerify(parent: Command): void {
+  parent
+    .command('verify')
+    .description('read every token of token files, and check that the files fit each other')
+    .argument('<prefix>', 'the files without their endings', withoutEnding)
+    .option('--json', 'as JSON')
+    .action(async (prefix: string, { json }: Json) => {
+      const { verifyPair } = await import('../../data/prepare/verify.js');
+      const { documents, tokens, sidecar } = verifyPair(prefix);
+      const text = `${prefix}: ${tokens.toLocaleString('en-US')} tokens in ${documents.toLocaleString('en-US')} documents are right`;
+      const unknown = sidecar ? '' : ' (there is no .json beside them: the vocabulary is not known)';
+      const result = { type: 'result', ok: true, prefix, documents, tokens, sidecar };
+      process.stdout.write(json ? `${JSON.stringify(result)}\n` : `${text}${unknown}\n`);
+    });
+}
+
+function addMerge(parent: Command): void {
+  parent
+    .command('merge')
+    .description('put token files of one tokenizer end to end')
+    .argument('<prefix...>', 'the files without their endings, in the order wanted')
+    .requiredOption('--output <prefix>', 'the three files to make, without their endings')
+    .option('--json', 'as JSON')
+    .action(async (prefixes: string[], { output, json }: Json & { output: string }) => {
+      const { mergePairs } = await import('../../data/prepare/merge.js');
+      const { documents, tokens } = await mergePairs(prefixes.map(withoutEnding), output);
+      const text = `${output}: ${tokens.toLocaleString('en-US')} tokens in ${documents.toLocaleString('en-US')} documents`;
+      process.stdout.write(
+        json ? `${JSON.stringify({ type: 'result', ok: true, prefix: output, documents, tokens })}\n` : `${text}\n`,
+      );
+    });
+}
+
+/** One of the files stands for all three. */
+function withoutEnding(path: string): string {
+  if (path === '') throw new InvalidArgumentError('Expected a prefix.');
+  return path.replace(/\.(bin|idx)$/, '');
+}
