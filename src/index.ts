@@ -49,7 +49,8 @@ export { openRun, type OpenRunOptions, type Run, type RunTrainOptions } from './
 export { train, type Every, type TrainOptions, type TrainResult } from './train/train.js';
 export type { StepResult } from './train/metrics.js';
 export { planRun, type RankPlan, type RunPlan } from './train/plan.js';
-export { evaluate, isMain, pretrain, runDistributed, runMain, type RunDistributedOptions } from './run-distributed.js';
+export { isMain, pretrain, runDistributed, runMain, type RunDistributedOptions } from './run-distributed.js';
+export { evaluate, evaluateChoices, type ChoicesSource } from './run-evaluation.js';
 export type { RunWorker, StepEvent, StopSignal, WorkerContext, WorkerEvent } from './job/worker/context.js';
 export { findRecipe } from '../recipes/index.js';
 export type { Recipe, RecipeOverrides } from '../recipes/recipe.js';

@@ -1,12 +1,11 @@
 import { realpathSync } from 'node:fs';
 import { basename, extname } from 'node:path';
-import { fileURLToPath, pathToFileURL } from 'node:url';
+import { fileURLToPath } from 'node:url';
 import { checkConfig } from './config/check-config.js';
 import { validateLayout, resolvePrecision } from './config/layout.js';
 import type { Resolution } from './config/resolve.js';
 import type { RunConfig } from './config/schema.js';
 import { validationSets } from './config/validation-sets.js';
-import { compiledFile } from './base/package-root.js';
 import { takeEarlySignals } from './base/early-signals.js';
 import { checkDataFile } from './data/open-dataset.js';
 import { checkVocabulary } from './data/tokenizer.js';
@@ -53,12 +52,17 @@ export function runDistributed(options: RunDistributedOptions): Promise<number> 
 }
 
 /** What is looked at before processes are started: the data files, and whether such a model fits the memory. */
-interface Checks {
+export interface Checks {
   readonly data: boolean;
   readonly trainable: boolean;
 }
 
-async function start(
+/**
+ * {@link runDistributed} with checks of one's own.
+ * @param checks null for none
+ * @param fit makes the configuration that runs on so many ranks
+ */
+export async function start(
   options: RunDistributedOptions,
   checks: Checks | null,
   fit: (config: RunConfig, worldSize: number) => RunConfig = (config) => config,
@@ -110,29 +114,6 @@ async function start(
 /** `mbridge pretrain` as a function: trains `config` on `nproc` processes. Resolves and throws as {@link runDistributed}. */
 export function pretrain(config: RunConfig, options: Omit<RunDistributedOptions, 'config'> = {}): Promise<number> {
   return runDistributed({ ...options, config });
-}
-
-/** Micro-batches that a pipeline stage works on in a batch of an evaluation: enough to keep the stages busy. */
-const BATCHES_PER_STAGE = 4;
-
-/**
- * `mbridge eval` as a function: the loss of the model of `checkpoint.pretrained_checkpoint` on section `dataset`, forward
- * passes alone, on `nproc` processes. Resolves and throws as {@link runDistributed}.
- */
-export function evaluate(
-  config: RunConfig,
-  options: Omit<RunDistributedOptions, 'config' | 'worker' | 'options'> = {},
-): Promise<number> {
-  const worker = pathToFileURL(compiledFile('train/evaluate-worker.js')).href;
-  return start({ ...options, config, worker }, { data: true, trainable: false }, evaluationBatches);
-}
-
-/** A batch of an evaluation is what the replicas do between two looks at the result. */
-function evaluationBatches(config: RunConfig, worldSize: number): RunConfig {
-  const { tensor_model_parallel_size: tp, pipeline_model_parallel_size: pp, context_parallel_size: cp } = config.model;
-  const replicas = Math.max(1, Math.floor(worldSize / (tp * pp * cp)));
-  const batch = config.train.micro_batch_size * replicas * pp * BATCHES_PER_STAGE;
-  return { ...config, train: { ...config.train, global_batch_size: batch } };
 }
 
 /**

@@ -2,7 +2,7 @@ import { setupEvaluationSet } from '../data/setup-evaluation-sets.js';
 import type { WorkerContext } from '../job/worker/context.js';
 import { evaluationNumbers } from './evaluation-numbers.js';
 import { Evaluator } from './evaluator.js';
-import { withModel } from './open-model.js';
+import { untilStopped, withModel } from './open-model.js';
 
 /** What one rank of `mbridge eval --data` does: the loss of a model on the configuration's dataset, forward passes alone. */
 export function runWorker(context: WorkerContext): Promise<void> {
@@ -10,13 +10,7 @@ export function runWorker(context: WorkerContext): Promise<void> {
   return withModel(context, async ({ model, pgCollection }) => {
     const set = setupEvaluationSet(cfg, 'data', { dataset: cfg.dataset, split: 'train' }, pgCollection.dp);
     log.info(`${set.describe()}, ${cfg.model.seq_length} tokens at a time`);
-    const state = { stopped: false };
-    /** All ranks begin a batch or none. */
-    const goesOn = async (batch: number): Promise<boolean> => {
-      state.stopped = batch > 1 && (await context.endsAfter(batch - 1));
-      if (!state.stopped) context.progress(batch);
-      return !state.stopped;
-    };
+    const { goesOn, state } = untilStopped(context);
     const evaluator = new Evaluator({ model, pgCollection, batches: () => set.batches(), goesOn });
     const started = performance.now();
     const evaluation = await evaluator.run();

@@ -36,13 +36,18 @@ export class Evaluator {
 
   /** Every rank of the model calls it. */
   async run(): Promise<Evaluation> {
+    const sums: Record<string, number> = {};
+    for await (const { totals } of this.reports()) {
+      for (const [name, value] of Object.entries(totals)) sums[name] = (sums[name] ?? 0) + value;
+    }
+    const { loss = NaN, tokens = NaN } = sums;
+    return { loss: loss / tokens, tokens, totals: lossTotals(sums) };
+  }
+
+  /** The totals of one batch after the other. The device works on a batch while the host looks at the one before. */
+  async *reports(): AsyncGenerator<StepReport> {
     const { model, pgCollection, batches, goesOn } = this.#o;
     const { totals, env } = model.stage;
-    const sums: Record<string, number> = {};
-    const add = async (report: Promise<StepReport>): Promise<void> => {
-      for (const [name, value] of Object.entries((await report).totals)) sums[name] = (sums[name] ?? 0) + value;
-    };
-    // The host prepares a batch while the device works on the one before.
     let pending: Promise<StepReport> | null = null;
     let count = 0;
     for (const batch of batches()) {
@@ -51,12 +56,10 @@ export class Evaluator {
       totals.reduce(env.ops, pgCollection.intraDistOpt);
       const report = totals.fetch(env.ops);
       report.catch(() => undefined);
-      if (pending !== null) await add(pending);
+      if (pending !== null) yield await pending;
       pending = report;
     }
-    if (pending !== null) await add(pending);
-    const { loss = NaN, tokens = NaN } = sums;
-    return { loss: loss / tokens, tokens, totals: lossTotals(sums) };
+    if (pending !== null) yield await pending;
   }
 
   /** For `every` of {@link train}: evaluates, and tells `report` on every rank. Its time is not the step's. */

@@ -40,3 +40,17 @@ export async function withModel(
     runtime.abandon(error);
   }
 }
+
+/** For `goesOn` of an Evaluator: until the run is asked to stop, which all ranks hear of before the same batch. */
+export function untilStopped(context: Pick<WorkerContext, 'endsAfter' | 'progress'>): {
+  goesOn: (batch: number) => Promise<boolean>;
+  readonly state: { stopped: boolean };
+} {
+  const state = { stopped: false };
+  const goesOn = async (batch: number): Promise<boolean> => {
+    state.stopped = batch > 1 && (await context.endsAfter(batch - 1));
+    if (!state.stopped) context.progress(batch);
+    return !state.stopped;
+  };
+  return { goesOn, state };
+}

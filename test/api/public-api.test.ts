@@ -45,6 +45,7 @@ describe('the names', () => {
         "checkConfig",
         "crossEntropy",
         "evaluate",
+        "evaluateChoices",
         "findRecipe",
         "isMain",
         "llama3PretrainConfig",
@@ -84,6 +85,7 @@ describe('the names', () => {
     expect(exported().types).toMatchInlineSnapshot(`
       [
         "BatchSource",
+        "ChoicesSource",
         "CommRuntimeOptions",
         "ConfigInput",
         "ConfigSources",
