@@ -37,6 +37,7 @@ const LAYOUTS: readonly CheckLayout[] = [
   { tp: 1, pp: 1, dp: 2 },
   { tp: 2, pp: 2, dp: 1 },
   { tp: 2, pp: 1, dp: 2 },
+  { tp: 1, cp: 2, pp: 1, dp: 1 },
 ];
 /** One fixture runs on these too. */
 const MORE_LAYOUTS: readonly CheckLayout[] = [
@@ -55,6 +56,11 @@ const MORE_LAYOUTS: readonly CheckLayout[] = [
   TP2_PP2_DP2,
   { tp: 4, pp: 1, dp: 2 },
   { tp: 2, pp: 4, dp: 1 },
+  { tp: 1, cp: 2, pp: 1, dp: 1, set: [NCCL_ALONE, MICRO_2] },
+  { tp: 2, cp: 2, pp: 1, dp: 1, set: ['model.recompute_granularity=full'] },
+  { tp: 1, cp: 2, pp: 1, dp: 2, set: [OPTIM_GRADS] },
+  { tp: 1, cp: 2, pp: 2, dp: 1, set: [VPP_2] },
+  { tp: 2, cp: 2, pp: 2, dp: 1 },
 ];
 const FIXTURES = ['qwen3-tied', 'qwen3-untied', 'qwen3-masked'] as const;
 

@@ -6,9 +6,11 @@ import type { Readable } from 'node:stream';
 import { nodeOptions } from '../../base/early-signals.js';
 import { packageRoot } from '../../base/package-root.js';
 
-/** Ranks by what they share; tp * pp * dp processes. */
+/** Ranks by what they share; tp * cp * pp * dp processes. */
 export interface CheckLayout {
   readonly tp: number;
+  /** 1 by default. */
+  readonly cp?: number;
   readonly pp: number;
   readonly dp: number;
   /** `section.key=value` */
@@ -38,19 +40,20 @@ export interface TrainRequest {
 
 const TIMEOUT_MS = 240_000;
 
-export function layoutName({ tp, pp, dp, set = [] }: CheckLayout): string {
-  return `tp${tp} pp${pp} dp${dp} ${set.map((text) => text.replace(/^\w+\./, '')).join(' ')}`.trim();
+export function layoutName({ tp, cp = 1, pp, dp, set = [] }: CheckLayout): string {
+  return `tp${tp} ${cp > 1 ? `cp${cp} ` : ''}pp${pp} dp${dp} ${set.map((text) => text.replace(/^\w+\./, '')).join(' ')}`.trim();
 }
 
-export function ranksOf({ tp, pp, dp }: CheckLayout): number {
-  return tp * pp * dp;
+export function ranksOf({ tp, cp = 1, pp, dp }: CheckLayout): number {
+  return tp * cp * pp * dp;
 }
 
 /** The arguments of Node that make the run, with its folder in `folder`. */
 function trainCommand({ device, ranksPerGpu, layout, args = [], config }: TrainRequest, folder: string): string[] {
   const file = join(folder, 'run.yaml');
   if (config !== undefined) writeFileSync(file, JSON.stringify(config));
-  const sizes = ['--nproc', String(ranksOf(layout)), '--tp-size', String(layout.tp), '--pp-size', String(layout.pp)];
+  const { tp, cp = 1, pp } = layout;
+  const sizes = Object.entries({ nproc: ranksOf(layout), 'tp-size': tp, 'cp-size': cp, 'pp-size': pp });
   return [
     join(packageRoot(), 'bin', 'mbridge.js'),
     'pretrain',
@@ -58,7 +61,7 @@ function trainCommand({ device, ranksPerGpu, layout, args = [], config }: TrainR
     ...(layout.set ?? []),
     `dist.ranks_per_gpu=${ranksPerGpu}`,
     ...(config === undefined ? [] : ['--config', file]),
-    ...sizes,
+    ...sizes.flatMap(([name, size]) => [`--${name}`, String(size)]),
     ...['--device', device, '--json', '--log-dir', join(folder, 'run')],
   ];
 }

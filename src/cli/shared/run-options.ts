@@ -10,7 +10,12 @@ const CONFIG_FLAGS = [
   { flag: '--tp-size', option: 'tpSize', path: 'model.tensor_model_parallel_size', help: 'tensor-parallel ranks' },
   { flag: '--pp-size', option: 'ppSize', path: 'model.pipeline_model_parallel_size', help: 'pipeline stages' },
   { flag: '--vp-size', option: 'vpSize', path: 'model.virtual_pipeline_model_parallel_size', help: 'chunks a stage' },
-  { flag: '--cp-size', option: 'cpSize', path: 'model.context_parallel_size', help: 'context-parallel ranks' },
+  {
+    flag: '--cp-size',
+    option: 'cpSize',
+    path: 'model.context_parallel_size',
+    help: 'context-parallel ranks, which share every sequence',
+  },
   { flag: '--ep-size', option: 'epSize', path: 'model.expert_model_parallel_size', help: 'expert-parallel ranks' },
 ] as const;
 

@@ -65,8 +65,8 @@ export class ContextAttention implements AttentionCore {
       const [q, dq] = [this.#queries(part(t.qkv)), this.#queries(part(t.dQkv))];
       const [dk, dv] = this.#halves(i === 0 ? this.#dOrdered : second);
       const [out, dout] = [part(t.out).columns(), part(t.dOut).columns()];
-      const sizes = { ...attention, offset };
-      ops.attentionBwd({ q, k, v, out, lse: part(t.lse), dout, dq, dk, dv, ws }, sizes);
+      const given = { q, k, v, out, lse: part(t.lse), dout };
+      ops.attentionBwd({ ...given, dq, dk, dv, ws }, { ...attention, offset });
     });
     ops.add(this.#dOrdered, second, this.#dOrdered);
     this.#copyAll(this.#toRanks);
@@ -107,8 +107,7 @@ export class ContextAttention implements AttentionCore {
   #chunks(ordered: Tensor): [held: Strided, ordered: Strided][] {
     const { cp, sizes } = this.#env;
     const { batch, seq, kvWidth } = sizes;
-    const sequence = seq * 2 * kvWidth;
-    const width = (sequence / seq) * cp.chunk(seq);
+    const [sequence, width] = [seq, cp.chunk(seq)].map((tokens) => tokens * 2 * kvWidth) as [number, number];
     const count = batch * width;
     return Array.from({ length: cp.size }, (_, rank) =>
       cp.chunksOf(rank).map((number, i): [Strided, Strided] => {
