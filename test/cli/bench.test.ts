@@ -37,10 +37,11 @@ test('gemm: every product of the model, forward and backward, at the sizes of a 
   expect(report.command).toContain('mbridge bench gemm qwen3-tiny --tp-size 2');
 });
 
-test('attention: both passes, deterministic or not, and who serves them', async () => {
+test('attention: both passes, deterministic or not, of whole and packed sequences, and who serves them', async () => {
   const report = await bench('attention');
-  expect(column(report, 'pass')).toEqual(['forward', 'backward', 'forward', 'backward']);
-  expect(column(report, 'deterministic')).toEqual(['no', 'no', 'yes', 'yes']);
+  expect(column(report, 'pass')).toEqual(['forward', 'backward', 'forward', 'backward', 'forward', 'backward']);
+  expect(column(report, 'deterministic')).toEqual(['no', 'no', 'yes', 'yes', 'yes', 'yes']);
+  expect(column(report, 'documents')).toEqual([1, 1, 1, 1, 4, 4]);
   expect(column(report, 'kernel').join()).toMatch(/mbridge/);
   expectPositive(column(report, 'TFLOP/s'));
 });
@@ -50,8 +51,12 @@ test('ops: every op moves its bytes in a measured time', async () => {
   expect(column(report, 'op')).toEqual(expect.arrayContaining(['rmsnorm_bwd', 'qknorm_rope_fwd', 'ce_grad', 'adamw']));
   expectPositive(column(report, 'ms'));
   // SwiGLU reads [tokens, 2 f] and writes [tokens, f]: 64 * 3 * 768 floats.
-  const swiglu = report.tables[0]!.rows.find(({ op }) => op === 'swiglu_fwd')!;
-  expect(swiglu['MB']).toBeCloseTo((64 * 3 * 768 * 4) / 1e6, 2);
+  const megabytes = (name: string): unknown => report.tables[0]!.rows.find(({ op }) => op === name)!['MB'];
+  expect(megabytes('swiglu_fwd')).toBeCloseTo((64 * 3 * 768 * 4) / 1e6, 2);
+  // Of qkv, [tokens, 512], the keys and values are read and written: half of its columns.
+  expect(megabytes('copy_2d')).toBeCloseTo((64 * 2 * 256 * 4) / 1e6, 2);
+  expect(megabytes('bias_add')).toBeCloseTo(((64 * 2 + 1) * 512 * 4) / 1e6, 2);
+  expect(megabytes('bias_grad')).toBeCloseTo(((64 + 2) * 512 * 4) / 1e6, 2);
 });
 
 test('bound: the parts add up to the whole', async () => {

@@ -7,23 +7,36 @@ import type { Timing } from './timer.js';
 export interface AttentionTiming {
   readonly pass: 'forward' | 'backward';
   readonly deterministic: boolean;
-  /** Causal: half of the full square; the backward has five products to the forward's two. */
+  /** In each sequence, of equal length: a token sees its own. */
+  readonly documents: number;
+  /** Causal: half of each document's square; the backward has five products to the forward's two. */
   readonly flops: number;
   readonly kernel: string;
   readonly workspaceBytes: number;
   readonly timing: Timing;
 }
 
+/** `bounds` of sequences that are packed with documents of `length` tokens, the last one shorter where it must be. */
+function documentBounds({ batch, seq }: AttentionSizes, length: number): Int32Array {
+  return Int32Array.from({ length: 2 * batch * seq }, (_, i) => {
+    const position = (i >> 1) % seq;
+    const first = position - (position % length);
+    return i % 2 === 0 ? first : Math.min(first + length, seq);
+  });
+}
+
 /** Forward and backward of causal grouped-query attention at one size. */
-export function measureAttention(session: BenchSession, sizes: AttentionSizes): AttentionTiming[] {
+export function measureAttention(session: BenchSession, sizes: AttentionSizes, documents = 1): AttentionTiming[] {
   const { device, ops, timer, act } = session;
   const { batch, seq, heads, kvHeads, headDim, deterministic, keys = seq } = sizes;
   const { bytes: workspaceBytes, kernel } = device.attentionWorkspace(act, sizes);
   const queries = batch * seq;
   const wide = [batch * keys, (heads + 2 * kvHeads) * headDim];
   const narrow = [queries, heads * headDim];
+  const length = Math.ceil(keys / documents);
   const buffers = new BenchBuffers(ops);
   const workspace = buffers.filled([Math.ceil(Math.max(4, workspaceBytes) / 4)], 'f32', 0);
+  const bounds = documents === 1 ? null : buffers.integers(documentBounds(sizes, length));
   const set = buffers.rotate(() => ({
     qkv: buffers.random(wide, act),
     out: buffers.random(narrow, act),
@@ -39,15 +52,15 @@ export function measureAttention(session: BenchSession, sizes: AttentionSizes): 
   });
   const forward = (round: number): void => {
     const { qkv, out, lse } = set(round);
-    ops.attention({ ...columns(qkv), out: out.columns(), lse, ws: workspace }, sizes);
+    ops.attention({ ...columns(qkv), out: out.columns(), lse, bounds, ws: workspace }, sizes);
   };
   const backward = (round: number): void => {
     const { qkv, out, dout, dqkv, lse } = set(round);
     const { q: dq, k: dk, v: dv } = columns(dqkv);
     const given = { ...columns(qkv), out: out.columns(), lse, dout: dout.columns() };
-    ops.attentionBwd({ ...given, dq, dk, dv, ws: workspace }, sizes);
+    ops.attentionBwd({ ...given, dq, dk, dv, bounds, ws: workspace }, sizes);
   };
-  const flops = 2 * batch * heads * seq * keys * headDim;
+  const flops = 2 * batch * heads * seq * length * headDim;
   const timings = buffers.use(() => {
     // In every set, the output and row sums that the backward reads.
     for (let round = 0; round < MOST_SETS; round++) forward(round);
@@ -56,8 +69,10 @@ export function measureAttention(session: BenchSession, sizes: AttentionSizes): 
   return timings.map((timing, i) => ({
     pass: i === 0 ? 'forward' : 'backward',
     deterministic,
+    documents,
     flops: i === 0 ? flops : 2.5 * flops,
-    kernel,
+    // No library serves bounds (attention_workspace of native/core/abi.h).
+    kernel: bounds !== null && device.kind === 'cuda' ? 'mbridge' : kernel,
     workspaceBytes,
     timing,
   }));

@@ -193,6 +193,35 @@ const CASES: Readonly<Record<string, OpCase>> = {
       ops.add(a, other, out);
     };
   },
+  bias_add: (session, sizes, b) => {
+    const { tokens, width } = headSizes(sizes);
+    const bias = b.random([width], session.act);
+    const set = b.rotate(() => b.random([tokens, width], session.act));
+    return (round) => {
+      session.ops.biasAdd(set(round), bias);
+    };
+  },
+  bias_grad: (session, sizes, b) => {
+    const { tokens, width } = headSizes(sizes);
+    const [db, ws] = [b.filled([width], 'f32', 0), b.filled([REDUCE_PARTS, width], 'f32', 0)];
+    const set = b.rotate(() => b.random([tokens, width], session.act));
+    return (round) => {
+      session.ops.biasGrad(set(round), db, ws, true);
+    };
+  },
+  // The keys and values, out of the columns of qkv.
+  copy_2d: (session, sizes, b) => {
+    const { tokens, heads, kvHeads, headDim, width } = headSizes(sizes);
+    const kv = 2 * kvHeads * headDim;
+    const set = b.rotate(() => ({
+      qkv: b.random([tokens, width], session.act),
+      out: b.random([tokens, kv], session.act),
+    }));
+    return (round) => {
+      const { qkv, out } = set(round);
+      session.ops.copyRows(qkv.columns(heads * headDim, kv), out.columns());
+    };
+  },
   cast: ({ ops, device, act }, _, b) => {
     const [from, to] = [
       b.random([FLAT[device.kind] / 1024, 1024], 'f32'),

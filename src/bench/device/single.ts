@@ -47,11 +47,18 @@ export interface DeviceMeasurement<Bench extends SingleBench> {
   readonly found: Measured[Bench];
 }
 
+/** Of each sequence, where packing is measured. */
+const PACKED_DOCUMENTS = 4;
+
 type Measure<Found> = (session: BenchSession, cfg: RunConfig) => Found;
 
 const MEASURES: { readonly [Bench in SingleBench]: Measure<Measured[Bench]> } = {
   gemm: measureProducts,
-  attention: (session, cfg) => [false, true].flatMap((each) => measureAttention(session, attentionSizes(cfg, each))),
+  attention: (session, cfg) => [
+    ...measureAttention(session, attentionSizes(cfg, false)),
+    ...measureAttention(session, attentionSizes(cfg, true)),
+    ...measureAttention(session, attentionSizes(cfg, true), PACKED_DOCUMENTS),
+  ],
   ops: measureOps,
   bound: measureBound,
 };

@@ -10,7 +10,7 @@ import { addRunOptions, parseBytes, parseCount, resolveRequest, type RunOptions 
 /** Those of one device: what they measure. */
 const SINGLE: Readonly<Record<SingleBench, string>> = {
   gemm: "the model's matrix products, forward and backward, against a large one",
-  attention: 'attention forward and backward, deterministic or not',
+  attention: 'attention forward and backward, deterministic or not, of packed sequences',
   ops: 'the other ops that move most bytes, against the time to move them',
   bound: 'products and attention of one micro-batch: what no run can beat',
 };

@@ -48,11 +48,12 @@ function gemm(measured: DeviceMeasurement<'gemm'>, cfg: RunConfig): Findings {
 }
 
 function attention(measured: DeviceMeasurement<'attention'>, cfg: RunConfig): Findings {
-  const rows = measured.found.map(({ pass, deterministic, flops, kernel, workspaceBytes, timing }): Row => {
+  const rows = measured.found.map(({ pass, deterministic, documents, flops, kernel, workspaceBytes, timing }): Row => {
     const tflops = flops / timing.median / 1e9;
     return {
       pass,
       deterministic: deterministic ? 'yes' : 'no',
+      documents,
       kernel,
       'workspace MB': round(workspaceBytes / 1e6),
       ms: round(timing.median),
@@ -61,7 +62,7 @@ function attention(measured: DeviceMeasurement<'attention'>, cfg: RunConfig): Fi
       '% of ceiling': percent(tflops, measured.ceilings.gemmTflops),
     };
   });
-  const counted = 'causal: half of the square counts; the backward as 2.5 forwards';
+  const counted = 'causal: half of the square counts, of each document in a sequence; the backward as 2.5 forwards';
   return { tables: [{ title: `attention: ${subject(cfg, measured)}`, rows }], notes: [counted, MEDIANS] };
 }
 
