@@ -2,7 +2,7 @@ import { availableParallelism, constants } from 'node:os';
 import type { Command } from 'commander';
 import type { Inputs } from '../../data/prepare/input-files.js';
 import { parseCount } from '../shared/run-options.js';
-import { addPairCommands } from './pairs.js';
+import { addPairCommands, parsePrefix } from './pairs.js';
 
 interface PrepareFlags {
   readonly tokenizer: string;
@@ -52,7 +52,7 @@ function addImport(parent: Command): void {
 function addPrepareOptions(command: Command): Command {
   return command
     .requiredOption('--tokenizer <folder>', 'Hugging Face folder with tokenizer.json, or byte')
-    .requiredOption('--output <prefix>', 'the three files without their endings')
+    .requiredOption('--output <prefix>', 'the three files without their endings', parsePrefix)
     .option('--workers <n>', 'threads that tokenise; default: one a core', parseCount)
     .option('--field <name>', 'where the text stands in JSON objects and Parquet tables', 'text')
     .option('--eod <token>', 'token that ends a document; default: eos_token of tokenizer_config.json')

@@ -18,7 +18,7 @@ function addInspect(parent: Command): void {
   parent
     .command('inspect')
     .description('print what token files hold: documents, tokens, ids, lengths, and with --tokenizer texts')
-    .argument('<prefix>', 'the files without their endings', withoutEnding)
+    .argument('<prefix>', 'the files without their endings', parsePrefix)
     .option('--tokenizer <folder>', 'Hugging Face folder, or byte: shows beginnings of documents as text')
     .option('--samples <n>', 'how many of them', parseCount, 3)
     .option('--json', 'as JSON')
@@ -35,7 +35,7 @@ function addVerify(parent: Command): void {
   parent
     .command('verify')
     .description('read every token of token files, and check that the files fit each other')
-    .argument('<prefix>', 'the files without their endings', withoutEnding)
+    .argument('<prefix>', 'the files without their endings', parsePrefix)
     .option('--json', 'as JSON')
     .action(async (prefix: string, { json }: Json) => {
       const { verifyPair } = await import('../../data/prepare/verify.js');
@@ -52,11 +52,11 @@ function addMerge(parent: Command): void {
     .command('merge')
     .description('put token files of one tokenizer end to end')
     .argument('<prefix...>', 'the files without their endings, in the order wanted')
-    .requiredOption('--output <prefix>', 'the three files to make, without their endings')
+    .requiredOption('--output <prefix>', 'the three files to make, without their endings', parsePrefix)
     .option('--json', 'as JSON')
     .action(async (prefixes: string[], { output, json }: Json & { output: string }) => {
       const { mergePairs } = await import('../../data/prepare/merge.js');
-      const { documents, tokens } = await mergePairs(prefixes.map(withoutEnding), output);
+      const { documents, tokens } = await mergePairs(prefixes.map(parsePrefix), output);
       const text = `${output}: ${tokens.toLocaleString('en-US')} tokens in ${documents.toLocaleString('en-US')} documents`;
       process.stdout.write(
         json ? `${JSON.stringify({ type: 'result', ok: true, prefix: output, documents, tokens })}\n` : `${text}\n`,
@@ -65,7 +65,7 @@ function addMerge(parent: Command): void {
 }
 
 /** One of the files stands for all three. */
-function withoutEnding(path: string): string {
-  if (path === '') throw new InvalidArgumentError('Expected a prefix.');
+export function parsePrefix(path: string): string {
+  if (path === '' || path.endsWith('/')) throw new InvalidArgumentError('Expected a prefix, such as data/my-corpus.');
   return path.replace(/\.(bin|idx)$/, '');
 }

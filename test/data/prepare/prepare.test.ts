@@ -4,6 +4,7 @@ import { gzipSync } from 'node:zlib';
 import { parquetWriteBuffer } from 'hyparquet-writer';
 import { describe, expect, test } from 'vitest';
 import { HuggingFaceTokenizer } from '../../../src/data/tokenizer/huggingface-tokenizer.js';
+import { mbridge } from '../../cli/mbridge.js';
 import { CHATML, corpus, pairOf, prepare, textsOf, zstdStored } from './corpus.js';
 
 const LINES = '{"text": "one"}\n\n{"text": "zwei é"}\r\n{"text": ""}\n{"text": "three"}';
@@ -181,6 +182,16 @@ describe('refused, with the file and what is wrong', () => {
     expect(stderr).toContain(found);
     expect(exitCode).toBe(7);
     expect(readdirSync(folder).filter((name) => /^out\.(bin|idx|json)/.test(name))).toEqual([]);
+  });
+
+  test.each([
+    [[], 'required option'],
+    [['--input', 'x', '--tokenizer', 'byte', '--output', 'x/'], 'Expected a prefix'],
+    [['--input', 'x', '--tokenizer', 'byte', '--output', 'x', '--workers', '0'], 'Expected an integer'],
+  ])('a command line of %j', async (args, found) => {
+    const { exitCode, stderr } = await mbridge(['data', 'prepare', ...args]);
+    expect(stderr).toContain(found);
+    expect(exitCode).toBe(2);
   });
 
   test('a pair that is there already', async () => {
