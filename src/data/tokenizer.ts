@@ -11,7 +11,7 @@ export interface Tokenizer {
   /** Stands between two documents that are put end to end, and in none of them. */
   readonly endOfDocument: number;
   /** Bytes of text that each token stands for, by id: 0 for those that are no text. Absent where that is not known. */
-  readonly tokenBytes?: ArrayLike<number>;
+  readonly tokenBytes?: ArrayLike<number> | undefined;
   encode(text: string): Uint8Array | Int32Array;
   /** Number of tokens of `encode(text)`. */
   count(text: string): number;

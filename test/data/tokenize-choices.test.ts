@@ -9,6 +9,7 @@ const END = PIECES.length;
 
 const tokenizer: Tokenizer = {
   name: 'pieces',
+  identity: 'pieces',
   vocabSize: END + 1,
   endOfDocument: END,
   encode: (text) => {

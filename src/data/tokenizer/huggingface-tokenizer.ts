@@ -4,7 +4,7 @@ import { isPlainObject } from '../../base/plain-object.js';
 import type { Tokenizer } from '../tokenizer.js';
 import { renderWithSpans } from './assistant-spans.js';
 import { ChatTemplate, type ChatMessage, type ChatOptions } from './chat-template.js';
-import { javascriptEngine, type Surroundings, type TokenizerEngine } from './engine.js';
+import { openEngine, surroundingsOf, type Surroundings, type TokenizerEngine } from './engine.js';
 import { spanMask, tokenBytes } from './token-bytes.js';
 import { readTokenizerFolder, vocabularySize, type TokenizerFolder } from './tokenizer-folder.js';
 
@@ -31,12 +31,11 @@ export class HuggingFaceTokenizer implements Tokenizer {
   readonly #names: Readonly<Record<string, string>>;
 
   private constructor(folder: TokenizerFolder, eod: string | undefined) {
-    const engine = javascriptEngine(folder);
     this.name = folder.path;
     this.identity = folder.identity;
     this.#folder = folder;
-    this.#engine = engine;
-    this.#around = engine.around;
+    this.#engine = openEngine(folder);
+    this.#around = surroundingsOf(folder);
     this.vocabSize = vocabularySize(folder);
     this.#names = namedTokens(folder.config);
     const content = eod ?? this.#names['eos_token'];
@@ -67,6 +66,18 @@ export class HuggingFaceTokenizer implements Tokenizer {
     all.set(ids, before.length);
     all.set(after, before.length + ids.length);
     return all;
+  }
+
+  /** Which engine gives the ids: `native` or `javascript`. */
+  get engine(): string {
+    return this.#engine.name;
+  }
+
+  /** Of a byte-level tokenizer; special tokens are no text. */
+  get tokenBytes(): ArrayLike<number> | undefined {
+    const known = tokenBytes(this.#folder, this.vocabSize);
+    for (const { id, special } of this.#folder.tokenizer.added_tokens) if (special && known) known.bytes[id] = 0;
+    return known?.bytes;
   }
 
   count(text: string): number {
