@@ -1,6 +1,6 @@
-// Builds native/ with CMake into native/build: mbridge.node, mbridge_native_tests and, where nvcc is found,
-// libmbridge_cuda.so. Environment: CXX, MBRIDGE_CUDA (0 never, 1 must, unset if nvcc is found), MBRIDGE_CUDA_ARCHS
-// (passed to CMake), MBRIDGE_BUILD_JOBS.
+// node scripts/build-native.mjs [tests]: builds native/ with CMake into native/build: mbridge.node and, where nvcc is found,
+// libmbridge_cuda.so; or the programs that only tests run. Environment: CXX, MBRIDGE_CUDA (0 never, 1 must, unset if nvcc
+// is found), MBRIDGE_CUDA_ARCHS (passed to CMake), MBRIDGE_BUILD_JOBS.
 import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { availableParallelism } from 'node:os';
@@ -114,8 +114,11 @@ const configure = [
 ];
 const hint = nvcc === undefined ? 'fix what it names' : 'fix what it names, or build without CUDA: MBRIDGE_CUDA=0';
 run(configure, 'cmake (configure)', hint);
-run(['--build', binary, '--parallel', env.MBRIDGE_BUILD_JOBS ?? String(availableParallelism())], 'cmake --build', hint);
+const tests = process.argv[2] === 'tests';
+const jobs = env.MBRIDGE_BUILD_JOBS ?? String(availableParallelism());
+const target = tests ? 'mbridge_tests' : 'all';
+run(['--build', binary, '--target', target, '--parallel', jobs], 'cmake --build', hint);
 
 const cuda =
   nvcc === undefined ? (env.MBRIDGE_CUDA === '0' ? 'no CUDA (MBRIDGE_CUDA=0)' : 'no CUDA (nvcc not found)') : 'CUDA';
-console.error(`native engine built in ${output}: CPU, ${cuda}`);
+console.error(`${tests ? 'native test programs' : 'native engine'} built in ${output}: CPU, ${cuda}`);

@@ -124,7 +124,7 @@ function copyNative(stage, cuda) {
       console.error(cuda ? `${name} is not built: the bundle runs on the CPU only` : `without ${name}`);
       continue;
     }
-    if (!existsSync(from)) stop('MB_BUNDLE_BUILD', `${from} is not there`, 'run npm run build');
+    if (!existsSync(from)) stop('MB_BUNDLE_BUILD', `${from} is not there`, 'run npm run bundle');
     copy(from, join(stage, 'native', 'build', name));
   }
 }
@@ -156,7 +156,7 @@ const { version } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'))
 const name = `mbridge-${version}-${process.platform}-${process.arch}`;
 const out = resolve(values.out ?? join(root, `${name}.tar.xz`));
 if (!existsSync(join(root, 'dist', 'src', 'cli', 'main.js'))) {
-  stop('MB_BUNDLE_BUILD', 'dist/ is not built', 'run npm run build');
+  stop('MB_BUNDLE_BUILD', 'dist/ is not built', 'run npm run bundle');
 }
 
 const work = mkdtempSync(join(tmpdir(), 'mbridge-bundle-'));

@@ -1,21 +1,10 @@
 // Checks the format of native/**/*.{h,cc,cu,cuh} with clang-format (--fix rewrites). The npm package brings a binary for
 // some platforms only: elsewhere a system clang-format is used, and without one the check says that it was skipped.
-import { readdirSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { execaSync } from 'execa';
+import { native, nativeFiles } from './native-sources.mjs';
 import { findFirst } from './tools.mjs';
-
-const native = join(dirname(fileURLToPath(import.meta.url)), '..', 'native');
-
-function* sources(folder) {
-  for (const entry of readdirSync(folder, { withFileTypes: true })) {
-    const path = join(folder, entry.name);
-    if (entry.isDirectory() && path !== join(native, 'build')) yield* sources(path);
-    else if (/\.(h|cc|cu|cuh)$/.test(entry.name)) yield path;
-  }
-}
 
 function packaged() {
   try {
@@ -31,6 +20,7 @@ if (tool === undefined) {
   console.error(`clang-format: skipped, no binary for ${process.platform} ${process.arch} and none on PATH`);
 } else {
   const mode = process.argv.includes('--fix') ? ['-i'] : ['--dry-run', '-Werror'];
+  const sources = nativeFiles().filter((path) => /\.(h|cc|cu|cuh)$/.test(path));
   const options = { reject: false, stdio: 'inherit', timeout: 600_000 };
-  process.exitCode = execaSync(tool, [...mode, ...sources(native)], options).exitCode ?? 1;
+  process.exitCode = execaSync(tool, [...mode, ...sources.map((path) => join(native, path))], options).exitCode ?? 1;
 }

@@ -6,7 +6,7 @@
 
 #include "tests/harness.h"
 
-namespace mbt {
+namespace mb::test {
 namespace {
 
 double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
@@ -162,4 +162,4 @@ void bench(Context& c) {
   }
 }
 
-}  // namespace mbt
+}  // namespace mb::test

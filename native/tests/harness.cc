@@ -6,14 +6,14 @@
 
 #include "core/dtype.h"
 
-namespace mbt {
+namespace mb::test {
 namespace {
 
 constexpr int64_t kGuard = 256;  // bytes; keeps data aligned as an arena's tensors are
 constexpr unsigned char kGuardByte = 0xa5;
 
 std::vector<unsigned char> encode(const Values& values, int dtype) {
-  std::vector<unsigned char> out(values.size() * static_cast<size_t>(mb::dtype_size(dtype)));
+  std::vector<unsigned char> out(values.size() * static_cast<size_t>(dtype_size(dtype)));
   for (size_t i = 0; i < values.size(); ++i) {
     const double x = values[i];
     switch (dtype) {
@@ -21,7 +21,7 @@ std::vector<unsigned char> encode(const Values& values, int dtype) {
         reinterpret_cast<float*>(out.data())[i] = static_cast<float>(x);
         break;
       case MB_BF16:
-        reinterpret_cast<uint16_t*>(out.data())[i] = mb::f32_to_bf16(static_cast<float>(x));
+        reinterpret_cast<uint16_t*>(out.data())[i] = f32_to_bf16(static_cast<float>(x));
         break;
       case MB_I32:
         reinterpret_cast<int32_t*>(out.data())[i] = static_cast<int32_t>(x);
@@ -38,14 +38,14 @@ std::vector<unsigned char> encode(const Values& values, int dtype) {
 }
 
 Values decode(const std::vector<unsigned char>& bytes, int dtype) {
-  Values out(bytes.size() / static_cast<size_t>(mb::dtype_size(dtype)));
+  Values out(bytes.size() / static_cast<size_t>(dtype_size(dtype)));
   for (size_t i = 0; i < out.size(); ++i) {
     switch (dtype) {
       case MB_F32:
         out[i] = static_cast<double>(reinterpret_cast<const float*>(bytes.data())[i]);
         break;
       case MB_BF16:
-        out[i] = static_cast<double>(mb::bf16_to_f32(reinterpret_cast<const uint16_t*>(bytes.data())[i]));
+        out[i] = static_cast<double>(bf16_to_f32(reinterpret_cast<const uint16_t*>(bytes.data())[i]));
         break;
       case MB_I32:
         out[i] = reinterpret_cast<const int32_t*>(bytes.data())[i];
@@ -157,7 +157,7 @@ void Context::digest(const void* bytes, int64_t count) {
 }
 
 Tensor::Tensor(Context& context, int64_t n, int dtype)
-    : context_(context), n_(n), dtype_(dtype), bytes_(n * mb::dtype_size(dtype)) {
+    : context_(context), n_(n), dtype_(dtype), bytes_(n * dtype_size(dtype)) {
   const int64_t total = bytes_ + 2 * kGuard;
   void* base = nullptr;
   const int status = context_.table->alloc(context_.device, total, &base);
@@ -205,7 +205,7 @@ Values Tensor::read() const {
 }
 
 mb_buf Tensor::part(int64_t first, int64_t n) const {
-  const int64_t size = mb::dtype_size(dtype_);
+  const int64_t size = dtype_size(dtype_);
   return {data_ + first * size, n * size, dtype_, 0};
 }
 
@@ -215,4 +215,4 @@ double tolerance(int act, int64_t k) {
   return act == MB_BF16 ? 1e-2 : 5e-6 * std::fmax(1.0, std::sqrt(static_cast<double>(k) / 8192.0));
 }
 
-}  // namespace mbt
+}  // namespace mb::test

@@ -9,7 +9,7 @@
 
 #include "core/abi.h"
 
-namespace mbt {
+namespace mb::test {
 
 using Values = std::vector<double>;
 
@@ -117,4 +117,4 @@ extern const std::vector<Case> gemm_cases, norm_cases, rope_cases, attention_cas
 // Prints the speed of gemm and of the ops at the sizes of a small model.
 void bench(Context& context);
 
-}  // namespace mbt
+}  // namespace mb::test

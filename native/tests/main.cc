@@ -13,10 +13,8 @@
 #include "cpu/backend.h"
 #include "tests/harness.h"
 
+namespace mb::test {
 namespace {
-
-using mbt::Case;
-using mbt::Context;
 
 struct Options {
   std::string backend;
@@ -66,9 +64,8 @@ const mb_backend* find_backend(const std::string& path) {
 
 std::vector<Case> all_cases() {
   std::vector<Case> all;
-  for (const auto* cases :
-       {&mbt::gemm_cases, &mbt::norm_cases, &mbt::rope_cases, &mbt::attention_cases, &mbt::elementwise_cases,
-        &mbt::embed_cases, &mbt::loss_cases, &mbt::optimizer_cases, &mbt::device_cases, &mbt::error_cases}) {
+  for (const auto* cases : {&gemm_cases, &norm_cases, &rope_cases, &attention_cases, &elementwise_cases, &embed_cases,
+                            &loss_cases, &optimizer_cases, &device_cases, &error_cases}) {
     all.insert(all.end(), cases->begin(), cases->end());
   }
   return all;
@@ -91,8 +88,10 @@ int run_all(Context& context, const std::string& only) {
 }
 
 }  // namespace
+}  // namespace mb::test
 
 int main(int argc, char** argv) {
+  using namespace mb::test;
   Options options;
   if (!parse(argc, argv, &options)) {
     printf("usage: %s [--backend FILE.so] [--seed N] [--only TEXT] [--threads N] [--bench]\n", argv[0]);
@@ -120,7 +119,7 @@ int main(int argc, char** argv) {
     }
     Context context(backend, device, options.seed);
     if (options.bench) {
-      mbt::bench(context);
+      bench(context);
     } else {
       cases = run_all(context, options.only);
       if (i == 0) first = context.digests;

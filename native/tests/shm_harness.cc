@@ -14,7 +14,7 @@
 #include "comm/shm/shm.h"
 #include "core/error.h"
 
-namespace shm_test {
+namespace mb::shm_test {
 
 int run(int n, const Body& body, std::vector<int> killed) {
   void* memory = mmap(nullptr, sizeof(Board), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -115,8 +115,8 @@ uint64_t hash(uint64_t x) {  // splitmix64
 }
 
 void fail_test(const char* file, int line, const std::string& what) {
-  fprintf(stderr, "    %s:%d: not so: %s (last error: %s)\n", file, line, what.c_str(), mb::last_error());
+  fprintf(stderr, "    %s:%d: not so: %s (last error: %s)\n", file, line, what.c_str(), last_error());
   _exit(1);
 }
 
-}  // namespace shm_test
+}  // namespace mb::shm_test

@@ -9,7 +9,7 @@
 
 #include "core/abi.h"
 
-namespace shm_test {
+namespace mb::shm_test {
 
 constexpr int kProcesses = 64;
 constexpr int kGroups = 256;
@@ -57,12 +57,12 @@ uint64_t hash(uint64_t x);
 [[noreturn]] void fail_test(const char* file, int line, const std::string& what);
 
 #define CHECK(x) \
-  if (!(x)) shm_test::fail_test(__FILE__, __LINE__, #x)
+  if (!(x)) mb::shm_test::fail_test(__FILE__, __LINE__, #x)
 #define CHECK_OK(x) CHECK((x) == MB_OK)
 // The thread's last error contains the text.
-#define CHECK_ERROR(text)                                                        \
-  if (std::string(mb::last_error()).find(text) == std::string::npos) {           \
-    shm_test::fail_test(__FILE__, __LINE__, std::string("error has ") + (text)); \
+#define CHECK_ERROR(text)                                                            \
+  if (std::string(mb::last_error()).find(text) == std::string::npos) {               \
+    mb::shm_test::fail_test(__FILE__, __LINE__, std::string("error has ") + (text)); \
   }
 
 struct Test {
@@ -75,4 +75,4 @@ std::vector<Test> failure_tests();
 std::vector<Test> memory_tests();
 int bench();
 
-}  // namespace shm_test
+}  // namespace mb::shm_test

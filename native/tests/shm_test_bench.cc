@@ -10,7 +10,7 @@
 #include "core/host.h"
 #include "tests/shm_harness.h"
 
-namespace shm_test {
+namespace mb::shm_test {
 namespace {
 
 const mb_comm_table* const table = mb_shm_comm_table();
@@ -36,7 +36,7 @@ void measure(const char* what, int size, int rank, int64_t bytes, Call call) {
 }  // namespace
 
 int bench() {
-  printf("%s, %d cores\n", mb::cpu_model().c_str(), mb::usable_cores());
+  printf("%s, %d cores\n", cpu_model().c_str(), usable_cores());
   int failures = 0;
   for (int size : {2, 4, 8}) {
     failures += run(size, [size](int rank, Board& board) {
@@ -65,4 +65,4 @@ int bench() {
   return failures ? 1 : 0;
 }
 
-}  // namespace shm_test
+}  // namespace mb::shm_test

@@ -8,7 +8,7 @@
 #include "core/error.h"
 #include "tests/shm_harness.h"
 
-namespace shm_test {
+namespace mb::shm_test {
 namespace {
 
 const mb_comm_table* const table = mb_shm_comm_table();
@@ -26,25 +26,25 @@ void put(int dtype, void* data, int64_t i, double x) {
   if (dtype == MB_F32) static_cast<float*>(data)[i] = static_cast<float>(x);
   if (dtype == MB_F64) static_cast<double*>(data)[i] = x;
   if (dtype == MB_I32) static_cast<int32_t*>(data)[i] = static_cast<int32_t>(x);
-  if (dtype == MB_BF16) static_cast<uint16_t*>(data)[i] = mb::f32_to_bf16(static_cast<float>(x));
+  if (dtype == MB_BF16) static_cast<uint16_t*>(data)[i] = f32_to_bf16(static_cast<float>(x));
 }
 
 double get(int dtype, const void* data, int64_t i) {
   if (dtype == MB_F32) return static_cast<const float*>(data)[i];
   if (dtype == MB_F64) return static_cast<const double*>(data)[i];
   if (dtype == MB_I32) return static_cast<const int32_t*>(data)[i];
-  return mb::bf16_to_f32(static_cast<const uint16_t*>(data)[i]);
+  return bf16_to_f32(static_cast<const uint16_t*>(data)[i]);
 }
 
 std::vector<char> contribution(int dtype, int rank, int64_t n) {
-  std::vector<char> data(n * mb::dtype_size(dtype));
+  std::vector<char> data(n * dtype_size(dtype));
   for (int64_t i = 0; i < n; i++) put(dtype, data.data(), i, value(dtype, rank, i));
   return data;
 }
 
 // Elements [from, from + n) of the reduction over ranks 0 .. size-1, in rank order.
 std::vector<char> reduced(int dtype, int op, int size, int64_t from, int64_t n, int64_t total) {
-  std::vector<char> result(n * mb::dtype_size(dtype));
+  std::vector<char> result(n * dtype_size(dtype));
   std::vector<std::vector<char>> all;
   for (int r = 0; r < size; r++) all.push_back(contribution(dtype, r, total));
   for (int64_t i = 0; i < n; i++) {
@@ -77,7 +77,7 @@ void check_all_reduce(mb_comm* comm, int size, int rank, int dtype, int op, int6
 }
 
 void check_reduce_scatter(mb_comm* comm, int size, int rank, int dtype, int op, int64_t n) {
-  const int64_t bytes = n * mb::dtype_size(dtype);
+  const int64_t bytes = n * dtype_size(dtype);
   std::vector<char> in = contribution(dtype, rank, n * size), out(bytes);
   const std::vector<char> expected = reduced(dtype, op, size, rank * n, n, n * size);
   const mb_buf from = buffer(in, dtype), to = buffer(out, dtype);
@@ -89,7 +89,7 @@ void check_reduce_scatter(mb_comm* comm, int size, int rank, int dtype, int op, 
 }
 
 void check_all_gather(mb_comm* comm, int size, int rank, int dtype, int64_t n) {
-  const int64_t bytes = n * mb::dtype_size(dtype);
+  const int64_t bytes = n * dtype_size(dtype);
   const std::vector<char> in = contribution(dtype, rank, n);
   std::vector<char> expected, out(bytes * size), in_place(bytes * size);
   for (int r = 0; r < size; r++) {
@@ -236,4 +236,4 @@ std::vector<Test> collective_tests() {
           {"collectives: max passes NaN on", nan_is_passed_on}};
 }
 
-}  // namespace shm_test
+}  // namespace mb::shm_test

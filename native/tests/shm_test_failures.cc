@@ -10,7 +10,7 @@
 #include "core/error.h"
 #include "tests/shm_harness.h"
 
-namespace shm_test {
+namespace mb::shm_test {
 namespace {
 
 const mb_comm_table* const table = mb_shm_comm_table();
@@ -322,4 +322,4 @@ std::vector<Test> failure_tests() {
           {"crowded: 8 ranks on 2 cores", crowded}};
 }
 
-}  // namespace shm_test
+}  // namespace mb::shm_test

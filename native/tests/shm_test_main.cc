@@ -20,20 +20,16 @@ int files_in_dev_shm() {
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc > 1 && !strcmp(argv[1], "--bench")) return shm_test::bench();
+  using namespace mb::shm_test;
+  if (argc > 1 && !strcmp(argv[1], "--bench")) return bench();
   int passed = 0, failed = 0, skipped = 0;
-  for (const auto& tests :
-       {shm_test::collective_tests(), shm_test::p2p_tests(), shm_test::failure_tests(), shm_test::memory_tests()}) {
-    for (const shm_test::Test& test : tests) {
+  for (const auto& tests : {collective_tests(), p2p_tests(), failure_tests(), memory_tests()}) {
+    for (const Test& test : tests) {
       if (argc > 1 && strncmp(test.name, argv[1], strlen(argv[1])) != 0) continue;
-      const double start = shm_test::seconds();
+      const double start = seconds();
       const int result = test.run();
       (result == 0 ? passed : result < 0 ? skipped : failed)++;
-      printf("%s %s (%.2f s)\n",
-             result == 0  ? "ok  "
-             : result < 0 ? "skip"
-                          : "FAIL",
-             test.name, shm_test::seconds() - start);
+      printf("%s %s (%.2f s)\n", result == 0 ? "ok  " : result < 0 ? "skip" : "FAIL", test.name, seconds() - start);
       fflush(stdout);
     }
   }

@@ -14,7 +14,7 @@
 #include "core/error.h"
 #include "tests/shm_harness.h"
 
-namespace shm_test {
+namespace mb::shm_test {
 namespace {
 
 const mb_comm_table* const table = mb_shm_comm_table();
@@ -163,4 +163,4 @@ std::vector<Test> memory_tests() {
           {"memory: segments are small", segments_are_small}};
 }
 
-}  // namespace shm_test
+}  // namespace mb::shm_test

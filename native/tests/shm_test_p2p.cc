@@ -5,7 +5,7 @@
 #include "core/error.h"
 #include "tests/shm_harness.h"
 
-namespace shm_test {
+namespace mb::shm_test {
 namespace {
 
 const mb_comm_table* const table = mb_shm_comm_table();
@@ -226,4 +226,4 @@ std::vector<Test> p2p_tests() {
           {"p2p all-to-all that does not agree", all_to_all_refusals}};
 }
 
-}  // namespace shm_test
+}  // namespace mb::shm_test

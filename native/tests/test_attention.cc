@@ -4,7 +4,7 @@
 
 #include "tests/harness.h"
 
-namespace mbt {
+namespace mb::test {
 namespace {
 
 enum class Bounds {
@@ -249,4 +249,4 @@ void views(Context& c, int act) {
 
 const std::vector<Case> attention_cases = {{"attention", attention, true}, {"attention of views", views, true}};
 
-}  // namespace mbt
+}  // namespace mb::test

@@ -2,7 +2,7 @@
 
 #include "tests/harness.h"
 
-namespace mbt {
+namespace mb::test {
 namespace {
 
 void info(Context& c, int) {
@@ -84,4 +84,4 @@ const std::vector<Case> device_cases = {
     {"events", events, false},
 };
 
-}  // namespace mbt
+}  // namespace mb::test

@@ -3,7 +3,7 @@
 
 #include "tests/harness.h"
 
-namespace mbt {
+namespace mb::test {
 namespace {
 
 const int64_t kCounts[] = {0, 1, 5, 16, 33, 1000, 100003};
@@ -198,4 +198,4 @@ const std::vector<Case> elementwise_cases = {
     {"cast", cast, false},    {"copy_2d", copy_2d, false}, {"fill", fill, false},        {"sumsq", sumsq, false},
 };
 
-}  // namespace mbt
+}  // namespace mb::test

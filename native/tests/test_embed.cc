@@ -3,7 +3,7 @@
 
 #include "tests/harness.h"
 
-namespace mbt {
+namespace mb::test {
 namespace {
 
 struct Shape {
@@ -49,4 +49,4 @@ void embed(Context& c, int act) {
 
 const std::vector<Case> embed_cases = {{"embed", embed, true}};
 
-}  // namespace mbt
+}  // namespace mb::test

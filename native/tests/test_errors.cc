@@ -1,6 +1,6 @@
 #include "tests/harness.h"
 
-namespace mbt {
+namespace mb::test {
 namespace {
 
 // Calls that each break one rule; every op's own counts are checked by the first loop.
@@ -115,4 +115,4 @@ const std::vector<Case> error_cases = {
     {"bf16 on the CPU", bf16, false},
 };
 
-}  // namespace mbt
+}  // namespace mb::test

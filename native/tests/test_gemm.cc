@@ -1,6 +1,6 @@
 #include "tests/harness.h"
 
-namespace mbt {
+namespace mb::test {
 namespace {
 
 struct Size {
@@ -105,4 +105,4 @@ const std::vector<Case> gemm_cases = {
     {"gemm with a long sum", gemm_long, true},
 };
 
-}  // namespace mbt
+}  // namespace mb::test

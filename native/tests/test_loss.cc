@@ -4,7 +4,7 @@
 
 #include "tests/harness.h"
 
-namespace mbt {
+namespace mb::test {
 namespace {
 
 struct Shape {
@@ -99,4 +99,4 @@ void cross_entropy(Context& c, int act) {
 
 const std::vector<Case> loss_cases = {{"cross entropy", cross_entropy, true}};
 
-}  // namespace mbt
+}  // namespace mb::test

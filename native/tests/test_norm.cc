@@ -2,7 +2,7 @@
 
 #include "tests/harness.h"
 
-namespace mbt {
+namespace mb::test {
 namespace {
 
 struct Shape {
@@ -120,4 +120,4 @@ const std::vector<Case> norm_cases = {
     {"rmsnorm_bwd", rmsnorm_bwd, true},
 };
 
-}  // namespace mbt
+}  // namespace mb::test

@@ -3,7 +3,7 @@
 #include "core/philox.h"
 #include "tests/harness.h"
 
-namespace mbt {
+namespace mb::test {
 namespace {
 
 constexpr double kPi = 3.14159265358979323846;
@@ -149,8 +149,7 @@ void philox_vectors(Context& c, int) {
         Known{{0x243f6a88u, 0x85a308d3u, 0x13198a2eu, 0x03707344u},
               {0xa4093822u, 0x299f31d0u},
               {0xd16cfe09u, 0x94fdccebu, 0x5001e420u, 0x24126ea1u}}}) {
-    const mb::PhiloxWords found =
-        mb::philox4x32_10(k.counter[0], k.counter[1], k.counter[2], k.counter[3], k.key[0], k.key[1]);
+    const PhiloxWords found = philox4x32_10(k.counter[0], k.counter[1], k.counter[2], k.counter[3], k.key[0], k.key[1]);
     for (int i = 0; i < 4; ++i) c.is(found.w[i] == k.words[i], "word " + std::to_string(i));
   }
 }
@@ -170,8 +169,8 @@ void init_normal(Context& c, int act) {
     for (int64_t r = 0; r < z.rows; ++r) {
       for (int64_t i = 0; i < z.cols; ++i) {
         const uint64_t index = uint64_t((z.row0 + r) * z.gcols + z.col0 + i);
-        const mb::PhiloxWords words =
-            mb::philox4x32_10(uint32_t(index), uint32_t(index >> 32), 0, 0, 1234u ^ 4000000000u, 7u ^ 99u);
+        const PhiloxWords words =
+            philox4x32_10(uint32_t(index), uint32_t(index >> 32), 0, 0, 1234u ^ 4000000000u, 7u ^ 99u);
         const double u1 = (double(words.w[0]) + 1) / 4294967296.0;
         const double u2 = double(words.w[1]) / 4294967296.0;
         expected.push_back(std * std::sqrt(-2 * std::log(u1)) * std::cos(2 * kPi * u2));
@@ -191,4 +190,4 @@ const std::vector<Case> optimizer_cases = {
     {"init_normal", init_normal, true},
 };
 
-}  // namespace mbt
+}  // namespace mb::test

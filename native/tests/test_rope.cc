@@ -2,7 +2,7 @@
 
 #include "tests/harness.h"
 
-namespace mbt {
+namespace mb::test {
 namespace {
 
 struct Shape {
@@ -106,7 +106,7 @@ struct Tensors {
       : qkv(c, c.random.uniforms(z.tokens * (z.hq + 2 * z.hkv) * z.d, -2, 2), act),
         wq(c, c.random.uniforms(z.d, 0.5, 1.5), act),
         wk(c, c.random.uniforms(z.d, 0.5, 1.5), act),
-        table(c, mbt::table(kPositions, z.d), MB_F32),
+        table(c, test::table(kPositions, z.d), MB_F32),
         positions(c, c.random.uniforms(z.tokens, 0, kPositions - 0.5), MB_I32) {}
   Inputs inputs(Shape z) const {
     return {z, qkv.values(), wq.values(), wk.values(), table.values(), positions.values()};
@@ -216,4 +216,4 @@ const std::vector<Case> rope_cases = {
     {"qknorm_rope_bwd", qknorm_rope_bwd, true},
 };
 
-}  // namespace mbt
+}  // namespace mb::test

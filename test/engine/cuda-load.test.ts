@@ -1,18 +1,18 @@
 import { execFileSync, spawnSync } from 'node:child_process';
 import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join, resolve } from 'node:path';
+import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
+import { BUILD, needsTestPrograms } from '../helpers/test-programs.js';
 
-const build = resolve('native/build');
-const library = join(build, 'libmbridge_cuda.so');
+const library = join(BUILD, 'libmbridge_cuda.so');
 const hasNvcc = ['nvcc', '/usr/local/cuda/bin/nvcc'].some((nvcc) => spawnSync(nvcc, ['--version']).status === 0);
 const built = existsSync(library);
 if (!built && !hasNvcc) {
   console.warn(
     'CUDA backend not tested: native/build/libmbridge_cuda.so was not built, and there is no nvcc to build it',
   );
-}
+} else needsTestPrograms();
 
 interface LibraryReport {
   loaded: boolean;
@@ -44,7 +44,7 @@ interface Report {
 
 /** What libmbridge_cuda.so says when a program loads it as the addon does. */
 function load(libs = ''): Report {
-  const text = execFileSync(join(build, 'mbridge_cuda_load'), [library], {
+  const text = execFileSync(join(BUILD, 'mbridge_cuda_load'), [library], {
     encoding: 'utf8',
     env: { ...process.env, MBRIDGE_CUDA_LIBS: libs },
   });
@@ -53,9 +53,9 @@ function load(libs = ''): Report {
 
 /** The graphs and executions that the stand-in for cuDNN printed, one operation a line. */
 function attentionGraphs(sizes: readonly number[]): { graphs: string[][]; executions: string[] } {
-  const text = execFileSync(join(build, 'mbridge_attention_ops'), sizes.map(String), {
+  const text = execFileSync(join(BUILD, 'mbridge_attention_ops'), sizes.map(String), {
     encoding: 'utf8',
-    env: { ...process.env, MBRIDGE_CUDA_LIBS: join(build, 'mock-cudnn') },
+    env: { ...process.env, MBRIDGE_CUDA_LIBS: join(BUILD, 'mock-cudnn') },
   });
   const graphs: string[][] = [];
   const executions: string[] = [];
@@ -139,7 +139,7 @@ describe.skipIf(!built && !hasNvcc)('libmbridge_cuda.so', () => {
 
   it('opens libraries from MBRIDGE_CUDA_LIBS first, and reports a broken one with the words of the loader', () => {
     writeFileSync(join(scratch, 'libnccl.so.2'), 'not a library');
-    const mock = join(build, 'mock-cudnn');
+    const mock = join(BUILD, 'mock-cudnn');
     const { describe: found } = load(`${scratch}:/nonexistent:${mock}`);
     expect(found.library_directories.slice(0, 2)).toEqual([scratch, mock]);
     expect(found.libraries.cudnn).toEqual({

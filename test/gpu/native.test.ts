@@ -2,8 +2,9 @@ import { join } from 'node:path';
 import { execa } from 'execa';
 import { describe, expect, test } from 'vitest';
 import { cudaEnginePath } from '../../src/engine/open-device.js';
+import { BUILD, needsTestPrograms } from '../helpers/test-programs.js';
 
-const BUILD = join(import.meta.dirname, '..', '..', 'native', 'build');
+needsTestPrograms();
 const TESTS = join(BUILD, 'mbridge_native_tests');
 const PEER_TESTS = join(BUILD, 'mbridge_peer_tests');
 

@@ -1,9 +1,11 @@
 import { execFile } from 'node:child_process';
-import { fileURLToPath } from 'node:url';
+import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { describe, expect, it } from 'vitest';
+import { BUILD, needsTestPrograms } from '../helpers/test-programs.js';
 
-const program = fileURLToPath(new URL('../../native/build/mbridge_native_tests', import.meta.url));
+needsTestPrograms();
+const program = join(BUILD, 'mbridge_native_tests');
 
 /** Runs the native op tests with the kernels of one instruction set. */
 async function run(isa: string, ...args: string[]): Promise<{ code: number; output: string }> {

@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { execa } from 'execa';
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { needsTestPrograms } from '../helpers/test-programs.js';
 
 const ROOT = join(import.meta.dirname, '..', '..');
 
@@ -18,6 +19,7 @@ async function start(args: readonly string[], program = join(unpacked(), 'mbridg
   return execa(program, args, { cwd: folder, env, extendEnv: false, reject: false });
 }
 
+needsTestPrograms();
 beforeAll(async () => {
   const script = join(ROOT, 'scripts', 'bundle.mjs');
   await execa(process.execPath, [script, '--out', archive, '--level', '0', '--no-cuda']);

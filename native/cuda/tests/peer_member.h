@@ -14,10 +14,7 @@
 #include "core/dtype.h"
 #include "cuda/kernels/peer.h"
 
-namespace kernels = mb::cuda::kernels;
-using mb::dtype_size;
-
-namespace mbpeer {
+namespace mb::cuda::peer_test {
 
 using kernels::Peers;
 
@@ -175,4 +172,4 @@ class Member {
   cudaStream_t stream_ = nullptr;
 };
 
-}  // namespace mbpeer
+}  // namespace mb::cuda::peer_test

@@ -10,9 +10,8 @@
 #include "cuda/device/error.h"
 #include "cuda/tests/peer_member.h"
 
+namespace mb::cuda::peer_test {
 namespace {
-
-using namespace mbpeer;
 
 double tolerance_of(int dtype) { return dtype == MB_BF16 ? 1e-2 : 5e-6; }
 
@@ -331,8 +330,10 @@ bool run_group(int size) {
 }
 
 }  // namespace
+}  // namespace mb::cuda::peer_test
 
 int main(int argc, char** argv) {
+  using namespace mb::cuda::peer_test;
   std::vector<int> sizes = {2, 4, 8};
   if (argc > 1) sizes.clear();
   for (int i = 1; i < argc; i++) {

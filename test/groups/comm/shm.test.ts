@@ -1,9 +1,11 @@
 import { execFile } from 'node:child_process';
-import { fileURLToPath } from 'node:url';
+import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { describe, expect, it } from 'vitest';
+import { BUILD, needsTestPrograms } from '../../helpers/test-programs.js';
 
-const program = fileURLToPath(new URL('../../../native/build/mbridge_shm_tests', import.meta.url));
+needsTestPrograms();
+const program = join(BUILD, 'mbridge_shm_tests');
 
 /** Output of the native tests whose names begin with `part`; rejects, with what failed, when one failed or none exists. */
 async function nativeTests(part: string): Promise<string> {
