@@ -108,7 +108,7 @@ describe('what is no file is not waited for', () => {
     [
       'pipe.jsonl',
       () => execFileSync('mkfifo', [at('pipe.jsonl')]),
-      /is a pipe, not a file \| a data file is a regular file/,
+      /is a pipe, not a file \| dataset\.path must name a regular file/,
     ],
     ['zero', () => symlinkSync('/dev/zero', at('zero')), /is a device, not a file/],
     ['loop', () => symlinkSync('loop', at('loop')), /too many symbolic links/],

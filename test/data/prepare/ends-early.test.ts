@@ -28,7 +28,7 @@ async function untilThird(folder: string): Promise<void> {
     }
     if (
       names.filter((name) => /^\w{32}\.json$/.test(name)).length === 2 &&
-      names.some((name) => name.endsWith('.bin.tmp'))
+      names.some((name) => /\.bin\.\d+\.tmp$/.test(name))
     )
       return;
     await new Promise((resolve) => setTimeout(resolve, 2));

