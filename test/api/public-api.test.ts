@@ -123,6 +123,7 @@ describe('the names', () => {
         "Sample",
         "SetupDataOptions",
         "SetupOptimizerOptions",
+        "SourceProgress",
         "StageSpec",
         "StepEvent",
         "StepResult",
