@@ -35,7 +35,7 @@ export {
 export { DistributedModel, type ParameterSlice } from './model/stage/distributed-model.js';
 export { DistributedOptimizer } from './model/optim/distributed-optimizer.js';
 export { setupDataIterators, type SetupDataOptions } from './data/setup-data-iterators.js';
-export type { Dataset, Sample } from './data/dataset.js';
+export type { Dataset, Sample, SourceProgress } from './data/dataset.js';
 export { runWorker as pretrainWorker } from './train/run-worker.js';
 export { DataIterator } from './data/data-iterator.js';
 export type { BatchSource, FieldSpec, MicroBatch } from './data/micro-batch.js';

@@ -126,6 +126,7 @@ describe('the names', () => {
         "Sample",
         "SetupDataOptions",
         "SetupOptimizerOptions",
+        "SourceProgress",
         "StageSpec",
         "StepEvent",
         "StepResult",

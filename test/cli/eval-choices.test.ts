@@ -130,7 +130,7 @@ describe('what cannot be scored is one error', () => {
   test.each<[string, readonly string[], number, string]>([
     ['a file that is not there', ['--choices', 'nowhere.jsonl'], 7, 'cannot read data file nowhere.jsonl'],
     ['data and choices', ['--choices', QUESTIONS, '--data', QUESTIONS], 2, 'both --data and --choices'],
-    ['a vocabulary without the tokens', ['--choices', QUESTIONS], 3, 'the byte tokenizer has 256 tokens'],
+    ['a vocabulary without the tokens', ['--choices', QUESTIONS], 3, 'the tokenizer byte has 256 tokens'],
     [
       'too many replicas',
       ['--choices', QUESTIONS, '--nproc', '61'],

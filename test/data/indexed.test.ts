@@ -61,7 +61,7 @@ describe("Megatron's pairs", () => {
   it('cannot be written where there is no folder', async () => {
     const prefix = join(temporaryFolder(), 'none', 'a');
     const error = await mbridgeError(() => IndexedWriter.create(prefix, { dtype: 'int32' }));
-    expect(error).toMatchObject({ code: 'MB_IO', exitCode: 7 });
+    expect(error).toMatchObject({ code: 'MB_DATA_WRITE', exitCode: 7 });
     expect(error.message).toContain(`cannot write ${prefix}.bin`);
   });
 

@@ -37,9 +37,11 @@ export class IndexedWriter {
   /** Adds one document. @throws RangeError for a token that the type does not hold */
   add(tokens: Int32Array): void {
     const largest = LARGEST[this.#type];
-    const bad = tokens.findIndex((token) => token < 0 || token > largest);
-    if (bad >= 0) throw new RangeError(`token ${tokens[bad]} at place ${bad} is no ${this.#type}`);
-    const stored = this.#type === 'uint16' ? Uint16Array.from(tokens) : tokens;
+    for (let i = 0; i < tokens.length; i++) {
+      const token = tokens[i] as number;
+      if (token < 0 || token > largest) throw new RangeError(`token ${token} at place ${i} is no ${this.#type}`);
+    }
+    const stored = this.#type === 'uint16' ? new Uint16Array(tokens) : tokens;
     this.#bin.write(new Uint8Array(stored.buffer, stored.byteOffset, stored.byteLength));
     if (this.#documents === this.#lengths.length) {
       const longer = new Int32Array(2 * this.#lengths.length);

@@ -68,7 +68,7 @@ export async function prepare(options: PrepareOptions): Promise<Sidecar> {
       inputs: inputs.files.map(({ path, bytes }) => ({ path, bytes })),
     };
     await joinPairs(
-      parts.map(({ prefix }) => prefix),
+      parts.filter(({ record }) => record.documents > 0).map(({ prefix }) => prefix),
       output,
       staging.folder,
       sidecar,
