@@ -144,7 +144,7 @@ describe('problems', () => {
     ],
     [
       'dataset: {type: mock, shuffle: true}',
-      'MB_CONFIG_UNKNOWN_KEY run.yaml:1:23 dataset.shuffle: is for dataset.type indexed, jsonl or text, and it is mock; set dataset.type too',
+      'MB_CONFIG_UNKNOWN_KEY run.yaml:1:23 dataset.shuffle: is for dataset.type indexed or jsonl or text, and it is mock; set dataset.type too',
     ],
     [
       'mixed_precision: bf16-mixed',
