@@ -273,7 +273,7 @@ describe('paths', () => {
         })
         .map(([key]) => `${section}.${key}`),
     );
-    expect(free.sort()).toEqual([...PATH_KEYS].sort());
+    expect(free.sort()).toEqual([...PATH_KEYS, 'dataset.split'].sort());
   });
 });
 

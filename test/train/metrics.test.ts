@@ -26,7 +26,7 @@ test.each<['cpu' | 'cuda', number, number, number]>([
   const texts = ['model.seq_length=256', 'train.global_batch_size=8', `dist.ranks_per_gpu=${ranksPerGpu}`];
   const overrides = texts.map((text) => ({ text, place: 'here' }));
   const { config } = resolve({ recipe: findRecipe('qwen3-tiny'), flags: [], overrides });
-  const run = { milliseconds: 500, devices: devicesOf(config, ranks, device), peakTflops: 1, epoch: 0 };
+  const run = { milliseconds: 500, dataMs: 2, devices: devicesOf(config, ranks, device), peakTflops: 1, epoch: 0 };
   const { tokens_per_s_per_gpu: rate, tflops_per_gpu: tflops, mfu } = stepEvent(config, RESULT, run);
   expect(rate).toBe((2 * 8 * 256) / devices);
   expect(mfu).toBe(tflops);
@@ -39,9 +39,18 @@ test.each([
   [{ totals: { aux: 0.5 } }, { peakTflops: 0 }, { totals: { aux: 0.5 } }],
 ])('a step of %o, run %o, says %o beyond what every step says', (result, run, more) => {
   const { config } = resolve({ recipe: findRecipe('qwen3-tiny'), flags: [], overrides: [] });
-  const facts = { milliseconds: 500, devices: 1, peakTflops: 0, epoch: 0, ...run };
+  const facts = { milliseconds: 500, dataMs: 2, devices: 1, peakTflops: 0, epoch: 0, ...run };
   const event = stepEvent(config, { ...RESULT, ...result }, facts);
   const rates = { tokens_per_s_per_gpu: expect.any(Number) as number, tflops_per_gpu: expect.any(Number) as number };
-  const common = { type: 'step', step: 3, loss: 2, grad_norm: 1, lr: 1e-3, tokens: 2048, step_time_ms: 500 };
+  const common = {
+    type: 'step',
+    step: 3,
+    loss: 2,
+    grad_norm: 1,
+    lr: 1e-3,
+    tokens: 2048,
+    step_time_ms: 500,
+    data_ms: 2,
+  };
   expect(event).toEqual({ ...common, ...rates, ...more });
 });
