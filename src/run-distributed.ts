@@ -80,7 +80,7 @@ export async function start(
   const worldSize = environment?.worldSize ?? nproc;
   const localRanks = environment?.localWorldSize ?? nproc;
   requireDevices(device, localRanks, ranksPerGpu);
-  const config = fit(checked, worldSize);
+  let config = fit(checked, worldSize);
   const { origins } = options;
   const layout = { ...validateLayout(config, worldSize, { device, ...(origins === undefined ? {} : { origins }) }) };
   if (checks !== null) {
@@ -91,6 +91,8 @@ export async function start(
     }
     if (data && !external) await checkTokenizer(config);
     checkMachineMemory(planRun(config, worldSize, device, { trainable }), localRanks);
+    if (data)
+      config = await (await import('./data/prepare/prepare-run.js')).prepareRunData(config, { make: !external });
   }
   if (checks?.data === true && config.dataset.type === 'mock' && (environment?.rank ?? 0) === 0) {
     process.stderr.write('dataset: mock tokens; the loss means nothing (set dataset.type and dataset.path)\n');

@@ -45,9 +45,6 @@ export function checkValues(cfg: RunConfig, placeOf: (path: string) => string | 
     bad('model.pad_token_id', `${model.pad_token_id} is not in the vocabulary of model.vocab_size ${model.vocab_size}`);
   }
   checkDataset(cfg, bad);
-  if (cfg.dataset.type === 'text' && cfg.tokenizer.type !== 'byte') {
-    bad('dataset.type', 'text is read byte by byte; with this tokenizer, tokenise it first (mbridge data prepare)');
-  }
   const { checkpoint } = cfg;
   for (const key of ['save_interval', 'keep_last', 'keep_every'] as const) {
     if (checkpoint[key] !== null && checkpoint.save === null) {

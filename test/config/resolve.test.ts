@@ -211,10 +211,6 @@ describe('problems', () => {
       'MB_CONFIG_VALUE run.yaml:1:9 model.num_key_value_heads: 3 does not divide model.num_attention_heads 8',
     ],
     [
-      'dataset: {type: text, path: x}\ntokenizer: {type: huggingface, path: x}',
-      'MB_CONFIG_VALUE run.yaml:1:11 dataset.type: text is read byte by byte; with this tokenizer, tokenise it first (mbridge data prepare)',
-    ],
-    [
       'model: {hf_path: nowhere}',
       "MB_CONFIG_HF run.yaml:1:9 model.hf_path: cannot read nowhere/config.json: ENOENT: no such file or directory, stat 'nowhere'",
     ],

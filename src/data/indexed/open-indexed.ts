@@ -4,6 +4,7 @@ import type { Dataset } from '../dataset.js';
 import { BlendedSamples } from './blended-samples.js';
 import { IndexedSamples } from './indexed-samples.js';
 import type { Tail } from '../token-blocks.js';
+import { readSidecar, tokenBytesOf } from './sidecar.js';
 import { parseSplit, splitRange, type Split } from './split.js';
 import { checkPair, TokenFile } from './token-file.js';
 
@@ -15,7 +16,7 @@ interface Source {
 }
 
 /** The pairs that a configuration names. */
-function sourcesOf({ path, blend }: IndexedConfig): readonly Source[] {
+export function sourcesOf({ path, blend }: IndexedConfig): readonly Source[] {
   return blend ?? [{ path: path as string, weight: 1 }];
 }
 
@@ -37,8 +38,13 @@ export function openIndexed(
     const sources = sourcesOf(config);
     for (const { path } of sources) {
       const file = new TokenFile(path, vocabSize);
-      const range = splitRange(parts, file.documents, split);
-      opened.push(closingOnError(file, () => new IndexedSamples(file, { split, tail, range, seqLength, seed })));
+      opened.push(
+        closingOnError(file, () => {
+          const range = splitRange(parts, file.documents, split);
+          const tokenBytes = tokenBytesOf(readSidecar(path));
+          return new IndexedSamples(file, { split, tail, range, seqLength, seed, tokenBytes });
+        }),
+      );
     }
     const [only] = opened;
     return opened.length === 1 && only !== undefined

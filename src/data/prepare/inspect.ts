@@ -1,7 +1,7 @@
 import type { TokenType } from '../indexed/format.js';
 import { TokenFile } from '../indexed/token-file.js';
 import type { Tokenizer } from '../tokenizer.js';
-import { checkBelongs, readSidecar, type Sidecar } from './sidecar.js';
+import { checkBelongs, readSidecar, type Sidecar } from '../indexed/sidecar.js';
 
 /** Looked through for the range of ids; of a larger pair every n-th document, so that it is about as much. */
 const LOOKED_TOKENS = 64 << 20;

@@ -172,7 +172,7 @@ class PartWriter {
     if (kind === 'text')
       throw badData('MB_DATA_ENCODING', place, found, 'convert the file to UTF-8 (iconv), or leave it out');
     if (this.#options.strict)
-      throw badData('MB_DATA_LINE', place, found, 'mend it, or leave --strict out to go on without it');
+      throw badData('MB_DATA_LINE', place, found, 'mend it; mbridge data prepare without --strict goes on without it');
     this.#options.progress.bad(place, found);
   }
 

@@ -2,7 +2,7 @@ import { MbridgeError } from '../../base/errors.js';
 import { badData } from '../data-error.js';
 import { packageVersion } from '../../base/package-root.js';
 import { joinPairs, refuseExisting } from './join-pairs.js';
-import { checkBelongs, readSidecar, type Sidecar } from './sidecar.js';
+import { checkBelongs, readSidecar, type Sidecar } from '../indexed/sidecar.js';
 import { Staging } from './staging.js';
 
 /**

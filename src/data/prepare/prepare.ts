@@ -4,8 +4,8 @@ import { typeFor } from '../indexed/format.js';
 import { openTokenizer } from '../tokenizer/open-tokenizer.js';
 import type { Inputs } from './input-files.js';
 import { makeParts, type PartsProgress } from './make-parts.js';
-import { joinPairs, refuseExisting } from './join-pairs.js';
-import type { Sidecar } from './sidecar.js';
+import { isWhole, joinPairs, refuseExisting } from './join-pairs.js';
+import { packTokenBytes, readSidecar, type Sidecar } from '../indexed/sidecar.js';
 import { Staging } from './staging.js';
 
 export interface PrepareOptions {
@@ -22,6 +22,8 @@ export interface PrepareOptions {
   readonly workers: number;
   /** Ends at the first line that is no document. */
   readonly strict: boolean;
+  /** Takes a pair that is there for the one that is asked for; else it is refused. */
+  readonly reuse?: boolean;
   readonly progress: PartsProgress;
 }
 
@@ -32,13 +34,19 @@ export interface PrepareOptions {
  * @throws MbridgeError exit 3 or 7
  */
 export async function prepare(options: PrepareOptions): Promise<Sidecar> {
-  const { inputs, output, field, appendEod } = options;
-  refuseExisting(output);
+  const { inputs, output, field, appendEod, reuse = false } = options;
+  if (!reuse) refuseExisting(output);
   const tokenizer = openTokenizer(options.tokenizer, { eod: options.eod });
   const eod = appendEod ? tokenizer.endOfDocument : null;
   const dtype = typeFor(tokenizer.vocabSize);
   const staging = new Staging(output, [1, packageVersion(), tokenizer.identity, eod, field, dtype]);
   try {
+    // Another process may have made it while this one waited for the claim.
+    const made = reuse && isWhole(output) ? readSidecar(output) : undefined;
+    if (made !== undefined) {
+      staging.remove();
+      return made;
+    }
     const parts = await makeParts({ ...options, staging, dtype });
     const sum = (key: 'documents' | 'tokens' | 'bad' | 'empty'): number => {
       return parts.reduce((total, { record }) => total + record[key], 0);
@@ -66,6 +74,7 @@ export async function prepare(options: PrepareOptions): Promise<Sidecar> {
         empty: sum('empty'),
       },
       inputs: inputs.files.map(({ path, bytes }) => ({ path, bytes })),
+      token_bytes: packTokenBytes(tokenizer.tokenBytes),
     };
     await joinPairs(
       parts.map(({ prefix }) => prefix),

@@ -6,7 +6,7 @@ import { renderWithSpans } from './assistant-spans.js';
 import { ChatTemplate, type ChatMessage, type ChatOptions } from './chat-template.js';
 import { openEngine, surroundingsOf, type Surroundings, type TokenizerEngine } from './engine.js';
 import { spanMask, tokenBytes } from './token-bytes.js';
-import { readTokenizerFolder, vocabularySize, type TokenizerFolder } from './tokenizer-folder.js';
+import { namedTokens, readTokenizerFolder, vocabularySize, type TokenizerFolder } from './tokenizer-folder.js';
 
 /** A conversation as a model is trained on it. */
 export interface ChatTokens {
@@ -147,14 +147,4 @@ export class HuggingFaceTokenizer implements Tokenizer {
       hint: `name the token that ends a document with --eod; added tokens: ${known.slice(0, 8).join(' ') || 'none'}`,
     });
   }
-}
-
-function namedTokens(config: Readonly<Record<string, unknown>>): Record<string, string> {
-  return Object.fromEntries(
-    Object.entries(config).flatMap(([key, value]) => {
-      if (!key.endsWith('_token')) return [];
-      const content = isPlainObject(value) ? value['content'] : value;
-      return typeof content === 'string' ? [[key, content]] : [];
-    }),
-  );
 }
