@@ -79,7 +79,15 @@ function checkValidation(cfg: RunConfig, bad: (path: string, message: string) =>
   }
 }
 
-function checkDataset({ dataset }: RunConfig, bad: (path: string, message: string) => void): void {
+function checkDataset(cfg: RunConfig, bad: (path: string, message: string) => void): void {
+  const { dataset, tokenizer, validation } = cfg;
+  const template = 'conversations take a chat template; set tokenizer.type=huggingface and tokenizer.path';
+  if (tokenizer.type === 'byte') {
+    if (dataset.type === 'chat') bad('dataset.type', template);
+    for (const [name, set] of Object.entries(validation.sets)) {
+      if (set.type === 'chat') bad('validation.sets', `${name}: ${template}`);
+    }
+  }
   if (dataset.type !== 'indexed') return;
   const { path, blend, split } = dataset;
   if (path === null && blend === null)

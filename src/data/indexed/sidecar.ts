@@ -10,6 +10,8 @@ const LIMIT = 1 << 30;
 const schema = z.object({
   format: z.literal(1),
   mbridge: z.string(),
+  /** Of chat, documents come in twos: the tokens of a conversation, and for each of them 1 where the assistant speaks. */
+  content: z.enum(['text', 'chat']).default('text'),
   tokenizer: z.object({ name: z.string(), identity: z.string(), vocab_size: z.int().min(1) }),
   /** The token that ends every document, null where none does. */
   eod: z.int().min(0).nullable(),

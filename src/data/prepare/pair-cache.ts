@@ -20,6 +20,8 @@ const WAIT_MS = 500;
 export interface TextSource {
   readonly path: string;
   readonly kind: 'text' | 'lines';
+  /** Whether lines are conversations. */
+  readonly chat: boolean;
   /** Of JSON objects: where the text stands. */
   readonly field: string;
 }
@@ -30,6 +32,8 @@ export interface CacheTokenizer {
   readonly identity: string;
   /** Content of the token that ends a document; undefined where it names none. */
   readonly eod: string | undefined;
+  /** All that decides how conversations are written; undefined of a tokenizer of texts only. */
+  readonly template: unknown;
 }
 
 /**
@@ -77,14 +81,15 @@ async function makePair(
   const made = await whenFree(prefix, () =>
     prepare({
       ...{ inputs: { files: [file], others: [] }, output: prefix, reuse: true },
-      ...{ tokenizer, eod, appendEod: source.kind !== 'text', field: source.field },
+      ...{ tokenizer, eod: source.chat ? undefined : eod, appendEod: source.kind !== 'text', ...source },
       ...{ workers: availableParallelism(), strict: true, progress },
     }),
   ).finally(() => progress.end());
   const count = (n: number): string => n.toLocaleString('en-US');
-  const { tokens, documents } = made;
+  const { tokens, documents: written } = made;
+  const documents = source.chat ? `${count(written / 2)} conversations` : `${count(written)} documents`;
   process.stderr.write(
-    `${source.path}: ${count(tokens)} tokens in ${count(documents)} documents, ${progress.seconds.toFixed(1)} s\n`,
+    `${source.path}: ${count(source.chat ? tokens / 2 : tokens)} tokens in ${documents}, ${progress.seconds.toFixed(1)} s\n`,
   );
 }
 
@@ -111,13 +116,15 @@ function inputOf({ path, kind }: TextSource): InputFile {
   }
 }
 
-function nameOf({ path, kind, field }: TextSource, { mtimeMs }: InputFile, { identity, eod }: CacheTokenizer): string {
+function nameOf(source: TextSource, { mtimeMs }: InputFile, { identity, eod, template }: CacheTokenizer): string {
+  const { path, kind, chat, field } = source;
+  const end = kind === 'text' || chat ? null : (eod ?? null);
   const file = new DataFile(path, null);
   try {
     const { bytes, sha256 } = file.fingerprint(path);
     // The hash of a large file is one of parts of it: its time of change says the rest.
     const time = bytes > HASHED_BYTES ? mtimeMs : 0;
-    const parts = [FORMAT, bytes, sha256, time, kind, field, identity, kind === 'text' ? null : (eod ?? null)];
+    const parts = [FORMAT, bytes, sha256, time, kind, field, identity, end, ...(chat ? [template] : [])];
     return createHash('sha256').update(JSON.stringify(parts)).digest('hex').slice(0, 16);
   } finally {
     file.close();
@@ -125,10 +132,11 @@ function nameOf({ path, kind, field }: TextSource, { mtimeMs }: InputFile, { ide
 }
 
 /** The command that makes the same files under another prefix. */
-function commandFor({ path, kind, field }: TextSource, prefix: string, tokenizer: CacheTokenizer): string {
+function commandFor({ path, kind, chat, field }: TextSource, prefix: string, tokenizer: CacheTokenizer): string {
   const words = ['--input', path, '--tokenizer', tokenizer.path, '--output', prefix];
   if (field !== 'text') words.push('--field', field);
   if (kind === 'text') words.push('--no-append-eod');
+  if (chat) words.push('--chat');
   const name = `a name that ends in ${kind === 'text' ? '.txt' : '.jsonl'}`;
   const renamed = kindOf(path) === kind ? '' : ` (after giving the file ${name})`;
   return `${['mbridge data prepare', ...words.map(shellWord)].join(' ')}${renamed}`;
@@ -136,7 +144,7 @@ function commandFor({ path, kind, field }: TextSource, prefix: string, tokenizer
 
 function insteadOf(source: TextSource, prefix: string, tokenizer: CacheTokenizer): string {
   const command = commandFor(source, prefix, tokenizer);
-  return `${command}, then dataset.type=indexed dataset.path=${shellWord(prefix)}`;
+  return `${command}, then dataset.type=${source.chat ? 'chat' : 'indexed'} dataset.path=${shellWord(prefix)}`;
 }
 
 function unprepared(source: TextSource, prefix: string, tokenizer: CacheTokenizer): MbridgeError {
