@@ -50,6 +50,7 @@ export { train, type Every, type TrainOptions, type TrainResult } from './train/
 export type { StepResult } from './train/metrics.js';
 export { planRun, type RankPlan, type RunPlan } from './train/plan.js';
 export { isMain, pretrain, runDistributed, runMain, type RunDistributedOptions } from './run-distributed.js';
+export { finetune, type FinetuneOptions } from './run-finetune.js';
 export { evaluate, evaluateChoices, type ChoicesSource } from './run-evaluation.js';
 export type { RunWorker, StepEvent, StopSignal, WorkerContext, WorkerEvent } from './job/worker/context.js';
 export { findRecipe } from '../recipes/index.js';

@@ -80,9 +80,10 @@ export async function start(
   const worldSize = environment?.worldSize ?? nproc;
   const localRanks = environment?.localWorldSize ?? nproc;
   requireDevices(device, localRanks, ranksPerGpu);
-  const config = fit(checked, worldSize);
+  let config = fit(checked, worldSize);
   const { origins } = options;
   const layout = { ...validateLayout(config, worldSize, { device, ...(origins === undefined ? {} : { origins }) }) };
+  const rank = environment?.rank ?? 0;
   if (checks !== null) {
     const { data, trainable } = checks;
     if (data) {
@@ -91,8 +92,12 @@ export async function start(
     }
     if (data && !external) await checkTokenizer(config);
     checkMachineMemory(planRun(config, worldSize, device, { trainable }), localRanks);
+    if (data) {
+      const { prepareRunData } = await import('./data/prepare/prepare-run.js');
+      config = await prepareRunData(config, { make: !external, warn: rank === 0 ? warn : () => undefined });
+    }
   }
-  if (checks?.data === true && config.dataset.type === 'mock' && (environment?.rank ?? 0) === 0) {
+  if (checks?.data === true && config.dataset.type === 'mock' && rank === 0) {
     process.stderr.write('dataset: mock tokens; the loss means nothing (set dataset.type and dataset.path)\n');
   }
   // The run's record says what ran, not what was left open.
@@ -135,4 +140,8 @@ async function checkTokenizer({ tokenizer, model }: RunConfig): Promise<void> {
   const { readTokenizerFolder, vocabularySize } = await import('./data/tokenizer/tokenizer-folder.js');
   const folder = readTokenizerFolder(tokenizer.path);
   checkVocabulary({ name: folder.path, vocabSize: vocabularySize(folder) }, model.vocab_size);
+}
+
+function warn(text: string): void {
+  process.stderr.write(`warning: ${text}\n`);
 }

@@ -8,7 +8,6 @@ import { compiledFile } from './base/package-root.js';
 import { checkConfig } from './config/check-config.js';
 import type { RunConfig } from './config/schema.js';
 import { tokenizeChoices } from './data/tokenize-choices.js';
-import { createTokenizer } from './data/tokenizer.js';
 import { MOST_ROWS } from './model/losses/row-cross-entropy.js';
 import { start, type RunDistributedOptions } from './run-distributed.js';
 
@@ -51,7 +50,8 @@ export async function evaluateChoices(
   takeEarlySignals();
   const checked = checkConfig(config);
   const { vocab_size: vocabSize, seq_length: bound } = checked.model;
-  const tokenizer = createTokenizer(checked.tokenizer, vocabSize);
+  const { openConfigured } = await import('./data/tokenizer/open-tokenizer.js');
+  const tokenizer = openConfigured(checked.tokenizer, vocabSize);
   const rows = [...tokenizeChoices(path, { tokenizer, delimiter, longest: bound + 1 })];
   const longest = rows.reduce((most, { ids }) => Math.max(most, ids.length), 0);
   const folder = mkdtempSync(join(tmpdir(), 'mbridge-choices-'));

@@ -8,6 +8,7 @@ import { addDoctor } from './doctor/doctor.js';
 import { addData } from './data/data.js';
 import { addCheckpoint } from './checkpoint/checkpoint.js';
 import { addEval } from './run/eval.js';
+import { addFinetune } from './run/finetune.js';
 import { addGrid } from './run/grid.js';
 import { addPlan } from './run/plan.js';
 import { addPretrain } from './run/pretrain.js';
@@ -44,7 +45,7 @@ function makeProgram(): Command {
     .configureOutput({ outputError: () => undefined })
     .exitOverride();
   for (const add of [
-    ...[addPretrain, addEval, addRecipes, addPlan, addGrid, addShowConfig],
+    ...[addPretrain, addFinetune, addEval, addRecipes, addPlan, addGrid, addShowConfig],
     ...[addDoctor, addBench, addData, addCheckpoint, addSetup],
   ]) {
     add(program);

@@ -45,9 +45,6 @@ export function checkValues(cfg: RunConfig, placeOf: (path: string) => string | 
     bad('model.pad_token_id', `${model.pad_token_id} is not in the vocabulary of model.vocab_size ${model.vocab_size}`);
   }
   checkDataset(cfg, bad);
-  if (cfg.dataset.type === 'text' && cfg.tokenizer.type !== 'byte') {
-    bad('dataset.type', 'text is read byte by byte; with this tokenizer, tokenise it first (mbridge data prepare)');
-  }
   const { checkpoint } = cfg;
   for (const key of ['save_interval', 'keep_last', 'keep_every'] as const) {
     if (checkpoint[key] !== null && checkpoint.save === null) {
@@ -82,7 +79,15 @@ function checkValidation(cfg: RunConfig, bad: (path: string, message: string) =>
   }
 }
 
-function checkDataset({ dataset }: RunConfig, bad: (path: string, message: string) => void): void {
+function checkDataset(cfg: RunConfig, bad: (path: string, message: string) => void): void {
+  const { dataset, tokenizer, validation } = cfg;
+  const template = 'conversations take a chat template; set tokenizer.type=huggingface and tokenizer.path';
+  if (tokenizer.type === 'byte') {
+    if (dataset.type === 'chat') bad('dataset.type', template);
+    for (const [name, set] of Object.entries(validation.sets)) {
+      if (set.type === 'chat') bad('validation.sets', `${name}: ${template}`);
+    }
+  }
   if (dataset.type !== 'indexed') return;
   const { path, blend, split } = dataset;
   if (path === null && blend === null)

@@ -104,6 +104,23 @@ const datasetSchema = z.discriminatedUnion('type', [
     shuffle,
     seed: dataSeed,
   }),
+  z.strictObject({
+    type: z
+      .literal('chat')
+      .describe("conversations, by the chat template of section tokenizer; the assistant's tokens count"),
+    path: z
+      .string()
+      .min(1)
+      .describe(
+        'file of {"messages": [...]} or {"prompt": ..., "completion": ...} lines, or the PREFIX of its token files',
+      ),
+    too_long: z
+      .enum(['truncate', 'drop', 'error'])
+      .default('truncate')
+      .describe('what becomes of conversations of more than seq_length + 1 tokens'),
+    shuffle,
+    seed: dataSeed,
+  }),
 ]);
 
 const tokenizerSchema = z.discriminatedUnion('type', [

@@ -6,7 +6,7 @@ import type { FileFingerprint } from './dataset.js';
 import { HEAD_BYTES, refuseForeign, type DataType } from './foreign-file.js';
 
 /** A file up to this size is hashed whole; of a larger one as much, in blocks spread evenly from its first to its last byte. */
-const HASHED_BYTES = 64 << 20;
+export const HASHED_BYTES = 64 << 20;
 const HASHED_BLOCK = 1 << 20;
 
 const CHUNK = 4 << 20;

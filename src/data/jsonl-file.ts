@@ -40,6 +40,16 @@ export class JsonlFile {
     });
   }
 
+  /** The object of the first line, without a look at the others; undefined where it is none. */
+  static first(path: string): Record<string, unknown> | undefined {
+    const file = new DataFile(path, 'jsonl');
+    try {
+      return parseObject(firstLine(file));
+    } finally {
+      file.close();
+    }
+  }
+
   get bytes(): number {
     return this.#file.bytes;
   }
@@ -87,6 +97,29 @@ export class JsonlFile {
 
   close(): void {
     this.#file.close();
+  }
+}
+
+function firstLine(file: DataFile): string {
+  const parts: Buffer[] = [];
+  for (const { part } of file.chunks(file.markBytes, file.bytes)) {
+    parts.push(Buffer.from(part));
+    const text = Buffer.concat(parts);
+    for (let from = 0, to = text.indexOf(NEWLINE); to >= 0; from = to + 1, to = text.indexOf(NEWLINE, from)) {
+      const line = text.toString('utf8', from, to);
+      if (line.trim() !== '') return line;
+    }
+    if (text.length > LONGEST_LINE) break;
+  }
+  return Buffer.concat(parts).toString('utf8').trim();
+}
+
+function parseObject(text: string): Record<string, unknown> | undefined {
+  try {
+    const value: unknown = JSON.parse(text);
+    return typeof value === 'object' && value !== null ? (value as Record<string, unknown>) : undefined;
+  } catch {
+    return undefined;
   }
 }
 

@@ -5,8 +5,9 @@ import { ByteFile } from './byte-file.js';
 import { badData } from './data-error.js';
 import { closingOnError, DataFile } from './data-file.js';
 import type { Dataset } from './dataset.js';
-import { checkIndexed, openIndexed } from './indexed/open-indexed.js';
+import { checkIndexed, openChat, openIndexed } from './indexed/open-indexed.js';
 import type { Split } from './indexed/split.js';
+import { checkPair, isPair } from './indexed/token-file.js';
 import { JsonlFile } from './jsonl-file.js';
 import { JsonlSamples } from './jsonl-samples.js';
 import { JsonlText } from './jsonl-text.js';
@@ -38,6 +39,8 @@ export function openDataset(options: DatasetOptions): Dataset {
       return new MockDataset({ seed: dataset.seed, vocabSize, seqLength });
     case 'indexed':
       return openIndexed(dataset, { split, tail, vocabSize, seqLength });
+    case 'chat':
+      return openChat(dataset, { vocabSize, seqLength });
     case 'text':
       return openText(dataset.path, options);
     case 'jsonl':
@@ -54,8 +57,9 @@ export function openDataset(options: DatasetOptions): Dataset {
 export function checkDataFile(dataset: DatasetConfig): void {
   if (dataset.type === 'mock') return;
   if (dataset.type === 'indexed') return checkIndexed(dataset);
+  if (dataset.type === 'chat' && isPair(dataset.path)) return checkPair(dataset.path);
   const path = dataset.type === 'text' ? resolveTextPath(dataset.path) : dataset.path;
-  new DataFile(path, dataset.type).close();
+  new DataFile(path, dataset.type === 'text' ? 'text' : 'jsonl').close();
 }
 
 /** Only the byte tokenizer passes createTokenizer, and its tokens are the file's bytes. */

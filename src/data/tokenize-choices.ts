@@ -42,8 +42,9 @@ function rowsOf(file: JsonlFile, line: number, { tokenizer, delimiter, longest }
   return choices.map((choice, i) => {
     const kept = context.trimEnd();
     const end = context.slice(kept.length) + delimiter + choice;
-    const before = kept === '' ? [tokenizer.endOfDocument] : [...tokenizer.encode(kept)];
-    const ids = kept === '' ? [...before, ...tokenizer.encode(end)] : [...tokenizer.encode(kept + end)];
+    const encode = (text: string): Iterable<number> => tokenizer.encode(text, { specialTokens: false });
+    const before = kept === '' ? [tokenizer.endOfDocument] : [...encode(kept)];
+    const ids = kept === '' ? [...before, ...encode(end)] : [...encode(kept + end)];
     if (ids.length <= before.length) {
       throw badData('MB_CHOICES', file.where(line), `choice ${i} is no token of its own after its context`, FORMAT);
     }

@@ -12,7 +12,8 @@ export interface Tokenizer {
   readonly endOfDocument: number;
   /** Bytes of text that each token stands for, by id: 0 for those that are no text. Absent where that is not known. */
   readonly tokenBytes?: ArrayLike<number> | undefined;
-  encode(text: string): Uint8Array | Int32Array;
+  /** @param options.specialTokens false leaves out the tokens that it puts around a text */
+  encode(text: string, options?: { readonly specialTokens?: boolean }): Uint8Array | Int32Array;
   /** Number of tokens of `encode(text)`. */
   count(text: string): number;
   decode(tokens: ArrayLike<number>): string;

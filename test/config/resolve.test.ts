@@ -135,7 +135,7 @@ describe('problems', () => {
     ],
     [
       'dataset: {type: jsnl, path: x}',
-      'MB_CONFIG_VALUE run.yaml:1:11 dataset.type: expected one of mock, indexed, jsonl, text, got "jsnl" (did you mean jsonl?)',
+      'MB_CONFIG_VALUE run.yaml:1:11 dataset.type: expected one of mock, indexed, jsonl, text, chat, got "jsnl" (did you mean jsonl?)',
     ],
     [
       'dataset: {type: jsonl}',
@@ -144,7 +144,7 @@ describe('problems', () => {
     ],
     [
       'dataset: {type: mock, shuffle: true}',
-      'MB_CONFIG_UNKNOWN_KEY run.yaml:1:23 dataset.shuffle: is for dataset.type indexed or jsonl or text, and it is mock; set dataset.type too',
+      'MB_CONFIG_UNKNOWN_KEY run.yaml:1:23 dataset.shuffle: is for dataset.type indexed or jsonl or text or chat, and it is mock; set dataset.type too',
     ],
     [
       'mixed_precision: bf16-mixed',
@@ -209,10 +209,6 @@ describe('problems', () => {
     [
       'model: {num_key_value_heads: 3}',
       'MB_CONFIG_VALUE run.yaml:1:9 model.num_key_value_heads: 3 does not divide model.num_attention_heads 8',
-    ],
-    [
-      'dataset: {type: text, path: x}\ntokenizer: {type: huggingface, path: x}',
-      'MB_CONFIG_VALUE run.yaml:1:11 dataset.type: text is read byte by byte; with this tokenizer, tokenise it first (mbridge data prepare)',
     ],
     [
       'model: {hf_path: nowhere}',

@@ -153,7 +153,7 @@ describe('what cannot be evaluated is one error', () => {
       'an unknown type',
       { sets: { a: { type: 'txt' } } },
       3,
-      'validation.sets.a.type: expected one of mock, indexed, jsonl, text, got "txt"',
+      'validation.sets.a.type: expected one of mock, indexed, jsonl, text, chat, got "txt"',
     ],
     ['no section', { sets: { a: 3 } }, 3, 'validation.sets.a: expected a section of keys, got 3'],
     ['a name that is a path', { sets: { 'a/b': { type: 'mock' } } }, 3, 'validation.sets.a/b: a name has letters'],

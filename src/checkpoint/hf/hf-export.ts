@@ -28,6 +28,8 @@ export interface ExportOptions {
   readonly dtype?: HfDtype | undefined;
   /** Folder to take config.json and the tokenizer from, where the checkpoint and its configuration know none. */
   readonly hfPath?: string | undefined;
+  /** Folder to take the tokenizer from, whatever came with the model. */
+  readonly tokenizerPath?: string | undefined;
   readonly shardBytes?: number;
 }
 
@@ -115,6 +117,7 @@ async function writeInto(folder: string, checkpoint: Checkpoint, options: Export
     });
   }
   const { files, from } = await companionFiles(checkpoint, options.hfPath);
+  if (options.tokenizerPath !== undefined) await takeTokenizer(files, options.tokenizerPath);
   const kinds = new Set(specs.map((spec) => spec.dtype));
   files.set('config.json', hfConfig(files.get('config.json'), modelOfSizes(checkpoint.state.model), kinds));
   for (const [name, content] of files) await writeDurably(join(folder, name), [content]);
@@ -186,7 +189,21 @@ async function companionFiles(
   return { files: new Map(), from: null };
 }
 
-async function requireEmpty(folder: string): Promise<void> {
+/** Files of a folder that are its model's own. */
+const OF_MODEL = /^(config|generation_config|preprocessor_config)\.json$|^(LICENSE|NOTICE)/;
+
+/** Puts a folder's tokenizer in place of the one that is there: a template of the other would be taken for its own. */
+async function takeTokenizer(files: Map<string, Uint8Array>, folder: string): Promise<void> {
+  const own = await readHfFiles(folder);
+  for (const name of [...files.keys()]) if (!OF_MODEL.test(name)) files.delete(name);
+  for (const [name, content] of own) {
+    if (!OF_MODEL.test(name)) files.set(name, content);
+    else if (name === 'generation_config.json' && !files.has(name)) files.set(name, content);
+  }
+}
+
+/** @throws MbridgeError MB_CHECKPOINT_EXISTS (exit 7) where a folder to export to holds anything */
+export async function requireEmpty(folder: string): Promise<void> {
   let names: string[];
   try {
     names = await readdir(folder);

@@ -12,6 +12,7 @@ interface PrepareFlags {
   readonly eod?: string;
   readonly appendEod: boolean;
   readonly strict?: boolean;
+  readonly chat?: boolean;
   readonly json?: boolean;
 }
 
@@ -58,6 +59,7 @@ function addPrepareOptions(command: Command): Command {
     .option('--eod <token>', 'token that ends a document; default: eos_token of tokenizer_config.json')
     .option('--append-eod', 'end every document with that token', true)
     .option('--no-append-eod', 'end documents without it')
+    .option('--chat', 'lines are conversations, for dataset.type=chat: {"messages": [...]} or {"prompt", "completion"}')
     .option('--strict', 'end at the first line that is no document; else it is counted, shown and left out')
     .option('--json', 'the result as JSON');
 }
@@ -92,11 +94,13 @@ async function prepareInputs(inputs: Inputs, flags: PrepareFlags): Promise<void>
     process.stdout.write(`${JSON.stringify({ type: 'result', ok: true, ...facts, bytes_read: progress.bytes })}\n`);
     return;
   }
+  // Of a conversation there are two documents: see Sidecar.content.
+  const [of, what] = flags.chat ? [2, 'conversations'] : [1, 'documents'];
   const count = (n: number): string => n.toLocaleString('en-US');
   const left = bad + empty === 0 ? '' : `; left out: ${count(bad)} bad lines, ${count(empty)} empty texts`;
   const rate = `${(progress.bytes / 1e6 / progress.seconds).toFixed(1)} MB/s`;
   process.stdout.write(
-    `${flags.output}: ${count(tokens)} tokens in ${count(documents)} documents, ${dtype}${left} (${seconds.toFixed(1)} s, ${rate})\n`,
+    `${flags.output}: ${count(tokens / of)} tokens in ${count(documents / of)} ${what}, ${dtype}${left} (${seconds.toFixed(1)} s, ${rate})\n`,
   );
 }
 

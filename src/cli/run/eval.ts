@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs';
 import { basename, resolve as absolute } from 'node:path';
 import type { Command } from 'commander';
 import type { ConfigSources } from '../../config/resolve.js';
@@ -39,7 +40,7 @@ export function addEval(program: Command): void {
     .option('--data <file>', 'what to measure the loss on; all of it')
     .option('--choices <file>', 'questions: {"context": ..., "choices": [...], "answer": index} a line')
     .option('--delimiter <text>', 'what stands between a context and its choice (default: nothing)')
-    .option('--dataset-type <type>', 'as dataset.type: text or jsonl; by default what the file is called')
+    .option('--dataset-type <type>', 'as dataset.type: text, jsonl or indexed; by default what the file is called')
     .option('--samples <n>', 'only as many samples of model.seq_length tokens', parseCount);
   addLayoutOptions(command)
     .addHelpText('after', EXAMPLES)
@@ -77,7 +78,8 @@ function evaluationConfig(model: ConfigInput): ConfigInput {
 
 function dataFlags({ data, datasetType, samples }: EvalOptions): NonNullable<ConfigSources['flags']> {
   if (data === undefined) return [];
-  const type = datasetType ?? (/\.jsonl$/i.test(data) ? 'jsonl' : 'text');
+  const guessed = existsSync(`${data}.idx`) ? 'indexed' : /\.jsonl$/i.test(data) ? 'jsonl' : 'text';
+  const type = datasetType ?? guessed;
   return [
     { path: 'dataset.type', value: type, place: '--dataset-type' },
     { path: 'dataset.path', value: data, place: '--data' },

@@ -5,6 +5,8 @@ import type { IndexedSamples } from './indexed-samples.js';
 /** Several sources in one endless stream, each by its weight and through its own epochs. */
 export class BlendedSamples implements Dataset {
   readonly length = Infinity;
+  /** The sources' own, where one tokenizer made them all. */
+  readonly tokenBytes: ArrayLike<number> | undefined;
   readonly #sources: readonly IndexedSamples[];
   /** Of sum 1. */
   readonly #shares: readonly number[];
@@ -13,6 +15,7 @@ export class BlendedSamples implements Dataset {
   constructor(sources: readonly IndexedSamples[], weights: readonly number[]) {
     const sum = weights.reduce((total, weight) => total + weight, 0);
     this.#sources = sources;
+    this.tokenBytes = commonOf(sources.map(({ tokenBytes }) => tokenBytes));
     this.#shares = weights.map((weight) => weight / sum);
     this.#order = new BlendOrder(this.#shares);
   }
@@ -54,4 +57,12 @@ export class BlendedSamples implements Dataset {
   close(): void {
     for (const source of this.#sources) source.close();
   }
+}
+
+function commonOf(all: readonly (ArrayLike<number> | undefined)[]): ArrayLike<number> | undefined {
+  const [first, ...others] = all;
+  if (first === undefined) return undefined;
+  const same = (other: ArrayLike<number> | undefined): boolean =>
+    other?.length === first.length && Array.from(other).every((bytes, id) => bytes === first[id]);
+  return others.every(same) ? first : undefined;
 }

@@ -14,6 +14,8 @@ export interface IndexedSamplesOptions {
   readonly seqLength: number;
   /** Undefined: documents and samples in file order. */
   readonly seed: number | undefined;
+  /** See {@link Dataset}. */
+  readonly tokenBytes?: ArrayLike<number> | undefined;
 }
 
 /**
@@ -23,6 +25,7 @@ export interface IndexedSamplesOptions {
  */
 export class IndexedSamples implements Dataset {
   readonly length: number;
+  readonly tokenBytes: ArrayLike<number> | undefined;
   readonly #file: TokenFile;
   readonly #o: IndexedSamplesOptions;
   readonly #documents: DocumentStream;
@@ -34,6 +37,7 @@ export class IndexedSamples implements Dataset {
     const { split, tail, range, seqLength, seed } = options;
     this.#file = file;
     this.#o = options;
+    this.tokenBytes = options.tokenBytes;
     this.#documents = new DocumentStream(file, range, seed);
     const whole = tail === 'leave' ? Math.floor : Math.ceil;
     this.length = Math.max(0, whole((this.#documents.tokens - 1) / seqLength));

@@ -2,11 +2,14 @@ import type { DatasetConfig } from '../../config/schema.js';
 import { closingOnError } from '../data-file.js';
 import type { Dataset } from '../dataset.js';
 import { BlendedSamples } from './blended-samples.js';
+import { ChatSamples } from './chat-samples.js';
 import { IndexedSamples } from './indexed-samples.js';
 import type { Tail } from '../token-blocks.js';
+import { readSidecar, tokenBytesOf } from './sidecar.js';
 import { parseSplit, splitRange, type Split } from './split.js';
 import { checkPair, TokenFile } from './token-file.js';
 
+type ChatConfig = Extract<DatasetConfig, { type: 'chat' }>;
 type IndexedConfig = Extract<DatasetConfig, { type: 'indexed' }>;
 
 interface Source {
@@ -15,7 +18,7 @@ interface Source {
 }
 
 /** The pairs that a configuration names. */
-function sourcesOf({ path, blend }: IndexedConfig): readonly Source[] {
+export function sourcesOf({ path, blend }: IndexedConfig): readonly Source[] {
   return blend ?? [{ path: path as string, weight: 1 }];
 }
 
@@ -37,8 +40,13 @@ export function openIndexed(
     const sources = sourcesOf(config);
     for (const { path } of sources) {
       const file = new TokenFile(path, vocabSize);
-      const range = splitRange(parts, file.documents, split);
-      opened.push(closingOnError(file, () => new IndexedSamples(file, { split, tail, range, seqLength, seed })));
+      opened.push(
+        closingOnError(file, () => {
+          const range = splitRange(parts, file.documents, split);
+          const tokenBytes = tokenBytesOf(readSidecar(path));
+          return new IndexedSamples(file, { split, tail, range, seqLength, seed, tokenBytes });
+        }),
+      );
     }
     const [only] = opened;
     return opened.length === 1 && only !== undefined
@@ -47,5 +55,20 @@ export function openIndexed(
           opened,
           sources.map(({ weight }) => weight),
         );
+  });
+}
+
+/**
+ * Opens the token files of conversations: where a launcher starts the run, it has made them and put their prefix into the
+ * configuration.
+ * @throws MbridgeError exit 7 for what is wrong with the pair
+ */
+export function openChat(
+  { path, too_long: tooLong }: ChatConfig,
+  { vocabSize, seqLength }: { vocabSize: number; seqLength: number },
+): Dataset {
+  const file = new TokenFile(path, vocabSize);
+  return closingOnError(file, () => {
+    return new ChatSamples(file, { seqLength, tooLong, tokenBytes: tokenBytesOf(readSidecar(path)) });
   });
 }

@@ -97,6 +97,12 @@ export class TokenFile {
   }
 }
 
+/** Whether a path is the prefix of a pair. */
+export function isPair(prefix: string): boolean {
+  const { idx, bin } = pairOf(prefix);
+  return existsSync(idx) && existsSync(bin);
+}
+
 /**
  * Opens a pair and looks at its header only.
  * @throws MbridgeError exit 7

@@ -77,7 +77,8 @@ function inputFile(path: string, kind: InputKind): InputFile {
   }
 }
 
-function kindOf(path: string): InputKind | undefined {
+/** By its name; undefined for one that is not read. */
+export function kindOf(path: string): InputKind | undefined {
   const [, ending = '', packed] = /\.([a-z\d]+)(\.(?:gz|gzip|zst|zstd))?$/i.exec(path) ?? [];
   const kind = Object.hasOwn(KINDS, ending.toLowerCase()) ? KINDS[ending.toLowerCase()] : undefined;
   // A table is read at any place, and packs its columns itself.

@@ -1,7 +1,7 @@
 import type { TokenType } from '../indexed/format.js';
 import { TokenFile } from '../indexed/token-file.js';
 import type { Tokenizer } from '../tokenizer.js';
-import { checkBelongs, readSidecar, type Sidecar } from './sidecar.js';
+import { checkBelongs, readSidecar, type Sidecar } from '../indexed/sidecar.js';
 
 /** Looked through for the range of ids; of a larger pair every n-th document, so that it is about as much. */
 const LOOKED_TOKENS = 64 << 20;
@@ -48,7 +48,7 @@ export function inspectPair(
       lengths: last < 0 ? null : { least: at(0), median: at(last >> 1), most: at(last) },
       histogram: histogramOf(lengths),
       sidecar: sidecar ?? null,
-      samples: tokenizer === undefined ? [] : samplesOf(file, tokenizer, samples),
+      samples: tokenizer === undefined ? [] : samplesOf(file, tokenizer, samples, sidecar?.content === 'chat' ? 2 : 1),
     };
   } finally {
     file.close();
@@ -80,11 +80,12 @@ function histogramOf(lengths: Float64Array): PairSummary['histogram'] {
   });
 }
 
-function samplesOf(file: TokenFile, tokenizer: Tokenizer, count: number): PairSummary['samples'] {
-  const total = file.documents;
+/** @param step 2 where every other document is a mask */
+function samplesOf(file: TokenFile, tokenizer: Tokenizer, count: number, step: number): PairSummary['samples'] {
+  const total = file.documents / step;
   const shown = Math.min(count, total);
   return Array.from({ length: shown }, (_, i) => {
-    const document = Math.floor((i * total) / shown);
+    const document = Math.floor((i * total) / shown) * step;
     return { document, text: tokenizer.decode(file.document(document, SAMPLE_TOKENS)) };
   });
 }

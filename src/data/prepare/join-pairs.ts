@@ -5,11 +5,18 @@ import { makeFolder } from '../../base/make-folder.js';
 import { writeError } from '../indexed/format.js';
 import { IndexedWriter } from '../indexed/indexed-writer.js';
 import { TokenFile } from '../indexed/token-file.js';
-import { sidecarText, type Sidecar } from './sidecar.js';
+import { sidecarText, type Sidecar } from '../indexed/sidecar.js';
+
+const ENDINGS = ['json', 'bin', 'idx'] as const;
+
+/** Whether all three files of a pair are there: each gets its name when it is whole. */
+export function isWhole(prefix: string): boolean {
+  return ENDINGS.every((ending) => existsSync(`${prefix}.${ending}`));
+}
 
 /** @throws MbridgeError MB_DATA_EXISTS (exit 7) */
 export function refuseExisting(output: string): void {
-  const found = ['idx', 'bin', 'json'].map((ending) => `${output}.${ending}`).find((path) => existsSync(path));
+  const found = ENDINGS.map((ending) => `${output}.${ending}`).find((path) => existsSync(path));
   if (found === undefined) return;
   throw new MbridgeError('io', 'MB_DATA_EXISTS', `${found} exists`, {
     hint: 'name another --output, or remove it with its .bin, .idx and .json',
@@ -46,7 +53,7 @@ export async function joinPairs(
   try {
     makeFolder(dirname(resolve(output)));
     writeFileSync(`${temporary}.json`, sidecarText(sidecar), { flush: true });
-    for (const ending of ['json', 'bin', 'idx']) renameSync(`${temporary}.${ending}`, `${output}.${ending}`);
+    for (const ending of ENDINGS) renameSync(`${temporary}.${ending}`, `${output}.${ending}`);
     syncFolder(dirname(resolve(output)));
   } catch (cause) {
     throw writeError(output, cause);

@@ -24,6 +24,7 @@ export interface PartsOptions {
   readonly tokenizer: string;
   readonly eod?: string | undefined;
   readonly appendEod: boolean;
+  readonly chat: boolean;
   readonly field: string;
   readonly workers: number;
   readonly strict: boolean;
@@ -71,8 +72,8 @@ export async function makeParts(options: PartsOptions): Promise<Part[]> {
 }
 
 async function* makeInOrder(files: readonly InputFile[], options: PartsOptions): AsyncGenerator<Part> {
-  const { tokenizer, eod, appendEod, field, workers } = options;
-  const pool = new ThreadPool(workers, { tokenizer, eod, appendEod, field });
+  const { tokenizer, eod, appendEod, chat, field, workers } = options;
+  const pool = new ThreadPool(workers, { tokenizer, eod, appendEod, chat, field });
   let current: PartWriter | undefined;
   try {
     for await (const { file, block, bytes } of ahead(items(files, options, pool), 2 * workers)) {
@@ -172,7 +173,7 @@ class PartWriter {
     if (kind === 'text')
       throw badData('MB_DATA_ENCODING', place, found, 'convert the file to UTF-8 (iconv), or leave it out');
     if (this.#options.strict)
-      throw badData('MB_DATA_LINE', place, found, 'mend it, or leave --strict out to go on without it');
+      throw badData('MB_DATA_LINE', place, found, 'mend it; mbridge data prepare without --strict goes on without it');
     this.#options.progress.bad(place, found);
   }
 

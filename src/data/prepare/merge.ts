@@ -2,7 +2,7 @@ import { MbridgeError } from '../../base/errors.js';
 import { badData } from '../data-error.js';
 import { packageVersion } from '../../base/package-root.js';
 import { joinPairs, refuseExisting } from './join-pairs.js';
-import { checkBelongs, readSidecar, type Sidecar } from './sidecar.js';
+import { checkBelongs, readSidecar, type Sidecar } from '../indexed/sidecar.js';
 import { Staging } from './staging.js';
 
 /**
@@ -40,7 +40,12 @@ export async function mergePairs(prefixes: readonly string[], output: string): P
 
 function checkTogether(prefix: string, sidecar: Sidecar, first: Sidecar): void {
   checkBelongs(prefix, sidecar, first.tokenizer);
-  const { eod, dtype } = sidecar;
+  const { eod, dtype, content } = sidecar;
+  if (content !== first.content) {
+    throw new MbridgeError('config', 'MB_DATA_TYPE', `${prefix} holds ${content}, the first pair ${first.content}`, {
+      hint: 'merge texts with texts, and conversations with conversations',
+    });
+  }
   if (eod === first.eod && dtype === first.dtype) return;
   const found = `${prefix} ends documents with ${eod} (${dtype}), the first pair with ${first.eod} (${first.dtype})`;
   throw new MbridgeError('config', 'MB_DATA_TOKENIZER', found, { hint: 'prepare them with the same --eod' });

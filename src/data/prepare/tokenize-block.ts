@@ -1,3 +1,4 @@
+import { isPlainObject } from '../../base/plain-object.js';
 import { badUtf8At } from '../../base/utf8.js';
 import type { Tokenizer } from '../tokenizer.js';
 import type { Block } from './blocks.js';
@@ -30,29 +31,33 @@ const NEWLINE = 0x0a;
 
 /** Tokenises the texts of a block, each on its own. Never throws for what is in them. */
 export function tokenizeBlock(block: Block, tokenizer: Tokenizer, { field, appendEod }: BlockSettings): TokenizedBlock {
-  const documents: (Uint8Array | Int32Array)[] = [];
+  const documents: ArrayLike<number>[] = [];
   const bad: BadItem[] = [];
-  let [items, empty, total] = [0, 0, 0];
+  let [items, empty] = [0, 0];
   for (const item of textsOf(block, field)) {
     const index = items++;
     if (item === undefined) continue;
     if (typeof item === 'object') bad.push({ index: index + (item.line ?? 0), found: item.found });
     else if (item === '') empty++;
-    else {
-      const tokens = tokenizer.encode(item);
-      documents.push(tokens);
-      total += tokens.length + Number(appendEod);
-    }
+    else documents.push(tokenizer.encode(item));
   }
-  const tokens = new Int32Array(total);
+  return { ...joined(documents, appendEod ? [tokenizer.endOfDocument] : []), items, bad, empty };
+}
+
+/** Documents one after the other, `end` behind each. */
+export function joined(
+  documents: readonly ArrayLike<number>[],
+  end: readonly number[],
+): Pick<TokenizedBlock, 'tokens' | 'lengths'> {
+  const lengths = Int32Array.from(documents, ({ length }) => length + end.length);
+  const tokens = new Int32Array(lengths.reduce((sum, length) => sum + length, 0));
   let at = 0;
-  for (const document of documents) {
+  documents.forEach((document, i) => {
     tokens.set(document, at);
-    at += document.length;
-    if (appendEod) tokens[at++] = tokenizer.endOfDocument;
-  }
-  const lengths = Int32Array.from(documents, ({ length }) => length + Number(appendEod));
-  return { tokens, lengths, items, bad, empty };
+    tokens.set(end, at + document.length);
+    at += lengths[i] as number;
+  });
+  return { tokens, lengths };
 }
 
 /** A text; what is wrong; undefined for a blank line. */
@@ -64,29 +69,39 @@ function* textsOf(block: Block, field: string): Generator<Item> {
   } else if (block.kind === 'document') {
     yield decoded(block.bytes);
   } else {
-    const { bytes } = block;
-    for (let start = 0; start < bytes.length;) {
-      const at = bytes.indexOf(NEWLINE, start);
-      const end = at < 0 ? bytes.length : at;
-      yield lineText(bytes.subarray(start, end), field);
-      start = end + 1;
+    for (const line of valuesOf(block.bytes)) {
+      yield line !== undefined && 'value' in line ? lineText(line.value, field) : line;
     }
   }
 }
 
-function lineText(bytes: Uint8Array, field: string): Item {
+type Line = { readonly value: unknown } | { readonly found: string; readonly line?: number } | undefined;
+
+/** What each line says as JSON; what is wrong with it; undefined for a blank one. */
+export function* valuesOf(bytes: Uint8Array): Generator<Line> {
+  for (let start = 0; start < bytes.length;) {
+    const at = bytes.indexOf(NEWLINE, start);
+    const end = at < 0 ? bytes.length : at;
+    yield valueOf(bytes.subarray(start, end));
+    start = end + 1;
+  }
+}
+
+function valueOf(bytes: Uint8Array): Line {
   const line = decoded(bytes);
   if (typeof line !== 'string') return line;
   if (line.trim() === '') return undefined;
-  let value: unknown;
   try {
-    value = JSON.parse(line);
+    return { value: JSON.parse(line) as unknown };
   } catch (cause) {
     return { found: `bad JSON: ${cause instanceof Error ? cause.message : String(cause)}` };
   }
+}
+
+function lineText(value: unknown, field: string): Item {
   if (typeof value === 'string') return textOf(value, 'the line');
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) return { found: 'no JSON object' };
-  return textOf((value as Record<string, unknown>)[field], `"${field}"`);
+  if (!isPlainObject(value)) return { found: 'no JSON object' };
+  return textOf(value[field], `"${field}"`);
 }
 
 function textOf(value: unknown, what: string): Item {
@@ -96,7 +111,7 @@ function textOf(value: unknown, what: string): Item {
   return value;
 }
 
-function decoded(bytes: Uint8Array): Item {
+function decoded(bytes: Uint8Array): string | { readonly found: string; readonly line?: number } {
   const bad = badUtf8At(bytes);
   if (bad >= 0) {
     const before = bytes.subarray(0, bad);

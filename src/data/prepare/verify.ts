@@ -1,6 +1,6 @@
 import { badData } from '../data-error.js';
 import { TokenFile } from '../indexed/token-file.js';
-import { readSidecar } from './sidecar.js';
+import { readSidecar } from '../indexed/sidecar.js';
 
 /**
  * Reads all of a pair: that its files fit each other, that every id is of the vocabulary, and that every document ends

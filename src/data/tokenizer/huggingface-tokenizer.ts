@@ -5,8 +5,8 @@ import type { Tokenizer } from '../tokenizer.js';
 import { renderWithSpans } from './assistant-spans.js';
 import { ChatTemplate, type ChatMessage, type ChatOptions } from './chat-template.js';
 import { openEngine, surroundingsOf, type Surroundings, type TokenizerEngine } from './engine.js';
-import { spanMask, tokenBytes } from './token-bytes.js';
-import { readTokenizerFolder, vocabularySize, type TokenizerFolder } from './tokenizer-folder.js';
+import { spanMask, tokenBytes, type TokenBytes } from './token-bytes.js';
+import { namedTokens, readTokenizerFolder, vocabularySize, type TokenizerFolder } from './tokenizer-folder.js';
 
 /** A conversation as a model is trained on it. */
 export interface ChatTokens {
@@ -29,6 +29,9 @@ export class HuggingFaceTokenizer implements Tokenizer {
   readonly #eod: number | undefined;
   /** Of tokenizer_config.json: bos_token, eos_token and so on. */
   readonly #names: Readonly<Record<string, string>>;
+  /** Made when it is first asked for: its work grows with the vocabulary. */
+  #runs: { readonly known: TokenBytes | undefined } | undefined;
+  readonly #templates = new Map<string, ChatTemplate>();
 
   private constructor(folder: TokenizerFolder, eod: string | undefined) {
     this.name = folder.path;
@@ -75,9 +78,9 @@ export class HuggingFaceTokenizer implements Tokenizer {
 
   /** Of a byte-level tokenizer; special tokens are no text. */
   get tokenBytes(): ArrayLike<number> | undefined {
-    const known = tokenBytes(this.#folder, this.vocabSize);
-    for (const { id, special } of this.#folder.tokenizer.added_tokens) if (special && known) known.bytes[id] = 0;
-    return known?.bytes;
+    const bytes = this.#runsOfBytes()?.bytes.slice();
+    for (const { id, special } of this.#folder.tokenizer.added_tokens) if (special && bytes) bytes[id] = 0;
+    return bytes;
   }
 
   count(text: string): number {
@@ -117,13 +120,18 @@ export class HuggingFaceTokenizer implements Tokenizer {
     const names = special.map(({ content }) => content);
     const { text, spans } = renderWithSpans(this.#template(options), messages, options, names);
     const ids = this.#engine.encode(text);
-    const bytes = tokenBytes(this.#folder, this.vocabSize);
+    const bytes = this.#runsOfBytes();
     const assistant = bytes === undefined ? undefined : spanMask(ids, text, spans, bytes);
     if (assistant === undefined) {
       const found = `${this.name}: the tokens of a text do not say where in it they stand`;
       throw new MbridgeError('io', 'MB_CHAT_SPANS', found, { hint: 'use a byte-level tokenizer' });
     }
     return { ids, assistant };
+  }
+
+  /** @throws MbridgeError MB_CHAT_TEMPLATE (exit 7) where there is none, or it is none */
+  requireChatTemplate(): void {
+    this.#template({});
   }
 
   #template(options: ChatOptions): ChatTemplate {
@@ -135,7 +143,16 @@ export class HuggingFaceTokenizer implements Tokenizer {
         hint: 'put a chat_template.jinja in the folder, such as that of the model tuned for conversations',
       });
     }
-    return new ChatTemplate(text, { where: path, names: this.#names });
+    const known = this.#templates.get(text);
+    if (known !== undefined) return known;
+    const template = new ChatTemplate(text, { where: path, names: this.#names });
+    this.#templates.set(text, template);
+    return template;
+  }
+
+  #runsOfBytes(): TokenBytes | undefined {
+    this.#runs ??= { known: tokenBytes(this.#folder, this.vocabSize) };
+    return this.#runs.known;
   }
 
   #noToken(content: string | undefined): MbridgeError {
@@ -147,14 +164,4 @@ export class HuggingFaceTokenizer implements Tokenizer {
       hint: `name the token that ends a document with --eod; added tokens: ${known.slice(0, 8).join(' ') || 'none'}`,
     });
   }
-}
-
-function namedTokens(config: Readonly<Record<string, unknown>>): Record<string, string> {
-  return Object.fromEntries(
-    Object.entries(config).flatMap(([key, value]) => {
-      if (!key.endsWith('_token')) return [];
-      const content = isPlainObject(value) ? value['content'] : value;
-      return typeof content === 'string' ? [[key, content]] : [];
-    }),
-  );
 }

@@ -1,5 +1,6 @@
+import type { TokenizerConfig } from '../../config/schema.js';
 import { MbridgeError } from '../../base/errors.js';
-import { byteTokenizer, type Tokenizer } from '../tokenizer.js';
+import { byteTokenizer, checkVocabulary, type Tokenizer } from '../tokenizer.js';
 import { HuggingFaceTokenizer } from './huggingface-tokenizer.js';
 
 /**
@@ -15,4 +16,14 @@ export function openTokenizer(named: string, options: { readonly eod?: string | 
     });
   }
   return byteTokenizer();
+}
+
+/**
+ * The tokenizer of a configuration, for a process that makes tokens before ranks are started.
+ * @throws MbridgeError as HuggingFaceTokenizer.open does; MB_TOKENIZER_VOCAB where the model has too few ids
+ */
+export function openConfigured(config: TokenizerConfig, vocabSize: number): Tokenizer {
+  const tokenizer = config.type === 'byte' ? byteTokenizer() : HuggingFaceTokenizer.open(config.path);
+  checkVocabulary(tokenizer, vocabSize);
+  return tokenizer;
 }

@@ -54,6 +54,17 @@ export function vocabularySize({ tokenizer }: TokenizerFolder): number {
   return [...ids, ...tokenizer.added_tokens.map(({ id }) => id)].reduce((a, b) => Math.max(a, b), -1) + 1;
 }
 
+/** The tokens that tokenizer_config.json names, by their names: bos_token, eos_token and so on. */
+export function namedTokens(config: Readonly<Record<string, unknown>>): Record<string, string> {
+  return Object.fromEntries(
+    Object.entries(config).flatMap(([key, value]) => {
+      if (!key.endsWith('_token')) return [];
+      const content = isPlainObject(value) ? value['content'] : value;
+      return typeof content === 'string' ? [[key, content]] : [];
+    }),
+  );
+}
+
 function isAddedToken(value: unknown): value is AddedToken {
   if (!isPlainObject(value) || typeof value['content'] !== 'string') return false;
   return Number.isSafeInteger(value['id']) && (value['id'] as number) >= 0;

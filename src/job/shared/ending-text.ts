@@ -1,4 +1,5 @@
 import { basename, isAbsolute, relative } from 'node:path';
+import { shellWord } from '../../base/shell-word.js';
 import type { SavedCheckpoint, StopSignal } from './messages.js';
 
 /** How a run came to its end, for people. */
@@ -44,22 +45,17 @@ export function formatSaved({ steps, saved, saveFolder, argv }: Omit<Ending, 'si
 function continueCommand(argv: readonly string[] | undefined, folder: string): string {
   const load = `checkpoint.load=${folder}`;
   const [, program = '', ...args] = argv ?? [];
-  if (!/^mbridge(\.js)?$/.test(basename(program))) return `the same command and ${quote(load)}`;
+  if (!/^mbridge(\.js)?$/.test(basename(program))) return `the same command and ${shellWord(load)}`;
   const start = program.includes('/node_modules/.bin/')
     ? 'npx mbridge'
     : program.endsWith('.js')
-      ? `node ${quote(shortPath(program))}`
+      ? `node ${shellWord(shortPath(program))}`
       : 'mbridge';
   const kept = args.filter((arg) => !arg.startsWith('checkpoint.load='));
-  return [start, ...kept.map(quote), quote(load)].join(' ');
+  return [start, ...kept.map(shellWord), shellWord(load)].join(' ');
 }
 
 function shortPath(path: string): string {
   const short = relative(process.cwd(), path);
   return isAbsolute(path) && (short.startsWith('../../') || short === '') ? path : short;
-}
-
-/** As a shell reads it back. */
-function quote(text: string): string {
-  return /^[\w./:=@%+,-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`;
 }

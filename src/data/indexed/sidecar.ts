@@ -10,6 +10,8 @@ const LIMIT = 1 << 30;
 const schema = z.object({
   format: z.literal(1),
   mbridge: z.string(),
+  /** Of chat, documents come in twos: the tokens of a conversation, and for each of them 1 where the assistant speaks. */
+  content: z.enum(['text', 'chat']).default('text'),
   tokenizer: z.object({ name: z.string(), identity: z.string(), vocab_size: z.int().min(1) }),
   /** The token that ends every document, null where none does. */
   eod: z.int().min(0).nullable(),
@@ -21,6 +23,8 @@ const schema = z.object({
   bad: z.int().min(0),
   empty: z.int().min(0),
   inputs: z.array(z.object({ path: z.string(), bytes: z.int().min(0) })),
+  /** Bytes of text that each token stands for: one byte an id, in base64; null where that is not known. */
+  token_bytes: z.base64().nullable().default(null),
 });
 
 /** PREFIX.json: what stands in a pair, and where it came from. Equal inputs give equal bytes. */
@@ -47,6 +51,19 @@ export function readSidecar(prefix: string): Sidecar | undefined {
       'write the pair again (mbridge data prepare)',
     );
   }
+}
+
+/** The value of `token_bytes`: null also for a tokenizer that has a token of more than 255 bytes. */
+export function packTokenBytes(tokenBytes: ArrayLike<number> | undefined): string | null {
+  if (tokenBytes === undefined) return null;
+  const all = Array.from(tokenBytes);
+  return all.every((bytes) => bytes <= 255) ? Buffer.from(all).toString('base64') : null;
+}
+
+/** What {@link packTokenBytes} has packed. */
+export function tokenBytesOf(sidecar: Sidecar | undefined): Uint8Array | undefined {
+  const packed = sidecar?.token_bytes ?? null;
+  return packed === null ? undefined : Buffer.from(packed, 'base64');
 }
 
 export function sidecarText(sidecar: Sidecar): string {
