@@ -40,7 +40,7 @@ async function scored(args: readonly string[]): Promise<{ questions: Question[];
 }
 
 describe('log-probabilities of choices are those of transformers', () => {
-  test.each<[string, 'qwen3-tied' | 'qwen3-untied', readonly string[]]>([
+  test.each<[string, 'qwen3-tied' | 'qwen3-untied', readonly string[], string?]>([
     ['one rank', 'qwen3-tied', []],
     ['another model', 'qwen3-untied', ['--nproc', '2']],
     ['tp 2', 'qwen3-tied', ['--nproc', '2', '--tp-size', '2']],
@@ -48,10 +48,14 @@ describe('log-probabilities of choices are those of transformers', () => {
     ['pp 2, interleaved', 'qwen3-tied', LAYOUT_FLAGS['pp2 vpp2']],
     ['dp 3: more rows than there are choices', 'qwen3-tied', ['--nproc', '3', 'train.micro_batch_size=2']],
     ['tp 2, pp 2', 'qwen3-tied', LAYOUT_FLAGS['tp2 pp2']],
-  ])('%s', async (_, name, layout) => {
+    ['a tokenizer', 'qwen3-tied', ['--nproc', '2'], 'tokenizer-chatml'],
+    ['a tokenizer with a token before every text', 'qwen3-tied', [], 'tokenizer-bos'],
+  ])('%s', async (_, name, layout, tokenizer) => {
     const { folder } = loadFixture(name);
-    const expected = SCORES[name]!;
-    const { questions, result } = await scored([folder, '--choices', QUESTIONS, ...layout]);
+    const expected = SCORES[tokenizer === undefined ? name : `${name}+${tokenizer}`]!;
+    const path = join(FOLDER, '..', tokenizer ?? '');
+    const named = tokenizer === undefined ? [] : ['tokenizer.type=huggingface', `tokenizer.path=${path}`];
+    const { questions, result } = await scored([folder, '--choices', QUESTIONS, ...layout, ...named]);
     expect(questions.map(({ question }) => question)).toEqual(expected.scores.map((_row, i) => i + 1));
     questions.forEach(({ scores, best, best_norm }, i) => {
       expect(scores).toHaveLength(expected.scores[i]!.length);

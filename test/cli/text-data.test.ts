@@ -2,7 +2,7 @@ import { appendFileSync, readFileSync, readdirSync, writeFileSync } from 'node:f
 import { join } from 'node:path';
 import { execa } from 'execa';
 import { describe, expect, test, vi } from 'vitest';
-import { LAYOUT_FLAGS, fixture, pretrain, pretrainArgs, stepsOf, temporaryFolder } from '../checkpoint/runs.js';
+import { LAYOUT_FLAGS, pretrain, pretrainArgs, stepsOf, temporaryFolder } from '../checkpoint/runs.js';
 import { writePair } from '../data/pairs.js';
 import { CHATML } from '../data/prepare/corpus.js';
 import { farthest } from '../parity/run-fixture.js';
@@ -153,15 +153,4 @@ describe('what cannot be read is one error:', () => {
     const bare = await run({ ...data, config: { ...data.config, dataset: { type: 'indexed', path: unknown } } });
     expect(bare.exitCode, bare.stderr).toBe(0);
   });
-});
-
-test('choices are scored with a Hugging Face tokenizer', async () => {
-  const folder = temporaryFolder();
-  const questions = join(folder, 'q.jsonl');
-  writeFileSync(questions, '{"context": "The ship", "choices": [" sea.", " soup, and there."], "answer": 0}\n');
-  const tokenizer = ['tokenizer.type=huggingface', `tokenizer.path=${CHATML}`];
-  const args = ['--choices', questions, ...tokenizer, '--json', '--device', 'cpu', '--log-dir', join(folder, 'run')];
-  const { exitCode, stdout, stderr } = await mbridge(['eval', fixture.folder, ...args]);
-  expect(exitCode, stderr).toBe(0);
-  expect(stdout).toMatch(/"scores":\[-[\d.]+,-[\d.]+\]/);
 });
