@@ -73,7 +73,8 @@ function checkValidation(cfg: RunConfig, bad: (path: string, message: string) =>
   }
   const ends = ({ dataset }: EvaluationSource): boolean =>
     dataset.type !== 'mock' && (dataset.type !== 'indexed' || dataset.blend === null);
-  const endless = interval !== null && iters === null && samples === null ? sets.filter(([, source]) => !ends(source)) : [];
+  const endless =
+    interval !== null && iters === null && samples === null ? sets.filter(([, source]) => !ends(source)) : [];
   for (const [name] of endless) {
     bad('validation.sets', `${name} has no end; set validation.eval_iters or validation.eval_samples`);
   }

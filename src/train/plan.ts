@@ -54,8 +54,9 @@ export function planRun(
   cfg: RunConfig,
   worldSize: number,
   device: DeviceKind,
-  { trainable = true }: { trainable?: boolean } = {},
+  options: { trainable?: boolean } = {},
 ): RunPlan {
+  const { trainable = true } = options;
   const layout = validateLayout(cfg, worldSize, { device });
   const { tp, cp, dp, pp } = layout;
   const grid = new HyperCommGrid({

@@ -149,6 +149,11 @@ describe('what cannot be read is one error:', () => {
     expect(refused.exitCode).toBe(3);
     expect(refused.stderr).toMatch(/MB_DATA_TOKENIZER: .*own was made with another tokenizer \(byte\)[^]*chatml/);
     expect((await run({ ...data, config: { dataset } })).exitCode).toBe(0);
+    // A run that names no tokenizer takes the tokens as they are.
+    const other = join(data.folder, 'other');
+    await mbridge(['data', 'prepare', '--input', data.path, '--tokenizer', CHATML, '--output', other]);
+    const taken = await run({ ...data, config: { dataset: { type: 'indexed', path: other } } });
+    expect(taken.exitCode, taken.stderr).toBe(0);
     const unknown = await writePair(join(data.folder, 'bare'), [Array.from({ length: 9000 }, (_, i) => i % 400)]);
     const bare = await run({ ...data, config: { ...data.config, dataset: { type: 'indexed', path: unknown } } });
     expect(bare.exitCode, bare.stderr).toBe(0);

@@ -11,7 +11,8 @@ import { cachedPair, type CacheTokenizer, type TextSource } from './pair-cache.j
 
 /**
  * The configuration as the ranks read it, which load no tokenizer: texts that take another one than bytes are replaced
- * by token files, made once beside them. Refuses token files that another tokenizer made than the run's own.
+ * by token files, made once beside them. Refuses token files that another tokenizer made than the folder that the run names; bytes are what a run
+ * has that names none, and token files need none.
  * @param options.make false where the files must be there already
  * @param options.warn is told of conversations that are too long
  * @throws MbridgeError exit 3 or 7
@@ -22,7 +23,7 @@ export async function prepareRunData(
 ): Promise<RunConfig> {
   const tokenizer = tokenizerOf(config);
   const ready = async (section: DatasetConfig): Promise<DatasetConfig> => {
-    checkPairs(section, tokenizer);
+    checkPairs(section, config.tokenizer.type === 'byte' ? undefined : tokenizer);
     const source = config.tokenizer.type === 'byte' ? undefined : textOf(section);
     const path = source === undefined ? undefined : await cachedPair(source, tokenizer, { make });
     if (section.type === 'chat') {
@@ -60,14 +61,14 @@ function textOf(section: DatasetConfig): TextSource | undefined {
 }
 
 /** Of token files that say what they are. */
-function checkPairs(section: DatasetConfig, { path: name, identity }: CacheTokenizer): void {
+function checkPairs(section: DatasetConfig, tokenizer: CacheTokenizer | undefined): void {
   if (section.type !== 'indexed' && section.type !== 'chat') return;
   const wanted = section.type === 'chat' ? 'chat' : 'text';
   const prefixes = section.type === 'indexed' ? sourcesOf(section).map(({ path }) => path) : [section.path];
   for (const path of prefixes.filter(isPair)) {
     const sidecar = readSidecar(path);
     if (sidecar === undefined) continue;
-    checkBelongs(path, sidecar, { name, identity });
+    if (tokenizer !== undefined) checkBelongs(path, sidecar, { name: tokenizer.path, identity: tokenizer.identity });
     if (sidecar.content === wanted) continue;
     const found = `${path} holds ${sidecar.content === 'chat' ? 'conversations' : 'texts'}`;
     const hint = `set dataset.type=${sidecar.content === 'chat' ? 'chat' : 'indexed'}`;

