@@ -9,7 +9,6 @@ import { badData, unreadable } from '../data-error.js';
 import { DataFile, HASHED_BYTES } from '../data-file.js';
 import { kindOf, type InputFile } from './input-files.js';
 import { isWhole } from './join-pairs.js';
-import { prepare } from './prepare.js';
 import { Progress } from './progress.js';
 
 /** Part of every name: raised when the same text would give other files. */
@@ -77,6 +76,8 @@ async function makePair(
   prefix: string,
   { path: tokenizer, eod }: CacheTokenizer,
 ): Promise<void> {
+  // Its readers of files take memory that a run without texts has no use for.
+  const { prepare } = await import('./prepare.js');
   const progress = new Progress([file], process.stderr);
   const made = await whenFree(prefix, () =>
     prepare({
