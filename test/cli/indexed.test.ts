@@ -38,6 +38,39 @@ async function blendIn(folder: string): Promise<Record<string, unknown>> {
   };
 }
 
+test('the split that is held back is a validation set: all of its tokens, the last sample too', async () => {
+  const folder = temporaryFolder();
+  const documents = countingDocuments(30).map((document) => document.map((token) => token % 251));
+  const path = await writePair(join(folder, 'a'), documents);
+  const held = documents.slice(24).flat();
+  expect((held.length - 1) % SEQ).not.toBe(0);
+  const dataset = config({ path, split: '80,20' }, 256);
+  const whole = { ...dataset, train: { train_iters: 2, global_batch_size: 4 }, validation: { eval_interval: 2 } };
+  const evaluationsOf = async (args: readonly string[]): Promise<Record<string, number>[]> => {
+    const { stdout, stderr, exitCode } = await pretrain({ folder, args, config: whole });
+    expect(exitCode, stderr).toBe(0);
+    const events = stdout
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line) as Record<string, number>);
+    return events.filter(({ type }) => (type as unknown) === 'evaluation');
+  };
+  const alone = await evaluationsOf(LAYOUT_FLAGS.dp1);
+  expect(alone).toMatchObject([{ set: 'validation', step: 2, tokens: held.length - 1 }]);
+  // The same as of these documents in a pair of their own.
+  const own = await writePair(join(folder, 'own'), documents.slice(24));
+  const sets = { own: { type: 'indexed', path: own } };
+  const { stdout } = await pretrain({
+    ...{ folder, args: LAYOUT_FLAGS.dp1 },
+    config: { ...whole, validation: { eval_interval: 2, sets } },
+  });
+  const losses = [...stdout.matchAll(/"type":"evaluation","set":"(\w+)".*?"loss":([\d.]+)/g)];
+  expect(Object.fromEntries(losses.map(([, set, loss]) => [set, loss]))).toEqual({
+    validation: String(alone[0]!['loss']),
+    own: String(alone[0]!['loss']),
+  });
+});
+
 describe('a run on a blend', () => {
   test('is the same on every layout, and goes on in the middle of an epoch on another', async () => {
     const folder = temporaryFolder();

@@ -1,5 +1,6 @@
 import { closeSync, fsyncSync, openSync, renameSync, rmSync, writeSync } from 'node:fs';
 import { dirname } from 'node:path';
+import { syncFolder } from '../../base/sync-folder.js';
 import { HEADER_BYTES, MAGIC, pairOf, TOKEN_TYPES, VERSION, writeError, type WrittenType } from './format.js';
 
 const LARGEST: Readonly<Record<WrittenType, number>> = { uint16: 2 ** 16 - 1, int32: 2 ** 31 - 1 };
@@ -64,7 +65,7 @@ export class IndexedWriter {
         guarded(idxPath, () => rmSync(idxPath, { force: true }));
         this.#bin.publish();
         idx.publish();
-        if (this.#sync) syncFolder(dirname(idxPath));
+        if (this.#sync) guarded(idxPath, () => syncFolder(dirname(idxPath)));
       } catch (error) {
         idx.discard();
         this.abort();
@@ -162,15 +163,6 @@ class OutputFile {
       done += guarded(this.#path, () => writeSync(fd, this.#buffer, done, this.#used - done));
     }
     this.#used = 0;
-  }
-}
-
-function syncFolder(path: string): void {
-  const fd = guarded(path, () => openSync(path, 'r'));
-  try {
-    guarded(path, () => fsyncSync(fd));
-  } finally {
-    closeSync(fd);
   }
 }
 

@@ -1,7 +1,8 @@
-import { closeSync, existsSync, fsyncSync, openSync, renameSync, writeFileSync } from 'node:fs';
+import { existsSync, renameSync, writeFileSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import { MbridgeError } from '../../base/errors.js';
 import { makeFolder } from '../../base/make-folder.js';
+import { syncFolder } from '../../base/sync-folder.js';
 import { writeError } from '../indexed/format.js';
 import { IndexedWriter } from '../indexed/indexed-writer.js';
 import { TokenFile } from '../indexed/token-file.js';
@@ -57,14 +58,5 @@ export async function joinPairs(
     syncFolder(dirname(resolve(output)));
   } catch (cause) {
     throw writeError(output, cause);
-  }
-}
-
-function syncFolder(path: string): void {
-  const fd = openSync(path, 'r');
-  try {
-    fsyncSync(fd);
-  } finally {
-    closeSync(fd);
   }
 }
