@@ -7,8 +7,8 @@ import { modelShape, type ModelShape } from '../../src/families/model-shape.js';
 
 /** The oracle fixtures: what torch computed from small models (fixtures/README.md). */
 export const FIXTURES = ['qwen3-tied', 'qwen3-untied', 'qwen3-masked'] as const;
-/** Those of the other families: of odd vocabularies, heads of other widths, sharded files, bf16. */
-export const FAMILY_FIXTURES = ['qwen2-tied', 'qwen2-untied', 'llama-scaled', 'llama-untied'] as const;
+/** Of the other families and of stretched frequencies: odd vocabularies, heads of other widths, sharded files, bf16. */
+export const FAMILY_FIXTURES = ['qwen2-tied', 'qwen2-untied', 'llama-scaled', 'llama-untied', 'qwen3-yarn'] as const;
 export type FixtureName = (typeof FIXTURES)[number] | (typeof FAMILY_FIXTURES)[number];
 
 export interface Trajectory {

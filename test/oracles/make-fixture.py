@@ -23,9 +23,7 @@ def get(key, default):
 torch.manual_seed(seed); torch.set_num_threads(2); torch.use_deterministic_algorithms(True)
 Config, Model = FAMILIES[get("family", "qwen3")]
 theta, pad = get("theta", 1e6), get("pad", -1)
-rope = {"rope_type": "default"}
-if get("llama3", 0.0):  # the factor; the original length is short, so that every band of frequencies is there
-    rope = {"rope_type": "llama3", "factor": get("llama3", 0.0), "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": get("original", 32)}
+rope = json.loads(get("rope", '{"rope_type":"default"}'))
 cfg = Config(
     vocab_size=get("vocab", 97), hidden_size=get("hidden", 24), intermediate_size=get("ffn", 40), num_hidden_layers=get("layers", 2),
     num_attention_heads=get("heads", 4), num_key_value_heads=get("kv", 2), max_position_embeddings=512, rms_norm_eps=get("eps", 1e-6),

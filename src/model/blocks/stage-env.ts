@@ -1,5 +1,5 @@
 import type { ModelShape } from '../../families/model-shape.js';
-import { rotations, scaledFrequencies } from '../../families/rope.js';
+import { scaledRope } from '../../families/rope.js';
 import { layerLinears, localOutputs } from '../../families/parameters.js';
 import type { AttentionSizes } from '../../engine/attention-sizes.js';
 import type { ActDType, DType } from '../../engine/dtype.js';
@@ -69,6 +69,7 @@ export class StageEnv {
   readonly plan: MemoryPlan;
   /** cos and sin of every position, f32 [seq, headDim]. */
   readonly ropeTable: Tensor;
+  readonly #frequencies: Tensor | null;
   readonly attentionWorkspace: Tensor;
   readonly #reduce: Tensor;
   readonly #maybeOps: Ops | null;
@@ -112,6 +113,7 @@ export class StageEnv {
     ];
     this.#reduce = plan.tensor('workspace', [REDUCE_PARTS * Math.max(...columns)], 'f32');
     this.ropeTable = plan.tensor('workspace', [seq, shape.headDim], 'f32');
+    this.#frequencies = shape.ropeScaling === null ? null : plan.tensor('workspace', [shape.headDim / 2], 'f64');
     this.attentionWorkspace = plan.tensor(
       'workspace',
       [Math.ceil(Math.max(4, options.attentionWorkspaceBytes) / 4)],
@@ -166,8 +168,8 @@ export class StageEnv {
 
   /** Fills what is constant over the run. To be called once, after the memory is there. */
   prepare(): void {
-    const frequencies = scaledFrequencies(this.shape);
-    if (frequencies === null) this.ops.ropeTable(this.ropeTable, this.shape.ropeTheta);
-    else this.ops.device.write(this.ropeTable, rotations(frequencies, this.sizes.seq));
+    const rope = scaledRope(this.shape, this.sizes.seq);
+    if (rope !== null && this.#frequencies !== null) this.ops.device.write(this.#frequencies, rope.frequencies);
+    this.ops.ropeTable(this.ropeTable, this.shape.ropeTheta, this.#frequencies, rope?.factor);
   }
 }
