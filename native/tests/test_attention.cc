@@ -32,6 +32,9 @@ const Problem kViews[] = {
     // Queries that continue a cache: one, and some.
     {3, 1, 150, 4, 2, 64, 1, 149, Bounds::kNone, 0, 10},
     {2, 40, 100, 2, 2, 32, 1, 60, Bounds::kNone, 16, 3},
+    {2, 128, 384, 4, 2, 64, 1, 256, Bounds::kNone, 8, 128},
+    {1, 128, 256, 2, 2, 128, 1, 128, Bounds::kNone, 0},
+    {2, 128, 128, 4, 2, 64, 1, 0, Bounds::kNone, 8, 128},
     // More queries than keys, keys after the queries, and queries before every key.
     {1, 90, 50, 2, 1, 40, 1, -20, Bounds::kNone, 0},
     {1, 33, 200, 2, 1, 16, 1, 10, Bounds::kNone, 8},

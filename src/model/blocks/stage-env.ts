@@ -49,7 +49,7 @@ export interface StageEnvOptions {
   seq: number;
   dtype: ActDType;
   recompute: Recompute;
-  attention: AttentionSizes;
+  attention: readonly AttentionSizes[];
   attentionWorkspaceBytes: number;
 }
 
@@ -64,8 +64,8 @@ export class StageEnv {
   readonly sizes: StageSizes;
   readonly dtype: ActDType;
   readonly recompute: Recompute;
-  /** Of one call of the attention; under context parallelism of one chunk's queries, but for where they begin. */
-  readonly attention: AttentionSizes;
+  /** Of each call of the attention: one, or under context parallelism one a chunk that the rank holds. */
+  readonly attention: readonly AttentionSizes[];
   readonly plan: MemoryPlan;
   /** cos and sin of every position, f32 [seq, headDim]. */
   readonly ropeTable: Tensor;

@@ -60,7 +60,7 @@ export function buildStage(spec: StageSpec, live: LiveStage | null, loss: Loss =
   const cp = new ContextParallel(place.cp, live?.cp ?? null);
   const device = live?.device ?? null;
   const heads = { heads: shape.numHeads / tp.size, kvHeads: shape.numKvHeads / tp.size, headDim: shape.headDim };
-  const attention = { batch, ...cp.attention(seq), ...heads, deterministic };
+  const attention = cp.attention(seq).map((call) => ({ batch, ...call, ...heads, deterministic }));
   const env = new StageEnv({
     plan,
     ops: device && new Ops(device),
@@ -72,7 +72,7 @@ export function buildStage(spec: StageSpec, live: LiveStage | null, loss: Loss =
     dtype,
     recompute: spec.recompute,
     attention,
-    attentionWorkspaceBytes: attentionWorkspaceBytes(device, dtype, attention),
+    attentionWorkspaceBytes: Math.max(...attention.map((call) => attentionWorkspaceBytes(device, dtype, call))),
   });
   const { buffer, weights } = layOutParameters(plan, spec, live?.dpCp ?? null);
   // Also where none of a partly frozen model's trained buckets is here: all ranks have the same totals.
