@@ -10,6 +10,8 @@ export interface CoreTensors {
   readonly out: Tensor;
   /** f32, tokens * heads. */
   readonly lse: Tensor;
+  /** i32 [tokens, 2]: which keys of its sequence a token may see, up to itself; null for all of them. */
+  readonly bounds: Tensor | null;
 }
 
 /** Causal attention over whole sequences, whoever holds their keys. */
@@ -36,10 +38,10 @@ export class LocalAttention implements AttentionCore {
     [this.#sizes] = env.attention as [AttentionSizes];
   }
 
-  forward({ qkv, out, lse }: CoreTensors): void {
+  forward({ qkv, out, lse, bounds }: CoreTensors): void {
     const { ops, attentionWorkspace: ws } = this.#env;
     const [q, k, v] = this.#parts(qkv);
-    ops.attention({ q, k, v, out: out.columns(), lse, ws }, this.#sizes);
+    ops.attention({ q, k, v, out: out.columns(), lse, bounds, ws }, this.#sizes);
   }
 
   prepareBackward(): void {}
@@ -50,7 +52,7 @@ export class LocalAttention implements AttentionCore {
     const [dq, dk, dv] = this.#parts(t.dQkv);
     const [q, k, v] = this.#parts(t.qkv);
     const [out, dout] = [t.out.columns(), t.dOut.columns()];
-    ops.attentionBwd({ q, k, v, out, lse: t.lse, dout, dq, dk, dv, ws }, this.#sizes);
+    ops.attentionBwd({ q, k, v, out, lse: t.lse, bounds: t.bounds, dout, dq, dk, dv, ws }, this.#sizes);
   }
 
   /** Columns of queries, keys and values in the fused projection. */

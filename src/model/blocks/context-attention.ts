@@ -43,7 +43,8 @@ export class ContextAttention implements AttentionCore {
     const [k, v] = this.#halves(this.#ordered);
     this.#eachChunk((part, sizes) => {
       const [q, out] = [this.#queries(part(t.qkv)), part(t.out).columns()];
-      ops.attention({ q, k, v, out, lse: part(t.lse), ws }, sizes);
+      const bounds = t.bounds && part(t.bounds);
+      ops.attention({ q, k, v, out, lse: part(t.lse), bounds, ws }, sizes);
     });
   }
 
@@ -69,7 +70,8 @@ export class ContextAttention implements AttentionCore {
       if (call.keys !== sizes.seq) ops.fill(gradient, 0);
       const [dk, dv] = this.#halves(gradient);
       const [out, dout] = [part(t.out).columns(), part(t.dOut).columns()];
-      const given = { q, k, v, out, lse: part(t.lse), dout };
+      const bounds = t.bounds && part(t.bounds);
+      const given = { q, k, v, out, lse: part(t.lse), bounds, dout };
       ops.attentionBwd({ ...given, dq, dk, dv, ws }, call);
     });
     ops.add(this.#dOrdered, second, this.#dOrdered);

@@ -43,6 +43,8 @@ export interface Stage {
   readonly chunks: readonly ModelChunk[];
   readonly data: StepData;
   readonly totals: StepTotals;
+  /** f32 [1], one of the totals: see StepData.pairs. Null where documents are not kept apart. */
+  readonly pairs: Tensor | null;
   readonly schedule: Schedule;
   readonly evaluation: Schedule;
   /** Null where nothing is trained. */
@@ -72,16 +74,24 @@ export function buildStage(spec: StageSpec, live: LiveStage | null, loss: Loss =
     dtype,
     recompute: spec.recompute,
     attention,
-    attentionWorkspaceBytes: Math.max(...attention.map((call) => attentionWorkspaceBytes(device, dtype, call))),
+    attentionWorkspaceBytes: Math.max(
+      ...attention.map((call) => attentionWorkspaceBytes(device, dtype, call, spec.documents)),
+    ),
   });
   const { buffer, weights } = layOutParameters(plan, spec, live?.dpCp ?? null);
   // Also where none of a partly frozen model's trained buckets is here: all ranks have the same totals.
   const trains = spec.trainable !== false;
   const totals = new StepTotals(plan, { trainable: trains, countsLoss: tp.rank === 0 });
+  const countsPairs = [place.tp, place.cp, place.pp].every(({ rank }) => rank === 0);
+  const pairs = spec.documents ? totals.reserve(['attention_pairs'], countsPairs) : null;
   const lossFunction = planLoss(loss, env, totals, spec);
   const fields = [...BATCH_FIELDS, ...loss.fields];
   const cut = cp.size === 1 ? null : new BatchCut(cp.tokensOf(batch, seq), batch * seq);
-  const data = new StepData(plan, fields, spec.microBatches, { tokens: env.sizes.tokens, cut });
+  const data = new StepData(plan, fields, spec.microBatches, {
+    tokens: env.sizes.tokens,
+    cut,
+    documentsIn: spec.documents ? seq : null,
+  });
 
   const pipeline = { stages: place.pp.size, chunks: spec.chunks, microBatches: spec.microBatches };
   const schedule = buildSchedule(pipeline);
@@ -99,7 +109,7 @@ export function buildStage(spec: StageSpec, live: LiveStage | null, loss: Loss =
     );
   });
   const optimizer = trains ? new OptimizerState(plan, buffer.buckets, totals, spec.shardedState) : null;
-  return { spec, shape, env, plan, buffer, chunks, data, totals, schedule, evaluation, optimizer };
+  return { spec, shape, env, plan, buffer, chunks, data, totals, pairs, schedule, evaluation, optimizer };
 }
 
 /** Lays out a rank's parameters in `plan`. @param group its replicas; null while only planning */
