@@ -1,7 +1,7 @@
 import type { DatasetConfig, RunConfig } from './schema.js';
 
 /** Whether samples of a dataset hold documents that attention keeps apart. */
-export function holdsDocumentsApart(dataset: DatasetConfig): boolean {
+function holdsDocumentsApart(dataset: DatasetConfig): boolean {
   if (dataset.type === 'mock') return false;
   return dataset.type === 'chat' ? dataset.packing : dataset.document_attention;
 }
