@@ -43,6 +43,9 @@ const Problem kViews[] = {
     {1, 50, 77, 2, 1, 32, 1, 77, Bounds::kNone, 0},
     {2, 300, 300, 2, 1, 32, 1, 0, Bounds::kSegments},
     {1, 140, 140, 4, 2, 64, 1, 0, Bounds::kSegments, 24},
+    // Far more tiles than one segment has.
+    {1, 900, 900, 2, 1, 64, 1, 0, Bounds::kSegments},
+    {1, 260, 900, 2, 2, 128, 1, 620, Bounds::kSegments, 0},
     {2, 90, 120, 2, 2, 24, 1, 15, Bounds::kRanges, 8, 2},
     {3, 1, 130, 2, 1, 128, 1, 200, Bounds::kRanges, 0, 6},
     {1, 70, 300, 2, 1, 256, 1, 230, Bounds::kSegments, 0}};
