@@ -33,6 +33,13 @@ export {
   type SetupOptimizerOptions,
 } from './train/setup.js';
 export { DistributedModel, type ParameterSlice } from './model/stage/distributed-model.js';
+export {
+  generate,
+  type GeneratedRow,
+  type GenerateOptions,
+  type StopReason,
+} from './model/stage/generate.js';
+export type { GenerationSizes } from './model/decode/kv-cache.js';
 export { DistributedOptimizer } from './model/optim/distributed-optimizer.js';
 export { setupDataIterators, type SetupDataOptions } from './data/setup-data-iterators.js';
 export type { Dataset, Sample, SourceProgress } from './data/dataset.js';

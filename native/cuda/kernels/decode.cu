@@ -99,15 +99,21 @@ __global__ void __launch_bounds__(kThreads)
     float kf[S::kEach], vf[S::kEach];
     S::load(k + row, lane, kf);
     S::load(v + row, lane, vf);
+    float score[G];
+    // Every thread of a warp takes part in the sums over lanes, whether its key is there or not.
 #pragma unroll
     for (int g = 0; g < G; ++g) {
       float dot = 0;
 #pragma unroll
       for (int e = 0; e < S::kEach; ++e) dot += query[g][e] * kf[e];
-      const float score = here ? lane_sum(dot, kLanes) * scale : (lane_sum(dot, kLanes), -INFINITY);
-      const float now = fmaxf(top[g], score);
-      if (now == -INFINITY) continue;  // the same for the eight threads of a key
-      const float shrink = expf(top[g] - now), p = expf(score - now);
+      dot = lane_sum(dot, kLanes);
+      score[g] = here ? dot * scale : -INFINITY;
+    }
+#pragma unroll
+    for (int g = 0; g < G; ++g) {
+      const float now = fmaxf(top[g], score[g]);
+      const float from = now == -INFINITY ? 0.0f : now;
+      const float shrink = expf(top[g] - from), p = expf(score[g] - from);
       top[g] = now;
       sum[g] = sum[g] * shrink + p;
 #pragma unroll

@@ -51,6 +51,8 @@ export interface StageEnvOptions {
   recompute: Recompute;
   attention: AttentionSizes;
   attentionWorkspaceBytes: number;
+  /** Positions that tokens may have; `seq` by default. */
+  positions?: number;
 }
 
 /** One tensor for each micro-batch in flight. */
@@ -67,7 +69,7 @@ export class StageEnv {
   /** Of one call of the attention; under context parallelism of one chunk's queries, but for where they begin. */
   readonly attention: AttentionSizes;
   readonly plan: MemoryPlan;
-  /** cos and sin of every position, f32 [seq, headDim]. */
+  /** cos and sin of every position, f32 [positions, headDim]. */
   readonly ropeTable: Tensor;
   readonly attentionWorkspace: Tensor;
   readonly #reduce: Tensor;
@@ -111,7 +113,7 @@ export class StageEnv {
       ...biases.map((linear) => localOutputs(shape, linear, tp.size)),
     ];
     this.#reduce = plan.tensor('workspace', [REDUCE_PARTS * Math.max(...columns)], 'f32');
-    this.ropeTable = plan.tensor('workspace', [seq, shape.headDim], 'f32');
+    this.ropeTable = plan.tensor('workspace', [options.positions ?? seq, shape.headDim], 'f32');
     this.attentionWorkspace = plan.tensor(
       'workspace',
       [Math.ceil(Math.max(4, options.attentionWorkspaceBytes) / 4)],
@@ -168,6 +170,6 @@ export class StageEnv {
   prepare(): void {
     const frequencies = scaledFrequencies(this.shape);
     if (frequencies === null) this.ops.ropeTable(this.ropeTable, this.shape.ropeTheta);
-    else this.ops.device.write(this.ropeTable, rotations(frequencies, this.sizes.seq));
+    else this.ops.device.write(this.ropeTable, rotations(frequencies, this.ropeTable.shape[0] ?? 0));
   }
 }
