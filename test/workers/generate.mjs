@@ -65,6 +65,7 @@ export async function runWorker(context) {
     const { micro_batch_size: size } = cfg.train;
     const sequences = rows.map((row) => [...prompts[row.row - firstRow], ...row.tokens]);
     const batches = [];
+    while (sequences.length % (2 * size) !== 0) sequences.push([0]);
     for (let at = 0; at < sequences.length; at += size) batches.push(batchOf(sequences.slice(at, at + size), seq));
     model.evaluate(batches);
     const losses = kept.flatMap((part) => [...part]);
