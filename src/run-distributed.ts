@@ -10,6 +10,7 @@ import { takeEarlySignals } from './base/early-signals.js';
 import { checkDataFile } from './data/open-dataset.js';
 import { checkVocabulary } from './data/tokenizer.js';
 import { chooseDevice, defaultProcesses, requireDevices } from './engine/devices.js';
+import type { WorkerEvent } from './job/shared/messages.js';
 import { reportError } from './job/shared/report-error.js';
 import { checkMachineMemory } from './train/machine-memory.js';
 import { planRun } from './train/plan.js';
@@ -51,6 +52,12 @@ export function runDistributed(options: RunDistributedOptions): Promise<number> 
   return start(options, checks);
 }
 
+/** What the commands of this package ask for beside. */
+export interface StartOptions extends RunDistributedOptions {
+  /** What is printed in the place of an event, by a launcher of ours; null for nothing. */
+  shown?: (event: WorkerEvent) => WorkerEvent | null;
+}
+
 /** What is looked at before processes are started: the data files, and whether such a model fits the memory. */
 export interface Checks {
   readonly data: boolean;
@@ -63,7 +70,7 @@ export interface Checks {
  * @param fit makes the configuration that runs on so many ranks
  */
 export async function start(
-  options: RunDistributedOptions,
+  options: StartOptions,
   checks: Checks | null,
   fit: (config: RunConfig, worldSize: number) => RunConfig = (config) => config,
 ): Promise<number> {
@@ -110,6 +117,7 @@ export async function start(
     argv: process.argv,
     layout,
     json,
+    ...(options.shown === undefined ? {} : { shown: options.shown }),
     ...(file === undefined ? {} : { workerModule: file, options: options.options }),
   };
   if (external) return (await import('./job/worker/entry.js')).runAsWorker(job);

@@ -12,8 +12,8 @@ export interface GenerateOptions extends Partial<Sampling> {
   readonly firstRow?: number;
   /** Called for each token as it is known, row by row in order. */
   readonly onToken?: (token: { row: number; token: number; logprob: number }) => void;
-  /** Called for each row as it ends. */
-  readonly onRow?: (row: GeneratedRow) => void;
+  /** Called for each row as it ends, with the seconds since it was given a slot. */
+  readonly onRow?: (row: GeneratedRow, seconds: number) => void;
 }
 
 /** Why a row ended: a stop token, `maxTokens`, or the context. */
@@ -33,6 +33,7 @@ export interface GeneratedRow {
 interface Row {
   readonly row: number;
   readonly slot: number;
+  readonly begun: number;
   /** Most tokens that it may get, and why no more. */
   readonly most: number;
   readonly limit: StopReason;
@@ -133,7 +134,18 @@ class RowSchedule {
       const room = context - last;
       const [most, limit] =
         this.#o.maxTokens <= room ? [this.#o.maxTokens, 'length' as const] : [room, 'context' as const];
-      this.#rows[slot] = { row, slot, most, limit, left: most, position: last, tokens: [], logprobs: [], ended: false };
+      this.#rows[slot] = {
+        row,
+        begun: performance.now(),
+        slot,
+        most,
+        limit,
+        left: most,
+        position: last,
+        tokens: [],
+        logprobs: [],
+        ended: false,
+      };
     });
     this.#decoder.fill(pipeline, tokens);
     for (const { slot, id } of begun) this.#decoder.begin(device, slot, id);
@@ -171,11 +183,12 @@ class RowSchedule {
       stop: stopped ? 'stop' : row.limit,
     };
     this.#done.push(done);
-    this.#o.onRow?.(done);
+    this.#o.onRow?.(done, (performance.now() - row.begun) / 1000);
   }
 }
 
-function samplingOf(o: GenerateOptions): Sampling {
+/** The sampling that options ask for. @throws MbridgeError MB_GENERATE_OPTIONS */
+export function samplingOf(o: GenerateOptions): Sampling {
   const { temperature = 1, topK = 0, topP = 1, seed = 0, maxTokens } = o;
   const check = (holds: boolean, what: string, value: number, expected: string): void => {
     if (holds) return;
