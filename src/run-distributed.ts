@@ -15,6 +15,7 @@ import { reportError } from './job/shared/report-error.js';
 import { checkMachineMemory } from './train/machine-memory.js';
 import { planRun } from './train/plan.js';
 import { detectStarter, refuseSeveralLaunchers } from './job/shared/starter.js';
+import { prepareSamples } from './run-samples.js';
 import { parseEnvironment } from './job/worker/environment.js';
 
 export interface RunDistributedOptions {
@@ -55,7 +56,7 @@ export function runDistributed(options: RunDistributedOptions): Promise<number> 
 /** What the commands of this package ask for beside. */
 export interface StartOptions extends RunDistributedOptions {
   /** What is printed in the place of an event, by a launcher of ours; null for nothing. */
-  shown?: (event: WorkerEvent) => WorkerEvent | null;
+  shown?: (event: WorkerEvent, runDir: string) => WorkerEvent | null;
 }
 
 /** What is looked at before processes are started: the data files, and whether such a model fits the memory. */
@@ -104,6 +105,7 @@ export async function start(
       config = await prepareRunData(config, { make: !external, warn: rank === 0 ? warn : () => undefined });
     }
   }
+  const samples = checks !== null && options.worker === undefined ? await prepareSamples(config, external) : null;
   if (checks?.data === true && config.dataset.type === 'mock' && rank === 0) {
     process.stderr.write('dataset: mock tokens; the loss means nothing (set dataset.type and dataset.path)\n');
   }
@@ -118,6 +120,7 @@ export async function start(
     layout,
     json,
     ...(options.shown === undefined ? {} : { shown: options.shown }),
+    ...(samples === null ? {} : { options: { samples: samples.prompts }, shown: samples.shown.bind(samples) }),
     ...(file === undefined ? {} : { workerModule: file, options: options.options }),
   };
   if (external) return (await import('./job/worker/entry.js')).runAsWorker(job);

@@ -27,6 +27,7 @@ interface Layout {
 }
 
 const SEQ = 64;
+const FULL = process.env['MBRIDGE_TEST_FULL'] !== undefined;
 
 function configOf({ tp = 1, pp = 1, vp = 1 }: Layout, rows: number): RunConfig {
   return qwen3TinyPretrainConfig({
@@ -60,7 +61,7 @@ async function generated(
 describe('the log-probability of a sampled token is that of the training forward, to the bit', () => {
   test.each([
     { name: 'tp 1', layout: {} },
-    { name: 'tp 2', layout: { tp: 2 } },
+    ...(FULL ? [{ name: 'tp 2', layout: { tp: 2 } }] : []),
     { name: 'tp 4', layout: { tp: 4 } },
   ])('on $name: 0 of 4096 tokens differ', async ({ layout }) => {
     const prompts = promptsOf(72);

@@ -121,7 +121,7 @@ async function superviseRun(job: LaunchJob, plan: ProcessPlan): Promise<LaunchRe
       event: (rank, event) => {
         teardown.alive();
         job.onEvent?.(event, rank);
-        const shown = job.shown === undefined ? event : job.shown(event);
+        const shown = job.shown === undefined ? event : job.shown(event, runDir);
         if (shown !== null) output.event(shown);
       },
       log: (rank, line) => {
