@@ -56,10 +56,7 @@ test.each(process.env['MBRIDGE_TEST_FULL'] === undefined ? LAYOUTS.slice(1, 2) :
 );
 
 test('a prompt that leaves no room for a sample is refused before anything starts', async () => {
-  const { exitCode, stderr } = await pretrain(
-    'logger.sample_interval=2',
-    `logger.sample_prompts=["${'a'.repeat(60)}"]`,
-  );
+  const { exitCode, lines } = await pretrain('logger.sample_interval=2', `logger.sample_prompts=["${'a'.repeat(60)}"]`);
   expect(exitCode).toBe(3);
-  expect(stderr + '').toContain('');
+  expect(lines.at(-1)).toMatchObject({ ok: false, error: { code: 'MB_SAMPLES' } });
 });
