@@ -33,6 +33,8 @@ export {
   type SetupOptimizerOptions,
 } from './train/setup.js';
 export { DistributedModel, type ParameterSlice } from './model/stage/distributed-model.js';
+export { generate, type GeneratedRow, type GenerateOptions, type StopReason } from './model/stage/generate.js';
+export type { GenerationSizes } from './model/decode/kv-cache.js';
 export { DistributedOptimizer } from './model/optim/distributed-optimizer.js';
 export { setupDataIterators, type SetupDataOptions } from './data/setup-data-iterators.js';
 export type { Dataset, Sample, SourceProgress } from './data/dataset.js';
@@ -51,6 +53,7 @@ export type { StepResult } from './train/metrics.js';
 export { planRun, type RankPlan, type RunPlan } from './train/plan.js';
 export { isMain, pretrain, runDistributed, runMain, type RunDistributedOptions } from './run-distributed.js';
 export { finetune, type FinetuneOptions } from './run-finetune.js';
+export { runGeneration, type GenerationRequest } from './run-generation.js';
 export { evaluate, evaluateChoices, type ChoicesSource } from './run-evaluation.js';
 export type { RunWorker, StepEvent, StopSignal, WorkerContext, WorkerEvent } from './job/worker/context.js';
 export { findRecipe } from '../recipes/index.js';

@@ -10,10 +10,12 @@ import { takeEarlySignals } from './base/early-signals.js';
 import { checkDataFile } from './data/open-dataset.js';
 import { checkVocabulary } from './data/tokenizer.js';
 import { chooseDevice, defaultProcesses, requireDevices } from './engine/devices.js';
+import type { WorkerEvent } from './job/shared/messages.js';
 import { reportError } from './job/shared/report-error.js';
 import { checkMachineMemory } from './train/machine-memory.js';
 import { planRun } from './train/plan.js';
 import { detectStarter, refuseSeveralLaunchers } from './job/shared/starter.js';
+import { prepareSamples } from './run-samples.js';
 import { parseEnvironment } from './job/worker/environment.js';
 
 export interface RunDistributedOptions {
@@ -51,6 +53,12 @@ export function runDistributed(options: RunDistributedOptions): Promise<number> 
   return start(options, checks);
 }
 
+/** What the commands of this package ask for beside. */
+export interface StartOptions extends RunDistributedOptions {
+  /** What is printed in the place of an event, by a launcher of ours; null for nothing. */
+  shown?: (event: WorkerEvent, runDir: string) => WorkerEvent | null;
+}
+
 /** What is looked at before processes are started: the data files, and whether such a model fits the memory. */
 export interface Checks {
   readonly data: boolean;
@@ -63,7 +71,7 @@ export interface Checks {
  * @param fit makes the configuration that runs on so many ranks
  */
 export async function start(
-  options: RunDistributedOptions,
+  options: StartOptions,
   checks: Checks | null,
   fit: (config: RunConfig, worldSize: number) => RunConfig = (config) => config,
 ): Promise<number> {
@@ -97,6 +105,7 @@ export async function start(
       config = await prepareRunData(config, { make: !external, warn: rank === 0 ? warn : () => undefined });
     }
   }
+  const samples = checks !== null && options.worker === undefined ? await prepareSamples(config, external) : null;
   if (checks?.data === true && config.dataset.type === 'mock' && rank === 0) {
     process.stderr.write('dataset: mock tokens; the loss means nothing (set dataset.type and dataset.path)\n');
   }
@@ -110,6 +119,8 @@ export async function start(
     argv: process.argv,
     layout,
     json,
+    ...(options.shown === undefined ? {} : { shown: options.shown }),
+    ...(samples === null ? {} : { options: { samples: samples.prompts }, shown: samples.shown.bind(samples) }),
     ...(file === undefined ? {} : { workerModule: file, options: options.options }),
   };
   if (external) return (await import('./job/worker/entry.js')).runAsWorker(job);

@@ -7,7 +7,7 @@
 #pragma once
 #include <stdint.h>
 
-#define MB_ABI 5
+#define MB_ABI 6
 
 #ifdef __cplusplus
 extern "C" {
@@ -42,6 +42,11 @@ typedef struct mb_event mb_event;
 // Partial results of a deterministic two-stage reduction over rows: an op that takes `ws` for that needs
 // MB_REDUCE_PARTS * (length of the reduced vector) * 4 bytes.
 #define MB_REDUCE_PARTS 256
+// Of generation: parts that a long row of keys is cut into at most, places that a cache is rounded up to, parts of a
+// vocabulary shard that SAMPLE looks at side by side.
+#define MB_DECODE_PARTS 32
+#define MB_CACHE_STEP 16
+#define MB_SAMPLE_PARTS 8
 
 // ---- Ops: ops.def documents each -----------------------------------------------------------------------------------
 typedef enum {

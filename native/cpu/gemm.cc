@@ -31,6 +31,20 @@ struct Problem {
   int64_t ldd;
 };
 
+// Few rows times the transpose of a matrix; false where that is not what is asked.
+bool gemm_few(mb_device* device, const Problem& p) {
+  const Kernels& kernels = device->kernels;
+  const int64_t lanes = p.m <= kernels.gemm_few_lanes ? kernels.gemm_few_lanes : 2 * kernels.gemm_few_lanes;
+  const bool plain = p.alpha == 1.0f && p.beta == 0.0f && p.a.col == 1 && p.b.row == 1 && p.k > 0;
+  if (!plain || p.m > lanes || times(p.k, lanes) > kBlockN * kBlockK) return false;
+  float* packed = static_cast<float*>(device->packing.ptr);
+  kernels.pack_few(p.a.p, p.a.row, p.m, lanes, p.k, packed);
+  const GemmFew g{packed, p.b.p, p.m, lanes, p.k, p.b.col, p.d, p.ldd};
+  const auto grain = static_cast<int64_t>(kShareFlops / (2.0 * static_cast<double>(lanes * p.k))) + 1;
+  device->pool.split(p.n, grain, [&](int64_t begin, int64_t end, int) { kernels.gemm_few(g, kBlockK, begin, end); });
+  return true;
+}
+
 void gemm(mb_device* device, const Problem& p) {
   const Kernels& kernels = device->kernels;
   const int threads = 2.0 * static_cast<double>(p.m) * static_cast<double>(p.n) * static_cast<double>(p.k) < kShareFlops
@@ -111,7 +125,7 @@ int op_gemm(mb_device* device, int, const mb_buf* t, int nt, const double* s, in
   p.ldc = z.ldc;
   p.d = static_cast<float*>(z.d);
   p.ldd = z.ldd;
-  if (p.m > 0 && p.n > 0) gemm(device, p);
+  if (p.m > 0 && p.n > 0 && !gemm_few(device, p)) gemm(device, p);
   return MB_OK;
 }
 

@@ -70,6 +70,23 @@ struct Attention {
   int64_t partial;
 };
 
+// The query heads that share one kv head, of one token.
+struct Decode {
+  const float *q, *k, *v;  // k: panels of MB_CACHE_STEP keys, [keys / step][d][step]
+  float* o;
+  int64_t heads, d, keys, ldv;
+  float scale;
+};
+
+// D[m,n] = A[m,k] B[n,k]^T for few rows m: B is read as it lies.
+struct GemmFew {
+  const float* a;  // [k][lanes], `lanes` a multiple of a vector, zero beyond m
+  const float* b;
+  int64_t m, lanes, k, ldb;
+  float* d;
+  int64_t ldd;
+};
+
 struct Loss {
   float* logits;
   const int32_t* targets;
@@ -100,6 +117,11 @@ struct Kernels {
   // One panel of up to gemm_cols columns of op(B), zero-padded; element (r, c) is b[r * row + c * col].
   void (*pack_b)(const float* b, int64_t row, int64_t col, int64_t n, int64_t k, float* dst);
   void (*gemm_block)(const GemmBlock&);
+  int64_t gemm_few_lanes;  // of one vector; twice as many is the most that gemm_few takes
+  // a as gemm_few takes it, from rows `lda` apart.
+  void (*pack_few)(const float* a, int64_t lda, int64_t m, int64_t lanes, int64_t k, float* dst);
+  // Columns [begin, end) of D. Sums run along k in blocks of `block`, as those of gemm_block.
+  void (*gemm_few)(const GemmFew&, int64_t block, int64_t begin, int64_t end);
 
   void (*rmsnorm_fwd)(const RmsnormFwd&, int64_t begin, int64_t end);
   // dw (null: not wanted) is overwritten with the sum over these rows.
@@ -119,6 +141,8 @@ struct Kernels {
   void (*attn_bwd)(const Attention&, int64_t batch, int64_t head, float* scratch);
   // Adds up the partial gradients of a kv head's q heads into dk and dv, rows [begin, end) of the sequence.
   void (*attn_reduce)(const Attention&, int64_t batch, int64_t kv_head, int64_t begin, int64_t end);
+
+  void (*attn_decode)(const Decode&);
 
   void (*swiglu_fwd)(const float* gu, float* out, int64_t f, int64_t begin, int64_t end);
   void (*swiglu_bwd)(const float* dout, const float* gu, float* dgu, int64_t f, int64_t begin, int64_t end);

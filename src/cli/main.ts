@@ -9,6 +9,7 @@ import { addData } from './data/data.js';
 import { addCheckpoint } from './checkpoint/checkpoint.js';
 import { addEval } from './run/eval.js';
 import { addFinetune } from './run/finetune.js';
+import { addGenerate } from './run/generate.js';
 import { addGrid } from './run/grid.js';
 import { addPlan } from './run/plan.js';
 import { addPretrain } from './run/pretrain.js';
@@ -45,7 +46,7 @@ function makeProgram(): Command {
     .configureOutput({ outputError: () => undefined })
     .exitOverride();
   for (const add of [
-    ...[addPretrain, addFinetune, addEval, addRecipes, addPlan, addGrid, addShowConfig],
+    ...[addPretrain, addFinetune, addEval, addGenerate, addRecipes, addPlan, addGrid, addShowConfig],
     ...[addDoctor, addBench, addData, addCheckpoint, addSetup],
   ]) {
     add(program);

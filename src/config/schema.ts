@@ -189,6 +189,15 @@ const checkpointSchema = z.strictObject({
 const loggerSchema = z.strictObject({
   log_interval: count.default(1).describe('updates between step lines; the last is always shown'),
   log_dir: optionalPath.describe('run folder; default runs/<recipe>-<time>'),
+  sample_interval: optionalCount.describe('updates between samples of what the model writes; null writes none'),
+  sample_prompts: z
+    .array(z.string())
+    .min(1)
+    .max(64)
+    .default([''])
+    .describe('texts that samples go on with; an empty one begins a document'),
+  sample_tokens: count.default(64).describe('tokens of a sample; with its prompt no more than model.seq_length'),
+  sample_temperature: notNegative.default(0).describe('of samples; 0 takes the most probable token'),
 });
 
 const distSchema = z.strictObject({

@@ -16,7 +16,8 @@ export interface Tokenizer {
   encode(text: string, options?: { readonly specialTokens?: boolean }): Uint8Array | Int32Array;
   /** Number of tokens of `encode(text)`. */
   count(text: string): number;
-  decode(tokens: ArrayLike<number>): string;
+  /** @param options.skipSpecialTokens leaves out the tokens that are no text */
+  decode(tokens: ArrayLike<number>, options?: { readonly skipSpecialTokens?: boolean }): string;
 }
 
 /** A byte that no UTF-8 text has: the vocabulary need not grow for it. */

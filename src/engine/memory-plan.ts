@@ -9,6 +9,7 @@ export const REGIONS = [
   'gradients',
   'optimizer',
   'activations',
+  'cache',
   'communication',
   'staging',
   'workspace',

@@ -172,6 +172,31 @@ export const OPS = {
     tensors: { out: 'w' },
     scalars: ['rows', 'cols', 'row0', 'col0', 'gcols', 'std', 'seed_lo', 'seed_hi', 'key_lo', 'key_hi'],
   },
+  kvStore: {
+    number: 26,
+    name: 'kv_store',
+    tensors: { qkv: 'r', cells: 'r', positions: 'r', k: 'rw', v: 'rw' },
+    scalars: ['T', 'hq', 'hkv', 'd', 'slots', 'context'],
+  },
+  attentionDecode: {
+    number: 27,
+    name: 'attention_decode',
+    tensors: { q: 'r', cells: 'r', positions: 'r', k: 'r', v: 'r', o: 'w', ws: 's' },
+    scalars: ['T', 'hq', 'hkv', 'd', 'ldq', 'slots', 'context', 'scale'],
+  },
+  sample: {
+    number: 28,
+    name: 'sample',
+    tensors: { logits: 'r', rows: 'r', positions: 'r', floor: 'r?', out: 'w' },
+    scalars: ['T', 'V', 'vstart', 'temperature', 'seed_lo', 'seed_hi'],
+  },
+  samplePick: { number: 29, name: 'sample_pick', tensors: { scores: 'r', tokens: 'w' }, scalars: ['parts', 'T'] },
+  sampleFloor: {
+    number: 30,
+    name: 'sample_floor',
+    tensors: { logits: 'r', floor: 'w' },
+    scalars: ['shards', 'T', 'V', 'room', 'temperature', 'top_k', 'top_p'],
+  },
 } as const satisfies Record<string, OpDeclaration>;
 
 /** Ops of a communicator, from native/core/comm_ops.def. */

@@ -4,7 +4,7 @@ import { openDevice } from '../engine/open-device.js';
 import type { WorkerContext } from '../job/worker/context.js';
 import type { Loss } from '../model/blocks/loss.js';
 import type { DistributedModel } from '../model/stage/distributed-model.js';
-import { provideDistributedModel, setupGroups, type Groups } from './setup.js';
+import { provideDistributedModel, setupGroups, type Groups, type ProvideModelOptions } from './setup.js';
 
 /** A model that is only evaluated, on this rank of all that the job has. */
 export interface OpenModel {
@@ -17,12 +17,14 @@ export interface OpenModel {
  * Opens the model of a configuration without gradients and optimizer, calls `use`, and gives everything back. Every rank
  * calls it; where one fails, the others fail too.
  * @param lossOf what is made of the logits; cross entropy by default
+ * @param generates what it generates; nothing by default
  * @throws MbridgeError as its parts do, and what `use` throws
  */
 export async function withModel(
   context: WorkerContext,
   use: (open: OpenModel) => Promise<void>,
   lossOf?: (groups: Groups) => Loss,
+  generates: Pick<ProvideModelOptions, 'generation' | 'onlyGenerates'> = {},
 ): Promise<void> {
   const { config: cfg, rank, worldSize, store } = context;
   const device = openDevice(context.device, context.deviceIndex, context.threads);
@@ -31,7 +33,7 @@ export async function withModel(
     const { pgCollection } = await setupGroups(cfg, { runtime, worldSize });
     runtime.watch();
     const loss = lossOf === undefined ? {} : { loss: lossOf(pgCollection) };
-    const model = await provideDistributedModel(cfg, { pgCollection, device, trainable: false, ...loss });
+    const model = await provideDistributedModel(cfg, { pgCollection, device, trainable: false, ...loss, ...generates });
     await use({ device, pgCollection, model });
     model.dispose();
     runtime.destroyAll();

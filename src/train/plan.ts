@@ -1,4 +1,5 @@
 import { resolvePrecision, validateLayout, type DeviceKind, type RunLayout } from '../config/layout.js';
+import { sampleSizes } from './samples.js';
 import { modelShape } from '../families/model-shape.js';
 import type { RunConfig } from '../config/schema.js';
 import { runtimeAllowances } from './runtime-allowance.js';
@@ -66,6 +67,7 @@ export function planRun(
     backend: 'nccl',
   });
   const shape = modelShape(cfg);
+  const generation = trainable ? sampleSizes(cfg, dp) : undefined;
   const { global_batch_size: batch } = cfg.train;
   const { seq_length: seq } = cfg.model;
   // Ranks that differ only in cp or dp have the same plan.
@@ -86,7 +88,11 @@ export function planRun(
         dp: { size: dp, rank: 0 },
         dpCp: { size: dp * cp, rank: 0 },
       };
-      stage = describeStage(buildStage(stageSpec(cfg, place, { device, trainable }), null), layout, cfg);
+      stage = describeStage(
+        buildStage(stageSpec(cfg, place, { device, trainable, ...(generation && { generation }) }), null),
+        layout,
+        cfg,
+      );
       stages.set(key, stage);
     }
     return { rank, coordinates, ...stage, runtimeBytes: allowances[rank] ?? 0 };

@@ -1,6 +1,7 @@
 import type { Device } from '../engine/device.js';
 import type { WorkerContext } from '../job/worker/context.js';
 import { openRun, type OwnSamples, type Run } from './run.js';
+import { samplesOf, type SamplePrompts } from './samples.js';
 import { Validation } from './validation.js';
 
 /**
@@ -13,7 +14,10 @@ export async function runWorker(context: WorkerContext, samples: OwnSamples = {}
   sayWhatRuns(run);
   const validation = await orAbandon(run, () => Validation.open(run));
   if (cfg.validation.eval_at_start) await orAbandon(run, () => validation?.evaluate(run.step));
-  const { step, loss, stopped } = await run.train({ every: validation?.every() ?? [] });
+  const prompts = (context.options as { readonly samples?: SamplePrompts } | undefined)?.samples;
+  const { step, loss, stopped } = await run.train({
+    every: [...(validation?.every() ?? []), ...samplesOf(run, prompts)],
+  });
   await run.finish();
   // A run that was asked to stop ends soon.
   if (!stopped) await orAbandon(run, () => validation?.evaluate(step));

@@ -12,6 +12,7 @@ import type { WorkerContext } from '../job/worker/context.js';
 import type { Loss } from '../model/blocks/loss.js';
 import type { DistributedOptimizer } from '../model/optim/distributed-optimizer.js';
 import type { DistributedModel } from '../model/stage/distributed-model.js';
+import { sampleSizes } from './samples.js';
 import { PlacementCheck } from './placement-check.js';
 import {
   provideDistributedModel,
@@ -81,10 +82,12 @@ export async function openRun(context: WorkerContext, options: OpenRunOptions = 
         : await RunCheckpoints.open({ cfg, layout, device, store, groups: pgCollection, log, onSaved });
     const { loss, trainable } = options;
     const checkpoint = checkpoints?.resume ?? null;
+    const generation = sampleSizes(cfg, layout.dp);
     const model = await provideDistributedModel(cfg, {
       ...{ pgCollection, device, checkpoint },
       ...(loss === undefined ? {} : { loss }),
       ...(trainable === undefined ? {} : { trainable }),
+      ...(generation === undefined ? {} : { generation }),
     });
     const { optimizer, scheduler } = setupOptimizer(cfg, model, { pgCollection });
     const data = await setupRunData(cfg, pgCollection, { ...checkpoints?.position, ...options.samples });

@@ -15,7 +15,8 @@ import { ProcessGroupCollection } from '../groups/grid/process-group-collection.
 import { NON_MEMBER } from '../groups/grid/process-group.js';
 import { DistributedModel } from '../model/stage/distributed-model.js';
 import type { Loss } from '../model/blocks/loss.js';
-import { stageSpec } from '../model/stage/stage-spec.js';
+import type { GenerationSizes } from '../model/decode/kv-cache.js';
+import { onlyGenerating, stageSpec } from '../model/stage/stage-spec.js';
 import { buildStage, stagingOf, type Stage } from '../model/stage/stage.js';
 import { loadWeights, RandomWeights, type WeightSource } from '../model/parameters/weight-source.js';
 import { DistributedOptimizer } from '../model/optim/distributed-optimizer.js';
@@ -66,6 +67,10 @@ export interface ProvideModelOptions {
   trainable?: boolean | RegExp;
   /** What the model is trained to make small: cross entropy by default. The same on every rank. */
   loss?: Loss;
+  /** Rows that the model can generate at once, and their length: memory for them is planned with the model's. */
+  generation?: GenerationSizes;
+  /** True for a model that does nothing but generate: no gradients, and no memory for passes over whole sequences. */
+  onlyGenerates?: boolean;
   /** What the run resumes from: its weights are taken, whatever the configuration names. */
   checkpoint?: Checkpoint | null;
 }
@@ -76,18 +81,19 @@ export interface ProvideModelOptions {
  * collection's grid calls it.
  * @throws MbridgeError exit 4 where the memory is not there, exit 7 for a bad checkpoint
  */
-export async function provideDistributedModel(
-  cfg: RunConfig,
-  { pgCollection: pgs, device, trainable = true, loss, checkpoint = null }: ProvideModelOptions,
-): Promise<DistributedModel> {
+export async function provideDistributedModel(cfg: RunConfig, options: ProvideModelOptions): Promise<DistributedModel> {
   checkConfig(cfg);
+  const { pgCollection: pgs, device, trainable = true, loss, checkpoint = null } = options;
+  const { generation, onlyGenerates = false } = options;
   const { tp, cp, pp, dpCp } = pgs;
-  const spec = stageSpec(cfg, pgs, { device: device.kind, trainable });
+  const whole = stageSpec(cfg, pgs, { device: device.kind, trainable, ...(generation && { generation }) });
+  const spec = onlyGenerates ? onlyGenerating(whole) : whole;
   const stage = buildStage(spec, { device, tp, cp, dpCp }, loss);
   refuseIfTooLarge(stage.plan, device, cfg.dist.ranks_per_gpu);
   stage.plan.commit(device);
   if (cfg.dist.peer_memory) for (const group of [tp, dpCp]) group.share(stage.plan);
   stage.env.prepare();
+  stage.decoder?.prepare();
   await initializeWeights(cfg, stage, device, checkpoint);
   return new DistributedModel(stage, { tp, pp });
 }

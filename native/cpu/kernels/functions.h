@@ -7,6 +7,8 @@ namespace mb::MB_ISA {
 void pack_a(const float* a, int64_t row, int64_t col, int64_t m, int64_t k, float* dst);
 void pack_b(const float* b, int64_t row, int64_t col, int64_t n, int64_t k, float* dst);
 void gemm_block(const GemmBlock& g);
+void pack_few(const float* a, int64_t lda, int64_t m, int64_t lanes, int64_t k, float* dst);
+void gemm_few(const GemmFew& g, int64_t block, int64_t begin, int64_t end);
 
 void rmsnorm_fwd(const RmsnormFwd& p, int64_t begin, int64_t end);
 void rmsnorm_bwd(const RmsnormBwd& p, int64_t begin, int64_t end, float* dw);
@@ -19,6 +21,7 @@ void attn_pack(const Attention& p, int64_t batch, int64_t kv_head, bool backward
 void attn_fwd(const Attention& p, int64_t batch, int64_t head, int64_t index, float* scratch);
 void attn_bwd(const Attention& p, int64_t batch, int64_t head, float* scratch);
 void attn_reduce(const Attention& p, int64_t batch, int64_t kv_head, int64_t begin, int64_t end);
+void attn_decode(const Decode& p);
 
 void swiglu_fwd(const float* gu, float* out, int64_t f, int64_t begin, int64_t end);
 void swiglu_bwd(const float* dout, const float* gu, float* dgu, int64_t f, int64_t begin, int64_t end);

@@ -1,4 +1,5 @@
 import type { Command } from 'commander';
+import type { GenerateBenchOptions, GenerateEvent } from '../../bench/run/generate-worker.js';
 import type { CommEvent } from '../../bench/run/comm-worker.js';
 import type { RunConfig } from '../../config/schema.js';
 import type { SingleBench } from '../../bench/device/single.js';
@@ -31,6 +32,8 @@ interface StepFlags extends BenchFlags {
   readonly profile?: boolean;
 }
 
+interface GenerateFlags extends BenchFlags, GenerateBenchOptions {}
+
 interface CommFlags extends BenchFlags {
   readonly largest?: number;
 }
@@ -56,6 +59,12 @@ export function addBench(program: Command): void {
     .option('--warmup <n>', 'steps before them', parseCount, 5)
     .option('--profile', 'measure one more step call by call')
     .action(benchStep);
+  addRunOptions(bench.command('generate'))
+    .description('generation: time of a step and tokens a second, against the time to read weights and cache')
+    .option('--rows <n>', 'rows at once on each replica', parseCount, 8)
+    .option('--prompt-tokens <n>', 'tokens of each prompt', parseCount, 128)
+    .option('--tokens <n>', 'tokens that are made of each row', parseCount, 128)
+    .action(benchGenerate);
   for (const command of bench.commands) command.option('--record <file>', 'also append the JSON to a file');
   addBenchCheck(bench);
 }
@@ -150,6 +159,23 @@ async function benchStep(args: string[], options: StepFlags): Promise<void> {
     const summary = summarizeSteps(config, devicesOf(config, nproc, device), events, warmup);
     const findings = stepFindings(config, nproc, summary, warmup);
     await print({ ...(await launchedReport('step', device)), ...findings }, options);
+  }
+  process.exitCode = exitCode;
+}
+
+async function benchGenerate(args: string[], options: GenerateFlags): Promise<void> {
+  const { runBench } = await import('./launch.js');
+  const { eventsOf } = await import('../../bench/run/worker-events.js');
+  const { generationFindings } = await import('./generation.js');
+  const { rows, promptTokens, tokens } = options;
+  const { config, device, nproc, name } = await prepare(args, options, 'training');
+  const given = { rows, promptTokens, tokens };
+  const module = 'bench/run/generate-worker.js';
+  const { exitCode, result, events } = await runBench({ module, name, config, nproc, device, options: given });
+  if (exitCode !== 0) printFailure(result, options);
+  else {
+    const findings = generationFindings(eventsOf<GenerateEvent>(events, 'generated'), given);
+    await print({ ...(await launchedReport('generate', device)), ...findings }, options);
   }
   process.exitCode = exitCode;
 }

@@ -33,6 +33,8 @@ export interface LaunchJob {
   options?: unknown;
   /** Called with every event of the workers as it comes, before it is printed, with the rank that sent it. */
   onEvent?: (event: WorkerEvent, rank: number) => void;
+  /** What is printed in the place of an event; null for nothing. All events are printed as they are by default. */
+  shown?: (event: WorkerEvent, runDir: string) => WorkerEvent | null;
   /** Where results and everything else go; this process's stdout and stderr by default. */
   stdout?: NodeJS.WritableStream;
   stderr?: NodeJS.WritableStream;

@@ -121,7 +121,8 @@ async function superviseRun(job: LaunchJob, plan: ProcessPlan): Promise<LaunchRe
       event: (rank, event) => {
         teardown.alive();
         job.onEvent?.(event, rank);
-        output.event(event);
+        const shown = job.shown === undefined ? event : job.shown(event, runDir);
+        if (shown !== null) output.event(shown);
       },
       log: (rank, line) => {
         teardown.alive();

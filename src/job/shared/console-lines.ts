@@ -26,7 +26,26 @@ export function formatEvent(event: WorkerEvent, style: EventStyle): string {
   if (style.json) return JSON.stringify(event);
   if (event.type === 'step') return formatStep(event as StepEvent, style);
   if (isEvaluation(event)) return formatEvaluation(event, style);
+  if (isSample(event)) return formatSample(event, style);
   return formatOther(event);
+}
+
+interface SampleEvent extends OtherEvent {
+  readonly step: number;
+  readonly prompt: string;
+  readonly text: string;
+}
+
+function isSample(event: WorkerEvent): event is SampleEvent {
+  const { type, step, prompt, text } = event;
+  return type === 'sample' && typeof step === 'number' && typeof prompt === 'string' && typeof text === 'string';
+}
+
+/** On one line, whatever the text. */
+function formatSample({ step, prompt, text }: SampleEvent, { totalSteps }: EventStyle): string {
+  const total = String(totalSteps);
+  const quoted = [prompt, text].map((part) => JSON.stringify(part));
+  return `sample ${String(step).padStart(Math.max(4, total.length))}/${total}  ${quoted.join(' ')}`;
 }
 
 /** Programs have events of that type with other keys. */

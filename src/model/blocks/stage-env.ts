@@ -51,6 +51,8 @@ export interface StageEnvOptions {
   recompute: Recompute;
   attention: readonly AttentionSizes[];
   attentionWorkspaceBytes: number;
+  /** Positions that tokens may have; `seq` by default. */
+  positions?: number;
 }
 
 /** One tensor for each micro-batch in flight. */
@@ -67,7 +69,7 @@ export class StageEnv {
   /** Of each call of the attention: one, or under context parallelism one a chunk that the rank holds. */
   readonly attention: readonly AttentionSizes[];
   readonly plan: MemoryPlan;
-  /** cos and sin of every position, f32 [seq, headDim]. */
+  /** cos and sin of every position, f32 [positions, headDim]. */
   readonly ropeTable: Tensor;
   readonly #frequencies: Tensor | null;
   readonly attentionWorkspace: Tensor;
@@ -112,7 +114,7 @@ export class StageEnv {
       ...biases.map((linear) => localOutputs(shape, linear, tp.size)),
     ];
     this.#reduce = plan.tensor('workspace', [REDUCE_PARTS * Math.max(...columns)], 'f32');
-    this.ropeTable = plan.tensor('workspace', [seq, shape.headDim], 'f32');
+    this.ropeTable = plan.tensor('workspace', [options.positions ?? seq, shape.headDim], 'f32');
     this.#frequencies = shape.ropeScaling === null ? null : plan.tensor('workspace', [shape.headDim / 2], 'f64');
     this.attentionWorkspace = plan.tensor(
       'workspace',

@@ -101,6 +101,11 @@ export class VocabularySoftmax {
     ops.crossEntropyGrad(tensors, sizes.vocabStart);
   }
 
+  /** After {@link gradient}: cross entropy * coefficient of every row, f32 [tokens]. */
+  get rowLoss(): Tensor {
+    return this.#rowLoss;
+  }
+
   get #sums(): Tensor {
     return this.#stats.rows(1, 2);
   }

@@ -26,6 +26,8 @@ export interface ParameterSlice {
 export class DistributedModel {
   readonly stage: Stage;
   readonly device: Device;
+  /** The pipeline's stages. */
+  readonly pipeline: CommGroup;
   readonly #executor: PipelineExecutor;
   readonly #tpRank: number;
   readonly #closers: (() => void)[] = [];
@@ -33,6 +35,7 @@ export class DistributedModel {
   constructor(stage: Stage, groups: { pp: CommGroup; tp: CommGroup }) {
     this.stage = stage;
     this.device = groups.pp.device;
+    this.pipeline = groups.pp;
     this.#tpRank = groups.tp.rank;
     this.#executor = new PipelineExecutor(this.device, groups.pp, stage.chunks);
   }
@@ -117,6 +120,7 @@ export class DistributedModel {
     for (const close of this.#closers.splice(0)) close();
     this.device.synchronize();
     this.#executor.dispose();
+    this.stage.decoder?.dispose();
     this.stage.env.tp.dispose();
     this.stage.env.cp.dispose();
     this.stage.plan.release();

@@ -6,6 +6,7 @@ import type { ActDType } from '../../engine/dtype.js';
 import { tokenFlops } from '../../families/flops.js';
 import { modelShape, type ModelShape } from '../../families/model-shape.js';
 import type { Recompute } from '../blocks/stage-env.js';
+import type { GenerationSizes } from '../decode/kv-cache.js';
 import type { Place } from '../parameters/parameter.js';
 import { balanceStages, interleavedStageLayers, stageLayers, type StageLayers } from '../pipeline/stages.js';
 import type { StageParts } from './stage-weights.js';
@@ -48,13 +49,15 @@ export interface StageSpec extends PartSpec {
   /** Samples of a micro-batch, and tokens of a sample. */
   readonly batch: number;
   readonly seq: number;
-  /** Of a step, on this replica. */
+  /** Of a step, on this replica; 0 for a model that only generates. */
   readonly microBatches: number;
   /**
    * Whether attention stays inside the documents of a sample: where a batch's `positions` begin again at 0, one begins. False
    * reads a sample as one document, whatever its positions.
    */
   readonly documents: boolean;
+  /** What it generates, if it does. */
+  readonly generation?: GenerationSizes;
   readonly recompute: Recompute;
   readonly deterministic: boolean;
   /** Whether optimizer state is sharded over the replicas. */
@@ -65,10 +68,16 @@ export interface SpecOptions {
   readonly device: DeviceKind;
   /** True by default. */
   readonly trainable?: boolean | RegExp;
+  /** What the model generates; nothing by default. */
+  readonly generation?: GenerationSizes;
 }
 
 /** The spec of one rank of a configuration. The parallel sizes are those of `place`. Pure. */
-export function stageSpec(cfg: RunConfig, place: ModelPlace, { device, trainable = true }: SpecOptions): StageSpec {
+export function stageSpec(
+  cfg: RunConfig,
+  place: ModelPlace,
+  { device, trainable = true, generation }: SpecOptions,
+): StageSpec {
   const { model, train, ddp, optimizer } = cfg;
   const strategy = ddp.data_parallel_sharding_strategy;
   const dtype = resolvePrecision(cfg, device) === 'fp32' ? 'f32' : 'bf16';
@@ -83,7 +92,13 @@ export function stageSpec(cfg: RunConfig, place: ModelPlace, { device, trainable
     recompute: model.recompute_granularity,
     deterministic: model.deterministic,
     shardedState: optimizer.use_distributed_optimizer && strategy !== 'no_shard',
+    ...(generation === undefined ? {} : { generation }),
   };
+}
+
+/** The same model, frozen, that does nothing but generate: it has no memory for passes over whole sequences. */
+export function onlyGenerating(spec: StageSpec): StageSpec {
+  return { ...spec, batch: 1, seq: spec.place.tp.size, microBatches: 0, trainable: false };
 }
 
 /** The part of {@link stageSpec} that the parameters depend on. */

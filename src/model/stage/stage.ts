@@ -1,3 +1,4 @@
+import { MbridgeError } from '../../base/errors.js';
 import { BATCH_FIELDS } from '../../data/micro-batch.js';
 import type { CommGroup } from '../../groups/comm/comm-group.js';
 import type { Device } from '../../engine/device.js';
@@ -8,6 +9,8 @@ import type { ModelShape } from '../../families/model-shape.js';
 import { attentionWorkspaceBytes } from '../blocks/attention-workspace.js';
 import type { Loss, LossFunction } from '../blocks/loss.js';
 import { StageEnv } from '../blocks/stage-env.js';
+import { Decoder } from '../decode/decoder.js';
+import type { GenerationSizes } from '../decode/kv-cache.js';
 import { crossEntropy } from '../losses/cross-entropy.js';
 import { OptimizerState } from '../optim/optimizer-state.js';
 import type { Bucket } from '../parameters/bucket.js';
@@ -47,6 +50,8 @@ export interface Stage {
   readonly pairs: Tensor | null;
   readonly schedule: Schedule;
   readonly evaluation: Schedule;
+  /** Null where nothing is generated. */
+  readonly decoder: Decoder | null;
   /** Null where nothing is trained. */
   readonly optimizer: OptimizerState | null;
 }
@@ -93,11 +98,16 @@ export function buildStage(spec: StageSpec, live: LiveStage | null, loss: Loss =
     documentsIn: spec.documents ? seq : null,
   });
 
-  const pipeline = { stages: place.pp.size, chunks: spec.chunks, microBatches: spec.microBatches };
+  const onlyGenerates = spec.microBatches === 0;
+  const pipeline = {
+    stages: place.pp.size,
+    chunks: spec.chunks,
+    microBatches: onlyGenerates ? place.pp.size : spec.microBatches,
+  };
   const schedule = buildSchedule(pipeline);
   const evaluation = buildSchedule({ ...pipeline, forwardOnly: true });
   const needs = mostOf(bufferNeeds(schedule, place.pp.rank), bufferNeeds(evaluation, place.pp.rank), trains);
-  const chunks = spec.layers.map(({ chunk, firstLayer, layers: count }) => {
+  const chunks = (onlyGenerates ? [] : spec.layers).map(({ chunk, firstLayer, layers: count }) => {
     const embedding = spec.parts.embedding && chunk === 0;
     const here = chunk === spec.chunks - 1 ? lossFunction : null;
     return new ModelChunk(
@@ -109,7 +119,8 @@ export function buildStage(spec: StageSpec, live: LiveStage | null, loss: Loss =
     );
   });
   const optimizer = trains ? new OptimizerState(plan, buffer.buckets, totals, spec.shardedState) : null;
-  return { spec, shape, env, plan, buffer, chunks, data, totals, pairs, schedule, evaluation, optimizer };
+  const decoder = spec.generation === undefined ? null : planDecoder(spec, spec.generation, env, weights, live);
+  return { spec, shape, env, plan, buffer, chunks, data, totals, pairs, schedule, evaluation, decoder, optimizer };
 }
 
 /** Lays out a rank's parameters in `plan`. @param group its replicas; null while only planning */
@@ -135,6 +146,24 @@ export function stagingOf({ optimizer, buffer }: Stage, bucket: Bucket): Tensor 
   if (bucket.grads !== null) return bucket.grads;
   const slot = bucket.borrows ? optimizer?.ring.slots[0] : undefined;
   return slot?.slice(0, bucket.size) ?? buffer.frozenStaging(bucket);
+}
+
+function planDecoder(
+  spec: StageSpec,
+  sizes: GenerationSizes,
+  env: StageEnv,
+  weights: StageWeights,
+  live: LiveStage | null,
+): Decoder {
+  const { shape, dtype, place, layers: chunks } = spec;
+  if (place.cp.size > 1) {
+    throw new MbridgeError('config', 'MB_GENERATE_CP', `context_parallel_size is ${place.cp.size}`, {
+      hint: 'a model generates without context parallelism: use tensor_model_parallel_size or more replicas',
+    });
+  }
+  const tp = { place: place.tp, group: live?.tp ?? null };
+  const ops = live && env.ops;
+  return new Decoder({ plan: env.plan, ops, shape, dtype, weights, chunks, tp, pp: place.pp }, sizes);
 }
 
 /** Every rank reserves the loss's totals; the last stage has the loss. */

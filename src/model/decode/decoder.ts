@@ -1,0 +1,110 @@
+import type { CommGroup } from '../../groups/comm/comm-group.js';
+import type { Device } from '../../engine/device.js';
+import { KvCache, type GenerationSizes } from './kv-cache.js';
+import { TokenRows, type DecoderPart } from './token-rows.js';
+import type { Sampling } from './token-sampler.js';
+
+/** Most tokens of prompts that go through the model at once. */
+const PREFILL_ROWS = 256;
+
+/** A token and where it stands. */
+export interface PlacedToken {
+  readonly id: number;
+  readonly slot: number;
+  readonly position: number;
+}
+
+/** What a slot does in a step: which position of which row its token has. */
+export interface ActiveSlot {
+  readonly slot: number;
+  readonly position: number;
+  /** Number of the row, for the noise. */
+  readonly row: number;
+}
+
+/**
+ * Decoding on this rank: the cache, and two sets of rows for what goes through the model at once, one row a slot to
+ * decode and more to fill the cache with prompts. The token that a slot has sampled stays on the device, as what its
+ * next step begins with. Every rank of the model makes the same calls.
+ */
+export class Decoder {
+  readonly sizes: GenerationSizes;
+  readonly cache: KvCache;
+  readonly #slots: TokenRows;
+  readonly #prompts: TokenRows;
+
+  constructor(part: DecoderPart, sizes: GenerationSizes) {
+    const { plan, shape, dtype, tp, chunks } = part;
+    const layers = chunks.reduce((sum, chunk) => sum + chunk.layers, 0);
+    const kvWidth = (shape.numKvHeads / tp.place.size) * shape.headDim;
+    this.cache = new KvCache(plan, sizes, kvWidth, layers, dtype);
+    this.sizes = { slots: sizes.slots, context: this.cache.context };
+    this.#slots = new TokenRows(part, this.cache, sizes.slots, true);
+    this.#prompts = new TokenRows(part, this.cache, Math.min(PREFILL_ROWS, this.cache.context), false);
+  }
+
+  /** To be called once the memory is there. */
+  prepare(): void {
+    this.#slots.prepare();
+    this.#prompts.prepare();
+  }
+
+  /** Gives back what it took from the device beside the plan's memory. */
+  dispose(): void {
+    this.#slots.dispose();
+    this.#prompts.dispose();
+  }
+
+  /** Puts the keys and values of tokens into the cache; those of a slot in order. */
+  fill(pipeline: CommGroup, tokens: readonly PlacedToken[]): void {
+    const rows = this.#prompts;
+    for (let at = 0; at < tokens.length; at += rows.rows) {
+      const part = tokens.slice(at, at + rows.rows);
+      const of = (value: (token: PlacedToken) => number, none: number): Int32Array =>
+        Int32Array.from({ length: rows.rows }, (_, i) => (part[i] === undefined ? none : value(part[i])));
+      rows.write({
+        ids: of((token) => token.id, 0),
+        cells: of((token) => token.slot, -1),
+        positions: of((token) => token.position, 0),
+        rows: new Int32Array(rows.rows),
+      });
+      rows.forward(pipeline, null);
+    }
+  }
+
+  /** The token that the next step of a slot begins with: the last of a prompt. */
+  begin(device: Device, slot: number, id: number): void {
+    device.write(this.#slots.ids.slice(slot, 1), Int32Array.of(id));
+  }
+
+  /**
+   * One token more for each of `active`, from the one that its slot has.
+   * @returns for each slot the token and its log-probability, without stopping the device; values of slots that are not
+   *   active mean nothing
+   */
+  step(
+    pipeline: CommGroup,
+    active: readonly ActiveSlot[],
+    sampling: Sampling,
+  ): Promise<{ tokens: Int32Array; logprobs: Float32Array }> {
+    const rows = this.#slots;
+    const { sampler } = rows;
+    if (sampler === null) throw new Error('the rows of slots sample');
+    const { device } = pipeline;
+    const [cells, positions, numbers] = [-1, 0, 0].map((none) => new Int32Array(rows.rows).fill(none));
+    for (const { slot, position, row } of active) {
+      cells![slot] = slot;
+      positions![slot] = position;
+      numbers![slot] = row;
+    }
+    rows.write({ ids: null, cells: cells!, positions: positions!, rows: numbers! });
+    rows.forward(pipeline, sampling);
+    if (pipeline.size > 1) pipeline.broadcast(sampler.result, pipeline.size - 1);
+    device.copy(sampler.tokens, rows.ids);
+    return device.fetch(sampler.result).then((bytes) => {
+      const values = bytes.slice().buffer;
+      const losses = new Float32Array(values, 4 * rows.rows);
+      return { tokens: new Int32Array(values, 0, rows.rows), logprobs: losses.map((loss) => -loss) };
+    });
+  }
+}
