@@ -170,7 +170,7 @@ export class StageEnv {
 
   /** Fills what is constant over the run. To be called once, after the memory is there. */
   prepare(): void {
-    const rope = scaledRope(this.shape, this.sizes.seq);
+    const rope = scaledRope(this.shape, this.ropeTable.shape[0] ?? 0);
     if (rope !== null && this.#frequencies !== null) this.ops.device.write(this.#frequencies, rope.frequencies);
     this.ops.ropeTable(this.ropeTable, this.shape.ropeTheta, this.#frequencies, rope?.factor);
   }
