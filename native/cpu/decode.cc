@@ -1,10 +1,11 @@
 // The cache of keys and values, and attention of single queries over it.
 //
-// On the CPU keys lie as the scores want them, MB_CACHE_STEP of them side by side: k [slots][hkv][context / step][d][step];
-// v [slots][context][hkv][d].
+// On the CPU keys lie as the scores want them, MB_CACHE_STEP of them side by side: k [slots][hkv][context /
+// step][d][step]; v [slots][context][hkv][d].
+#include "core/args/decode.h"
+
 #include <cstring>
 
-#include "core/args/decode.h"
 #include "cpu/device.h"
 
 namespace mb {

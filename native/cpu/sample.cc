@@ -1,9 +1,8 @@
 // Choosing tokens: the best score of each row, and what top-k and top-p leave of it.
-#include "core/sampling.h"
-
 #include <cstring>
 
 #include "core/args/decode.h"
+#include "core/sampling.h"
 #include "cpu/device.h"
 
 namespace mb {
@@ -12,7 +11,8 @@ namespace {
 // Best score among tokens [begin, end) of row t of a shard.
 void sample_part(const SampleArgs& z, int64_t t, int64_t part) {
   const float* x = static_cast<const float*>(z.logits) + t * z.cols;
-  const int64_t begin = shard_start(z.cols, part, MB_SAMPLE_PARTS), end = shard_start(z.cols, part + 1, MB_SAMPLE_PARTS);
+  const int64_t begin = shard_start(z.cols, part, MB_SAMPLE_PARTS),
+                end = shard_start(z.cols, part + 1, MB_SAMPLE_PARTS);
   const float floor = z.floor == nullptr ? -INFINITY : z.floor[t];
   float best = -INFINITY;
   int64_t token = z.vstart + begin;

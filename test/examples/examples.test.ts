@@ -86,3 +86,9 @@ test.each([
   expect(outcome.stderr).not.toMatch(/^ +at /m);
   expect(outcome.exitCode).toBe(exitCode);
 });
+
+test('the best of several continuations is the same on every pipeline', async () => {
+  const best = async (...args: string[]): Promise<string | undefined> =>
+    (await run('../generation/best-of.js', args)).split('\n').find((line) => line.startsWith('best'));
+  expect(await best('--nproc', '2', '--pp-size', '2')).toMatch(/^best {2}row=\d+ logprob=-\d/);
+});

@@ -1,5 +1,6 @@
 // Attention of the query heads of one token over one kv head of a cache, with the bits of attn_fwd: scores are chains
-// over d, the sum of exponentials and the output chains over keys, and blocks of kKeyBlock keys end where they do there.
+// over d, the sum of exponentials and the output chains over keys, and blocks of kKeyBlock keys end where they do
+// there.
 #include "core/abi.h"
 #include "cpu/kernels/attention.h"
 #include "cpu/kernels/functions.h"

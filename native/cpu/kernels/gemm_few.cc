@@ -1,5 +1,5 @@
-// Products of few rows with a matrix that is used once, as in generation: the rows lie across the lanes, and the matrix is
-// read where it is instead of being packed. Every element is the chain of gemm_block.
+// Products of few rows with a matrix that is used once, as in generation: the rows lie across the lanes, and the matrix
+// is read where it is instead of being packed. Every element is the chain of gemm_block.
 #include "cpu/kernels/functions.h"
 #include "cpu/kernels/tile.h"
 #include "cpu/kernels/transpose.h"

@@ -1,5 +1,6 @@
-// The cache of keys and values, and attention of single queries over it. A row of keys is cut into parts whose size is a
-// function of its length alone; each part is summed by one block in a fixed order, and the parts are added up in order.
+// The cache of keys and values, and attention of single queries over it. A row of keys is cut into parts whose size is
+// a function of its length alone; each part is summed by one block in a fixed order, and the parts are added up in
+// order.
 //
 // The cache lies as [slots][context][hkv][d], k and v alike.
 #include "core/args/decode.h"
@@ -8,10 +9,10 @@
 namespace mb::cuda::kernels {
 namespace {
 
-constexpr int kLanes = 8;                         // threads that share a key
+constexpr int kLanes = 8;  // threads that share a key
 constexpr int kThreads = 128;
-constexpr int kGroups = kThreads / kLanes;        // keys side by side
-constexpr int kPart = 128;                        // keys of the shortest part
+constexpr int kGroups = kThreads / kLanes;  // keys side by side
+constexpr int kPart = 128;                  // keys of the shortest part
 constexpr int kParts = MB_DECODE_PARTS;
 
 struct Cache {
@@ -193,9 +194,8 @@ void decode(cudaStream_t stream, const DecodeArgs& z) {
   const int64_t longest = ceil_div(z.context, kPart);
   const dim3 grid(unsigned(longest < kParts ? longest : kParts), unsigned(z.hq / G), unsigned(z.tokens));
   decode_kernel<T, D, G><<<grid, kThreads, 0, stream>>>(static_cast<const T*>(z.q), static_cast<const T*>(z.k),
-                                                       static_cast<const T*>(z.v), z.ws, c, int(z.ldq), z.scale);
-  decode_merge_kernel<T, D>
-      <<<dim3(unsigned(z.hq), unsigned(z.tokens)), D, 0, stream>>>(z.ws, static_cast<T*>(z.o), c);
+                                                        static_cast<const T*>(z.v), z.ws, c, int(z.ldq), z.scale);
+  decode_merge_kernel<T, D><<<dim3(unsigned(z.hq), unsigned(z.tokens)), D, 0, stream>>>(z.ws, static_cast<T*>(z.o), c);
 }
 
 template <class T, int D>

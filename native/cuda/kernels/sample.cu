@@ -1,8 +1,7 @@
 // Choosing tokens: the best score of each row, and what top-k and top-p leave of it. Counts and probabilities are
 // integers, so that the order in which threads add them does not matter.
-#include "core/sampling.h"
-
 #include "core/args/decode.h"
+#include "core/sampling.h"
 #include "cuda/kernels/common.cuh"
 
 namespace mb::cuda::kernels {

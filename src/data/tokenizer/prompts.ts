@@ -29,7 +29,7 @@ function promptsOfText(path: string): Prompt[] {
     text = readTextFile(path, LARGEST);
   } catch (cause) {
     const reason = cause instanceof Error ? cause.message : String(cause);
-    throw badData('MB_DATA_FILE', path, reason, 'name a file with a prompt a line, or a .jsonl');
+    throw badData('MB_DATA_UNREADABLE', path, reason, 'name a file with a prompt a line, or a .jsonl');
   }
   return text.split(/\r?\n/).filter((line) => line !== '');
 }
