@@ -172,6 +172,24 @@ export const OPS = {
     tensors: { out: 'w' },
     scalars: ['rows', 'cols', 'row0', 'col0', 'gcols', 'std', 'seed_lo', 'seed_hi', 'key_lo', 'key_hi'],
   },
+  tokenMoment: {
+    number: 26,
+    name: 'token_moment',
+    tensors: { logits: 'r', gmax: 'r', moment: 'w' },
+    scalars: ['T', 'V'],
+  },
+  tokenValues: {
+    number: 27,
+    name: 'token_values',
+    tensors: { gmax: 'r', sums: 'r', moment: 'r', logprob: 'w', entropy: 'w' },
+    scalars: ['T'],
+  },
+  tokenGrad: {
+    number: 28,
+    name: 'token_grad',
+    tensors: { logits: 'rw', targets: 'r', dlogprob: 'r', dentropy: 'r', entropy: 'r', gmax: 'r', sums: 'r' },
+    scalars: ['T', 'V', 'vstart'],
+  },
 } as const satisfies Record<string, OpDeclaration>;
 
 /** Ops of a communicator, from native/core/comm_ops.def. */

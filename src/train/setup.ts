@@ -6,6 +6,7 @@ import { openWeights } from '../checkpoint/run/open-weights.js';
 import { checkConfig } from '../config/check-config.js';
 import { validateLayout, type RunLayout } from '../config/layout.js';
 import type { RunConfig } from '../config/schema.js';
+import { VALUE_HEAD } from '../families/decoder.js';
 import type { DataIterator } from '../data/data-iterator.js';
 import { setupDataIterators, type SetupDataOptions } from '../data/setup-data-iterators.js';
 import type { Device } from '../engine/device.js';
@@ -15,6 +16,7 @@ import { ProcessGroupCollection } from '../groups/grid/process-group-collection.
 import { NON_MEMBER } from '../groups/grid/process-group.js';
 import { DistributedModel } from '../model/stage/distributed-model.js';
 import type { Loss } from '../model/blocks/loss.js';
+import type { HeadKind } from '../model/blocks/stage-env.js';
 import { stageSpec } from '../model/stage/stage-spec.js';
 import { buildStage, stagingOf, type Stage } from '../model/stage/stage.js';
 import { loadWeights, RandomWeights, type WeightSource } from '../model/parameters/weight-source.js';
@@ -64,7 +66,9 @@ export interface ProvideModelOptions {
    * pattern trains the buckets whose name it matches: see StageSpec.
    */
   trainable?: boolean | RegExp;
-  /** What the model is trained to make small: cross entropy by default. The same on every rank. */
+  /** `value`: a model of one number a token, a value or reward model, whose last row of weights is new. */
+  head?: HeadKind;
+  /** What the model is trained to make small: cross entropy, or `valueLoss`, by default. The same on every rank. */
   loss?: Loss;
   /** What the run resumes from: its weights are taken, whatever the configuration names. */
   checkpoint?: Checkpoint | null;
@@ -78,11 +82,11 @@ export interface ProvideModelOptions {
  */
 export async function provideDistributedModel(
   cfg: RunConfig,
-  { pgCollection: pgs, device, trainable = true, loss, checkpoint = null }: ProvideModelOptions,
+  { pgCollection: pgs, device, trainable = true, head = 'language', loss, checkpoint = null }: ProvideModelOptions,
 ): Promise<DistributedModel> {
   checkConfig(cfg);
   const { tp, cp, pp, dpCp } = pgs;
-  const spec = stageSpec(cfg, pgs, { device: device.kind, trainable });
+  const spec = stageSpec(cfg, pgs, { device: device.kind, trainable, head });
   const stage = buildStage(spec, { device, tp, cp, dpCp }, loss);
   refuseIfTooLarge(stage.plan, device, cfg.dist.ranks_per_gpu);
   stage.plan.commit(device);
@@ -101,15 +105,17 @@ async function initializeWeights(
   const { ops } = stage.env;
   const { optimizer, buffer } = stage;
   const { pretrained_checkpoint: path } = cfg.checkpoint;
+  const fresh = new RandomWeights(ops, cfg.rng.seed, stage.shape.initializerRange);
   let source: WeightSource & { close?(): Promise<void> };
   if (checkpoint !== null) source = new CheckpointWeights(checkpoint, device);
   else if (path !== null) source = await openWeights(path, stage.shape, device, cfg.checkpoint.allow_model_changes);
-  else source = new RandomWeights(ops, cfg.rng.seed, stage.shape.initializerRange);
+  else source = fresh;
   try {
     await loadWeights(
       ops,
       buffer.buckets,
-      source,
+      // The weights of a language model have none for values.
+      { fill: (spec, out) => (spec.name === VALUE_HEAD ? fresh : source).fill(spec, out) },
       (bucket) => stagingOf(stage, bucket),
       (bucket, values) => optimizer?.adopt(ops, bucket, values),
     );

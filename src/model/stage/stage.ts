@@ -9,6 +9,8 @@ import { attentionWorkspaceBytes } from '../blocks/attention-workspace.js';
 import type { Loss, LossFunction } from '../blocks/loss.js';
 import { StageEnv } from '../blocks/stage-env.js';
 import { crossEntropy } from '../losses/cross-entropy.js';
+import { TokenReader } from '../losses/token-reader.js';
+import { valueLoss } from '../losses/value-loss.js';
 import { OptimizerState } from '../optim/optimizer-state.js';
 import type { Bucket } from '../parameters/bucket.js';
 import { ParameterBuffer } from '../parameters/parameter-buffer.js';
@@ -43,6 +45,8 @@ export interface Stage {
   readonly chunks: readonly ModelChunk[];
   readonly data: StepData;
   readonly totals: StepTotals;
+  /** On the last stage. */
+  readonly reader: TokenReader | null;
   readonly schedule: Schedule;
   readonly evaluation: Schedule;
   /** Null where nothing is trained. */
@@ -53,7 +57,7 @@ export interface Stage {
  * Builds one rank's stage. Pure but for reading the device's needs: no memory is taken until the plan is committed.
  * @param loss the same on every rank of the model
  */
-export function buildStage(spec: StageSpec, live: LiveStage | null, loss: Loss = crossEntropy()): Stage {
+export function buildStage(spec: StageSpec, live: LiveStage | null, loss: Loss = defaultLoss(spec)): Stage {
   const { shape, place, batch, seq, dtype, deterministic } = spec;
   const plan = new MemoryPlan();
   const tp = new TensorParallel(place.tp, live?.tp ?? null, spec.sequenceParallel);
@@ -65,6 +69,7 @@ export function buildStage(spec: StageSpec, live: LiveStage | null, loss: Loss =
     plan,
     ops: device && new Ops(device),
     shape,
+    head: spec.head,
     tp,
     cp,
     batch,
@@ -79,6 +84,7 @@ export function buildStage(spec: StageSpec, live: LiveStage | null, loss: Loss =
   const trains = spec.trainable !== false;
   const totals = new StepTotals(plan, { trainable: trains, countsLoss: tp.rank === 0 });
   const lossFunction = planLoss(loss, env, totals, spec);
+  const reader = spec.parts.head ? new TokenReader(env) : null;
   const fields = [...BATCH_FIELDS, ...loss.fields];
   const cut = cp.size === 1 ? null : new BatchCut(cp.tokensOf(batch, seq), batch * seq);
   const data = new StepData(plan, fields, spec.microBatches, { tokens: env.sizes.tokens, cut });
@@ -99,7 +105,7 @@ export function buildStage(spec: StageSpec, live: LiveStage | null, loss: Loss =
     );
   });
   const optimizer = trains ? new OptimizerState(plan, buffer.buckets, totals, spec.shardedState) : null;
-  return { spec, shape, env, plan, buffer, chunks, data, totals, schedule, evaluation, optimizer };
+  return { spec, shape, env, plan, buffer, chunks, data, totals, reader, schedule, evaluation, optimizer };
 }
 
 /** Lays out a rank's parameters in `plan`. @param group its replicas; null while only planning */
@@ -115,7 +121,15 @@ export function layOutParameters(
     group,
     trainable: (bucket) => (typeof trainable === 'boolean' ? trainable : bucket.search(trainable) >= 0),
   });
-  const weights = layOutStage(buffer, spec.shape, place.tp, spec.sequenceParallel, spec.parts, spec.gradients);
+  const weights = layOutStage(
+    buffer,
+    spec.shape,
+    place.tp,
+    spec.sequenceParallel,
+    spec.parts,
+    spec.gradients,
+    spec.head,
+  );
   buffer.finish();
   return { buffer, weights };
 }
@@ -125,6 +139,10 @@ export function stagingOf({ optimizer, buffer }: Stage, bucket: Bucket): Tensor 
   if (bucket.grads !== null) return bucket.grads;
   const slot = bucket.borrows ? optimizer?.ring.slots[0] : undefined;
   return slot?.slice(0, bucket.size) ?? buffer.frozenStaging(bucket);
+}
+
+function defaultLoss({ head }: StageSpec): Loss {
+  return head === 'value' ? valueLoss() : crossEntropy();
 }
 
 /** Every rank reserves the loss's totals; the last stage has the loss. */
