@@ -43,6 +43,27 @@ export { DataIterator } from './data/data-iterator.js';
 export type { BatchSource, FieldSpec, MicroBatch } from './data/micro-batch.js';
 export type { Loss, LossFunction } from './model/blocks/loss.js';
 export { crossEntropy, VocabularySoftmax, weightedCrossEntropy } from './model/losses/cross-entropy.js';
+export {
+  tokenLoss,
+  type TokenBatch,
+  type TokenLossFunction,
+  type TokenLossOptions,
+  type TokenResult,
+} from './model/losses/token-loss.js';
+export type { TokenDerivatives, TokenScores } from './model/losses/token-reader.js';
+export {
+  gspoLoss,
+  grpoLoss,
+  klEstimate,
+  ppoLoss,
+  type KlEstimator,
+  type PolicyLossOptions,
+} from './model/losses/policy-losses.js';
+export { dpoLoss, type DpoOptions } from './model/losses/preference-loss.js';
+export { valueLoss, type ValueLossOptions } from './model/losses/value-loss.js';
+export type { HeadKind } from './model/blocks/stage-env.js';
+export { RowTable, type RowPart } from './model/stage/row-table.js';
+export { SampleBatches, type SampleBatchesOptions } from './data/sample-batches.js';
 export { stageSpec, type StageSpec } from './model/stage/stage-spec.js';
 export { RunCheckpoints, type RunCheckpointsOptions } from './checkpoint/run/run-checkpoints.js';
 export { PlacementCheck } from './train/placement-check.js';

@@ -98,6 +98,15 @@ struct Loss {
   int64_t rows, cols, vstart;
 };
 
+struct TokenLoss {
+  float* logits;
+  const int32_t* targets;
+  const float *gmax, *sums;  // sums [2, rows]
+  const float *dlogprob, *dentropy, *entropy;
+  float* moment;
+  int64_t rows, cols, vstart;
+};
+
 struct Adamw {
   float *p, *m, *v;
   const float* g;
@@ -149,6 +158,8 @@ struct Kernels {
   void (*ce_stats)(const Loss&, int64_t begin, int64_t end);
   void (*ce_rescale)(float* sums, const float* max, const float* gmax, int64_t begin, int64_t end);
   void (*ce_grad)(const Loss&, int64_t begin, int64_t end);
+  void (*token_moment)(const TokenLoss&, int64_t begin, int64_t end);
+  void (*token_grad)(const TokenLoss&, int64_t begin, int64_t end);
 
   void (*add)(const float* a, const float* b, float* out, int64_t begin, int64_t end);
   double (*sumsq)(const float* x, int64_t n);

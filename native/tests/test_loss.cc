@@ -95,8 +95,86 @@ void cross_entropy(Context& c, int act) {
   }
 }
 
+// Log-probability, entropy and gradient of a vocabulary in equal shards, in the order of calls that a model makes.
+void token_loss(Context& c, int act) {
+  for (const Shape& z : kShapes) {
+    const size_t tokens = size_t(z.tokens);
+    const int64_t vocab = z.vocab / z.shards * z.shards;
+    const int64_t cols = vocab / z.shards;
+    const Values all = rounded(c.random.uniforms(z.tokens * vocab, -z.spread, z.spread), act);
+    Values targets(tokens), gmax(tokens), sums(2 * tokens), moment(tokens), logprob(tokens), entropy(tokens);
+    Values dlogprob(tokens), dentropy(tokens), gradient(all.size());
+    for (size_t t = 0; t < tokens; ++t) {
+      const double* x = &all[t * size_t(vocab)];
+      const double m = *std::max_element(x, x + vocab);
+      targets[t] = double(c.random.below(vocab));
+      gmax[t] = m;
+      for (int64_t i = 0; i < vocab; ++i) {
+        sums[t] += std::exp(x[i] - m);
+        moment[t] += std::exp(x[i] - m) * (x[i] - m);
+      }
+      sums[tokens + t] = x[size_t(targets[t])];
+      logprob[t] = sums[tokens + t] - m - std::log(sums[t]);
+      entropy[t] = std::log(sums[t]) - moment[t] / sums[t];
+      dlogprob[t] = t % 5 == 3 ? 0 : t % 3 == 1 ? 0.75 : -1;
+      dentropy[t] = t % 5 == 3 || t % 4 == 2 ? 0 : 0.25;
+      for (int64_t i = 0; i < vocab; ++i) {
+        const double log_p = x[i] - m - std::log(sums[t]);
+        gradient[t * size_t(vocab) + size_t(i)] = dlogprob[t] * ((double(i) == targets[t] ? 1 : 0) - std::exp(log_p)) -
+                                                  dentropy[t] * std::exp(log_p) * (log_p + entropy[t]);
+      }
+    }
+    const Tensor target(c, targets, MB_I32);
+    const Tensor highest(c, gmax, MB_F32), total(c, sums, MB_F32);
+    const Tensor dl(c, dlogprob, MB_F32), de(c, dentropy, MB_F32), known(c, entropy, MB_F32);
+
+    Values found_moment(tokens, 0.0);
+    for (int64_t shard = 0; shard < z.shards; ++shard) {
+      Values part, expected;
+      for (size_t t = 0; t < tokens; ++t) {
+        const int64_t first = int64_t(t) * vocab + shard * cols;
+        part.insert(part.end(), all.begin() + first, all.begin() + first + cols);
+        expected.insert(expected.end(), gradient.begin() + first, gradient.begin() + first + cols);
+      }
+      const Tensor x(c, part, act);
+      const Tensor own(c, z.tokens, MB_F32);
+      c.run(MB_OP_TOKEN_MOMENT, {&x, &highest, &own}, {double(z.tokens), double(cols)});
+      const Values found = own.read();
+      for (size_t t = 0; t < tokens; ++t) found_moment[t] += found[t];
+      c.run(MB_OP_TOKEN_GRAD, {&x, &target, &dl, &de, &known, &highest, &total},
+            {double(z.tokens), double(cols), double(shard * cols)});
+      const Values changed = x.read();
+      c.close("dlogits", changed, expected, tolerance(act));
+      for (size_t t = 3; t < tokens; t += 5) {
+        for (int64_t i = 0; i < cols; ++i) c.is(changed[t * size_t(cols) + size_t(i)] == 0, "a row without a say");
+      }
+    }
+    c.close("moment", found_moment, moment, tolerance(MB_F32));
+    const Tensor moments(c, moment, MB_F32), l(c, z.tokens, MB_F32), e(c, z.tokens, MB_F32);
+    c.run(MB_OP_TOKEN_VALUES, {&highest, &total, &moments, &l, &e}, {double(z.tokens)});
+    c.close("logprob", l.read(), logprob, tolerance(MB_F32));
+    c.close("entropy", e.read(), entropy, tolerance(MB_F32), 1e-2);
+  }
+}
+
+// A logit of minus infinity has no probability, and no part in the entropy.
+void token_loss_without_a_token(Context& c, int act) {
+  const Tensor x(c, Values{0, -INFINITY, 0, 0}, act);
+  const Tensor target(c, Values{0}, MB_I32), gmax(c, Values{0}, MB_F32), sums(c, Values{3, 0}, MB_F32);
+  const Tensor moment(c, 1, MB_F32), dl(c, Values{-1}, MB_F32), de(c, Values{1}, MB_F32);
+  const Tensor entropy(c, Values{std::log(3.0)}, MB_F32);
+  c.run(MB_OP_TOKEN_MOMENT, {&x, &gmax, &moment}, {1, 4});
+  c.equal("moment", moment.read(), {0});
+  c.run(MB_OP_TOKEN_GRAD, {&x, &target, &dl, &de, &entropy, &gmax, &sums}, {1, 4, 0});
+  c.close("dlogits", x.read(), {1.0 / 3 - 1, 0, 1.0 / 3, 1.0 / 3}, tolerance(act));
+}
+
 }  // namespace
 
-const std::vector<Case> loss_cases = {{"cross entropy", cross_entropy, true}};
+const std::vector<Case> loss_cases = {
+    {"cross entropy", cross_entropy, true},
+    {"token loss", token_loss, true},
+    {"token loss without a token", token_loss_without_a_token, true},
+};
 
 }  // namespace mb::test

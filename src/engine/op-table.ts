@@ -197,6 +197,24 @@ export const OPS = {
     tensors: { logits: 'r', floor: 'w' },
     scalars: ['shards', 'T', 'V', 'room', 'temperature', 'top_k', 'top_p'],
   },
+  tokenMoment: {
+    number: 31,
+    name: 'token_moment',
+    tensors: { logits: 'r', gmax: 'r', moment: 'w' },
+    scalars: ['T', 'V'],
+  },
+  tokenValues: {
+    number: 32,
+    name: 'token_values',
+    tensors: { gmax: 'r', sums: 'r', moment: 'r', logprob: 'w', entropy: 'w' },
+    scalars: ['T'],
+  },
+  tokenGrad: {
+    number: 33,
+    name: 'token_grad',
+    tensors: { logits: 'rw', targets: 'r', dlogprob: 'r', dentropy: 'r', entropy: 'r', gmax: 'r', sums: 'r' },
+    scalars: ['T', 'V', 'vstart'],
+  },
 } as const satisfies Record<string, OpDeclaration>;
 
 /** Ops of a communicator, from native/core/comm_ops.def. */

@@ -233,6 +233,35 @@ export class Ops {
     this.#run(OPS.ceGrad, tensors, [rows, cols, vstart]);
   }
 
+  /** moment f32 [rows] = sum over the shard's columns of exp(x - max) * (x - max). */
+  tokenMoment(logits: Tensor, max: Tensor, moment: Tensor): void {
+    const { rows, cols } = dims(logits);
+    this.#run(OPS.tokenMoment, [logits, max, moment], [rows, cols]);
+  }
+
+  /** Log-probability of the target, and entropy, of every row, f32 [rows]; `sums` and `moment` over all shards. */
+  tokenValues(t: { max: Tensor; sums: Tensor; moment: Tensor; logprob: Tensor; entropy: Tensor }): void {
+    this.#run(OPS.tokenValues, [t.max, t.sums, t.moment, t.logprob, t.entropy], [t.logprob.size]);
+  }
+
+  /** Logits become their gradient: dLogprob (onehot - p) - dEntropy p (log p + entropy). */
+  tokenGrad(
+    t: {
+      logits: Tensor;
+      targets: Tensor;
+      dLogprob: Tensor;
+      dEntropy: Tensor;
+      entropy: Tensor;
+      max: Tensor;
+      sums: Tensor;
+    },
+    vstart: number,
+  ): void {
+    const { rows, cols } = dims(t.logits);
+    const tensors = [t.logits, t.targets, t.dLogprob, t.dEntropy, t.entropy, t.max, t.sums];
+    this.#run(OPS.tokenGrad, tensors, [rows, cols, vstart]);
+  }
+
   add(a: Tensor, b: Tensor, out: Tensor): void {
     this.#run(OPS.add, [a, b, out], [out.size]);
   }

@@ -4,6 +4,8 @@ import type { HfRule, LinearSpec, NormSpec } from './family.js';
 export const EMBEDDING = 'model.embed_tokens.weight';
 export const FINAL_NORM = 'model.norm.weight';
 export const HEAD = 'lm_head.weight';
+/** One row: what a value or reward model has in place of `HEAD`, as Hugging Face's classifiers name it. */
+export const VALUE_HEAD = 'score.weight';
 
 /** What comes before the name of each parameter of decoder layer `layer` (from 0). */
 export function layerPrefix(layer: number): string {

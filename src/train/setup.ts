@@ -6,6 +6,7 @@ import { openWeights } from '../checkpoint/run/open-weights.js';
 import { checkConfig } from '../config/check-config.js';
 import { validateLayout, type RunLayout } from '../config/layout.js';
 import type { RunConfig } from '../config/schema.js';
+import { VALUE_HEAD } from '../families/decoder.js';
 import type { DataIterator } from '../data/data-iterator.js';
 import { setupDataIterators, type SetupDataOptions } from '../data/setup-data-iterators.js';
 import type { Device } from '../engine/device.js';
@@ -15,6 +16,7 @@ import { ProcessGroupCollection } from '../groups/grid/process-group-collection.
 import { NON_MEMBER } from '../groups/grid/process-group.js';
 import { DistributedModel } from '../model/stage/distributed-model.js';
 import type { Loss } from '../model/blocks/loss.js';
+import type { HeadKind } from '../model/blocks/stage-env.js';
 import type { GenerationSizes } from '../model/decode/kv-cache.js';
 import { onlyGenerating, stageSpec } from '../model/stage/stage-spec.js';
 import { buildStage, stagingOf, type Stage } from '../model/stage/stage.js';
@@ -65,7 +67,9 @@ export interface ProvideModelOptions {
    * pattern trains the buckets whose name it matches: see StageSpec.
    */
   trainable?: boolean | RegExp;
-  /** What the model is trained to make small: cross entropy by default. The same on every rank. */
+  /** `value`: a model of one number a token, a value or reward model, whose last row of weights is new. */
+  head?: HeadKind;
+  /** What the model is trained to make small: cross entropy, or `valueLoss`, by default. The same on every rank. */
   loss?: Loss;
   /** Rows that the model can generate at once, and their length: memory for them is planned with the model's. */
   generation?: GenerationSizes;
@@ -83,10 +87,10 @@ export interface ProvideModelOptions {
  */
 export async function provideDistributedModel(cfg: RunConfig, options: ProvideModelOptions): Promise<DistributedModel> {
   checkConfig(cfg);
-  const { pgCollection: pgs, device, trainable = true, loss, checkpoint = null } = options;
+  const { pgCollection: pgs, device, trainable = true, head = 'language', loss, checkpoint = null } = options;
   const { generation, onlyGenerates = false } = options;
   const { tp, cp, pp, dpCp } = pgs;
-  const whole = stageSpec(cfg, pgs, { device: device.kind, trainable, ...(generation && { generation }) });
+  const whole = stageSpec(cfg, pgs, { device: device.kind, trainable, head, ...(generation && { generation }) });
   const spec = onlyGenerates ? onlyGenerating(whole) : whole;
   const stage = buildStage(spec, { device, tp, cp, dpCp }, loss);
   refuseIfTooLarge(stage.plan, device, cfg.dist.ranks_per_gpu);
@@ -107,15 +111,17 @@ async function initializeWeights(
   const { ops } = stage.env;
   const { optimizer, buffer } = stage;
   const { pretrained_checkpoint: path } = cfg.checkpoint;
+  const fresh = new RandomWeights(ops, cfg.rng.seed, stage.shape.initializerRange);
   let source: WeightSource & { close?(): Promise<void> };
   if (checkpoint !== null) source = new CheckpointWeights(checkpoint, device);
   else if (path !== null) source = await openWeights(path, stage.shape, device, cfg.checkpoint.allow_model_changes);
-  else source = new RandomWeights(ops, cfg.rng.seed, stage.shape.initializerRange);
+  else source = fresh;
   try {
     await loadWeights(
       ops,
       buffer.buckets,
-      source,
+      // The weights of a language model have none for values.
+      { fill: (spec, out) => (spec.name === VALUE_HEAD ? fresh : source).fill(spec, out) },
       (bucket) => stagingOf(stage, bucket),
       (bucket, values) => optimizer?.adopt(ops, bucket, values),
     );

@@ -1,4 +1,4 @@
-// Arguments of the ops over the vocabulary: EMBED_* and CE_* of ops.def.
+// Arguments of the ops over the vocabulary: EMBED_*, CE_* and TOKEN_* of ops.def.
 #pragma once
 #include "core/op_args.h"
 
@@ -75,6 +75,56 @@ inline LossArgs read_ce_grad(OpArgs& a) {
   z.sums = a.f32(4, times(z.rows, 2));
   z.acc = a.f32(5, 2);
   z.rowloss = a.f32(6, z.rows);
+  return z;
+}
+
+// TOKEN_*.
+struct TokenArgs {
+  int64_t rows, cols, vstart;
+  int dtype;
+  void* logits;
+  const int32_t* targets;
+  const float *gmax, *sums, *dlogprob, *dentropy, *entropy_in;
+  const float* moment_in;
+  float *moment, *logprob, *entropy;
+};
+
+inline TokenArgs read_token_moment(OpArgs& a) {
+  TokenArgs z{};
+  z.rows = a.size(0, 0, INT32_MAX);
+  z.cols = a.size(1, 1, int64_t{1} << 30);
+  z.dtype = a.act(0);
+  z.logits = a.tensor(0, z.dtype, times(z.rows, z.cols));
+  z.gmax = a.f32(1, z.rows);
+  z.moment = a.f32(2, z.rows);
+  return z;
+}
+
+inline TokenArgs read_token_values(OpArgs& a) {
+  TokenArgs z{};
+  z.rows = a.size(0, 0, INT32_MAX);
+  z.gmax = a.f32(0, z.rows);
+  z.sums = a.f32(1, times(z.rows, 2));
+  z.moment_in = a.f32(2, z.rows);
+  z.logprob = a.f32(3, z.rows);
+  z.entropy = a.f32(4, z.rows);
+  return z;
+}
+
+inline TokenArgs read_token_grad(OpArgs& a) {
+  const LossArgs logits = read_logits(a);
+  TokenArgs z{};
+  z.rows = logits.rows;
+  z.cols = logits.cols;
+  z.vstart = logits.vstart;
+  z.dtype = logits.dtype;
+  z.logits = logits.logits;
+  z.targets = logits.targets;
+  z.dlogprob = a.f32(2, z.rows);
+  z.dentropy = a.f32(3, z.rows);
+  z.entropy_in = a.f32(4, z.rows);
+  z.gmax = a.f32(5, z.rows);
+  z.sums = a.f32(6, times(z.rows, 2));
   return z;
 }
 

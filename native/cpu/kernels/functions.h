@@ -28,6 +28,8 @@ void swiglu_bwd(const float* dout, const float* gu, float* dgu, int64_t f, int64
 void ce_stats(const Loss& p, int64_t begin, int64_t end);
 void ce_rescale(float* sums, const float* max, const float* gmax, int64_t begin, int64_t end);
 void ce_grad(const Loss& p, int64_t begin, int64_t end);
+void token_moment(const TokenLoss& p, int64_t begin, int64_t end);
+void token_grad(const TokenLoss& p, int64_t begin, int64_t end);
 
 void add(const float* a, const float* b, float* out, int64_t begin, int64_t end);
 double sumsq(const float* x, int64_t n);

@@ -65,4 +65,50 @@ void ce_grad(const Loss& p, int64_t begin, int64_t end) {
   }
 }
 
+void token_moment(const TokenLoss& p, int64_t begin, int64_t end) {
+  for (int64_t t = begin; t < end; ++t) {
+    const float* x = p.logits + t * p.cols;
+    const V m = splat(p.gmax[t]);
+    double sum = 0;
+    for (int64_t at = 0; at < p.cols; at += kRun) {
+      V run{};
+      for_lanes(p.cols - at < kRun ? p.cols - at : kRun, [&](int64_t i, auto lanes) {
+        const V d = load(x + at + i, lanes) - m;
+        const V e = vexp(d);
+        V term = e > V{} ? e * d : e;  // 0 of a logit of -inf, NaN of a NaN
+        if constexpr (!__is_same(decltype(lanes), Full)) {
+          for (int l = lanes.n; l < W; ++l) term[l] = 0.0f;
+        }
+        run += term;
+      });
+      sum += static_cast<double>(sum_lanes(run));
+    }
+    p.moment[t] = static_cast<float>(sum);
+  }
+}
+
+void token_grad(const TokenLoss& p, int64_t begin, int64_t end) {
+  for (int64_t t = begin; t < end; ++t) {
+    float* x = p.logits + t * p.cols;
+    const float dlogprob = p.dlogprob[t];
+    const float dentropy = p.dentropy[t];
+    if (dlogprob == 0.0f && dentropy == 0.0f) {
+      for_lanes(p.cols, [&](int64_t i, auto lanes) { store(x + i, V{}, lanes); });
+      continue;
+    }
+    // p * (-dlogprob - dentropy * (x - m - log sum + entropy)), with p = exp(x - m) / sum.
+    const float sum = p.sums[t];
+    const V m = splat(p.gmax[t]);
+    const V constant = splat((-dlogprob - dentropy * (p.entropy[t] - __builtin_logf(sum))) / sum);
+    const V slope = splat(-dentropy / sum);
+    for_lanes(p.cols, [&](int64_t i, auto lanes) {
+      const V d = load(x + i, lanes) - m;
+      const V e = vexp(d);
+      store(x + i, e > V{} ? e * (constant + slope * d) : e, lanes);
+    });
+    const int64_t target = p.targets[t] - p.vstart;
+    if (target >= 0 && target < p.cols) x[target] += dlogprob;
+  }
+}
+
 }  // namespace mb::MB_ISA

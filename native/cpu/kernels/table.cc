@@ -40,6 +40,8 @@ const Kernels& MB_JOIN(kernels_, MB_ISA)() {
       .ce_stats = ce_stats,
       .ce_rescale = ce_rescale,
       .ce_grad = ce_grad,
+      .token_moment = token_moment,
+      .token_grad = token_grad,
       .add = add,
       .sumsq = sumsq,
       .sumsq_bf16 = sumsq_bf16,

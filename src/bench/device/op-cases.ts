@@ -185,6 +185,21 @@ const CASES: Readonly<Record<string, OpCase>> = {
       session.ops.crossEntropyGrad({ logits: set(round), targets, mask, max, sums, acc, rowLoss }, 0);
     };
   },
+  token_moment: (session, sizes, b) => {
+    const { set, stats } = logits(session, sizes, b);
+    const moment = b.filled([sizes.tokens], 'f32', 0);
+    return (round) => {
+      session.ops.tokenMoment(set(round), stats.rows(0, 1).view(sizes.tokens), moment);
+    };
+  },
+  token_grad: (session, sizes, b) => {
+    const { set, targets, stats } = logits(session, sizes, b);
+    const [one, entropy] = [b.filled([sizes.tokens], 'f32', 1), b.filled([sizes.tokens], 'f32', 1)];
+    const [max, sums] = [stats.rows(0, 1).view(sizes.tokens), stats.rows(1, 2)];
+    return (round) => {
+      session.ops.tokenGrad({ logits: set(round), targets, dLogprob: one, dEntropy: one, entropy, max, sums }, 0);
+    };
+  },
   add: ({ ops, act }, { shape: { hiddenSize: h }, tokens }, b) => {
     const make = (): Tensor => b.random([tokens, h], act);
     const set = b.rotate(() => ({ a: make(), b: make(), out: make() }));

@@ -76,6 +76,6 @@ function* shardsOf(checkpoint: Checkpoint, model: ModelConfig, { tp, pp, dp }: T
 
 /** A rank's buckets as a run would lay them out; no memory is taken. */
 export function plannedBuckets(model: ModelConfig, place: PartSpec['place']): readonly Bucket[] {
-  const spec = partSpec(model, place, { dtype: 'f32', trainable: false, gradients: 'whole' });
+  const spec = partSpec(model, place, { dtype: 'f32', trainable: false, gradients: 'whole', head: 'language' });
   return layOutParameters(new MemoryPlan(), spec, null).buffer.buckets;
 }

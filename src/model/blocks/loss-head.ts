@@ -1,3 +1,4 @@
+import type { MicroBatch } from '../../data/micro-batch.js';
 import type { Tensor } from '../../engine/tensor.js';
 import type { Weight } from '../parameters/parameter.js';
 import { Linear } from './linear.js';
@@ -5,11 +6,25 @@ import type { LossFunction } from './loss.js';
 import { ResidualNorm, type ResidualStream } from './residual-norm.js';
 import type { PerMicroBatch, StageEnv } from './stage-env.js';
 
-/** Sees the logits [this rank's tokens, vocabulary shard] of a micro-batch before the loss overwrites them with their gradient. */
+/** Sees the logits [this rank's tokens, vocabulary shard, or 1] of a micro-batch before the loss overwrites them with their gradient. */
 export type LogitsObserver = (logits: Tensor, microBatch: number) => void;
 
+export interface HeadOptions {
+  /** False in evaluation: only the loss is wanted. */
+  readonly withGradient: boolean;
+  readonly observe?: LogitsObserver | undefined;
+  /** Has the logits in place of the loss. */
+  readonly score?: LogitsObserver | undefined;
+}
+
+/** What a micro-batch brings, on the device by its field, and on the host. */
+export interface HeadInputs {
+  readonly field: (name: string) => PerMicroBatch;
+  readonly batch: (microBatch: number) => MicroBatch;
+}
+
 /**
- * Final norm, output projection (vocabulary sharded over tp) and loss. The loss is the sum over counted tokens,
+ * Final norm, output projection (vocabulary sharded over tp; of a value model one row, on every tp rank) and loss. The loss is the sum over counted tokens,
  * undivided, so its gradient is known at once: forward also does the projection's backward, and one logits buffer serves
  * all micro-batches in flight.
  */
@@ -18,7 +33,7 @@ export class LossHead {
   readonly #norm: ResidualNorm;
   readonly #output: Linear;
   readonly #loss: LossFunction;
-  readonly #fields: (name: string) => PerMicroBatch;
+  readonly #inputs: HeadInputs;
   readonly #dNormed: PerMicroBatch;
   readonly #temp: { wide: Tensor; logits: Tensor };
 
@@ -27,30 +42,32 @@ export class LossHead {
     weights: { norm: Weight; output: Weight },
     slots: number,
     loss: LossFunction,
-    fields: (name: string) => PerMicroBatch,
+    inputs: HeadInputs,
   ) {
-    const { tokens, localTokens, vocab } = env.sizes;
+    const { tokens, localTokens } = env.sizes;
+    const { vocab, vocabRoom } = env.head === 'value' ? { vocab: 1, vocabRoom: 1 } : env.sizes;
     const { hiddenSize } = env.shape;
     this.#env = env;
     this.#output = new Linear(env, { weight: weights.output, bias: null });
     this.#loss = loss;
-    this.#fields = fields;
+    this.#inputs = inputs;
     this.#norm = new ResidualNorm(env, 'head.norm', weights.norm, slots, slots);
     this.#dNormed = env.saved('head.dNormed', [localTokens, hiddenSize], slots, 'never');
     this.#temp = {
       wide: env.scratch('wide', [tokens, hiddenSize]),
-      logits: env.scratch('logits', [tokens, env.sizes.vocabRoom]).slice(0, tokens * vocab, [tokens, vocab]),
+      logits: env.scratch('logits', [tokens, vocabRoom]).slice(0, tokens * vocab, [tokens, vocab]),
     };
   }
 
-  /** @param withGradient false in evaluation: only the loss is wanted */
-  forward(microBatch: number, input: ResidualStream, withGradient: boolean, observe?: LogitsObserver): void {
+  forward(microBatch: number, input: ResidualStream, { withGradient, observe, score }: HeadOptions): void {
     const [env, temp, output] = [this.#env, this.#temp, this.#output];
     const { tp } = env;
     const normed = this.#norm.forward(microBatch, input);
     output.forward(normed, temp.logits);
     observe?.(temp.logits, microBatch);
-    this.#loss.apply(temp.logits, (name) => this.#fields(name)(microBatch));
+    if (score !== undefined) return score(temp.logits, microBatch);
+    const { field, batch } = this.#inputs;
+    this.#loss.apply(temp.logits, (name) => field(name)(microBatch), batch(microBatch));
     if (!withGradient) return;
     const dNormed = this.#dNormed(microBatch);
     const wide = tp.size === 1 ? dNormed : temp.wide;

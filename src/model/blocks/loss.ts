@@ -1,4 +1,4 @@
-import type { FieldSpec } from '../../data/micro-batch.js';
+import type { FieldSpec, MicroBatch } from '../../data/micro-batch.js';
 import type { Tensor } from '../../engine/tensor.js';
 import type { StageEnv } from './stage-env.js';
 
@@ -10,9 +10,10 @@ export interface LossFunction {
   /**
    * Adds the micro-batch to the step's totals, and turns the logits into their gradient: of the sum over tokens,
    * undivided, since the optimizer divides by the step's counted tokens. Enqueues on the compute stream.
-   * @param logits act [tokens, vocabulary shard], overwritten
+   * @param logits act [tokens, vocabulary shard], overwritten; of a value model [tokens, 1], the same on all tp ranks
+   * @param batch the whole micro-batch on the host, with whatever a program put in it
    */
-  apply(logits: Tensor, fields: FieldOf): void;
+  apply(logits: Tensor, fields: FieldOf, batch: MicroBatch): void;
 }
 
 /**

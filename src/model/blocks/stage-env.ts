@@ -38,11 +38,15 @@ export interface StageSizes {
   readonly vocabRoom: number;
 }
 
+/** What a model gives for each token: logits of its vocabulary, or one number. */
+export type HeadKind = 'language' | 'value';
+
 export interface StageEnvOptions {
   plan: MemoryPlan;
   /** Null while only planning. */
   ops: Ops | null;
   shape: ModelShape;
+  head: HeadKind;
   tp: TensorParallel;
   cp: ContextParallel;
   batch: number;
@@ -61,6 +65,7 @@ export type PerMicroBatch = (microBatch: number) => Tensor;
 /** What the modules of a stage share: sizes, ops, groups, and memory asked for while they are built. */
 export class StageEnv {
   readonly shape: ModelShape;
+  readonly head: HeadKind;
   readonly tp: TensorParallel;
   readonly cp: ContextParallel;
   readonly sizes: StageSizes;
@@ -81,6 +86,7 @@ export class StageEnv {
     const { plan, shape, tp, cp, batch, seq } = options;
     this.plan = plan;
     this.shape = shape;
+    this.head = options.head;
     this.tp = tp;
     this.cp = cp;
     this.#maybeOps = options.ops;

@@ -78,7 +78,7 @@ export class TokenRows {
     const env = new StageEnv({
       ...{ plan, ops: part.ops, shape, tp, cp: new ContextParallel({ size: 1, rank: 0 }, null), dtype },
       ...{ batch: rows, seq: 1, positions: cache.context, recompute: 'full' },
-      ...{ attention: [], attentionWorkspaceBytes: 0 },
+      ...{ attention: [], attentionWorkspaceBytes: 0, head: 'language' },
     });
     const { hiddenSize } = shape;
     const { vocab, vocabRoom } = env.sizes;

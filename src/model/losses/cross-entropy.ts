@@ -86,7 +86,7 @@ export class VocabularySoftmax {
     ops.device.copy(this.#stats.rows(0, 1).view(sizes.tokens), this.#max);
     tp.allReduce(this.#max, 'max');
     ops.crossEntropyRescale(this.#stats, this.#max);
-    tp.allReduce(this.#sums, 'sum');
+    tp.allReduce(this.sums, 'sum');
   }
 
   /**
@@ -95,9 +95,8 @@ export class VocabularySoftmax {
    * @param acc f32 [2] += sums of cross entropy * coefficient, and of the coefficients
    */
   gradient(logits: Tensor, targets: Tensor, coefficient: Tensor, acc: Tensor): void {
-    const { ops, tp, sizes } = this.#env;
-    const max = tp.size === 1 ? this.#stats.rows(0, 1).view(sizes.tokens) : this.#max;
-    const tensors = { logits, targets, mask: coefficient, max, sums: this.#sums, acc, rowLoss: this.#rowLoss };
+    const { ops, sizes } = this.#env;
+    const tensors = { logits, targets, mask: coefficient, max: this.max, sums: this.sums, acc, rowLoss: this.#rowLoss };
     ops.crossEntropyGrad(tensors, sizes.vocabStart);
   }
 
@@ -106,7 +105,14 @@ export class VocabularySoftmax {
     return this.#rowLoss;
   }
 
-  get #sums(): Tensor {
+  /** After {@link statistics}: the largest logit of every row, f32 [tokens]. */
+  get max(): Tensor {
+    const { tp, sizes } = this.#env;
+    return tp.size === 1 ? this.#stats.rows(0, 1).view(sizes.tokens) : this.#max;
+  }
+
+  /** After {@link statistics}, f32 [2, tokens]: sum of exp(logit - max), and the target's logit, of every row. */
+  get sums(): Tensor {
     return this.#stats.rows(1, 2);
   }
 }

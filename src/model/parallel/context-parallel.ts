@@ -51,12 +51,12 @@ export class ContextParallel {
     });
   }
 
-  /** For each of this rank's tokens, its number in a micro-batch of `batch` whole sequences of `seq`. */
-  tokensOf(batch: number, seq: number): Int32Array {
+  /** For each of a rank's tokens, this one's by default, its number in a micro-batch of `batch` whole sequences of `seq`. */
+  tokensOf(batch: number, seq: number, rank = this.rank): Int32Array {
     const tokens = new Int32Array((batch * seq) / this.size);
     const chunk = this.chunk(seq);
     let at = 0;
-    for (const number of this.chunksOf(this.rank)) {
+    for (const number of this.chunksOf(rank)) {
       for (let sample = 0; sample < batch; sample++) {
         for (let i = 0; i < chunk; i++) tokens[at++] = sample * seq + number * chunk + i;
       }

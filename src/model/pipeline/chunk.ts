@@ -1,12 +1,10 @@
 import type { Tensor } from '../../engine/tensor.js';
-import type { LogitsObserver } from '../blocks/loss-head.js';
+import type { HeadOptions } from '../blocks/loss-head.js';
 import type { BucketHooks } from '../parameters/bucket-hooks.js';
 
-export interface ForwardOptions {
-  /** False for evaluation: nothing is kept for a backward. */
-  readonly withGradient: boolean;
+/** `withGradient` is false for evaluation: nothing is kept for a backward. */
+export interface ForwardOptions extends HeadOptions {
   readonly hooks?: BucketHooks | undefined;
-  readonly observe?: LogitsObserver | undefined;
 }
 
 /** What the executor drives: one stage of the model on this rank, with its buffers towards its neighbours. */

@@ -1,7 +1,7 @@
 import type { CommGroup, PointToPoint } from '../../groups/comm/comm-group.js';
 import { STREAM, type Device } from '../../engine/device.js';
 import type { Tensor } from '../../engine/tensor.js';
-import type { LogitsObserver } from '../blocks/loss-head.js';
+import type { HeadOptions } from '../blocks/loss-head.js';
 import type { BucketHooks } from '../parameters/bucket-hooks.js';
 import type { ComputeAction, ExchangeAction, Schedule, Transfer } from './actions.js';
 import type { Chunk } from './chunk.js';
@@ -11,10 +11,9 @@ import { isFirstMicroBatch, isLastMicroBatch } from './schedule-buffers.js';
 /** Two an exchange, by turns: one that is used again stands for a later exchange, which is safe to wait for too. */
 const EVENTS = 32;
 
-export interface ExecuteOptions {
+export interface ExecuteOptions extends Omit<HeadOptions, 'withGradient'> {
   /** Data-parallel hooks; `needed` is called before a bucket's first use in the step. */
   hooks?: BucketHooks | undefined;
-  observe?: LogitsObserver | undefined;
 }
 
 /**
@@ -53,7 +52,7 @@ export class PipelineExecutor {
     action: ComputeAction,
     schedule: Schedule,
     unfinished: Map<Tensor, number>,
-    { hooks, observe }: ExecuteOptions,
+    { hooks, ...head }: ExecuteOptions,
   ): void {
     const { microBatch, kind } = action;
     const chunk = this.#chunk(action.chunk);
@@ -61,9 +60,9 @@ export class PipelineExecutor {
       this.#waitFor(chunk.input(microBatch), unfinished);
       if (chunk.head === null) this.#waitFor(chunk.output(microBatch), unfinished);
       chunk.forward(microBatch, {
+        ...head,
         withGradient: !schedule.forwardOnly,
         hooks: isFirstMicroBatch(action) ? hooks : undefined,
-        observe,
       });
     } else {
       this.#waitFor(chunk.gradient(microBatch), unfinished);

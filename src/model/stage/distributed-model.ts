@@ -5,7 +5,8 @@ import type { Tensor } from '../../engine/tensor.js';
 import type { Schedule } from '../pipeline/actions.js';
 import { PipelineExecutor } from '../pipeline/executor.js';
 import { buildSchedule } from '../pipeline/schedule.js';
-import type { LogitsObserver } from '../blocks/loss-head.js';
+import type { HeadOptions, LogitsObserver } from '../blocks/loss-head.js';
+import type { TokenScores } from '../losses/token-reader.js';
 import type { BucketHooks } from '../parameters/bucket-hooks.js';
 import type { Range } from '../parameters/parameter.js';
 import type { Stage } from './stage.js';
@@ -76,14 +77,42 @@ export class DistributedModel {
    * @param batches any number, the same on every rank; under interleaved stages a multiple of the pipeline size
    */
   evaluate(batches: readonly MicroBatch[], observe?: LogitsObserver): void {
-    const { totals, env, data } = this.stage;
+    const { totals, env } = this.stage;
     this.settleParameters();
     totals.begin(env.ops);
-    for (let at = 0; at < batches.length; at += data.microBatches) {
-      const part = batches.slice(at, at + data.microBatches);
-      data.upload(this.device, part);
-      this.#executor.run(this.#evaluationOf(part.length), { observe });
-    }
+    this.#forward(batches, { observe });
+  }
+
+  /**
+   * What the model says of each token, forward only: log-probabilities of the targets and entropies, or values. No buffer
+   * is larger than a micro-batch's logits, cut over tp; the bits do not depend on pp, dp, cp, or what else is in the batch.
+   * @param batches any number, the same on every rank; under interleaved stages a multiple of the pipeline size
+   * @returns for each batch, on every rank of the last stage; null on the others (see RowTable)
+   */
+  score(batches: readonly MicroBatch[]): readonly TokenScores[] | null {
+    const { data, reader } = this.stage;
+    this.settleParameters();
+    const scores: TokenScores[] = [];
+    const targets = data.field('targets');
+    const score: LogitsObserver = (logits, microBatch) => {
+      if (reader !== null) scores.push(reader.read(logits, targets(microBatch)));
+    };
+    this.#forward(batches, { score });
+    return reader === null ? null : scores;
+  }
+
+  /** Log-probability of every target, f32 [b*s] a batch: see {@link score}. */
+  logprobs(batches: readonly MicroBatch[]): readonly Float32Array[] | null {
+    return this.score(batches)?.map(({ logprob }) => logprob) ?? null;
+  }
+
+  /**
+   * Whether this rank speaks for its replica's rows: one of those that have what {@link score} gives, so that rows
+   * gathered from all who speak are there once.
+   */
+  get speaks(): boolean {
+    const { env } = this.stage;
+    return this.#hasHead && env.tp.rank === 0 && env.cp.rank === 0;
   }
 
   /** Makes the compute stream wait for parameters that an update is still gathering. */
@@ -124,6 +153,15 @@ export class DistributedModel {
     this.stage.env.tp.dispose();
     this.stage.env.cp.dispose();
     this.stage.plan.release();
+  }
+
+  #forward(batches: readonly MicroBatch[], options: Pick<HeadOptions, 'observe' | 'score'>): void {
+    const { data } = this.stage;
+    for (let at = 0; at < batches.length; at += data.microBatches) {
+      const part = batches.slice(at, at + data.microBatches);
+      data.upload(this.device, part);
+      this.#executor.run(this.#evaluationOf(part.length), options);
+    }
   }
 
   /** Fewer micro-batches need no more buffers than were planned for all. */

@@ -52,7 +52,13 @@ export class ModelChunk implements Chunk {
       return { module, bucket: layer.bucket };
     });
     const head = parts.loss && weights.head;
-    this.head = parts.loss && head && new LossHead(env, head, slots, parts.loss, (name) => data.field(name));
+    this.head =
+      parts.loss &&
+      head &&
+      new LossHead(env, head, slots, parts.loss, {
+        field: (name) => data.field(name),
+        batch: (microBatch) => data.batch(microBatch),
+      });
     this.#headBucket = head?.bucket ?? null;
     this.#narrow = env.scratch('narrow', [env.sizes.localTokens, env.shape.hiddenSize]);
     this.#dyFull = env.scratch('dyFull', [env.sizes.tokens, env.shape.hiddenSize]);
@@ -76,7 +82,7 @@ export class ModelChunk implements Chunk {
     return this.#gradients(microBatch);
   }
 
-  forward(microBatch: number, { withGradient, hooks = NO_HOOKS, observe }: ForwardOptions): void {
+  forward(microBatch: number, { hooks = NO_HOOKS, ...options }: ForwardOptions): void {
     const input = this.input(microBatch);
     if (this.#embedding !== null) {
       hooks.needed(this.#embedding.bucket);
@@ -89,7 +95,7 @@ export class ModelChunk implements Chunk {
     }
     if (this.head !== null && this.#headBucket !== null) {
       hooks.needed(this.#headBucket);
-      this.head.forward(microBatch, stream, withGradient, observe);
+      this.head.forward(microBatch, stream, options);
     } else if (stream.partial !== null) {
       this.#env.ops.add(stream.residual, this.#env.tp.reduce(stream.partial, this.#narrow), this.output(microBatch));
     }

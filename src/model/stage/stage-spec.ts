@@ -5,7 +5,7 @@ import type { ModelConfig, RunConfig } from '../../config/schema.js';
 import type { ActDType } from '../../engine/dtype.js';
 import { tokenFlops } from '../../families/flops.js';
 import { modelShape, type ModelShape } from '../../families/model-shape.js';
-import type { Recompute } from '../blocks/stage-env.js';
+import type { HeadKind, Recompute } from '../blocks/stage-env.js';
 import type { GenerationSizes } from '../decode/kv-cache.js';
 import type { Place } from '../parameters/parameter.js';
 import { balanceStages, interleavedStageLayers, stageLayers, type StageLayers } from '../pipeline/stages.js';
@@ -33,9 +33,11 @@ export interface PartSpec {
   readonly gradients: 'whole' | 'shard';
   /**
    * Which buckets have gradients and optimizer state: all, none, or those whose name it matches (`embedding`,
-   * `layer.<i>`, `output`, `norms`, `head-norms`).
+   * `layer.<i>`, `output`, `value`, `norms`, `head-norms`, `biases`).
    */
   readonly trainable: boolean | RegExp;
+  /** `value`: one number a token, from the bucket `value`, in place of logits: a value or reward model. */
+  readonly head: HeadKind;
 }
 
 /**
@@ -70,19 +72,21 @@ export interface SpecOptions {
   readonly trainable?: boolean | RegExp;
   /** What the model generates; nothing by default. */
   readonly generation?: GenerationSizes;
+  /** `language` by default. */
+  readonly head?: HeadKind;
 }
 
 /** The spec of one rank of a configuration. The parallel sizes are those of `place`. Pure. */
 export function stageSpec(
   cfg: RunConfig,
   place: ModelPlace,
-  { device, trainable = true, generation }: SpecOptions,
+  { device, trainable = true, head = 'language', generation }: SpecOptions,
 ): StageSpec {
   const { model, train, ddp, optimizer } = cfg;
   const strategy = ddp.data_parallel_sharding_strategy;
   const dtype = resolvePrecision(cfg, device) === 'fp32' ? 'f32' : 'bf16';
   return {
-    ...partSpec(model, place, { dtype, trainable, gradients: strategy === 'optim_grads' ? 'shard' : 'whole' }),
+    ...partSpec(model, place, { dtype, trainable, gradients: strategy === 'optim_grads' ? 'shard' : 'whole', head }),
     place,
     chunks: model.virtual_pipeline_model_parallel_size ?? 1,
     batch: train.micro_batch_size,
@@ -105,7 +109,7 @@ export function onlyGenerating(spec: StageSpec): StageSpec {
 export function partSpec(
   model: ModelConfig,
   place: PartSpec['place'],
-  options: Pick<PartSpec, 'dtype' | 'trainable' | 'gradients'>,
+  options: Pick<PartSpec, 'dtype' | 'trainable' | 'gradients' | 'head'>,
 ): PartSpec {
   const shape = modelShape({ model });
   const layers = assignLayers(model, shape, place.pp.size)

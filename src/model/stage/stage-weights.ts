@@ -1,10 +1,11 @@
-import { EMBEDDING, FINAL_NORM, HEAD, layerPrefix } from '../../families/decoder.js';
+import { EMBEDDING, FINAL_NORM, HEAD, layerPrefix, VALUE_HEAD } from '../../families/decoder.js';
 import type { LinearBlock, LinearSpec, NormBlock, NormSpec } from '../../families/family.js';
 import type { ModelShape } from '../../families/model-shape.js';
 import { layerLinears, layerNorms, widthOf } from '../../families/parameters.js';
 import type { Bucket, BucketKind } from '../parameters/bucket.js';
 import type { ParameterBuffer } from '../parameters/parameter-buffer.js';
 import type { AttentionWeights } from '../blocks/attention.js';
+import type { HeadKind } from '../blocks/stage-env.js';
 import type { LinearWeights } from '../blocks/linear.js';
 import type { MlpWeights } from '../blocks/mlp.js';
 import {
@@ -48,6 +49,7 @@ export function layOutStage(
   sequenceParallel: boolean,
   parts: StageParts,
   layerGradients: 'whole' | 'shard',
+  headKind: HeadKind = 'language',
 ): StageWeights {
   const sharded: BucketKind = { weightDecay: true, tpReplicated: false, tpPartialGradient: false, tied: 'none' };
   const vocabulary = (name: string): ParameterSpec => matrix(name, [shape.vocabSize, shape.hiddenSize], 0, tp);
@@ -57,7 +59,7 @@ export function layOutStage(
     return { weight, bucket: bucketNamed(name) };
   };
 
-  const split = parts.embedding !== parts.head && shape.tieWordEmbeddings;
+  const split = parts.embedding !== parts.head && shape.tieWordEmbeddings && headKind === 'language';
   const tied = (role: 'owner' | 'copy'): BucketKind => (split ? { ...sharded, tied: role } : sharded);
   const embedding = parts.embedding ? single('embedding', tied('owner'), vocabulary(EMBEDDING)) : null;
 
@@ -70,7 +72,11 @@ export function layOutStage(
   }
 
   let output: { weight: Weight; bucket: Bucket } | null = null;
-  if (parts.head) {
+  if (parts.head && headKind === 'value') {
+    // One row, on every tp rank; the first alone gives a gradient (see TokenReader).
+    const kind = { ...sharded, tpReplicated: true, tpPartialGradient: tp.size > 1 };
+    output = single('value', kind, matrix(VALUE_HEAD, [1, shape.hiddenSize], null, tp));
+  } else if (parts.head) {
     if (!shape.tieWordEmbeddings) output = single('output', sharded, vocabulary(HEAD));
     else output = embedding ?? single('embedding', tied('copy'), vocabulary(EMBEDDING));
   }

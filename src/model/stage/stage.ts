@@ -12,6 +12,8 @@ import { StageEnv } from '../blocks/stage-env.js';
 import { Decoder } from '../decode/decoder.js';
 import type { GenerationSizes } from '../decode/kv-cache.js';
 import { crossEntropy } from '../losses/cross-entropy.js';
+import { TokenReader } from '../losses/token-reader.js';
+import { valueLoss } from '../losses/value-loss.js';
 import { OptimizerState } from '../optim/optimizer-state.js';
 import type { Bucket } from '../parameters/bucket.js';
 import { ParameterBuffer } from '../parameters/parameter-buffer.js';
@@ -48,6 +50,8 @@ export interface Stage {
   readonly totals: StepTotals;
   /** f32 [1], one of the totals: see StepData.pairs. Null where documents are not kept apart. */
   readonly pairs: Tensor | null;
+  /** On the last stage. */
+  readonly reader: TokenReader | null;
   readonly schedule: Schedule;
   readonly evaluation: Schedule;
   /** Null where nothing is generated. */
@@ -60,7 +64,7 @@ export interface Stage {
  * Builds one rank's stage. Pure but for reading the device's needs: no memory is taken until the plan is committed.
  * @param loss the same on every rank of the model
  */
-export function buildStage(spec: StageSpec, live: LiveStage | null, loss: Loss = crossEntropy()): Stage {
+export function buildStage(spec: StageSpec, live: LiveStage | null, loss: Loss = defaultLoss(spec)): Stage {
   const { shape, place, batch, seq, dtype, deterministic } = spec;
   const plan = new MemoryPlan();
   const tp = new TensorParallel(place.tp, live?.tp ?? null, spec.sequenceParallel);
@@ -72,6 +76,7 @@ export function buildStage(spec: StageSpec, live: LiveStage | null, loss: Loss =
     plan,
     ops: device && new Ops(device),
     shape,
+    head: spec.head,
     tp,
     cp,
     batch,
@@ -90,6 +95,7 @@ export function buildStage(spec: StageSpec, live: LiveStage | null, loss: Loss =
   const countsPairs = [place.tp, place.cp, place.pp].every(({ rank }) => rank === 0);
   const pairs = spec.documents ? totals.reserve(['attention_pairs'], countsPairs) : null;
   const lossFunction = planLoss(loss, env, totals, spec);
+  const reader = spec.parts.head ? new TokenReader(env) : null;
   const fields = [...BATCH_FIELDS, ...loss.fields];
   const cut = cp.size === 1 ? null : new BatchCut(cp.tokensOf(batch, seq), batch * seq);
   const data = new StepData(plan, fields, spec.microBatches, {
@@ -120,7 +126,7 @@ export function buildStage(spec: StageSpec, live: LiveStage | null, loss: Loss =
   });
   const optimizer = trains ? new OptimizerState(plan, buffer.buckets, totals, spec.shardedState) : null;
   const decoder = spec.generation === undefined ? null : planDecoder(spec, spec.generation, env, weights, live);
-  return { spec, shape, env, plan, buffer, chunks, data, totals, pairs, schedule, evaluation, decoder, optimizer };
+  return { spec, shape, env, plan, buffer, chunks, data, totals, pairs, reader, schedule, evaluation, decoder, optimizer };
 }
 
 /** Lays out a rank's parameters in `plan`. @param group its replicas; null while only planning */
@@ -136,7 +142,15 @@ export function layOutParameters(
     group,
     trainable: (bucket) => (typeof trainable === 'boolean' ? trainable : bucket.search(trainable) >= 0),
   });
-  const weights = layOutStage(buffer, spec.shape, place.tp, spec.sequenceParallel, spec.parts, spec.gradients);
+  const weights = layOutStage(
+    buffer,
+    spec.shape,
+    place.tp,
+    spec.sequenceParallel,
+    spec.parts,
+    spec.gradients,
+    spec.head,
+  );
   buffer.finish();
   return { buffer, weights };
 }
@@ -164,6 +178,10 @@ function planDecoder(
   const tp = { place: place.tp, group: live?.tp ?? null };
   const ops = live && env.ops;
   return new Decoder({ plan: env.plan, ops, shape, dtype, weights, chunks, tp, pp: place.pp }, sizes);
+}
+
+function defaultLoss({ head }: StageSpec): Loss {
+  return head === 'value' ? valueLoss() : crossEntropy();
 }
 
 /** Every rank reserves the loss's totals; the last stage has the loss. */

@@ -17,6 +17,7 @@ export class StepData {
   readonly #tokens: number;
   readonly #cut: BatchCut | null;
   readonly #bounds: DocumentBounds | null;
+  #batches: readonly MicroBatch[] = [];
 
   /**
    * @param fields what a batch brings; one that is named twice is sent once
@@ -64,6 +65,11 @@ export class StepData {
     return (microBatch) => tensors[microBatch] as Tensor;
   }
 
+  /** A micro-batch of those that were sent last, as it was brought. */
+  batch(microBatch: number): MicroBatch {
+    return this.#batches[microBatch] as MicroBatch;
+  }
+
   /**
    * Sends the micro-batches of a step, or of a part of an evaluation.
    * @throws MbridgeError MB_BATCH, exit 3, for other micro-batches than were planned, or fields that are not there
@@ -89,6 +95,7 @@ export class StepData {
         else this.#cut.take(name, values, to.subarray(at, at + this.#tokens));
       }
     });
+    this.#batches = batches;
     const used = batches.length * this.#fields.length * this.#tokens;
     device.write(this.#all.slice(0, used), this.#host.subarray(0, used));
     this.#bounds?.upload(

@@ -1,0 +1,121 @@
+import type { Tensor } from '../../engine/tensor.js';
+import type { StageEnv } from '../blocks/stage-env.js';
+import { VocabularySoftmax } from './cross-entropy.js';
+
+/**
+ * What a model gives for the tokens of a micro-batch, in their order there, whatever the layout. A language model has
+ * log-probabilities and entropies in nats; a value model has values. What it has not is 0.
+ */
+export interface TokenScores {
+  /** Of each target, f32 [b*s]; of no meaning where the target is no token of the vocabulary. */
+  readonly logprob: Float32Array;
+  /** Of the distribution that the target is drawn from, f32 [b*s]. */
+  readonly entropy: Float32Array;
+  /** f32 [b*s] */
+  readonly value: Float32Array;
+}
+
+/** Derivatives of a micro-batch's loss by what {@link TokenScores} holds, f32 [b*s] each. */
+export interface TokenDerivatives {
+  readonly logprob: Float32Array;
+  readonly entropy: Float32Array;
+  readonly value: Float32Array;
+}
+
+/**
+ * Between the logits of a micro-batch and the host: reads what they say of each token, and makes the gradient of the
+ * logits from derivatives. No buffer is larger than the logits, which stay cut over tp. Ranks that share sequences give
+ * each other their tokens, so that all read the same: a loss may look at whole sequences.
+ */
+export class TokenReader {
+  /** Of a micro-batch on this rank, for each token its number in the whole. */
+  readonly held: Int32Array;
+  readonly #env: StageEnv;
+  readonly #softmax: VocabularySoftmax | null;
+  readonly #moment: Tensor;
+  /** f32 [cp, 2, tokens]: log-probabilities (or values) and entropies of each rank that shares the sequences. */
+  readonly #scores: Tensor;
+  /** f32 [2, tokens]: derivatives. */
+  readonly #derivatives: Tensor;
+
+  constructor(env: StageEnv) {
+    const { tokens } = env.sizes;
+    const { cp } = env;
+    this.#env = env;
+    this.held = tokensHeld(env, cp.rank);
+    this.#softmax = env.head === 'value' ? null : new VocabularySoftmax(env);
+    this.#moment = env.scratch('tokenMoment', [tokens], 'f32');
+    this.#scores = env.scratch('tokenScores', [cp.size, 2 * tokens], 'f32');
+    this.#derivatives = env.scratch('tokenDerivatives', [2, tokens], 'f32');
+  }
+
+  /** Waits for the device. Every rank of tp and cp calls it, and gets the same. @param logits are left as they are */
+  read(logits: Tensor, targets: Tensor): TokenScores {
+    const { cp, sizes, ops } = this.#env;
+    this.#compute(logits, targets);
+    const all = cp.size === 1 ? this.#scores : cp.startGather(this.#scores).wait();
+    const found = new Float32Array(all.size);
+    ops.device.read(all, found);
+    const [first, entropy] = [new Float32Array(sizes.batch * sizes.seq), new Float32Array(sizes.batch * sizes.seq)];
+    for (let rank = 0; rank < cp.size; rank++) {
+      const at = 2 * rank * sizes.tokens;
+      tokensHeld(this.#env, rank).forEach((token, i) => {
+        first[token] = found[at + i] as number;
+        entropy[token] = found[at + sizes.tokens + i] as number;
+      });
+    }
+    const none = new Float32Array(first.length);
+    return this.#softmax === null
+      ? { logprob: none, entropy: none, value: first }
+      : { logprob: first, entropy, value: none };
+  }
+
+  /** After {@link read} of the same logits: turns them into their gradient. */
+  differentiate(logits: Tensor, targets: Tensor, derivatives: TokenDerivatives): void {
+    const { ops, tp, sizes } = this.#env;
+    const [first, second] = [this.#row(this.#derivatives, 0), this.#row(this.#derivatives, 1)];
+    const own = (values: Float32Array): Float32Array =>
+      Float32Array.from(this.held, (token) => values[token] as number);
+    if (this.#softmax === null) {
+      // Every tp rank has the whole row of weights, and what they give back is added up.
+      if (tp.rank > 0) return ops.fill(logits, 0);
+      ops.device.write(first, own(derivatives.value));
+      return ops.cast(first, logits.view(sizes.tokens));
+    }
+    ops.device.write(first, own(derivatives.logprob));
+    ops.device.write(second, own(derivatives.entropy));
+    const { max, sums } = this.#softmax;
+    const entropy = this.#row(this.#own, 1);
+    ops.tokenGrad({ logits, targets, dLogprob: first, dEntropy: second, entropy, max, sums }, sizes.vocabStart);
+  }
+
+  #compute(logits: Tensor, targets: Tensor): void {
+    const { ops, tp, sizes } = this.#env;
+    const [first, entropy] = [this.#row(this.#own, 0), this.#row(this.#own, 1)];
+    if (this.#softmax === null) {
+      ops.cast(logits.view(sizes.tokens), first);
+      return ops.fill(entropy, 0);
+    }
+    this.#softmax.statistics(logits, targets);
+    const { max, sums } = this.#softmax;
+    ops.tokenMoment(logits, max, this.#moment);
+    tp.allReduce(this.#moment, 'sum');
+    ops.tokenValues({ max, sums, moment: this.#moment, logprob: first, entropy });
+  }
+
+  /** f32 [2, tokens]: this rank's part of the scores. */
+  get #own(): Tensor {
+    const { cp, sizes } = this.#env;
+    return cp.own(this.#scores).view(2, sizes.tokens);
+  }
+
+  #row(rows: Tensor, row: number): Tensor {
+    return rows.rows(row, 1).view(this.#env.sizes.tokens);
+  }
+}
+
+/** For each token of a rank that shares sequences, its number in the whole micro-batch. */
+function tokensHeld({ cp, sizes: { batch, seq } }: StageEnv, rank: number): Int32Array {
+  if (cp.size === 1) return Int32Array.from({ length: batch * seq }, (_, token) => token);
+  return cp.tokensOf(batch, seq, rank);
+}

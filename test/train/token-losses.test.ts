@@ -1,0 +1,176 @@
+import { readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { describe, expect, test } from 'vitest';
+import { loadFixture, relativeError } from '../helpers/fixture.js';
+import { runWorkers } from '../helpers/run-workers.js';
+import { temporaryFolder } from '../job/launch/processes.js';
+import { label, layoutConfig, ranksOf, type Layout } from '../parity/run-fixture.js';
+
+/** What torch made of the losses, by test/oracles/token-losses.py. */
+interface Oracle {
+  fields: Record<string, number[]>;
+  score: number[];
+  logprob: number[];
+  entropy: number[];
+  value: number[];
+  losses: Record<string, { loss: number; divisor: number; grads: Record<string, number[]> }>;
+}
+
+interface Dump {
+  dp: number;
+  slices: {
+    name: string;
+    globalShape: number[];
+    rows: { start: number; count: number };
+    cols: { start: number; count: number };
+    owner: boolean;
+    values: number[];
+  }[];
+  tables: { logprob: number[]; entropy: number[]; value: number[] };
+  totals: Record<string, number>;
+  again: boolean;
+  parameters: { name: string; values: number[] }[];
+  bytes: Record<string, number>;
+}
+
+const fixture = loadFixture('qwen3-masked');
+const { batch, seq } = fixture.trajectory;
+const oracle = JSON.parse(readFileSync(join(fixture.folder, 'token-losses.json'), 'utf8')) as Oracle;
+const full = process.env['MBRIDGE_TEST_FULL'] === '1';
+
+const ALONE: Layout = { tp: 1, pp: 1, dp: 1 };
+const LAYOUTS: Layout[] = [
+  { tp: 2, pp: 1, dp: 1, set: ['model.sequence_parallel=true'] },
+  { tp: 2, pp: 1, dp: 1, set: ['model.sequence_parallel=false'] },
+  { tp: 1, pp: 2, dp: 1 },
+  { tp: 1, pp: 1, dp: 2 },
+  { tp: 1, cp: 2, pp: 1, dp: 1 },
+  { tp: 2, pp: 2, dp: 1 },
+  { tp: 1, pp: 2, dp: 1, set: ['model.virtual_pipeline_model_parallel_size=2'] },
+  { tp: 2, cp: 2, pp: 2, dp: 1 },
+];
+
+interface Asked {
+  loss: string;
+  head?: 'value';
+  microBatch?: number;
+  weights?: boolean;
+  values?: Record<string, unknown>;
+}
+
+async function run(layout: Layout, { loss, head, microBatch = 2, weights, values }: Asked): Promise<Dump[]> {
+  const path = join(temporaryFolder(), 'fields.f32');
+  writeFileSync(path, new Uint8Array(Float32Array.from(Object.values(oracle.fields).flat()).buffer));
+  const config = layoutConfig(fixture, layout, {
+    'train.micro_batch_size': microBatch,
+    // Whole gradients on every replica.
+    'ddp.data_parallel_sharding_strategy': 'no_shard',
+    'optimizer.use_distributed_optimizer': false,
+    ...values,
+  });
+  const options = { loss, fields: path, head, weights };
+  const { exitCode, log, runDir } = await runWorkers('tokens', config, ranksOf(layout), options);
+  expect(exitCode, log).toBe(0);
+  return Array.from(
+    { length: ranksOf(layout) },
+    (_, rank) => JSON.parse(readFileSync(join(runDir, `rank-${rank}.json`), 'utf8')) as Dump,
+  );
+}
+
+/** The whole model's gradients, of one replica: they are reduced. */
+function gradientsOf(dumps: readonly Dump[]): Map<string, Float64Array> {
+  const whole = new Map<string, Float64Array>();
+  for (const { name, globalShape, rows, cols, owner, values } of dumps.flatMap(({ slices }) => slices)) {
+    if (!owner) continue;
+    const width = globalShape.at(-1)!;
+    const size = globalShape.reduce((a, b) => a * b, 1);
+    const to = whole.get(name) ?? whole.set(name, new Float64Array(size)).get(name)!;
+    for (let r = 0; r < rows.count; r++) {
+      to.set(values.slice(r * cols.count, (r + 1) * cols.count), (rows.start + r) * width + cols.start);
+    }
+  }
+  return whole;
+}
+
+/** Norm, and projections on four fixed vectors, as the oracle has them. */
+function summary(gradient: Float64Array): number[] {
+  const dot = (of: (i: number) => number): number => gradient.reduce((sum, g, i) => sum + g * of(i), 0);
+  const norm = Math.sqrt(gradient.reduce((sum, g) => sum + g ** 2, 0));
+  return [norm, ...[0, 1, 2, 3].map((k) => dot((i) => Math.cos((k + 1) * i + k)))];
+}
+
+function expectGradients(dumps: readonly Dump[], name: string): void {
+  const { loss, divisor, grads } = oracle.losses[name]!;
+  const { totals } = dumps[0]!;
+  expect(Math.abs(totals['loss']! / loss - 1), `${name}: loss`).toBeLessThan(5e-6);
+  expect(totals['tokens'], `${name}: divisor`).toBe(divisor);
+  const found = gradientsOf(dumps);
+  expect([...found.keys()].sort()).toEqual(Object.keys(grads).sort());
+  for (const [parameter, expected] of Object.entries(grads)) {
+    const bound = 5e-6 * expected[0]! * Math.sqrt(Math.max(1, 2));
+    summary(found.get(parameter)!).forEach((value, i) => {
+      // A projection of an error as large as the bound is seldom above it: the vector's elements are below 1.
+      const scale = i === 0 ? 1 : Math.sqrt(Math.max(1, found.get(parameter)!.length / 1000));
+      expect(Math.abs(value - expected[i]!), `${name} ${parameter} ${i}`).toBeLessThan(bound * scale);
+    });
+  }
+}
+
+const counted = (values: readonly number[]): number[] => [...values];
+
+describe('scores', () => {
+  test('are those of transformers, and have the same bits over pp, dp, cp and micro-batches, on every rank of a table', async () => {
+    const alone = await run(ALONE, { loss: 'plain' });
+    const { logprob, entropy } = alone[0]!.tables;
+    expect(alone[0]!.again).toBe(true);
+    const farthest = (a: readonly number[], b: readonly number[]): number =>
+      Math.max(...a.map((x, i) => Math.abs(x - b[i]!)));
+    expect(farthest(logprob, counted(oracle.logprob))).toBeLessThan(5e-6);
+    expect(farthest(entropy, oracle.entropy)).toBeLessThan(5e-6);
+    const same: [Layout, number][] = [
+      [ALONE, 1],
+      [ALONE, batch],
+      [{ tp: 1, pp: 2, dp: 2 }, 1],
+      [{ tp: 1, cp: 2, pp: 1, dp: 1 }, 2],
+    ];
+    for (const [layout, microBatch] of same) {
+      for (const { tables } of await run(layout, { loss: 'crossEntropy', microBatch })) {
+        expect(tables.logprob, label(layout)).toEqual(logprob);
+        expect(tables.entropy, label(layout)).toEqual(entropy);
+      }
+    }
+    const cut = await run({ tp: 2, pp: 1, dp: 1 }, { loss: 'plain' });
+    expect(farthest(cut[1]!.tables.logprob, oracle.logprob)).toBeLessThan(5e-6);
+  });
+});
+
+describe('a loss of tokens', () => {
+  test('that is cross entropy has its bits', async () => {
+    const [plain, built] = [await run(ALONE, { loss: 'plain' }), await run(ALONE, { loss: 'crossEntropy' })];
+    expect(plain[0]!.slices).toEqual(built[0]!.slices);
+    expect(relativeError([plain[0]!.totals['loss']!], [built[0]!.totals['loss']!])).toBeLessThan(1e-6);
+  });
+
+  const losses = ['plain', 'ppo', 'k3', 'entropy', 'gspo', 'dpo'];
+  const table = full
+    ? [ALONE, ...LAYOUTS].flatMap((layout) => losses.map((loss) => [label(layout), loss, layout] as const))
+    : losses.map((loss, i) => [label(LAYOUTS[i]!), loss, LAYOUTS[i]!] as const);
+  test.each(table)("has the gradient of torch's autograd on %s: %s", async (_, loss, layout) => {
+    expectGradients(await run(layout, { loss }), loss);
+  });
+});
+
+describe('a value model', () => {
+  const layouts = full ? [ALONE, ...LAYOUTS] : [ALONE, LAYOUTS[5]!, LAYOUTS[4]!];
+  test.each(layouts.map((layout) => [label(layout), layout] as const))(
+    'has the values and gradients of torch on %s',
+    async (_, layout) => {
+      const dumps = await run(layout, { loss: 'value', head: 'value', weights: true });
+      const score = dumps.flatMap(({ parameters }) => parameters).find(({ name }) => name === 'score.weight');
+      expect(score!.values).toEqual(oracle.score);
+      expect(relativeError(dumps.at(-1)!.tables.value, oracle.value)).toBeLessThan(5e-6);
+      expectGradients(dumps, 'value');
+    },
+  );
+
+});
