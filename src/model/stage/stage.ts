@@ -77,7 +77,8 @@ export function buildStage(spec: StageSpec, live: LiveStage | null, loss: Loss =
     dtype,
     recompute: spec.recompute,
     attention,
-    attentionWorkspaceBytes: attentionWorkspaceBytes(device, dtype, attention),
+    // Attention over a cache has a workspace of its own.
+    attentionWorkspaceBytes: attentionWorkspaceBytes(spec.microBatches === 0 ? null : device, dtype, attention),
   });
   const { buffer, weights } = layOutParameters(plan, spec, live?.dpCp ?? null);
   // Also where none of a partly frozen model's trained buckets is here: all ranks have the same totals.
