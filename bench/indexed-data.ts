@@ -11,6 +11,7 @@ import { IndexedWriter } from '../src/data/indexed/indexed-writer.js';
 import { openDataset } from '../src/data/open-dataset.js';
 
 const SAMPLES = 1000;
+const together = { document_attention: false, mask_document_starts: false } as const;
 
 function timed<T>(what: string, times: number, act: () => T): T {
   const [cpu, begin] = [process.cpuUsage(), performance.now()];
@@ -46,7 +47,7 @@ async function main(): Promise<void> {
     });
     await writer.commit();
     for (const shuffle of [false, true]) {
-      const dataset = { type: 'indexed', path, blend: null, split: '1', shuffle, seed: 1 } as const;
+      const dataset = { type: 'indexed', path, blend: null, split: '1', shuffle, seed: 1, ...together } as const;
       const options = { dataset, tokenizer: { type: 'byte' }, vocabSize: 65536, seqLength } as const;
       const opened = timed('open', 1, () => openDataset(options));
       timed(`first sample, ${shuffle ? 'which shuffles the epoch' : 'in file order'}`, 1, () => opened.sample(0));

@@ -11,7 +11,8 @@ const [begin, end] = ['<!-- written by scripts/config-docs.mjs -->', '<!-- end -
 function type(schema) {
   if (schema.const !== undefined) return `\`${schema.const}\``;
   if (schema.enum !== undefined) return schema.enum.map((value) => `\`${value}\``).join(', ');
-  if (schema.anyOf !== undefined) return schema.anyOf.map(type).join(' or ');
+  const variants = schema.anyOf ?? schema.oneOf;
+  if (variants !== undefined) return variants.map(type).join(' or ');
   if (schema.type === 'array') return `list of ${type(schema.items)}`;
   if (schema.additionalProperties) return 'sections by name';
   if (schema.type === 'object')

@@ -83,6 +83,7 @@ async function resolveFinetune(options: FinetuneOptions, how: { readonly make: b
     const found = `dataset.type is ${dataset.type}; finetune reads conversations`;
     throw new MbridgeError('config', 'MB_DATA_TYPE', found, { hint: 'leave it out, or use mbridge pretrain' });
   }
+  const { conversationPacks } = await import('./data/indexed/chat-samples.js');
   const { chatLengths } = await import('./data/prepare/chat-report.js');
   const { chatPrefix } = await import('./data/prepare/prepare-run.js');
   const lengths = chatLengths(await chatPrefix(first.config, dataset, how));
@@ -92,8 +93,9 @@ async function resolveFinetune(options: FinetuneOptions, how: { readonly make: b
   const seqLength = given('model.seq_length')
     ? model.seq_length
     : Math.min(fitting, LONGEST, model.max_position_embeddings);
-  const kept = dataset.too_long === 'drop' ? lengths.filter((length) => length <= seqLength + 1) : lengths;
-  const passes = Math.max(1, Math.ceil((kept.length * epochs) / train.global_batch_size));
+  const { too_long: tooLong, packing } = dataset;
+  const samples = conversationPacks(lengths, { seqLength, tooLong, packing }).starts.length - 1;
+  const passes = Math.max(1, Math.ceil((samples * epochs) / train.global_batch_size));
   const iters = given('train.train_iters') ? train.train_iters : passes;
   // The rate reaches its end after the last update: of a run of one update it would be 0.
   const scheduler = { ...base.scheduler, lr_decay_iters: iters + 1 };

@@ -32,6 +32,9 @@ const Problem kViews[] = {
     // Queries that continue a cache: one, and some.
     {3, 1, 150, 4, 2, 64, 1, 149, Bounds::kNone, 0, 10},
     {2, 40, 100, 2, 2, 32, 1, 60, Bounds::kNone, 16, 3},
+    {2, 128, 384, 4, 2, 64, 1, 256, Bounds::kNone, 8, 128},
+    {1, 128, 256, 2, 2, 128, 1, 128, Bounds::kNone, 0},
+    {2, 128, 128, 4, 2, 64, 1, 0, Bounds::kNone, 8, 128},
     // More queries than keys, keys after the queries, and queries before every key.
     {1, 90, 50, 2, 1, 40, 1, -20, Bounds::kNone, 0},
     {1, 33, 200, 2, 1, 16, 1, 10, Bounds::kNone, 8},
@@ -40,6 +43,9 @@ const Problem kViews[] = {
     {1, 50, 77, 2, 1, 32, 1, 77, Bounds::kNone, 0},
     {2, 300, 300, 2, 1, 32, 1, 0, Bounds::kSegments},
     {1, 140, 140, 4, 2, 64, 1, 0, Bounds::kSegments, 24},
+    // Far more tiles than one segment has.
+    {1, 900, 900, 2, 1, 64, 1, 0, Bounds::kSegments},
+    {1, 260, 900, 2, 2, 128, 1, 620, Bounds::kSegments, 0},
     {2, 90, 120, 2, 2, 24, 1, 15, Bounds::kRanges, 8, 2},
     {3, 1, 130, 2, 1, 128, 1, 200, Bounds::kRanges, 0, 6},
     {1, 70, 300, 2, 1, 256, 1, 230, Bounds::kSegments, 0}};

@@ -37,7 +37,8 @@ export function checkValues(cfg: RunConfig, placeOf: (path: string) => string | 
     const found = `${model.num_key_value_heads} does not divide model.num_attention_heads ${model.num_attention_heads}`;
     bad('model.num_key_value_heads', found);
   }
-  if (model.seq_length > model.max_position_embeddings) {
+  const grows = model.rope_scaling?.rope_type === 'dynamic';
+  if (model.seq_length > model.max_position_embeddings && !grows) {
     const found = `${model.seq_length} is above model.max_position_embeddings ${model.max_position_embeddings}`;
     bad('model.seq_length', `${found}; raise that if the model is meant for longer sequences`);
   }

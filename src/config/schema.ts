@@ -71,6 +71,17 @@ const seed = z
 const shuffle = z.boolean().default(true).describe('false reads the samples in file order');
 const dataSeed = seed.default(1234).describe('seed of the sample order, or of the mock tokens');
 
+const documents = {
+  document_attention: z
+    .boolean()
+    .default(false)
+    .describe('attention and positions stay inside a document of a sample that holds several'),
+  mask_document_starts: z
+    .boolean()
+    .default(false)
+    .describe('the first token of a document is not predicted from the last one of the document before'),
+};
+
 const datasetSchema = z.discriminatedUnion('type', [
   z.strictObject({ type: z.literal('mock'), seed: dataSeed }),
   z.strictObject({
@@ -88,12 +99,14 @@ const datasetSchema = z.discriminatedUnion('type', [
       .describe('parts of the documents for training, validation and test, such as 969,30,1; of any sum'),
     shuffle: z.boolean().default(true).describe('false reads documents and samples in file order'),
     seed: dataSeed,
+    ...documents,
   }),
   z.strictObject({
     type: z.literal('jsonl'),
     path: z.string().min(1).describe('file of {"input_ids": [seq_length + 1 tokens]} or {"text": ...} lines'),
     shuffle,
     seed: dataSeed,
+    ...documents,
   }),
   z.strictObject({
     type: z.literal('text'),
@@ -103,6 +116,7 @@ const datasetSchema = z.discriminatedUnion('type', [
       .describe('text file, or builtin:moby-dick (a public-domain novel that is installed with us)'),
     shuffle,
     seed: dataSeed,
+    ...documents,
   }),
   z.strictObject({
     type: z
@@ -118,6 +132,10 @@ const datasetSchema = z.discriminatedUnion('type', [
       .enum(['truncate', 'drop', 'error'])
       .default('truncate')
       .describe('what becomes of conversations of more than seq_length + 1 tokens'),
+    packing: z
+      .boolean()
+      .default(false)
+      .describe('several conversations in a sample, each seen by itself; false pads each to a sample'),
     shuffle,
     seed: dataSeed,
   }),

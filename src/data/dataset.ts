@@ -4,12 +4,18 @@ export interface Sample {
   readonly inputIds: Int32Array;
   /** seq + 1 entries; entry j is 1 when predicting token j counts (entry 0 never does). Absent: all count. */
   readonly lossMask?: Uint8Array;
+  /**
+   * seq + 1 entries; entry j is 1 where token j is the first of a document, 0 elsewhere. Absent: the sample is one document,
+   * or the dataset was not asked for them.
+   */
+  readonly begins?: Uint8Array;
 }
 
 /** A sample of which only the first `here` tokens are there: the others are 0, and predicting them does not count. */
-export function padded(inputIds: Int32Array, here: number): Sample {
+export function padded(sample: Pick<Sample, 'inputIds' | 'begins'>, here: number): Sample {
+  const { inputIds } = sample;
   inputIds.fill(0, here);
-  return { inputIds, lossMask: new Uint8Array(inputIds.length).fill(1, 1, here) };
+  return { ...sample, lossMask: new Uint8Array(inputIds.length).fill(1, 1, here) };
 }
 
 /** A file by its content: the time that it was changed and its folder do not count. */

@@ -5,20 +5,26 @@ import type { JsonlFile } from './jsonl-file.js';
 /** Read when a file is opened: a second's work. */
 const CHECKED_BYTES = 64 << 20;
 
-/** Samples that are tokenised already: `{"input_ids": [seq + 1 tokens], "loss_mask": [seq + 1 of 0 or 1]}` a line. */
+/**
+ * Samples that are tokenised already: `{"input_ids": [seq + 1 tokens], "loss_mask": [seq + 1 of 0 or 1], "document_starts":
+ * [places of first tokens]}` a line, the last two where it has them.
+ */
 export class JsonlSamples implements Dataset {
   readonly length: number;
   readonly #file: JsonlFile;
   readonly #vocabSize: number;
   readonly #inputIds: Int32Array;
   readonly #lossMask: Uint8Array;
+  readonly #begins: Uint8Array | undefined;
 
-  constructor(file: JsonlFile, options: { vocabSize: number; seqLength: number }) {
+  /** @param options.documents whether samples say where documents begin */
+  constructor(file: JsonlFile, options: { vocabSize: number; seqLength: number; documents?: boolean }) {
     this.#file = file;
     this.length = file.length;
     this.#vocabSize = options.vocabSize;
     this.#inputIds = new Int32Array(options.seqLength + 1);
     this.#lossMask = new Uint8Array(options.seqLength + 1);
+    this.#begins = options.documents === true ? new Uint8Array(options.seqLength + 1) : undefined;
   }
 
   /**
@@ -32,11 +38,27 @@ export class JsonlSamples implements Dataset {
   }
 
   sample(index: number): Sample {
-    const { input_ids: ids, loss_mask: mask } = this.#file.object(index);
+    const { input_ids: ids, loss_mask: mask, document_starts: starts } = this.#file.object(index);
     this.#readIds(index, ids);
-    if (mask === undefined) return { inputIds: this.#inputIds };
-    this.#readMask(index, mask);
-    return { inputIds: this.#inputIds, lossMask: this.#lossMask };
+    if (mask !== undefined) this.#readMask(index, mask);
+    if (this.#begins !== undefined) this.#readStarts(index, starts ?? [0], this.#begins);
+    return {
+      inputIds: this.#inputIds,
+      ...(mask === undefined ? {} : { lossMask: this.#lossMask }),
+      ...(this.#begins === undefined ? {} : { begins: this.#begins }),
+    };
+  }
+
+  #readStarts(index: number, starts: unknown, dst: Uint8Array): void {
+    const hint = `"document_starts" is a list of places in "input_ids" from 0 to ${dst.length - 1}, such as [0, 17]`;
+    if (!Array.isArray(starts)) throw this.#bad('MB_DATA_SAMPLE', index, '"document_starts" is not a list', hint);
+    dst.fill(0);
+    for (const place of starts as unknown[]) {
+      if (!Number.isInteger(place) || (place as number) < 0 || (place as number) >= dst.length) {
+        throw this.#bad('MB_DATA_SAMPLE', index, `"document_starts" has ${JSON.stringify(place)}`, hint);
+      }
+      dst[place as number] = 1;
+    }
   }
 
   #readIds(index: number, ids: unknown): void {

@@ -45,6 +45,18 @@ export class JsonlText implements TokenSource {
     }
   }
 
+  begins(start: number, dst: Uint8Array): void {
+    dst.fill(0);
+    for (let line = this.#lineOf(start); line < this.#file.length; line++) {
+      const from = this.#before[line] as number;
+      if (from >= start + dst.length) return;
+      // An empty text is none; the separator before a text belongs to the one that it ends.
+      if (this.#before[line + 1] === from) continue;
+      const at = from + (from > 0 ? 1 : 0) - start;
+      if (at >= 0 && at < dst.length) dst[at] = 1;
+    }
+  }
+
   /** The last line that starts at or before token `position`. */
   #lineOf(position: number): number {
     let low = 0;

@@ -13,7 +13,7 @@ export const BATCH_FIELDS = [
   { name: 'mask', dtype: 'f32' },
   /** Stable sort of 0..b*s-1 by token id (EMBED_BWD needs it). */
   { name: 'order', dtype: 'i32' },
-  /** 0..s-1 in each sample. */
+  /** 0, 1, ... in each sample; anew where a document begins that attention stays inside of. */
   { name: 'positions', dtype: 'i32' },
 ] as const satisfies readonly FieldSpec[];
 

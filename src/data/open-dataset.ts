@@ -5,6 +5,7 @@ import { ByteFile } from './byte-file.js';
 import { badData } from './data-error.js';
 import { closingOnError, DataFile } from './data-file.js';
 import type { Dataset } from './dataset.js';
+import { DocumentSamples } from './document-samples.js';
 import { checkIndexed, openChat, openIndexed } from './indexed/open-indexed.js';
 import type { Split } from './indexed/split.js';
 import { checkPair, isPair } from './indexed/token-file.js';
@@ -28,6 +29,15 @@ export interface DatasetOptions {
 
 /** Opens the dataset of a configuration. Throws an MbridgeError: exit 3 for settings, exit 7 for files. */
 export function openDataset(options: DatasetOptions): Dataset {
+  const { dataset } = options;
+  if (dataset.type === 'mock' || dataset.type === 'chat') return openSamples(options, false);
+  const { document_attention: attention, mask_document_starts: maskStarts } = dataset;
+  const documents = attention || maskStarts;
+  const samples = openSamples(options, documents);
+  return documents ? new DocumentSamples(samples, { attention, maskStarts }) : samples;
+}
+
+function openSamples(options: DatasetOptions, documents: boolean): Dataset {
   const { dataset, vocabSize, seqLength, tail = 'leave', split = 'train' } = options;
   if (split !== 'train' && dataset.type !== 'indexed') {
     throw new MbridgeError('config', 'MB_DATA_SPLIT', `dataset.type ${dataset.type} has no ${split} split`, {
@@ -38,13 +48,13 @@ export function openDataset(options: DatasetOptions): Dataset {
     case 'mock':
       return new MockDataset({ seed: dataset.seed, vocabSize, seqLength });
     case 'indexed':
-      return openIndexed(dataset, { split, tail, vocabSize, seqLength });
+      return openIndexed(dataset, { split, tail, vocabSize, seqLength, documents });
     case 'chat':
       return openChat(dataset, { vocabSize, seqLength });
     case 'text':
       return openText(dataset.path, options);
     case 'jsonl':
-      return openJsonl(dataset.path, options);
+      return openJsonl(dataset.path, options, documents);
     default:
       throw new MbridgeError('config', 'MB_DATA_TYPE', `dataset.type: unknown type ${JSON.stringify(dataset)}`);
   }
@@ -70,14 +80,14 @@ function openText(path: string, options: DatasetOptions): Dataset {
 }
 
 /** The first line decides whether a file holds tokens or text. */
-function openJsonl(path: string, options: DatasetOptions): Dataset {
+function openJsonl(path: string, options: DatasetOptions, documents: boolean): Dataset {
   const file = JsonlFile.open(path);
   return closingOnError(file, () => {
     if (file.length === 0)
       throw badData('MB_DATA_EMPTY', path, 'holds no samples', 'give a file with at least one line');
     const first = file.object(0);
     if ('input_ids' in first) {
-      const samples = new JsonlSamples(file, options);
+      const samples = new JsonlSamples(file, { ...options, documents });
       samples.check();
       return samples;
     }
@@ -86,6 +96,6 @@ function openJsonl(path: string, options: DatasetOptions): Dataset {
       throw badData('MB_DATA_SAMPLE', file.where(0), found, 'write {"input_ids": [...]} or {"text": "..."} a line');
     }
     const tokenizer = createTokenizer(options.tokenizer, options.vocabSize);
-    return new TokenBlocks(new JsonlText(file, tokenizer), options.seqLength, options.tail);
+    return new TokenBlocks(new JsonlText(file, tokenizer), options.seqLength, options.tail, documents);
   });
 }

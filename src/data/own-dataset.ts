@@ -23,11 +23,14 @@ export class OwnDataset implements Dataset {
   /** @throws MbridgeError MB_DATA_SAMPLE, MB_DATA_SAMPLE_LENGTH or MB_DATA_TOKEN, exit 7, naming the sample */
   sample(index: number): Sample {
     const sample = this.#dataset.sample(index);
-    const { inputIds, lossMask } = sample;
+    const { inputIds, lossMask, begins } = sample;
     const tokens = this.#seqLength + 1;
     if (!(inputIds instanceof Int32Array)) throw this.#bad('MB_DATA_SAMPLE', index, 'inputIds is no Int32Array');
-    if (inputIds.length !== tokens || (lossMask !== undefined && lossMask.length !== tokens)) {
-      const found = `inputIds has ${inputIds.length} entries${lossMask === undefined ? '' : `, lossMask ${lossMask.length}`}`;
+    const fields = Object.entries({ inputIds, lossMask, begins }).flatMap(([name, field]) =>
+      field === undefined ? [] : [{ name, length: field.length }],
+    );
+    if (fields.some(({ length }) => length !== tokens)) {
+      const found = fields.map(({ name, length }) => `${name} has ${length} entries`).join(', ');
       throw this.#bad('MB_DATA_SAMPLE_LENGTH', index, `${found}; expected ${tokens} (seq_length + 1)`);
     }
     for (let j = 0; j < tokens; j++) {
@@ -42,7 +45,7 @@ export class OwnDataset implements Dataset {
 
   #bad(code: string, index: number, found: string): Error {
     const hint =
-      'a sample is seq_length + 1 tokens as an Int32Array, and a lossMask of as many entries where it has one';
+      'a sample is seq_length + 1 tokens as an Int32Array, and a lossMask and begins of as many entries where it has them';
     return badData(code, `${this.describe()}: sample ${index}`, found, hint);
   }
 

@@ -45,6 +45,7 @@ export class SampleBatches {
 
 function place(batch: MicroBatch, sample: Sample | null, at: number, seqLength: number): void {
   const end = at + seqLength;
+  placePositions(batch.positions, sample?.begins, at, end);
   if (sample === null) {
     for (const field of [batch.tokens, batch.targets, batch.mask]) field.fill(0, at, end);
     return;
@@ -56,13 +57,19 @@ function place(batch: MicroBatch, sample: Sample | null, at: number, seqLength: 
   else batch.mask.set(lossMask.subarray(1), at);
 }
 
+function placePositions(positions: Int32Array, begins: Uint8Array | undefined, at: number, end: number): void {
+  let first = at;
+  for (let j = at; j < end; j++) {
+    if (begins !== undefined && begins[j - at] === 1) first = j;
+    positions[j] = j - first;
+  }
+}
+
 function allocate(microBatchSize: number, seqLength: number): MicroBatch {
   const n = microBatchSize * seqLength;
   const arrays = BATCH_FIELDS.map(({ name, dtype }) => [
     name,
     dtype === 'f32' ? new Float32Array(n) : new Int32Array(n),
   ]);
-  const batch = Object.fromEntries(arrays) as MicroBatch;
-  batch.positions.forEach((_, j, positions) => (positions[j] = j % seqLength));
-  return batch;
+  return Object.fromEntries(arrays) as MicroBatch;
 }

@@ -13,6 +13,8 @@ export interface TokenSource {
   readonly tokenBytes?: ArrayLike<number> | undefined;
   /** Copies tokens start..start+dst.length-1 to `dst`; the range is inside the source. */
   read(start: number, dst: Int32Array): void;
+  /** Sets `dst` to 1 where token start + j is the first of a document, else to 0. Absent: all is one document. */
+  begins?(start: number, dst: Uint8Array): void;
   fingerprint(): FileFingerprint;
   close(): void;
 }
@@ -26,14 +28,16 @@ export class TokenBlocks implements Dataset {
   readonly length: number;
   readonly tokenBytes: ArrayLike<number> | undefined;
   readonly #source: TokenSource;
-  readonly #sample: { inputIds: Int32Array };
+  readonly #sample: { readonly inputIds: Int32Array; readonly begins?: Uint8Array };
 
-  constructor(source: TokenSource, seqLength: number, tail: Tail = 'leave') {
+  /** @param documents whether samples say where documents begin */
+  constructor(source: TokenSource, seqLength: number, tail: Tail = 'leave', documents = false) {
     const whole = tail === 'leave' ? Math.floor : Math.ceil;
     this.length = whole((source.length - 1) / seqLength);
     this.tokenBytes = source.tokenBytes;
     this.#source = source;
-    this.#sample = { inputIds: new Int32Array(seqLength + 1) };
+    const begins = documents ? { begins: new Uint8Array(seqLength + 1) } : {};
+    this.#sample = { inputIds: new Int32Array(seqLength + 1), ...begins };
     if (this.length < 1) {
       const needed = tail === 'leave' ? `${seqLength + 1} (seq_length + 1)` : '2';
       throw badData(
@@ -47,11 +51,13 @@ export class TokenBlocks implements Dataset {
   }
 
   sample(index: number): Sample {
-    const ids = this.#sample.inputIds;
+    const { inputIds: ids, begins } = this.#sample;
     const start = index * (ids.length - 1);
     const here = Math.min(ids.length, this.#source.length - start);
     this.#source.read(start, ids.subarray(0, here));
-    return here === ids.length ? this.#sample : padded(ids, here);
+    begins?.fill(0);
+    if (begins !== undefined) this.#source.begins?.(start, begins.subarray(0, here));
+    return here === ids.length ? this.#sample : padded(this.#sample, here);
   }
 
   describe(): string {

@@ -19,7 +19,10 @@ export function modelDifferences(
   wanted: ModelShape,
   allowed: readonly string[] = [],
 ): ModelDifference[] {
-  return MODEL_KEYS.filter((key) => !NOT_THE_FUNCTION.includes(key) && !allowed.includes(key)).flatMap((key) => {
+  // The one scaling that is relative to the length that the model is meant for.
+  const dynamic = [found, wanted].some(({ ropeScaling }) => ropeScaling?.rope_type === 'dynamic');
+  const free = dynamic ? NOT_THE_FUNCTION.filter((key) => key !== 'max_position_embeddings') : NOT_THE_FUNCTION;
+  return MODEL_KEYS.filter((key) => !free.includes(key) && !allowed.includes(key)).flatMap((key) => {
     const [a, b] = [valueOf(found, key), valueOf(wanted, key)];
     return text(a) === text(b) ? [] : [{ key, found: a, wanted: b }];
   });

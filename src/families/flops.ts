@@ -21,8 +21,17 @@ export function tokenFlops(shape: ModelShape, seq: number): TokenFlops {
   };
 }
 
-/** FLOPs of one update over all ranks. */
-export function stepFlops(shape: ModelShape, seq: number, globalBatchSize: number): number {
-  const { layer, head } = tokenFlops(shape, seq);
-  return globalBatchSize * seq * (shape.numLayers * layer + head);
+/**
+ * FLOPs of one update over all ranks.
+ * @param pairs of a token and one that it sees, itself counted half; by default those of whole causal sequences
+ */
+export function stepFlops(
+  shape: ModelShape,
+  seq: number,
+  globalBatchSize: number,
+  pairs = (globalBatchSize * seq * seq) / 2,
+): number {
+  const { layer, head } = tokenFlops(shape, 0);
+  const attention = 12 * shape.numHeads * shape.headDim * pairs;
+  return globalBatchSize * seq * (shape.numLayers * layer + head) + shape.numLayers * attention;
 }

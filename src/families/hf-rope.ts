@@ -1,5 +1,5 @@
 import { isPlainObject } from '../base/plain-object.js';
-import { ROPE_TYPES, ropeScalingSchema, type RopeScaling } from './rope.js';
+import { ROPE_KEYS, ropeScalingSchema, type RopeScaling } from './rope.js';
 
 type Json = Readonly<Record<string, unknown>>;
 type Rope = { readonly rope_theta: unknown; readonly rope_scaling: RopeScaling };
@@ -15,25 +15,29 @@ const DEFAULT_THETA = 10_000;
 export function readHfRope(config: Json): Rope | { readonly problem: string } {
   const settings = settingsOf(config);
   const theta = settings['rope_theta'] ?? config['rope_theta'] ?? DEFAULT_THETA;
-  const type = settings['rope_type'] ?? settings['type'] ?? 'default';
+  const type = String(settings['rope_type'] ?? settings['type'] ?? 'default');
   const byLayerType = Object.keys(settings).find((key) => isPlainObject(settings[key]));
   if (byLayerType !== undefined) return { problem: `has a rotary embedding of its own for ${byLayerType}` };
   const partial = config['partial_rotary_factor'] ?? settings['partial_rotary_factor'] ?? 1;
   if (partial !== 1) return { problem: 'rotates a part of each head only; only the whole is built' };
   const factorOne = type === 'linear' && settings['factor'] === 1;
   if (type === 'default' || factorOne) return { rope_theta: theta, rope_scaling: null };
-  if (!(ROPE_TYPES as unknown[]).includes(type)) {
-    const built = ['default', ...ROPE_TYPES].join(' and ');
-    return { problem: `scales the rotary embedding (${type}); only ${built} are built` };
+  const keys = ROPE_KEYS.get(type);
+  if (keys === undefined) {
+    const built = ['default', ...ROPE_KEYS.keys()].join(', ');
+    return { problem: `scales the rotary embedding (${type}); built are ${built}` };
   }
-  const length =
-    config['original_max_position_embeddings'] ??
-    settings['original_max_position_embeddings'] ??
-    config['max_position_embeddings'];
-  const keys = Object.entries(settings).filter(
-    ([key]) => !['rope_theta', 'type', 'partial_rotary_factor'].includes(key),
+  const longest = config['max_position_embeddings'];
+  const length = config['original_max_position_embeddings'] ?? settings['original_max_position_embeddings'] ?? longest;
+  // transformers' own meaning of a factor that is null.
+  const factor = type === 'yarn' ? (settings['factor'] ?? Number(longest) / Number(length)) : settings['factor'];
+  const said = { ...settings, factor, rope_type: type, original_max_position_embeddings: length };
+  // What is of another scaling changes nothing, as there; what is of none may mean something.
+  const others = [...ROPE_KEYS.values()].flat().filter((key) => !keys.includes(key));
+  const ignored = [...others, 'rope_theta', 'type', 'partial_rotary_factor'];
+  const given = Object.fromEntries(
+    Object.entries(said).filter(([key, value]) => value !== null && !ignored.includes(key)),
   );
-  const given = { ...Object.fromEntries(keys), rope_type: type, original_max_position_embeddings: length };
   const scaling = ropeScalingSchema.safeParse(given);
   if (scaling.success) return { rope_theta: theta, rope_scaling: scaling.data };
   const issues = scaling.error.issues.map(({ path, message }) => [...path, message].join(': '));

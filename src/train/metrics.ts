@@ -22,6 +22,8 @@ export interface StepResult {
   readonly updates: number;
   /** Ranks that want to stop. */
   readonly stopVotes: number;
+  /** See {@link stepFlops}; null where documents are not kept apart. */
+  readonly attentionPairs: number | null;
   /** What a loss of one's own added up, by name. */
   readonly totals: Readonly<Record<string, number>>;
 }
@@ -40,12 +42,13 @@ export async function fetchStep({ totals, ops }: DistributedOptimizer, step: num
     skippedInRow: at(STATE.skippedInRow),
     updates: at(STATE.step),
     stopVotes: sums['stop_votes'] ?? 0,
+    attentionPairs: sums['attention_pairs'] ?? null,
     totals: lossTotals(sums),
   };
 }
 
 /** Totals that every step has. */
-const COMMON: readonly string[] = ['loss', 'tokens', 'grad_norm_squared', 'stop_votes'];
+const COMMON: readonly string[] = ['loss', 'tokens', 'grad_norm_squared', 'stop_votes', 'attention_pairs'];
 
 /** Of a step's totals, those that its loss added. */
 export function lossTotals(totals: Readonly<Record<string, number>>): Record<string, number> {
@@ -57,7 +60,7 @@ export function devicesOf({ dist }: RunConfig, ranks: number, device: DeviceKind
   return device === 'cuda' ? gpusFor(ranks, dist.ranks_per_gpu) : ranks;
 }
 
-/** The step line: the device's numbers with throughput, by Megatron's FLOP formula. */
+/** The step line: the device's numbers with throughput, by Megatron's FLOP formula over the attention that is done. */
 export function stepEvent(
   cfg: RunConfig,
   result: StepResult,
@@ -66,7 +69,8 @@ export function stepEvent(
   const { global_batch_size: batch } = cfg.train;
   const { seq_length: seq } = cfg.model;
   const seconds = run.milliseconds / 1000;
-  const tflops = stepFlops(modelShape(cfg), seq, batch) / (seconds * run.devices * 1e12);
+  const flops = stepFlops(modelShape(cfg), seq, batch, result.attentionPairs ?? undefined);
+  const tflops = flops / (seconds * run.devices * 1e12);
   return {
     type: 'step',
     step: result.step,

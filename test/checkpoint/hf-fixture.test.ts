@@ -1,6 +1,7 @@
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { modelParameters } from '../../src/families/parameters.js';
 import { setupDataIterators } from '../../src/data/setup-data-iterators.js';
+import { TOGETHER } from '../data/helpers.js';
 import { FAMILY_FIXTURES, FIXTURES, loadFixture } from '../helpers/fixture.js';
 
 // Data and safetensors together against torch: the loss by our targets and mask from torch's logits is torch's loss.
@@ -10,7 +11,7 @@ describe.each([...FIXTURES, ...FAMILY_FIXTURES])('%s', (name) => {
   it('its logits, our targets and our mask give its loss', async () => {
     const { loss, logits } = await expected();
     const data = await setupDataIterators(
-      { dataset: { type: 'jsonl', path: tokens, shuffle: false, seed: 0 }, tokenizer: { type: 'byte' } },
+      { dataset: { type: 'jsonl', path: tokens, shuffle: false, seed: 0, ...TOGETHER }, tokenizer: { type: 'byte' } },
       {
         dpGroup: { rank: 0, size: 1 },
         vocabSize: shape.vocabSize,

@@ -63,7 +63,11 @@ describe('a folder whose config.json describes another model is refused, whateve
     ['no theta', { rope_parameters: null, rope_theta: null }, /rope_theta is 10000 there/],
     ['epsilon', { rms_norm_eps: 1e-5 }, /rms_norm_eps is 0.00001 there and 0.000001 in the configuration/],
     ['llama3 scaling', { rope_parameters: LLAMA3 }, /rope_scaling is \{"factor":8.*\} there and null in the config/],
-    ['yarn beside', { rope_scaling: YARN }, /scales the rotary embedding \(yarn\); only default and llama3 are built/],
+    [
+      'yarn beside',
+      { rope_scaling: YARN },
+      /rope_scaling is \{"factor":4,.*"yarn"\} there and null in the configuration/,
+    ],
     ['a head of its own', { tie_word_embeddings: false }, /tie_word_embeddings is false there and true in the config/],
     ['a sliding window', { layer_types: Array(4).fill('sliding_attention') }, /uses sliding-window attention/],
     ['an activation', { hidden_act: 'gelu' }, /hidden_act is gelu; only silu/],

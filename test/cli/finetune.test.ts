@@ -55,7 +55,7 @@ test('it makes a folder that is a model for the next command, and a checkpoint i
     expect(readFileSync(join(output, name))).toEqual(readFileSync(join(model, name)));
   const evaluate = async (path: string, ...more: string[]): Promise<number> => {
     const log = ['--log-dir', join(folder, 'eval'), '--json', '--device', 'cpu'];
-    const all = ['eval', path, '--data', data, '--dataset-type', 'chat', 'model.seq_length=256', ...log, ...more];
+    const all = ['eval', path, '--data', data, 'model.seq_length=256', ...log, ...more];
     const outcome = await mbridge(all);
     expect(outcome.exitCode, outcome.stderr).toBe(0);
     const result = lines(outcome.stdout).at(-1)!;

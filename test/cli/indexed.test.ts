@@ -74,7 +74,8 @@ test('the split that is held back is a validation set: all of its tokens, the la
 describe('a run on a blend', () => {
   test('is the same on every layout, and goes on in the middle of an epoch on another', async () => {
     const folder = temporaryFolder();
-    const given = config(await blendIn(folder), 256);
+    const apart = { document_attention: true, mask_document_starts: true };
+    const given = config({ ...(await blendIn(folder)), ...apart }, 256);
     const run = (args: readonly string[]) => pretrain({ folder, args, config: given });
     const whole = await run(LAYOUT_FLAGS.dp1);
     expect(whole.exitCode, whole.stderr).toBe(0);

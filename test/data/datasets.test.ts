@@ -6,15 +6,15 @@ import type { DatasetConfig } from '../../src/config/schema.js';
 import { resolveTextPath } from '../../src/data/builtin-text.js';
 import { openDataset } from '../../src/data/open-dataset.js';
 import type { Dataset } from '../../src/data/dataset.js';
-import { mbridgeError, tempFile } from './helpers.js';
+import { mbridgeError, tempFile, TOGETHER } from './helpers.js';
 
 function open(dataset: DatasetConfig, vocabSize: number, seqLength: number): Dataset {
   const opened = openDataset({ dataset, tokenizer: { type: 'byte' }, vocabSize, seqLength });
   onTestFinished(() => opened.close());
   return opened;
 }
-const jsonl = (path: string): DatasetConfig => ({ type: 'jsonl', path, shuffle: false, seed: 1 });
-const text = (path: string): DatasetConfig => ({ type: 'text', path, shuffle: false, seed: 1 });
+const jsonl = (path: string): DatasetConfig => ({ type: 'jsonl', path, shuffle: false, seed: 1, ...TOGETHER });
+const text = (path: string): DatasetConfig => ({ type: 'text', path, shuffle: false, seed: 1, ...TOGETHER });
 const all = (dataset: Dataset): number[][] =>
   Array.from({ length: dataset.length }, (_, i) => [...dataset.sample(i).inputIds]);
 

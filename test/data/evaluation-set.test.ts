@@ -3,7 +3,7 @@ import type { Dataset } from '../../src/data/dataset.js';
 import { EvaluationSet } from '../../src/data/evaluation-set.js';
 import { openDataset } from '../../src/data/open-dataset.js';
 import { SampleOrder } from '../../src/data/sample-order.js';
-import { tempFile } from './helpers.js';
+import { tempFile, TOGETHER } from './helpers.js';
 
 const SIZES = { vocabSize: 300, seqLength: 2 };
 
@@ -59,7 +59,7 @@ test.each([
   ['tokens', 'jsonl', '{"input_ids": [1, 2, 3]}\n', null],
 ] as const)('bytes of %s', (_, type, content, bytes) => {
   const path = tempFile(`data.${type === 'text' ? 'txt' : type}`, content);
-  const section = { type, path, shuffle: false, seed: 1 };
+  const section = { type, path, shuffle: false, seed: 1, ...TOGETHER };
   const dataset = openDataset({ dataset: section, tokenizer: { type: 'byte' }, ...SIZES, tail: 'pad' });
   const set = new EvaluationSet({
     ...{ name: 'a', dataset, order: new SampleOrder(dataset.length, undefined), samples: null },

@@ -13,9 +13,15 @@ import type { Dataset, Sample } from '../../src/data/dataset.js';
 import { checkDataFile, openDataset } from '../../src/data/open-dataset.js';
 import { setupDataIterators } from '../../src/data/setup-data-iterators.js';
 import { Utf8Check } from '../../src/base/utf8.js';
-import { mbridgeError, tempFile } from './helpers.js';
+import { mbridgeError, tempFile, TOGETHER } from './helpers.js';
 
-const config = (type: 'text' | 'jsonl', path: string): DatasetConfig => ({ type, path, shuffle: false, seed: 1 });
+const config = (type: 'text' | 'jsonl', path: string): DatasetConfig => ({
+  type,
+  path,
+  shuffle: false,
+  seed: 1,
+  ...TOGETHER,
+});
 
 /** `CODE message` and hint of the error of exit code 7 that opening gives. */
 async function refusal(type: 'text' | 'jsonl', path: string, seqLength = 2, vocabSize = 256): Promise<string> {

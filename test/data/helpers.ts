@@ -4,6 +4,9 @@ import { join } from 'node:path';
 import { onTestFinished } from 'vitest';
 import { MbridgeError } from '../../src/base/errors.js';
 
+/** Of a dataset: nothing is made of where documents begin. */
+export const TOGETHER = { document_attention: false, mask_document_starts: false } as const;
+
 /** A file that goes when the test ends. */
 export function tempFile(name: string, content: string | Uint8Array): string {
   const dir = mkdtempSync(join(tmpdir(), 'mbridge-data-'));

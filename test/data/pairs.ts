@@ -2,6 +2,7 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { onTestFinished } from 'vitest';
+import { TOGETHER } from './helpers.js';
 import type { DatasetConfig } from '../../src/config/schema.js';
 import type { Dataset } from '../../src/data/dataset.js';
 import { IndexedWriter } from '../../src/data/indexed/indexed-writer.js';
@@ -48,7 +49,8 @@ export function openIndexed(
     split = 'train',
   }: { seqLength?: number; vocabSize?: number; split?: Split } = {},
 ): Dataset {
-  const given = { type: 'indexed', path: null, blend: null, split: '1', shuffle: true, seed: 3, ...config } as const;
+  const base = { type: 'indexed', path: null, blend: null, split: '1', shuffle: true, seed: 3, ...TOGETHER } as const;
+  const given: Indexed = { ...base, ...config };
   const opened = openDataset({ dataset: given, tokenizer: { type: 'byte' }, vocabSize, seqLength, split });
   onTestFinished(() => opened.close());
   return opened;

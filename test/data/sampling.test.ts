@@ -7,7 +7,7 @@ import { SampleOrder } from '../../src/data/sample-order.js';
 import { setupDataIterators } from '../../src/data/setup-data-iterators.js';
 import { tokenSorter } from '../../src/data/token-order.js';
 import type { DatasetConfig } from '../../src/config/schema.js';
-import { tempFile } from './helpers.js';
+import { tempFile, TOGETHER } from './helpers.js';
 
 const range = (n: number): number[] => [...Array(n).keys()];
 
@@ -115,6 +115,7 @@ describe('setupDataIterators', () => {
       path: layout.path ?? path,
       shuffle: layout.shuffle ?? false,
       seed: 5,
+      ...TOGETHER,
     };
     const [rank, size] = layout.dp ?? [0, 1];
     const data = await setupDataIterators(

@@ -95,6 +95,19 @@ test.each<[string, Record<string, unknown>, Record<string, unknown>]>([
   ['a padding token', { pad_token_id: 3 }, { pad_token_id: 3 }],
   ['swish, which is silu', { hidden_act: 'swish' }, { vocab_size: 512 }],
   ['a linear factor of 1', { rope_parameters: { rope_type: 'linear', factor: 1, rope_theta: 5 } }, { rope_theta: 5 }],
+  [
+    'an old yarn, of keys that are null and of another scaling',
+    {
+      rope_scaling: { type: 'yarn', factor: 4, attention_factor: null, low_freq_factor: 1 },
+      rope_parameters: undefined,
+    },
+    { rope_scaling: { rope_type: 'yarn', factor: 4, original_max_position_embeddings: 512 } },
+  ],
+  [
+    'a dynamic scaling, which is of max_position_embeddings',
+    { rope_parameters: { rope_type: 'dynamic', factor: 2, original_max_position_embeddings: 9, rope_theta: 5 } },
+    { rope_theta: 5, rope_scaling: { rope_type: 'dynamic', factor: 2 } },
+  ],
   ['a window over no layer', { use_sliding_window: true, layer_types: null, max_window_layers: 2 }, {}],
   [
     'Llama without head_dim and kv heads',
@@ -119,8 +132,12 @@ test.each<[Record<string, unknown>, string]>([
   [{ attention_bias: true }, 'attention_bias is true'],
   [{ attention_dropout: 0.1 }, 'attention_dropout is 0.1; dropout is not built'],
   [{ hidden_act: 'gelu' }, 'hidden_act is gelu'],
-  [{ rope_scaling: { type: 'yarn', factor: 4 }, rope_parameters: undefined }, 'scales the rotary embedding (yarn)'],
-  [{ rope_parameters: { rope_type: 'linear', rope_theta: 1, factor: 2 } }, 'scales the rotary embedding (linear)'],
+  [
+    { rope_scaling: { type: 'longrope', factor: 4 } },
+    'scales the rotary embedding (longrope); built are default, linear, dynamic, yarn, llama3',
+  ],
+  [{ rope_parameters: { rope_type: 'linear' } }, 'the linear scaling of its rotary embedding is not complete: factor'],
+  [{ rope_parameters: { rope_type: 'yarn', factor: 2, warp: 1 } }, 'is not complete: Unrecognized key: "warp"'],
   [{ use_sliding_window: true, layer_types: undefined, max_window_layers: 1 }, 'uses sliding-window attention'],
   [{ layer_types: ['full_attention', 'sliding_attention'] }, 'uses sliding-window attention'],
   [{ partial_rotary_factor: 0.5 }, 'rotates a part of each head'],

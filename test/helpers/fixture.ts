@@ -7,8 +7,15 @@ import { modelShape, type ModelShape } from '../../src/families/model-shape.js';
 
 /** The oracle fixtures: what torch computed from small models (fixtures/README.md). */
 export const FIXTURES = ['qwen3-tied', 'qwen3-untied', 'qwen3-masked'] as const;
-/** Those of the other families: of odd vocabularies, heads of other widths, sharded files, bf16. */
-export const FAMILY_FIXTURES = ['qwen2-tied', 'qwen2-untied', 'llama-scaled', 'llama-untied'] as const;
+/** Of the other families: of odd vocabularies, heads of other widths, sharded files, bf16; of stretched frequencies; of packed documents. */
+export const FAMILY_FIXTURES = [
+  'qwen2-tied',
+  'qwen2-untied',
+  'llama-scaled',
+  'llama-untied',
+  'qwen3-yarn',
+  'qwen3-packed',
+] as const;
 export type FixtureName = (typeof FIXTURES)[number] | (typeof FAMILY_FIXTURES)[number];
 
 export interface Trajectory {
@@ -26,6 +33,8 @@ export interface Trajectory {
   };
   readonly batch: number;
   readonly seq: number;
+  /** Whether samples hold several documents, each seen by itself. */
+  readonly packed?: boolean;
   /** grad_norm is before clipping. */
   readonly steps: readonly {
     readonly step: number;

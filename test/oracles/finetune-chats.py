@@ -28,12 +28,12 @@ def tokens(line):
     return made["input_ids"], mask
 
 
-def train(samples, dtype):
+def train(samples, dtype, size):
     model = AutoModelForCausalLM.from_pretrained(f"{root}/qwen3-tied", dtype=dtype, attn_implementation="eager").train()
     opt = torch.optim.AdamW(model.parameters(), lr=LR, betas=(0.9, 0.95), eps=1e-8, weight_decay=0.0, foreach=False)
     losses = []
     for step in range(STEPS):
-        batch = [samples[(step * BATCH + k) % len(samples)] for k in range(BATCH)]
+        batch = [samples[(step * size + k) % len(samples)] for k in range(size)]
         counted = sum(sum(mask[1:]) for _, mask in batch)
         total = 0.0
         for ids, mask in batch:
@@ -50,11 +50,12 @@ def train(samples, dtype):
 chats = [tokens(line) for line in lines]
 short = [(ids[:TRUNCATED + 1], mask[:TRUNCATED + 1]) for ids, mask in chats]
 result = {"lr": LR, "batch": BATCH, "truncated_seq_length": TRUNCATED, "conversations": [{"ids": i, "mask": m} for i, m in chats]}
-for name, samples in {"whole": chats, "truncated": short}.items():
-    losses, exact = train(samples, torch.float32), train(samples, torch.float64)
+# `all`: every conversation in every update.
+for name, samples, size in [("whole", chats, BATCH), ("truncated", short, BATCH), ("all", chats, len(chats))]:
+    losses, exact = train(samples, torch.float32, size), train(samples, torch.float64, size)
     stray = max(abs(a / b - 1) for a, b in zip(losses, exact))
     if stray > 2e-6: sys.exit(f"refused: torch strays by {stray:.1e}")
     result[name] = {"losses": losses, "torch_strays_by": stray}
     print(name, losses, f"{stray:.1e}")
 with open(f"{root}/chats/expected.json", "w") as f:
-    f.write(json.dumps(result).replace(', "whole"', ',\n"whole"').replace(', "truncated":', ',\n"truncated":').replace(', {"ids"', ',\n{"ids"') + "\n")
+    f.write(json.dumps(result).replace(', "whole"', ',\n"whole"').replace(', "truncated":', ',\n"truncated":').replace(', "all":', ',\n"all":').replace(', {"ids"', ',\n{"ids"') + "\n")

@@ -23,9 +23,7 @@ def get(key, default):
 torch.manual_seed(seed); torch.set_num_threads(2); torch.use_deterministic_algorithms(True)
 Config, Model = FAMILIES[get("family", "qwen3")]
 theta, pad = get("theta", 1e6), get("pad", -1)
-rope = {"rope_type": "default"}
-if get("llama3", 0.0):  # the factor; the original length is short, so that every band of frequencies is there
-    rope = {"rope_type": "llama3", "factor": get("llama3", 0.0), "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": get("original", 32)}
+rope = json.loads(get("rope", '{"rope_type":"default"}'))
 cfg = Config(
     vocab_size=get("vocab", 97), hidden_size=get("hidden", 24), intermediate_size=get("ffn", 40), num_hidden_layers=get("layers", 2),
     num_attention_heads=get("heads", 4), num_key_value_heads=get("kv", 2), max_position_embeddings=512, rms_norm_eps=get("eps", 1e-6),
@@ -47,7 +45,29 @@ base = torch.randint(0, cfg.vocab_size, (2, B, S + 1), generator=gen)
 if pad >= 0: base[:, :, ::5] = pad
 tok = torch.stack([base[i % 2] for i in range(steps)])       # two batches in turn, so that the loss can fall
 
-def loss_of(m, t):
+# Where documents begin in each sample: of one token, of a whole sample, one that begins with the last token, any.
+packed = get("packed", False)
+def begin(k):
+    if not packed or k % 4 == 1: return [0]
+    if k % 4 == 2: return [0, 1, 2, S // 2, S]
+    return sorted({0, *torch.randint(1, S + 1, (3,), generator=gen).tolist()})
+starts = [[begin(4 * i + k) for k in range(B)] for i in range(2)]
+starts = [starts[i % 2] for i in range(steps)]
+counted = [sum(S - len(s) + 1 for s in starts[i]) for i in range(steps)]
+
+def loss_of(m, t, begins):
+    if packed:  # each document by itself; what predicts the next one's first token does not count
+        total, rows = 0.0, []
+        for row, at in zip(t, begins):
+            row_logits = []
+            for a, b in zip(at, at[1:] + [S + 1]):
+                inputs = row[a:min(b, S)]
+                if len(inputs) == 0: continue
+                logits = m(input_ids=inputs[None]).logits[0]
+                row_logits.append(logits)
+                if b - a > 1: total = total + torch.nn.functional.cross_entropy(logits[:b - a - 1], row[a + 1:b], reduction="sum")
+            rows.append(torch.cat(row_logits))
+        return total, torch.stack(rows)
     logits = m(input_ids=t[:, :-1]).logits
     return torch.nn.functional.cross_entropy(logits.reshape(-1, cfg.vocab_size), t[:, 1:].reshape(-1), reduction="sum"), logits
 
@@ -64,9 +84,9 @@ def trajectory(m, micro):
     r = []
     for i in range(steps):
         for group in opt.param_groups: group["lr"] = lr_at(i)
-        n = B * S; total = 0.0
+        n = counted[i]; total = 0.0
         for j in range(0, B, micro):
-            l, _ = loss_of(m, tok[i][j:j + micro]); (l / n).backward(); total += l.item()
+            l, _ = loss_of(m, tok[i][j:j + micro], starts[i][j:j + micro]); (l / n).backward(); total += l.item()
         norm = torch.nn.utils.clip_grad_norm_(m.parameters(), clip)
         opt.step(); opt.zero_grad(set_to_none=True)
         r.append({"step": i + 1, "loss": total / n, "grad_norm": norm.item(), "lr": lr_at(i)})
@@ -78,7 +98,7 @@ def fresh(dtype=torch.float32, attn="eager"):
         for n, p in m.named_parameters(): p.copy_(start[n])
     return m
 
-loss, logits = loss_of(model, tok[0]); loss = loss / (B * S); loss.backward()
+loss, logits = loss_of(model, tok[0], starts[0]); loss = loss / counted[0]; loss.backward()
 expected = {"logits": logits.detach().float().contiguous(), "loss": loss.detach().reshape(1)}
 expected |= {f"grad.{n}": p.grad.detach().clone().contiguous() for n, p in model.named_parameters()}
 main = trajectory(fresh(), B)
@@ -104,8 +124,9 @@ if get("old", False):  # as transformers 4 wrote it, and as most published folde
 c["torch_dtype" if get("old", False) else "dtype"] = "bfloat16" if bf16 else "float32"
 json.dump({k: v for k, v in c.items() if not k.startswith("_")}, open(f"{out}/config.json", "w"), indent=1, sort_keys=True)
 with open(f"{out}/tokens.jsonl", "w") as f:                       # sample k of update n (from 1) is line (n-1)*B + k (k from 0)
-    for row in tok.reshape(-1, S + 1).tolist(): f.write(json.dumps({"input_ids": row}) + "\n")
+    for row, at in zip(tok.reshape(-1, S + 1).tolist(), sum(starts, [])):
+        f.write(json.dumps({"input_ids": row, **({"document_starts": at} if packed else {})}) + "\n")
 json.dump({"optimizer": {"name": "adamw", "lr": lr, "min_lr": lr_min, "warmup_steps": warm, "decay": "cosine", "decay_steps": steps,
     "beta1": 0.9, "beta2": 0.95, "eps": 1e-8, "weight_decay": wd, "weight_decay_on": "parameters with 2 or more dimensions", "clip_grad_norm": clip},
-    "batch": B, "seq": S, "torch_strays_by": {k: {"loss": a, "grad_norm": b} for k, (a, b) in stray.items()}, "steps": main}, open(f"{out}/trajectory.json", "w"), indent=1)
+    "batch": B, "seq": S, **({"packed": True} if packed else {}), "torch_strays_by": {k: {"loss": a, "grad_norm": b} for k, (a, b) in stray.items()}, "steps": main}, open(f"{out}/trajectory.json", "w"), indent=1)
 print(out, f"{main[0]['loss']:.6f} -> {main[-1]['loss']:.6f}", f"norm {main[0]['grad_norm']:.3f}", {k: f"{a:.0e}/{b:.0e}" for k, (a, b) in stray.items()})

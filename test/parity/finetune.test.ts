@@ -22,6 +22,7 @@ const expected = JSON.parse(readFileSync(join(CHATS, 'expected.json'), 'utf8')) 
   readonly conversations: readonly { readonly ids: number[]; readonly mask: number[] }[];
   readonly whole: Trained;
   readonly truncated: Trained;
+  readonly all: Trained;
 };
 
 test('the tokens of conversations, and which of them count, are those of transformers', async () => {
@@ -47,9 +48,24 @@ const LAYOUTS = {
   cp2: ['--nproc', '2', '--cp-size', '2'],
 } as const;
 
+const KINDS = {
+  dp1: ['whole', 'truncated', 'all'],
+  tp2: ['whole', 'all'],
+  pp2: ['truncated', 'all'],
+  dp2: ['whole', 'all'],
+  cp2: ['truncated', 'all'],
+} as const;
+
 const CASES = Object.entries(LAYOUTS).flatMap(([name, layout]) =>
-  (['whole', 'truncated'] as const).map((kind) => ({ name, layout, kind })),
+  KINDS[name as keyof typeof LAYOUTS].map((kind) => ({ name, layout, kind })),
 );
+
+/** What each kind is trained with: packed, an update has the three samples that hold all conversations, twice. */
+const SETTINGS = {
+  whole: [`train.global_batch_size=${expected.batch}`],
+  truncated: [`train.global_batch_size=${expected.batch}`, `model.seq_length=${expected.truncated_seq_length}`],
+  all: ['train.global_batch_size=6', 'model.seq_length=256', 'dataset.packing=true'],
+};
 
 test.each(CASES)('the losses of $kind conversations are those of torch on $name', async ({ layout, kind }) => {
   const folder = temporaryFolder();
@@ -60,8 +76,7 @@ test.each(CASES)('the losses of $kind conversations are those of torch on $name'
     ...['finetune', fixture.folder, '--tokenizer', CHATML, '--data', data, '--json', '--device', 'cpu'],
     ...['--log-dir', join(folder, 'run'), ...layout, 'dataset.shuffle=false', `optimizer.lr=${expected.lr}`],
     ...['scheduler.lr_decay_style=constant', 'scheduler.lr_warmup_iters=0', `train.train_iters=${losses.length}`],
-    ...[`train.global_batch_size=${expected.batch}`],
-    ...(kind === 'truncated' ? [`model.seq_length=${expected.truncated_seq_length}`] : []),
+    ...SETTINGS[kind],
   ]);
   expect(exitCode, stderr).toBe(0);
   const found = stepsOf(stdout).map(({ loss }) => loss);

@@ -96,13 +96,18 @@ function assemble(
   return { grads, logits };
 }
 
+interface Sample {
+  input_ids: number[];
+  loss_mask?: number[];
+  document_starts?: number[];
+}
+
 function countedTokens(fixture: Fixture): number {
   const lines = readFileSync(fixture.tokens, 'utf8').trim().split('\n').slice(0, fixture.trajectory.batch);
-  const samples = lines.map((line) => JSON.parse(line) as { input_ids: number[]; loss_mask?: number[] });
-  return samples.reduce(
-    (sum, { input_ids: ids, loss_mask: mask }) => sum + (mask?.slice(1).reduce((a, b) => a + b, 0) ?? ids.length - 1),
-    0,
-  );
+  const samples = lines.map((line) => JSON.parse(line) as Sample);
+  return samples.reduce((sum, { input_ids: ids, loss_mask: mask, document_starts: starts = [0] }) => {
+    return sum + (mask?.slice(1).reduce((a, b) => a + b, 0) ?? ids.length - starts.length);
+  }, 0);
 }
 
 describe.each([...FIXTURES, ...FAMILY_FIXTURES])('%s', (name) => {

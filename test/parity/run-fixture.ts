@@ -26,7 +26,8 @@ export interface Step {
 
 /** The configuration that a fixture's trajectory was made with. */
 export function fixtureConfig({ folder, tokens, trajectory }: Fixture): Record<string, unknown> {
-  const { optimizer: o, steps, batch, seq } = trajectory;
+  const { optimizer: o, steps, batch, seq, packed = false } = trajectory;
+  const documents = packed ? { document_attention: true, mask_document_starts: true } : {};
   return {
     model: { hf_path: folder, seq_length: seq },
     train: { train_iters: steps.length, global_batch_size: batch, micro_batch_size: 1 },
@@ -42,7 +43,7 @@ export function fixtureConfig({ folder, tokens, trajectory }: Fixture): Record<s
     scheduler: { lr_decay_style: 'cosine', lr_warmup_iters: o.warmup_steps, lr_decay_iters: o.decay_steps },
     mixed_precision: 'fp32',
     checkpoint: { pretrained_checkpoint: folder },
-    dataset: { type: 'jsonl', path: tokens, shuffle: false },
+    dataset: { type: 'jsonl', path: tokens, shuffle: false, ...documents },
   };
 }
 

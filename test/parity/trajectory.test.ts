@@ -80,9 +80,11 @@ const MORE: Layout[] = [
 ];
 
 const ALL = [...BASE, ...CONTEXT, ...MORE];
-/** In CI: of the families, of the first fixture, of the others. */
+/** In CI: of the families, of the stretched frequencies, of packed documents, of the first fixture, of the others. */
 const CI = {
   family: [...[1, 5, 7, 9].map((i) => BASE[i]!), CONTEXT[0]!],
+  rope: [BASE[0]!, CONTEXT[0]!],
+  packed: [BASE[0]!, BASE[10]!, CONTEXT[0]!, CONTEXT[1]!, CONTEXT[7]!],
   first: [...BASE, ...CONTEXT.slice(0, 7), ...MORE.slice(16, 20)],
   other: [...[1, 5, 10].map((i) => BASE[i]!), CONTEXT[1]!],
 };
@@ -100,7 +102,8 @@ function layoutsOf(name: FixtureName): Layout[] {
     pp * (set.includes(VPP_2) ? 2 : 1) <= numLayers &&
     batch % (dp * 2) === 0 &&
     set !== UNEVEN;
-  if ((FAMILY_FIXTURES as readonly string[]).includes(name)) return (full ? ALL : CI.family).filter(fits);
+  const family = name === 'qwen3-yarn' ? CI.rope : name === 'qwen3-packed' ? CI.packed : CI.family;
+  if ((FAMILY_FIXTURES as readonly string[]).includes(name)) return (full ? ALL : family).filter(fits);
   const ci = name === 'qwen3-tied' ? CI.first : CI.other;
   return (full ? ALL : ci).filter(({ tp }) => numKvHeads % tp === 0);
 }

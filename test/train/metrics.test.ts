@@ -13,6 +13,7 @@ const RESULT: StepResult = {
   skippedInRow: 0,
   updates: 3,
   stopVotes: 0,
+  attentionPairs: null,
   totals: {},
 };
 

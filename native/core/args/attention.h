@@ -43,23 +43,8 @@ struct AttentionArgs : AttentionSizes {
   int64_t kv_width() const { return times(hkv, d); }
   int64_t q_extent(int64_t ld) const { return extent(times(b, sq), ld, q_width()); }
   int64_t kv_extent(int64_t ld) const { return extent(times(b - 1, kv_rows) + skv, ld, kv_width()); }
-  // Whether q, k and v are columns of one matrix [b, s, hq + 2 hkv, d], o is [b, s, hq, d], and only causality masks.
-  bool is_plain() const {
-    const int64_t width = q_width() + 2 * kv_width(), size = dtype_size(dtype);
-    const auto columns = [&](const void* first, const void* second, const void* third) {
-      return static_cast<const char*>(second) - static_cast<const char*>(first) == q_width() * size &&
-             static_cast<const char*>(third) - static_cast<const char*>(second) == kv_width() * size;
-    };
-    const auto all = [&](std::initializer_list<int64_t> lds) {
-      for (const int64_t ld : lds) {
-        if (ld != width) return false;
-      }
-      return true;
-    };
-    const bool forward = columns(q, k, v) && all({ldq, ldk, ldv}) && ldo == q_width();
-    const bool backward = dq == nullptr || (columns(dq, dk, dv) && all({lddq, lddk, lddv}));
-    return sq == skv && kv_rows == skv && offset == 0 && bounds == nullptr && forward && backward;
-  }
+  // Whether the last query sees all keys and only causality masks.
+  bool is_causal() const { return bounds == nullptr && sq <= skv && offset == skv - sq; }
 };
 
 // `lds`: scalar of ldq; `rest`: of kv_rows.

@@ -34,8 +34,8 @@ __global__ void __launch_bounds__(P::kThreads, P::kBlocks)
     top[a] = -INFINITY, sum[a] = 0;
     seen[a] = seen_by(z, batch, first + P::row(a));
   }
-  const int tiles = key_tiles<P>(z, first, rows);
-  for (int t = 0; t < tiles; ++t) {
+  const Range tiles = key_tiles<P>(z, first, rows, seen);
+  for (int t = tiles.begin; t < tiles.end; ++t) {
     const int key0 = t * P::kTile;
     const int keys = min(z.skv - key0, P::kTile);
     bool touched = false;
@@ -121,10 +121,9 @@ __global__ void __launch_bounds__(P::kThreads, P::kBlocks)
   load_tile<P, DP>(v_tile, v + z.kv_row(batch, key0) * z.ldv + kv * z.d, z.ldv, keys, z.d);
 
   float dk[P::kRows][P::kOut] = {}, dv[P::kRows][P::kOut] = {};
-  const int begin = max(key0 - z.offset, 0) / P::kTile;  // of the first query that is not before these keys
-  const int tiles = (z.sq + P::kTile - 1) / P::kTile;
+  const Range tiles = query_tiles<P>(z, batch, key0);
   for (int head = kv * group; head < (kv + 1) * group; ++head) {
-    for (int t = begin; t < tiles; ++t) {
+    for (int t = tiles.begin; t < tiles.end; ++t) {
       const int first = t * P::kTile;
       const int rows = min(z.sq - first, P::kTile);
       bool touched = false;
@@ -208,8 +207,8 @@ __global__ void __launch_bounds__(P::kThreads, P::kBlocks)
   }
 
   float dq[P::kRows][P::kOut] = {};
-  const int tiles = key_tiles<P>(z, first, rows);
-  for (int t = 0; t < tiles; ++t) {
+  const Range tiles = key_tiles<P>(z, first, rows, seen);
+  for (int t = tiles.begin; t < tiles.end; ++t) {
     const int key0 = t * P::kTile;
     const int keys = min(z.skv - key0, P::kTile);
     bool touched = false;

@@ -43,11 +43,51 @@ __device__ __forceinline__ bool meet_tile(const Shape& z, bool touched) {
   return true;
 }
 
-// Tiles of keys that the queries [first, first + rows) may see.
+// [begin, end); empty where begin is not below end.
+struct Range {
+  int begin, end;
+};
+
+// The least range that holds those of all threads of the block, which all call it, once a kernel.
+__device__ __forceinline__ Range block_span(Range own) {
+  __shared__ int begin, end;
+  if (threadIdx.x == 0) begin = INT_MAX, end = 0;
+  __syncthreads();
+  if (own.begin < own.end) {
+    atomicMin(&begin, own.begin);
+    atomicMax(&end, own.end);
+  }
+  __syncthreads();
+  return {begin, end};
+}
+
 template <class P>
-__device__ __forceinline__ int key_tiles(const Shape& z, int first, int rows) {
-  const int end = min(first + rows + z.offset, z.skv);
-  return end <= 0 ? 0 : (end + P::kTile - 1) / P::kTile;
+__device__ __forceinline__ Range tiles_of(Range rows) {
+  return {rows.begin / P::kTile, rows.end <= 0 ? 0 : (rows.end + P::kTile - 1) / P::kTile};
+}
+
+// Tiles of keys from the first to the last that the queries [first, first + rows) may see; `seen` is of this thread.
+template <class P>
+__device__ __forceinline__ Range key_tiles(const Shape& z, int first, int rows, const Seen (&seen)[P::kRows]) {
+  if (z.bounds == nullptr) return tiles_of<P>({0, min(first + rows + z.offset, z.skv)});
+  Range own = {INT_MAX, 0};
+#pragma unroll
+  for (int a = 0; a < P::kRows; ++a) {
+    if (seen[a].low < seen[a].high) own = {min(own.begin, seen[a].low), max(own.end, seen[a].high)};
+  }
+  return tiles_of<P>(block_span(own));
+}
+
+// Tiles of queries from the first to the last that may see a key of the tile at `key0`.
+template <class P>
+__device__ __forceinline__ Range query_tiles(const Shape& z, int batch, int key0) {
+  const int begin = max(key0 - z.offset, 0);  // the first query that is not before these keys
+  if (z.bounds == nullptr) return tiles_of<P>({begin, z.sq});
+  Range own = {INT_MAX, 0};
+  for (int i = begin + int(threadIdx.x); i < z.sq; i += P::kThreads) {
+    if (seen_by(z, batch, i).touches(key0, P::kTile)) own = {min(own.begin, i), i + 1};
+  }
+  return tiles_of<P>(block_span(own));
 }
 
 }  // namespace mb::cuda::kernels

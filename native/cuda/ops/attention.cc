@@ -21,6 +21,40 @@ std::string head(const std::string& text) {
   return text.substr(0, 46);  // "mbridge (" + this + ")" fits a kernel name
 }
 
+// As one call of the attention has them, whatever its leading dimensions.
+AttentionShape shape_of(const AttentionSizes& z, bool backward, bool deterministic) {
+  const int64_t q = z.hq * z.d, kv = z.hkv * z.d, all = q + 2 * kv, ldk = z.sq == z.skv ? all : 2 * kv;
+  const int64_t dq = backward ? all : 0, dk = backward ? ldk : 0;
+  return {z.b, z.sq, z.skv, z.hq, z.hkv, z.d, all, ldk, ldk, q, dq, dk, dk, z.skv, z.hq, backward, deterministic};
+}
+
+AttentionShape shape_of(const AttentionArgs& z) {
+  const bool backward = z.dq != nullptr;
+  return {z.b,   z.sq,   z.skv,  z.hq,   z.hkv,     z.d,  z.ldq,    z.ldk,          z.ldv,
+          z.ldo, z.lddq, z.lddk, z.lddv, z.kv_rows, z.hq, backward, z.deterministic};
+}
+
+// The deterministic backward keeps the scores of all its heads: beyond this much the heads take turns.
+constexpr int64_t kMostScoreBytes = int64_t{3} << 29;
+
+int64_t passes_of(const AttentionShape& z) {
+  if (!z.backward || !z.deterministic) return 1;
+  const int64_t bytes = z.b * z.hq * z.sq * z.skv * 2;
+  int64_t passes = 1;
+  while (passes < z.hkv && (z.hkv % passes != 0 || bytes / passes > kMostScoreBytes)) ++passes;
+  return passes;
+}
+
+AttentionShape part_of(AttentionShape z, int64_t passes) {
+  z.hq /= passes;
+  z.hkv /= passes;
+  return z;
+}
+
+void* moved(const void* base, int64_t elements, int64_t size) {
+  return base == nullptr ? nullptr : const_cast<char*>(static_cast<const char*>(base)) + elements * size;
+}
+
 }  // namespace
 
 Attention::~Attention() {
@@ -45,7 +79,7 @@ std::unique_ptr<CudnnAttention> Attention::try_cudnn(cudaStream_t stream, const 
     return nullptr;
   }
   // cudnn-frontend works around something here, and we do not know what.
-  if (lib.version_number <= 91500 && shape.s % 128 != 0) {
+  if (lib.version_number <= 91500 && (shape.sq % 128 != 0 || shape.skv % 128 != 0)) {
     *reason = "seq_length % 128 on cuDNN " + lib.version;
     return nullptr;
   }
@@ -53,15 +87,16 @@ std::unique_ptr<CudnnAttention> Attention::try_cudnn(cudaStream_t stream, const 
     if (!handle_) cudnn_check(lib.Create(&handle_), "create handle");
     cudnn_check(lib.SetStream(handle_, stream), "set stream");
     if (!is_tested(lib.version_number)) {
-      auto test = self_tests_.find({shape.d, shape.deterministic});
+      const SelfTest key = {shape.d, shape.deterministic, shape.sq == shape.skv};
+      auto test = self_tests_.find(key);
       if (test == self_tests_.end()) {
         std::string failure;
         try {
-          failure = check_attention(handle_, stream, shape.d, shape.deterministic);
+          failure = check_attention(handle_, stream, shape);
         } catch (const CudnnError& error) {
           failure = error.what();
         }
-        test = self_tests_.emplace(std::make_pair(shape.d, shape.deterministic), failure).first;
+        test = self_tests_.emplace(key, failure).first;
       }
       if (!test->second.empty()) {
         *reason = "cuDNN " + lib.version + " failed the self-test: " + test->second;
@@ -76,23 +111,25 @@ std::unique_ptr<CudnnAttention> Attention::try_cudnn(cudaStream_t stream, const 
 }
 
 const Attention::Server& Attention::find(cudaStream_t stream, int dtype, const AttentionShape& shape) {
-  const Key key = {dtype, shape.b, shape.s, shape.hq, shape.hkv, shape.d, shape.deterministic};
-  const auto found = servers_.find(key);
+  const auto found = servers_.find({dtype, shape});
   if (found != servers_.end()) return found->second;
   Server server;
   std::string reason;
-  if (dtype == MB_BF16) server.cudnn = try_cudnn(stream, shape, &reason);
+  server.passes = passes_of(shape);
+  if (dtype == MB_BF16) server.cudnn = try_cudnn(stream, part_of(shape, server.passes), &reason);
   if (server.cudnn) {
     server.name = "cudnn " + load_cudnn().version;
   } else {
     server.name = reason.empty() ? "mbridge" : "mbridge (" + head(reason) + ")";
-    if (!reason.empty()) {
-      fprintf(stderr, "attention of b=%lld s=%lld hq=%lld hkv=%lld d=%lld uses the slower kernel of our own: %s\n",
-              static_cast<long long>(shape.b), static_cast<long long>(shape.s), static_cast<long long>(shape.hq),
-              static_cast<long long>(shape.hkv), static_cast<long long>(shape.d), reason.c_str());
+    if (!reason.empty() && shape.backward) {
+      using ll = long long;
+      fprintf(stderr,
+              "attention of b=%lld sq=%lld skv=%lld hq=%lld hkv=%lld d=%lld uses the slower kernel of our own: %s\n",
+              static_cast<ll>(shape.b), static_cast<ll>(shape.sq), static_cast<ll>(shape.skv),
+              static_cast<ll>(shape.hq), static_cast<ll>(shape.hkv), static_cast<ll>(shape.d), reason.c_str());
     }
   }
-  return servers_.emplace(key, std::move(server)).first->second;
+  return servers_.emplace(std::make_pair(dtype, shape), std::move(server)).first->second;
 }
 
 int Attention::workspace(cudaStream_t stream, int dtype, const AttentionSizes& sizes, bool deterministic,
@@ -101,31 +138,40 @@ int Attention::workspace(cudaStream_t stream, int dtype, const AttentionSizes& s
   if (dtype != MB_F32 && dtype != MB_BF16) return fail(MB_ERR_UNSUPPORTED, "attention of %s", dtype_name(dtype));
   *bytes = kernels::attention_workspace_bytes(sizes);
   snprintf(kernel, 64, "mbridge");
-  if (sizes.sq != sizes.skv) return MB_OK;
-  const Server& server = find(stream, dtype, {sizes.b, sizes.sq, sizes.hq, sizes.hkv, sizes.d, deterministic});
-  if (server.cudnn) *bytes = std::max(*bytes, server.cudnn->workspace_bytes());
-  snprintf(kernel, 64, "%s", server.name.c_str());
+  if (sizes.sq > sizes.skv) return MB_OK;
+  for (const bool backward : {false, true}) {
+    const Server& server = find(stream, dtype, shape_of(sizes, backward, deterministic));
+    if (server.cudnn) *bytes = std::max(*bytes, server.cudnn->workspace_bytes());
+    snprintf(kernel, 64, "%s", server.name.c_str());
+  }
   return MB_OK;
 }
 
 int Attention::run_cudnn(cudaStream_t stream, const AttentionArgs& z, OpArgs& call, int ws, bool* served) {
   *served = false;
-  if (z.dtype != MB_BF16 || !z.is_plain()) return MB_OK;
-  const Server& server = find(stream, z.dtype, {z.b, z.sq, z.hq, z.hkv, z.d, z.deterministic});
+  if (z.dtype != MB_BF16 || !z.is_causal()) return MB_OK;
+  const Server& server = find(stream, z.dtype, shape_of(z));
   if (!server.cudnn) return MB_OK;
   *served = true;
-  AttentionBuffers buffers = {};
-  buffers.qkv = const_cast<void*>(z.q);
-  buffers.o = z.o;
-  buffers.lse = z.lse;
-  buffers.dout = const_cast<void*>(z.d_o);
-  buffers.dqkv = z.dq;
-  buffers.workspace = call.scratch(ws, server.cudnn->workspace_bytes());
+  void* const workspace = call.scratch(ws, server.cudnn->workspace_bytes());
   if (!call.ok()) return call.status();
+  const int64_t hq = z.hq / server.passes, hkv = z.hkv / server.passes;
   try {
     cudnn_check(load_cudnn().SetStream(handle_, stream), "set stream");
-    z.dq == nullptr ? server.cudnn->forward(handle_, buffers, z.scale)
-                    : server.cudnn->backward(handle_, buffers, z.scale);
+    for (int64_t pass = 0; pass < server.passes; ++pass) {
+      const int64_t q = pass * hq * z.d, kv = pass * hkv * z.d;
+      const AttentionBuffers buffers = {moved(z.q, q, 2),
+                                        moved(z.k, kv, 2),
+                                        moved(z.v, kv, 2),
+                                        moved(z.o, q, 2),
+                                        moved(z.lse, pass * hq * z.sq, 4),
+                                        moved(z.d_o, q, 2),
+                                        moved(z.dq, q, 2),
+                                        moved(z.dk, kv, 2),
+                                        moved(z.dv, kv, 2),
+                                        workspace};
+      server.cudnn->run(handle_, buffers, z.scale);
+    }
     return MB_OK;
   } catch (const std::exception& error) {
     return fail(MB_ERR_LIBRARY, "attention: %s", error.what());

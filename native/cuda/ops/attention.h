@@ -1,4 +1,4 @@
-// MB_OP_ATTENTION_FWD and _BWD on one device: cuDNN for bf16 where it applies (AttentionArgs::is_plain), else the
+// MB_OP_ATTENTION_FWD and _BWD on one device: cuDNN for bf16 where it applies (AttentionArgs::is_causal), else the
 // kernel of our own.
 //
 // Which one serves is decided once a shape, by attention_workspace or by the first call, and stays.
@@ -10,6 +10,7 @@
 #include <memory>
 #include <string>
 #include <tuple>
+#include <utility>
 
 #include "core/args/attention.h"
 #include "cuda/ops/attention_graph.h"
@@ -30,9 +31,9 @@ class Attention {
  private:
   struct Server {
     std::unique_ptr<CudnnAttention> cudnn;  // null: our own kernel
+    int64_t passes = 1;                     // over as many parts of the heads
     std::string name;
   };
-  using Key = std::tuple<int, int64_t, int64_t, int64_t, int64_t, int64_t, bool>;
 
   const Server& find(cudaStream_t stream, int dtype, const AttentionShape& shape);
   // Null with the reason where cuDNN does not serve.
@@ -41,8 +42,9 @@ class Attention {
   int run_cudnn(cudaStream_t stream, const AttentionArgs& args, OpArgs& call, int ws, bool* served);
 
   cudnn::Handle handle_ = nullptr;
-  std::map<Key, Server> servers_;
-  std::map<std::pair<int64_t, bool>, std::string> self_tests_;  // (head size, deterministic) -> what failed, or empty
+  std::map<std::pair<int, AttentionShape>, Server> servers_;  // by dtype and shape
+  using SelfTest = std::tuple<int64_t, bool, bool>;           // head size, deterministic, as many keys as queries
+  std::map<SelfTest, std::string> self_tests_;                // what failed, or empty
 };
 
 }  // namespace mb::cuda

@@ -4,6 +4,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include <algorithm>
+#include <utility>
 #include <vector>
 
 #include "cuda/device/error.h"
@@ -74,55 +76,60 @@ double distance(const mb_buf& a, const mb_buf& b) {
 
 }  // namespace
 
-std::string check_attention(cudnn::Handle handle, cudaStream_t stream, int64_t head_dim, bool deterministic) {
+std::string check_attention(cudnn::Handle handle, cudaStream_t stream, AttentionShape shape) {
   // Two sequences, two query heads a key head, several tiles on either side of the diagonal.
-  const AttentionShape shape = {2, 512, 4, 2, head_dim, deterministic};
-  const int64_t all = shape.hq + 2 * shape.hkv, tokens = shape.b * shape.s;
-  const double scale = 1 / sqrt(static_cast<double>(head_dim));
-  CudnnAttention attention(handle, shape);
-  const int64_t own_bytes =
-      kernels::attention_workspace_bytes({shape.b, shape.s, shape.s, shape.hq, shape.hkv, shape.d});
+  const int64_t sq = shape.sq == shape.skv ? 512 : 256, skv = 512, hq = 4, hkv = 2, head = shape.d;
+  const int64_t q_width = hq * head, kv_width = hkv * head, ldk = 2 * kv_width;
+  shape = {2, sq, skv, hq, hkv, head, q_width, ldk, ldk, q_width, 0, 0, 0, skv, hq, false, shape.deterministic};
+  const CudnnAttention forward(handle, shape);
+  shape.lddq = q_width;
+  shape.lddk = shape.lddv = ldk;
+  shape.backward = true;
+  const CudnnAttention backward(handle, shape);
+  const int64_t own_bytes = kernels::attention_workspace_bytes({shape.b, sq, skv, hq, hkv, head});
+  const int64_t ws_bytes = std::max(forward.workspace_bytes(), backward.workspace_bytes());
 
-  const int64_t qkv_bytes = tokens * all * head_dim * 2, o_bytes = tokens * shape.hq * head_dim * 2;
-  const int64_t lse_bytes = tokens * shape.hq * 4;
+  const int64_t q_bytes = shape.b * sq * q_width * 2, kv_bytes = shape.b * skv * ldk * 2;
+  const int64_t lse_bytes = shape.b * sq * hq * 4;
   Scratch scratch;
-  scratch.take(3 * qkv_bytes + 3 * o_bytes + 2 * lse_bytes + own_bytes + attention.workspace_bytes() + 16 * 256);
+  scratch.take(6 * q_bytes + 3 * kv_bytes + 2 * lse_bytes + own_bytes + ws_bytes + 16 * 256);
   scratch.fill(stream);
-  const mb_buf qkv = scratch.next(qkv_bytes, MB_BF16), dout = scratch.next(o_bytes, MB_BF16);
-  const mb_buf own_o = scratch.next(o_bytes, MB_BF16), o = scratch.next(o_bytes, MB_BF16);
+  const mb_buf q = scratch.next(q_bytes, MB_BF16), kv = scratch.next(kv_bytes, MB_BF16);
+  const mb_buf dout = scratch.next(q_bytes, MB_BF16);
+  const mb_buf own_o = scratch.next(q_bytes, MB_BF16), o = scratch.next(q_bytes, MB_BF16);
   const mb_buf own_lse = scratch.next(lse_bytes, MB_F32), lse = scratch.next(lse_bytes, MB_F32);
-  const mb_buf own_dqkv = scratch.next(qkv_bytes, MB_BF16), dqkv = scratch.next(qkv_bytes, MB_BF16);
-  const mb_buf own_ws = scratch.next(own_bytes, MB_U8), ws = scratch.next(attention.workspace_bytes(), MB_U8);
+  const mb_buf own_dq = scratch.next(q_bytes, MB_BF16), dq = scratch.next(q_bytes, MB_BF16);
+  const mb_buf own_dkv = scratch.next(kv_bytes, MB_BF16), dkv = scratch.next(kv_bytes, MB_BF16);
+  const mb_buf own_ws = scratch.next(own_bytes, MB_U8), ws = scratch.next(ws_bytes, MB_U8);
 
-  for (const mb_buf& random : {qkv, dout}) {
-    const double cols = static_cast<double>(random.bytes / 2 / tokens);
-    const double s[] = {static_cast<double>(tokens), cols, 0, 0, cols, 1, 7, 0, random.ptr == qkv.ptr ? 1. : 2., 0};
+  double stream_number = 0;
+  for (const auto& [random, cols] : {std::pair{q, q_width}, std::pair{kv, ldk}, std::pair{dout, q_width}}) {
+    const double rows = static_cast<double>(random.bytes / 2 / cols), width = static_cast<double>(cols);
+    const double s[] = {rows, width, 0, 0, width, 1, 7, 0, ++stream_number, 0};
     must(kernels::op_init_normal(stream, &random, 1, s, 10));
   }
-  // Queries, keys and values are columns of one matrix.
-  const auto columns = [&](const mb_buf& all_heads, int64_t first, int64_t heads) {
-    const int64_t bytes = ((tokens - 1) * all + heads) * head_dim * 2;
-    return mb_buf{static_cast<char*>(all_heads.ptr) + first * head_dim * 2, bytes, MB_BF16, 0};
+  // Keys and values are columns of one matrix.
+  const auto half = [&](const mb_buf& both, int64_t first) {
+    const int64_t bytes = both.bytes - kv_width * 2;
+    return mb_buf{static_cast<char*>(both.ptr) + first * kv_width * 2, bytes, MB_BF16, 0};
   };
-  const auto q = [&](const mb_buf& buf) { return columns(buf, 0, shape.hq); };
-  const auto k = [&](const mb_buf& buf) { return columns(buf, shape.hq, shape.hkv); };
-  const auto v = [&](const mb_buf& buf) { return columns(buf, shape.hq + shape.hkv, shape.hkv); };
-  const mb_buf none = {};
-  const mb_buf fwd[] = {q(qkv), k(qkv), v(qkv), own_o, own_lse, none, own_ws};
-  const mb_buf bwd[] = {q(qkv),      k(qkv),      v(qkv),      own_o, own_lse, dout,
-                        q(own_dqkv), k(own_dqkv), v(own_dqkv), none,  own_ws};
-  const double s = static_cast<double>(shape.s), d = static_cast<double>(head_dim);
-  const double hq = static_cast<double>(shape.hq), hkv = static_cast<double>(shape.hkv);
-  const double b = static_cast<double>(shape.b), ld = static_cast<double>(all) * d, ldo = hq * d;
-  const double fwd_scalars[] = {b, s, s, hq, hkv, d, ld, ld, ld, ldo, s, 0, scale, 1};
-  const double bwd_scalars[] = {b, s, s, hq, hkv, d, ld, ld, ld, ldo, ld, ld, ld, s, 0, scale, 1};
+  const mb_buf none = {}, k = half(kv, 0), v = half(kv, 1);
+  const mb_buf fwd[] = {q, k, v, own_o, own_lse, none, own_ws};
+  const mb_buf bwd[] = {q, k, v, own_o, own_lse, dout, own_dq, half(own_dkv, 0), half(own_dkv, 1), none, own_ws};
+  const auto number = [](int64_t value) { return static_cast<double>(value); };
+  const double scale = 1 / sqrt(number(head)), ld = number(ldk), ldq = number(q_width);
+  const double b = number(shape.b), rows = number(sq), keys = number(skv), offset = number(skv - sq);
+  const double fwd_scalars[] = {b,  rows, keys, number(hq), number(hkv), number(head), ldq,
+                                ld, ld,   ldq,  keys,       offset,      scale,        1};
+  const double bwd_scalars[] = {b,   rows, keys, number(hq), number(hkv), number(head), ldq,   ld, ld,
+                                ldq, ldq,  ld,   ld,         keys,        offset,       scale, 1};
   must(kernels::op_attention_fwd(stream, fwd, 7, fwd_scalars, 14));
   must(kernels::op_attention_bwd(stream, bwd, 11, bwd_scalars, 17));
 
   const float f = static_cast<float>(scale);
-  AttentionBuffers buffers = {qkv.ptr, o.ptr, lse.ptr, nullptr, nullptr, ws.ptr};
-  attention.forward(handle, buffers, f);
-  attention.backward(handle, {qkv.ptr, own_o.ptr, own_lse.ptr, dout.ptr, dqkv.ptr, ws.ptr}, f);
+  forward.run(handle, {q.ptr, k.ptr, v.ptr, o.ptr, lse.ptr, nullptr, nullptr, nullptr, nullptr, ws.ptr}, f);
+  const mb_buf dk = half(dkv, 0), dv = half(dkv, 1);
+  backward.run(handle, {q.ptr, k.ptr, v.ptr, own_o.ptr, own_lse.ptr, dout.ptr, dq.ptr, dk.ptr, dv.ptr, ws.ptr}, f);
   Scratch::check("run", cudaStreamSynchronize(stream));
 
   // Each is within 3e-3 of the exact value (bf16 output); a wrong mask, scale or head mapping is off by tenths.
@@ -131,7 +138,8 @@ std::string check_attention(cudnn::Handle handle, cudaStream_t stream, int64_t h
     double distance, limit;
   };
   for (const Row& row : {Row{"output", distance(o, own_o), 1e-2}, Row{"logsumexp", distance(lse, own_lse), 1e-4},
-                         Row{"gradient", distance(dqkv, own_dqkv), 2e-2}}) {
+                         Row{"gradient of queries", distance(dq, own_dq), 2e-2},
+                         Row{"gradient of keys and values", distance(dkv, own_dkv), 2e-2}}) {
     if (row.distance <= row.limit) continue;
     char text[160];
     snprintf(text, sizeof text, "its %s differs from our own kernel's by %.2e (relative norm; at most %.0e)", row.name,

@@ -9,7 +9,8 @@
 
 namespace mb::cuda {
 
-// Runs both on a small problem with this head size and grouping. Empty when they agree, else what differs. Blocks.
-std::string check_attention(cudnn::Handle handle, cudaStream_t stream, int64_t head_dim, bool deterministic);
+// Runs both on a small problem with the head size, the determinism and the mask of `shape`. Empty when they agree, else
+// what differs. Blocks.
+std::string check_attention(cudnn::Handle handle, cudaStream_t stream, AttentionShape shape);
 
 }  // namespace mb::cuda

@@ -1,6 +1,5 @@
 #include "cuda/ops/attention_graph.h"
 
-#include <algorithm>
 #include <limits>
 
 namespace mb::cuda {
@@ -9,27 +8,45 @@ namespace {
 using namespace cudnn;
 
 // Ids of the tensors that an execution binds.
-enum Id : int64_t { kQ = 1, kK, kV, kO, kStats, kDo, kDq, kDk, kDv, kScale, kMinusInf, kOne, kSums, kDqAccumulator };
+enum Id : int64_t {
+  kQ = 1,
+  kK,
+  kV,
+  kO,
+  kStats,
+  kDo,
+  kDq,
+  kDk,
+  kDv,
+  kScale,
+  kMinusInf,
+  kOne,
+  kSums,
+  kDqAccumulator,
+  kKeys,
+  kQueries
+};
 
 int64_t align(int64_t bytes) { return (bytes + 255) / 256 * 256; }
 
 // Dimensions are [batch, head, row, column] whatever lies in memory; strides say where.
-struct Layout {
-  int64_t b, s, hq, hkv, d, all;
-  explicit Layout(const AttentionShape& p) : b(p.b), s(p.s), hq(p.hq), hkv(p.hkv), d(p.d), all(p.hq + 2 * p.hkv) {}
-  Dims scores() const { return {b, hq, s, s}; }
-  Dims scores_strides() const { return {hq * s * s, s * s, s, 1}; }
-  Dims transposed_strides() const { return {hq * s * s, s * s, 1, s}; }
-  Dims rows() const { return {b, hq, s, 1}; }
-  Dims rows_strides() const { return {hq * s, s, 1, 1}; }
-  Dims q() const { return {b, hq, s, d}; }
-  Dims kv() const { return {b, hkv, s, d}; }
-  Dims kv_transposed() const { return {b, hkv, d, s}; }
-  // Interleaved heads: one row of a head to the next is all heads away.
-  Dims in_qkv() const { return {s * all * d, d, all * d, 1}; }
-  Dims in_qkv_transposed() const { return {s * all * d, d, 1, all * d}; }
-  Dims in_o() const { return {s * hq * d, d, hq * d, 1}; }
-  Dims packed_heads(int64_t heads) const { return {heads * s * d, s * d, d, 1}; }
+struct Layout : AttentionShape {
+  explicit Layout(const AttentionShape& p) : AttentionShape(p) {}
+  Dims scores() const { return {b, hq, sq, skv}; }
+  Dims scores_strides() const { return {hq * sq * skv, sq * skv, skv, 1}; }
+  Dims transposed() const { return {b, hq, skv, sq}; }
+  Dims transposed_strides() const { return {hq * sq * skv, sq * skv, 1, skv}; }
+  Dims rows() const { return {b, hq, sq, 1}; }
+  Dims lse_strides() const { return {lse_heads * sq, sq, 1, 1}; }
+  Dims packed_rows() const { return {hq * sq, sq, 1, 1}; }
+  Dims q() const { return {b, hq, sq, d}; }
+  Dims kv() const { return {b, hkv, skv, d}; }
+  Dims kv_transposed() const { return {b, hkv, d, skv}; }
+  // One row of a head to the next is a token away.
+  Dims q_strides(int64_t ld) const { return {sq * ld, d, ld, 1}; }
+  Dims kv_strides(int64_t ld) const { return {kv_rows * ld, d, ld, 1}; }
+  Dims kv_transposed_strides(int64_t ld) const { return {kv_rows * ld, d, 1, ld}; }
+  Dims packed(int64_t rows) const { return {hq * rows * d, rows * d, d, 1}; }
 };
 
 // The engines match the whole list of operations, their order, and the types of the tensors between them. In
@@ -40,11 +57,16 @@ class Builder {
  public:
   explicit Builder(const AttentionShape& shape) : m_(shape) {}
 
-  Plan forward(Handle handle) {
-    const Tensor q = bf16_tensor(kQ, m_.q(), m_.in_qkv()),
-                 kt = bf16_tensor(kK, m_.kv_transposed(), m_.in_qkv_transposed());
-    const Tensor v = bf16_tensor(kV, m_.kv(), m_.in_qkv()), o = bf16_tensor(kO, m_.q(), m_.in_o());
-    const Tensor stats = g_.memory(kStats, m_.rows(), m_.rows_strides(), kFloat);
+  Plan build(Handle handle) {
+    m_.backward ? backward() : forward();
+    return g_.build(handle);
+  }
+
+ private:
+  void forward() {
+    const Tensor q = queries(kQ, m_.ldq), kt = keys_transposed(kK, m_.ldk);
+    const Tensor v = keys(kV, m_.ldv), o = queries(kO, m_.ldo);
+    const Tensor stats = g_.memory(kStats, m_.rows(), m_.lse_strides(), kFloat);
     const Tensor product = scores(), scaled = scores();
     g_.matmul(q, kt, product);
     g_.Pointwise(kMul, product, g_.host_scalar(kScale), scaled);
@@ -59,21 +81,17 @@ class Builder {
     g_.Pointwise(kAdd, max, log, stats);
     g_.Pointwise(kDiv, exponent, sum, probabilities);
     g_.matmul(probabilities, v, o);
-    return g_.build(handle);
   }
 
-  Plan backward(Handle handle, bool deterministic) {
-    const Tensor q = bf16_tensor(kQ, m_.q(), m_.in_qkv()),
-                 kt = bf16_tensor(kK, m_.kv_transposed(), m_.in_qkv_transposed());
-    const Tensor vt = bf16_tensor(kV, m_.kv_transposed(), m_.in_qkv_transposed());
-    const Tensor o = bf16_tensor(kO, m_.q(), m_.in_o()), dout = bf16_tensor(kDo, m_.q(), m_.in_o());
-    const Tensor dq = bf16_tensor(kDq, m_.q(), m_.in_qkv());
-    const Tensor dk = bf16_tensor(kDk, m_.kv(), m_.in_qkv()), dv = bf16_tensor(kDv, m_.kv(), m_.in_qkv());
-    const Tensor stats = g_.memory(kStats, m_.rows(), m_.rows_strides(), kFloat), scale = g_.host_scalar(kScale);
+  void backward() {
+    const Tensor q = queries(kQ, m_.ldq), kt = keys_transposed(kK, m_.ldk), vt = keys_transposed(kV, m_.ldv);
+    const Tensor o = queries(kO, m_.ldo), dout = queries(kDo, m_.ldo), dq = queries(kDq, m_.lddq);
+    const Tensor dk = keys(kDk, m_.lddk), dv = keys(kDv, m_.lddv);
+    const Tensor stats = g_.memory(kStats, m_.rows(), m_.lse_strides(), kFloat), scale = g_.host_scalar(kScale);
 
     // sums = rowsum(dO * O)
-    const Tensor weighted = g_.virtual_tensor(m_.q(), {m_.hq * m_.s * m_.d, m_.s * m_.d, m_.hq * m_.d, 1});
-    const Tensor row_sums = rows_shape(), sums = g_.memory(kSums, m_.rows(), m_.rows_strides(), kFloat);
+    const Tensor weighted = g_.virtual_tensor(m_.q(), {m_.hq * m_.sq * m_.d, m_.sq * m_.d, m_.hq * m_.d, 1});
+    const Tensor row_sums = rows_shape(), sums = g_.memory(kSums, m_.rows(), m_.packed_rows(), kFloat);
     g_.Pointwise(kMul, dout, o, weighted);
     g_.reduce(kReduceAdd, weighted, row_sums);
     g_.Pointwise(kMul, row_sums, g_.host_scalar(kOne), sums);
@@ -86,7 +104,7 @@ class Builder {
     g_.Pointwise(kExp, causal(shifted), nullptr, p);
 
     // dV = P^T dO
-    const Tensor pt = g_.virtual_tensor(m_.scores(), m_.transposed_strides(), kBfloat16);
+    const Tensor pt = g_.virtual_tensor(m_.transposed(), m_.transposed_strides(), kBfloat16);
     g_.reshape(p, pt);
     sum_over_group(pt, dout, dv);
 
@@ -98,36 +116,43 @@ class Builder {
     g_.Pointwise(kMul, weighted_p, scale, ds);
 
     // dK = dS^T Q
-    const Tensor dst = g_.virtual_tensor(m_.scores(), m_.transposed_strides(), kBfloat16);
+    const Tensor dst = g_.virtual_tensor(m_.transposed(), m_.transposed_strides(), kBfloat16);
     g_.reshape(ds, dst);
     sum_over_group(dst, q, dk);
 
     // dQ = dS K: through a float accumulator, whose atomics vary from run to run, or directly.
-    const Tensor k = g_.virtual_tensor(m_.kv(), m_.in_qkv());
+    const Tensor k = g_.virtual_tensor(m_.kv(), m_.kv_strides(m_.ldk));
     g_.reshape(kt, k);
-    if (deterministic) {
+    if (m_.deterministic) {
       g_.matmul(ds, k, dq);
     } else {
-      const Tensor accumulator = g_.memory(kDqAccumulator, m_.q(), m_.packed_heads(m_.hq), kFloat);
+      const Tensor accumulator = g_.memory(kDqAccumulator, m_.q(), m_.packed(m_.sq), kFloat);
       g_.matmul(ds, k, accumulator);
       g_.Pointwise(kIdentity, accumulator, nullptr, dq);
     }
-    return g_.build(handle);
   }
 
- private:
-  Tensor bf16_tensor(int64_t id, const Dims& dims, const Dims& strides) {
-    return g_.memory(id, dims, strides, kBfloat16);
+  Tensor queries(int64_t id, int64_t ld) { return g_.memory(id, m_.q(), m_.q_strides(ld), kBfloat16); }
+  Tensor keys(int64_t id, int64_t ld) { return g_.memory(id, m_.kv(), m_.kv_strides(ld), kBfloat16); }
+  Tensor keys_transposed(int64_t id, int64_t ld) {
+    return g_.memory(id, m_.kv_transposed(), m_.kv_transposed_strides(ld), kBfloat16);
   }
   Tensor scores() { return g_.virtual_tensor(m_.scores(), m_.scores_strides()); }
-  Tensor rows_shape() { return g_.virtual_tensor(m_.rows(), m_.rows_strides()); }
+  Tensor rows_shape() { return g_.virtual_tensor(m_.rows(), m_.packed_rows()); }
+  Tensor indices() { return g_.virtual_tensor(m_.scores(), m_.scores_strides(), kInt32); }
 
   Tensor causal(Tensor x) {
-    const Tensor row = g_.virtual_tensor(m_.scores(), m_.scores_strides(), kInt32);
-    const Tensor column = g_.virtual_tensor(m_.scores(), m_.scores_strides(), kInt32);
-    const Tensor keep = g_.virtual_tensor(m_.scores(), m_.scores_strides(), kBoolean), y = scores();
+    Tensor row = indices();
+    const Tensor column = indices(), y = scores();
+    const Tensor keep = g_.virtual_tensor(m_.scores(), m_.scores_strides(), kBoolean);
     g_.Pointwise(kGenIndex, x, nullptr, row, nullptr, kFloat, 2);
     g_.Pointwise(kGenIndex, x, nullptr, column, nullptr, kFloat, 3);
+    if (m_.sq != m_.skv) {
+      const Tensor longer = indices(), moved = indices();
+      g_.Pointwise(kAdd, row, g_.host_scalar(kKeys, kInt32), longer, nullptr, kInt32);
+      g_.Pointwise(kSub, longer, g_.host_scalar(kQueries, kInt32), moved, nullptr, kInt32);
+      row = moved;
+    }
     g_.Pointwise(kCmpGe, row, column, keep, nullptr, kBoolean);
     g_.Pointwise(kBinarySelect, x, g_.host_scalar(kMinusInf), y, keep);
     return y;
@@ -139,7 +164,7 @@ class Builder {
       g_.matmul(a, b, out);
       return;
     }
-    const Tensor full = g_.virtual_tensor(m_.q(), m_.packed_heads(m_.hq), kBfloat16);
+    const Tensor full = g_.virtual_tensor({m_.b, m_.hq, m_.skv, m_.d}, m_.packed(m_.skv), kBfloat16);
     g_.matmul(a, b, full);
     g_.reduce(kReduceAdd, full, out);
   }
@@ -153,47 +178,30 @@ char* at(void* base, int64_t bytes) { return static_cast<char*>(base) + bytes; }
 }  // namespace
 
 CudnnAttention::CudnnAttention(Handle handle, const AttentionShape& shape)
-    : shape_(shape),
-      forward_(Builder(shape).forward(handle)),
-      backward_(Builder(shape).backward(handle, shape.deterministic)),
-      accumulator_bytes_(shape.deterministic ? 0 : align(shape.b * shape.hq * shape.s * shape.d * 4)),
-      sums_bytes_(align(shape.b * shape.hq * shape.s * 4)),
-      workspace_bytes_(
-          std::max(forward_.workspace_bytes(), accumulator_bytes_ + sums_bytes_ + backward_.workspace_bytes())) {}
-
-void CudnnAttention::forward(Handle handle, const AttentionBuffers& x, float scale) const {
-  float minus_inf = -std::numeric_limits<float>::infinity();
-  const int64_t head = shape_.d * 2;
-  forward_.execute(handle,
-                   {{kQ, x.qkv},
-                    {kK, at(x.qkv, shape_.hq * head)},
-                    {kV, at(x.qkv, (shape_.hq + shape_.hkv) * head)},
-                    {kO, x.o},
-                    {kStats, x.lse},
-                    {kScale, &scale},
-                    {kMinusInf, &minus_inf}},
-                   x.workspace);
+    : shape_(shape), plan_(Builder(shape).build(handle)) {
+  if (!shape.backward) return;
+  const int64_t rows = shape.b * shape.hq * shape.sq;
+  accumulator_bytes_ = shape.deterministic ? 0 : align(rows * shape.d * 4);
+  sums_bytes_ = align(rows * 4);
 }
 
-void CudnnAttention::backward(Handle handle, const AttentionBuffers& x, float scale) const {
+void CudnnAttention::run(Handle handle, const AttentionBuffers& x, float scale) const {
   float minus_inf = -std::numeric_limits<float>::infinity(), one = 1;
-  const int64_t head = shape_.d * 2, k = shape_.hq * head, v = (shape_.hq + shape_.hkv) * head;
-  std::vector<Binding> bindings = {{kQ, x.qkv},
-                                   {kK, at(x.qkv, k)},
-                                   {kV, at(x.qkv, v)},
-                                   {kO, x.o},
-                                   {kStats, x.lse},
-                                   {kDo, x.dout},
-                                   {kDq, x.dqkv},
-                                   {kDk, at(x.dqkv, k)},
-                                   {kDv, at(x.dqkv, v)},
-                                   {kOne, &one},
-                                   {kSums, at(x.workspace, accumulator_bytes_)},
-                                   {kScale, &scale},
-                                   {kMinusInf, &minus_inf}};
-  // An id that the graph does not have is refused, so this one is only there when it is used.
-  if (!shape_.deterministic) bindings.push_back({kDqAccumulator, x.workspace});
-  backward_.execute(handle, bindings, at(x.workspace, accumulator_bytes_ + sums_bytes_));
+  int32_t keys = static_cast<int32_t>(shape_.skv), queries = static_cast<int32_t>(shape_.sq);
+  std::vector<Binding> bindings = {
+      {kQ, x.q}, {kK, x.k}, {kV, x.v}, {kO, x.o}, {kStats, x.lse}, {kScale, &scale}, {kMinusInf, &minus_inf}};
+  // An id that the graph does not have is refused.
+  if (shape_.sq != shape_.skv) {
+    bindings.push_back({kKeys, &keys});
+    bindings.push_back({kQueries, &queries});
+  }
+  if (shape_.backward) {
+    const std::vector<Binding> more = {{kDo, x.dout}, {kDq, x.dq},  {kDk, x.dk},
+                                       {kDv, x.dv},   {kOne, &one}, {kSums, at(x.workspace, accumulator_bytes_)}};
+    bindings.insert(bindings.end(), more.begin(), more.end());
+    if (!shape_.deterministic) bindings.push_back({kDqAccumulator, x.workspace});
+  }
+  plan_.execute(handle, bindings, at(x.workspace, accumulator_bytes_ + sums_bytes_));
 }
 
 }  // namespace mb::cuda

@@ -115,7 +115,7 @@ Tensor Graph::virtual_tensor(const Dims& dims, const Dims& strides, DataType typ
   return add(dims, strides, type, next_virtual_++, true, false);
 }
 
-Tensor Graph::host_scalar(int64_t id) { return add({1, 1, 1, 1}, {1, 1, 1, 1}, kFloat, id, false, true); }
+Tensor Graph::host_scalar(int64_t id, DataType type) { return add({1, 1, 1, 1}, {1, 1, 1, 1}, type, id, false, true); }
 
 void Graph::matmul(Tensor a, Tensor b, Tensor c) {
   Descriptor matmul(kDescMatmul);

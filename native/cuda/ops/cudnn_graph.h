@@ -70,7 +70,7 @@ class Graph {
   // Tensors in memory carry an id of the caller, below 100. Alignment is 16 bytes.
   Tensor memory(int64_t id, const Dims& dims, const Dims& strides, cudnn::DataType type);
   Tensor virtual_tensor(const Dims& dims, const Dims& strides, cudnn::DataType type = cudnn::kFloat);
-  Tensor host_scalar(int64_t id);  // float
+  Tensor host_scalar(int64_t id, cudnn::DataType type = cudnn::kFloat);
 
   void matmul(Tensor a, Tensor b, Tensor c);
   // y = mode(x[, b]); BINARY_SELECT: y = t ? x : b.

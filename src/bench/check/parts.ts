@@ -62,7 +62,7 @@ const MORE_LAYOUTS: readonly CheckLayout[] = [
   { tp: 1, cp: 2, pp: 2, dp: 1, set: [VPP_2] },
   { tp: 2, cp: 2, pp: 2, dp: 1 },
 ];
-const FIXTURES = ['qwen3-tied', 'qwen3-untied', 'qwen3-masked'] as const;
+const FIXTURES = ['qwen3-tied', 'qwen3-untied', 'qwen3-masked', 'qwen3-packed'] as const;
 
 /** Bounds of the parity tests on the CPU (test/parity); five times these on a GPU, whose sums are in another order. */
 const PARITY = { loss: 2e-5, grad_norm: 2e-4 } as const;
@@ -72,10 +72,12 @@ interface Trajectory {
   readonly optimizer: Readonly<Record<string, number>>;
   readonly batch: number;
   readonly seq: number;
+  readonly packed?: boolean;
   readonly steps: readonly TrainedStep[];
 }
 
-function fixtureConfig(folder: string, { optimizer: o, steps, batch, seq }: Trajectory): unknown {
+function fixtureConfig(folder: string, { optimizer: o, steps, batch, seq, packed = false }: Trajectory): unknown {
+  const documents = packed ? { document_attention: true, mask_document_starts: true } : {};
   return {
     model: { hf_path: folder, seq_length: seq },
     train: { train_iters: steps.length, global_batch_size: batch, micro_batch_size: 1 },
@@ -91,7 +93,7 @@ function fixtureConfig(folder: string, { optimizer: o, steps, batch, seq }: Traj
     scheduler: { lr_decay_style: 'cosine', lr_warmup_iters: o['warmup_steps'], lr_decay_iters: o['decay_steps'] },
     mixed_precision: 'fp32',
     checkpoint: { pretrained_checkpoint: folder },
-    dataset: { type: 'jsonl', path: join(folder, 'tokens.jsonl'), shuffle: false },
+    dataset: { type: 'jsonl', path: join(folder, 'tokens.jsonl'), shuffle: false, ...documents },
   };
 }
 

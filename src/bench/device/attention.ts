@@ -9,7 +9,7 @@ export interface AttentionTiming {
   readonly deterministic: boolean;
   /** In each sequence, of equal length: a token sees its own. */
   readonly documents: number;
-  /** Causal: half of each document's square; the backward has five products to the forward's two. */
+  /** Causal: half of what each document's last token sees, all of what came before the first query; the backward has five products to the forward's two. */
   readonly flops: number;
   readonly kernel: string;
   readonly workspaceBytes: number;
@@ -17,11 +17,11 @@ export interface AttentionTiming {
 }
 
 /** `bounds` of sequences that are packed with documents of `length` tokens, the last one shorter where it must be. */
-function documentBounds({ batch, seq }: AttentionSizes, length: number): Int32Array {
+function documentBounds({ batch, seq, keys = seq, offset = 0 }: AttentionSizes, length: number): Int32Array {
   return Int32Array.from({ length: 2 * batch * seq }, (_, i) => {
-    const position = (i >> 1) % seq;
+    const position = offset + ((i >> 1) % seq);
     const first = position - (position % length);
-    return i % 2 === 0 ? first : Math.min(first + length, seq);
+    return i % 2 === 0 ? first : Math.min(first + length, keys);
   });
 }
 
@@ -60,7 +60,9 @@ export function measureAttention(session: BenchSession, sizes: AttentionSizes, d
     const given = { ...columns(qkv), out: out.columns(), lse, dout: dout.columns() };
     ops.attentionBwd({ ...given, dq, dk, dv, bounds, ws: workspace }, sizes);
   };
-  const flops = 2 * batch * heads * seq * length * headDim;
+  // What a query sees on average, twice.
+  const seen = documents === 1 ? 2 * keys - seq : length;
+  const flops = 2 * batch * heads * seq * seen * headDim;
   const timings = buffers.use(() => {
     // In every set, the output and row sums that the backward reads.
     for (let round = 0; round < MOST_SETS; round++) forward(round);

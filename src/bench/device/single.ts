@@ -89,12 +89,13 @@ function measureProducts(session: BenchSession, cfg: RunConfig): GemmTiming[] {
 
 function attentionSizes(cfg: RunConfig, deterministic: boolean): AttentionSizes {
   const { numHeads, numKvHeads, headDim } = modelShape(cfg);
-  const { tensor_model_parallel_size: tp, context_parallel_size: cp, seq_length: keys } = cfg.model;
+  const { tensor_model_parallel_size: tp, context_parallel_size: cp, seq_length: length } = cfg.model;
   const batch = cfg.train.micro_batch_size;
-  const seq = keys / (cp === 1 ? 1 : 2 * cp);
+  const seq = length / (cp === 1 ? 1 : 2 * cp);
   // A rank's two chunks lie as far from the middle, so that one there has the mean of their work.
-  const offset = Math.floor((keys - seq) / 2);
-  return { batch, seq, keys, offset, heads: numHeads / tp, kvHeads: numKvHeads / tp, headDim, deterministic };
+  const offset = Math.floor((length - seq) / 2);
+  const sizes = { batch, seq, keys: offset + seq, offset };
+  return { ...sizes, heads: numHeads / tp, kvHeads: numKvHeads / tp, headDim, deterministic };
 }
 
 function measureOps(session: BenchSession, cfg: RunConfig): OpTiming[] {

@@ -1,6 +1,4 @@
-import { modelShape } from '../../families/model-shape.js';
 import type { RunConfig } from '../../config/schema.js';
-import { stepFlops } from '../../families/flops.js';
 import type { StepEvent } from '../../job/shared/messages.js';
 import { floorMs, type ProfiledCalls } from './step-profile.js';
 import type { MemoryEvent, ProfileEvent } from './step-worker.js';
@@ -85,7 +83,9 @@ export function summarizeSteps(
   return {
     timing,
     tokensPerSecond: (batch * seq * 1000) / timing.median / devices,
-    tflops: stepFlops(modelShape(cfg), seq, batch) / timing.median / devices / 1e9,
+    // Updates over documents differ in their work.
+    tflops:
+      sum(timed.map(({ tflops_per_gpu: rate = 0, step_time_ms: ms }) => rate * ms)) / timed.length / timing.median,
     peakTflops: last?.mfu === undefined || last.tflops_per_gpu === undefined ? 0 : last.tflops_per_gpu / last.mfu,
     loss: last?.loss ?? NaN,
     firstStepAt: steps[0]?.at ?? null,

@@ -1,4 +1,5 @@
 import { resolvePrecision } from '../../config/layout.js';
+import type { AttentionSizes } from '../../engine/attention-sizes.js';
 import { Device } from '../../engine/device.js';
 import { loadBinding } from '../../engine/load.js';
 import { loadCudaEngine } from '../../engine/open-device.js';
@@ -56,7 +57,7 @@ export async function runWorker(context: WorkerContext): Promise<void> {
     rank,
     plannedBytes: model.stage.plan.totalBytes,
     usedBytes: totalBytes - freeBytes,
-    attention: device.attentionWorkspace(act, model.stage.env.attention).kernel,
+    attention: device.attentionWorkspace(act, model.stage.env.attention[0] as AttentionSizes).kernel,
   };
   context.emit(memory);
   if (profile !== null && ceilings !== null) {

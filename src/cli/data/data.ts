@@ -30,7 +30,7 @@ function addPrepare(parent: Command): void {
     .description("tokenise texts into PREFIX.bin, PREFIX.idx (Megatron's pair) and PREFIX.json")
     .requiredOption(
       '--input <path...>',
-      'files, folders or patterns ("corpus/**"): .txt, .md, .jsonl, .json, .parquet',
+      'files, folders or patterns ("corpus/**"): .txt, .md, .jsonl, .json, .parquet, .arrow',
     );
   addPrepareOptions(command).action(async (flags: PrepareFlags & { input: readonly string[] }) => {
     const { findInputs } = await import('../../data/prepare/input-files.js');
@@ -41,7 +41,7 @@ function addPrepare(parent: Command): void {
 function addImport(parent: Command): void {
   const command = parent
     .command('import-hf')
-    .description('as prepare, of the Parquet files of a dataset that the Hugging Face Hub has')
+    .description('as prepare, of the Parquet or Arrow files of a Hugging Face dataset')
     .argument('<folder>', 'folder of the dataset')
     .option('--split <name>', 'default: the only one, or train');
   addPrepareOptions(command).action(async (folder: string, flags: PrepareFlags & { split?: string }) => {
@@ -77,7 +77,10 @@ async function prepareInputs(inputs: Inputs, flags: PrepareFlags): Promise<void>
   const result = await prepare({ ...rest, inputs, workers, strict: flags.strict ?? false, progress }).finally(() =>
     progress.end(),
   );
-  const { documents, tokens, bad, empty, dtype, eod, tokenizer } = result;
+  const { bad, empty, dtype, eod, tokenizer } = result;
+  // Of a conversation there are two documents: see Sidecar.content.
+  const [of, what] = flags.chat ? [2, 'conversations'] : [1, 'documents'];
+  const [documents, tokens] = [result.documents / of, result.tokens / of];
   const seconds = Math.round(progress.seconds * 1000) / 1000;
   const facts = {
     prefix: flags.output,
@@ -94,13 +97,11 @@ async function prepareInputs(inputs: Inputs, flags: PrepareFlags): Promise<void>
     process.stdout.write(`${JSON.stringify({ type: 'result', ok: true, ...facts, bytes_read: progress.bytes })}\n`);
     return;
   }
-  // Of a conversation there are two documents: see Sidecar.content.
-  const [of, what] = flags.chat ? [2, 'conversations'] : [1, 'documents'];
   const count = (n: number): string => n.toLocaleString('en-US');
   const left = bad + empty === 0 ? '' : `; left out: ${count(bad)} bad lines, ${count(empty)} empty texts`;
   const rate = `${(progress.bytes / 1e6 / progress.seconds).toFixed(1)} MB/s`;
   process.stdout.write(
-    `${flags.output}: ${count(tokens / of)} tokens in ${count(documents / of)} ${what}, ${dtype}${left} (${seconds.toFixed(1)} s, ${rate})\n`,
+    `${flags.output}: ${count(tokens)} tokens in ${count(documents)} ${what}, ${dtype}${left} (${seconds.toFixed(1)} s, ${rate})\n`,
   );
 }
 

@@ -4,9 +4,10 @@ import { formatTable } from '../shared/table.js';
 /** What `mbridge data inspect` prints for people. */
 export function summaryText({ prefix, sidecar, lengths, range, ...summary }: PairSummary): string {
   const count = (n: number): string => n.toLocaleString('en-US');
-  const all = summary.looked === summary.documents ? '' : ` (of ${count(summary.looked)} documents)`;
+  const what = sidecar?.content === 'chat' ? 'conversations' : 'documents';
+  const all = summary.looked === summary.documents ? '' : ` (of ${count(summary.looked)} ${what})`;
   const rows = [
-    ['documents', count(summary.documents)],
+    [what, count(summary.documents)],
     ['tokens', `${count(summary.tokens)}, ${summary.dtype}`],
     ['ids', range === null ? 'none' : `${range[0]} to ${range[1]}${all}`],
     [
@@ -24,11 +25,11 @@ export function summaryText({ prefix, sidecar, lengths, range, ...summary }: Pai
       'made of',
       sidecar === null ? 'not known' : `${count(sidecar.inputs.length)} files, by mbridge ${sidecar.mbridge}`,
     ],
-  ].map(([key, value]) => `  ${String(key).padEnd(9)}  ${value}`);
+  ].map(([key, value]) => `  ${String(key).padEnd(what.length)}  ${value}`);
   const bins = summary.histogram.map(
     ({ from, to, count: n }) => [from === to ? `${from}` : `${from} to ${to}`, n] as const,
   );
-  const histogram = bins.length === 0 ? '' : formatTable([['tokens', 'documents'], ...bins]);
+  const histogram = bins.length === 0 ? '' : formatTable([['tokens', what], ...bins]);
   const samples = summary.samples.map(({ document, text }) => `${document}: ${JSON.stringify(text)}\n`).join('');
   return `${[prefix, ...rows].join('\n')}\n${histogram}${samples}`;
 }

@@ -1,4 +1,3 @@
-import { existsSync } from 'node:fs';
 import { basename, resolve as absolute } from 'node:path';
 import type { Command } from 'commander';
 import type { ConfigSources } from '../../config/resolve.js';
@@ -42,7 +41,7 @@ export function addEval(program: Command): void {
     .option('--delimiter <text>', 'what stands between a context and its choice (default: nothing)')
     .option(
       '--dataset-type <type>',
-      'as dataset.type: text, jsonl, indexed or chat; by default what the file is called',
+      'as dataset.type: text, jsonl, indexed or chat; by default what the file is',
     )
     .option('--samples <n>', 'only as many samples of model.seq_length tokens', parseCount);
   addLayoutOptions(command)
@@ -59,7 +58,7 @@ export function addEval(program: Command): void {
       const name = basename(absolute(model));
       const { config, origins } = resolve({
         recipe: { name, config: evaluationConfig(await configOfModel(model)) },
-        flags: [...dataFlags(options), ...(await configFlags(options))],
+        flags: [...(await dataFlags(options)), ...(await configFlags(options))],
         overrides: await overridesOf(texts),
       });
       process.stdout.off('error', exitOnClosedPipe);
@@ -79,10 +78,10 @@ function evaluationConfig(model: ConfigInput): ConfigInput {
   };
 }
 
-function dataFlags({ data, datasetType, samples }: EvalOptions): NonNullable<ConfigSources['flags']> {
+async function dataFlags({ data, datasetType, samples }: EvalOptions): Promise<NonNullable<ConfigSources['flags']>> {
   if (data === undefined) return [];
-  const guessed = existsSync(`${data}.idx`) ? 'indexed' : /\.jsonl$/i.test(data) ? 'jsonl' : 'text';
-  const type = datasetType ?? guessed;
+  const { datasetTypeOf } = await import('../../data/prepare/dataset-type.js');
+  const type = datasetType ?? datasetTypeOf(data);
   return [
     { path: 'dataset.type', value: type, place: '--dataset-type' },
     { path: 'dataset.path', value: data, place: '--data' },

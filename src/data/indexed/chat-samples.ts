@@ -1,5 +1,6 @@
 import { badData } from '../data-error.js';
 import type { DataFingerprint, Dataset, Sample } from '../dataset.js';
+import { pack, type Packs } from './pack.js';
 import type { TokenFile } from './token-file.js';
 
 /** What becomes of conversations of more tokens than a sample has. */
@@ -8,6 +9,8 @@ export type TooLong = 'truncate' | 'drop' | 'error';
 export interface ChatSamplesOptions {
   readonly seqLength: number;
   readonly tooLong: TooLong;
+  /** Several conversations in a sample, which say where they begin. */
+  readonly packing: boolean;
   /** See {@link Dataset}. */
   readonly tokenBytes?: ArrayLike<number> | undefined;
 }
@@ -17,19 +20,19 @@ export function conversationLengths(file: TokenFile): number[] {
   return Array.from({ length: file.documents / 2 }, (_, i) => file.lengthOf(2 * i));
 }
 
-/** Conversations as samples, one each, padded: the assistant's tokens alone count. */
+/** Conversations as samples, padded; one each, or as many as fit: the assistant's tokens alone count. */
 export class ChatSamples implements Dataset {
   readonly length: number;
   readonly tokenBytes: ArrayLike<number> | undefined;
   readonly #file: TokenFile;
   readonly #o: ChatSamplesOptions;
-  /** Conversations that are read. */
-  readonly #kept: Uint32Array;
-  readonly #sample: { readonly inputIds: Int32Array; readonly lossMask: Uint8Array };
+  /** Conversations that are read, by sample. */
+  readonly #packs: Packs;
+  readonly #sample: { readonly inputIds: Int32Array; readonly lossMask: Uint8Array; readonly begins?: Uint8Array };
 
   /** @throws MbridgeError MB_CHAT_LONG, MB_DATA_EMPTY, MB_DATA_INDEX (exit 7) */
   constructor(file: TokenFile, options: ChatSamplesOptions) {
-    const { seqLength, tooLong, tokenBytes } = options;
+    const { seqLength, tooLong, packing, tokenBytes } = options;
     this.tokenBytes = tokenBytes;
     this.#file = file;
     this.#o = options;
@@ -40,39 +43,68 @@ export class ChatSamples implements Dataset {
     if (tooLong === 'error' && long >= 0) {
       throw tooLongError(`${file.prefix} (conversation ${long + 1})`, lengths[long] as number, most);
     }
-    this.#kept = Uint32Array.from(lengths.keys()).filter((i) => tooLong !== 'drop' || (lengths[i] as number) <= most);
-    this.length = this.#kept.length;
+    this.#packs = conversationPacks(lengths, options);
+    this.length = this.#packs.starts.length - 1;
     if (this.length === 0) {
       const found = `all ${lengths.length} conversations have more than ${most} tokens (seq_length + 1)`;
       throw badData('MB_DATA_EMPTY', file.prefix, found, 'raise model.seq_length, or set dataset.too_long=truncate');
     }
-    this.#sample = { inputIds: new Int32Array(most), lossMask: new Uint8Array(most) };
+    const begins = packing ? { begins: new Uint8Array(most) } : {};
+    this.#sample = { inputIds: new Int32Array(most), lossMask: new Uint8Array(most), ...begins };
   }
 
   sample(index: number): Sample {
-    const { inputIds, lossMask } = this.#sample;
-    const conversation = this.#kept[index] as number;
-    const tokens = this.#file.document(2 * conversation, inputIds.length);
-    inputIds.fill(0, tokens.length);
-    inputIds.set(tokens);
-    lossMask.fill(0, tokens.length);
-    lossMask.set(this.#file.document(2 * conversation + 1, inputIds.length));
+    const { inputIds, lossMask, begins } = this.#sample;
+    const { starts, items } = this.#packs;
+    begins?.fill(0);
+    let at = 0;
+    for (const conversation of items.subarray(starts[index], starts[index + 1])) {
+      const tokens = this.#file.document(2 * conversation, inputIds.length);
+      inputIds.set(tokens, at);
+      lossMask.set(this.#file.document(2 * conversation + 1, inputIds.length), at);
+      // What begins a conversation follows from nothing.
+      lossMask[at] = 0;
+      if (begins !== undefined) begins[at] = 1;
+      at += tokens.length;
+    }
+    inputIds.fill(0, at);
+    lossMask.fill(0, at);
+    // The padding sees itself alone.
+    if (begins !== undefined && at < begins.length) begins[at] = 1;
     return this.#sample;
   }
 
   describe(): string {
-    const all = this.#file.documents / 2;
-    const kept = this.length === all ? '' : ` of ${all}`;
-    return `${this.#file.prefix}: ${this.length}${kept} conversations, padded to ${this.#o.seqLength} tokens`;
+    const [kept, all] = [this.#packs.items.length, this.#file.documents / 2];
+    const what = `${kept}${kept === all ? '' : ` of ${all}`} conversations`;
+    const { packing, seqLength } = this.#o;
+    const how = packing ? `packed into ${this.length} samples of` : 'padded to';
+    return `${this.#file.prefix}: ${what}, ${how} ${seqLength} tokens`;
   }
 
   fingerprint(): DataFingerprint {
-    return { settings: { too_long: this.#o.tooLong }, files: this.#file.fingerprints() };
+    const { tooLong, packing } = this.#o;
+    return { settings: { too_long: tooLong, ...(packing ? { packing } : {}) }, files: this.#file.fingerprints() };
   }
 
   close(): void {
     this.#file.close();
   }
+}
+
+/** Which of the conversations of these lengths each sample holds. */
+export function conversationPacks(
+  lengths: readonly number[],
+  { seqLength, tooLong, packing }: Pick<ChatSamplesOptions, 'seqLength' | 'tooLong' | 'packing'>,
+): Packs {
+  const most = seqLength + 1;
+  const kept = Uint32Array.from(lengths.keys()).filter((i) => tooLong !== 'drop' || (lengths[i] as number) <= most);
+  if (!packing) return { starts: Uint32Array.from({ length: kept.length + 1 }, (_, i) => i), items: kept };
+  const { starts, items } = pack(
+    kept.map((i) => Math.min(lengths[i] as number, most)),
+    most,
+  );
+  return { starts, items: items.map((i) => kept[i] as number) };
 }
 
 /** A conversation that `dataset.too_long` refuses. */

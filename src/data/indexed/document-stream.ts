@@ -29,10 +29,15 @@ export class DocumentStream {
     this.tokens = (file.starts[range.to] as number) - (file.starts[range.from] as number);
   }
 
-  /** Copies tokens start..start+dst.length-1 of the epoch's stream to `dst`. */
-  read(epoch: number, start: number, dst: Int32Array): void {
+  /**
+   * Copies tokens start..start+dst.length-1 of the epoch's stream to `dst`.
+   * @param begins of as many entries, 0 before: receives 1 where a document begins
+   */
+  read(epoch: number, start: number, dst: Int32Array, begins?: Uint8Array): void {
     if (this.#seed === undefined) {
-      this.#file.read((this.#file.starts[this.#from] as number) + start, dst);
+      const first = (this.#file.starts[this.#from] as number) + start;
+      this.#file.read(first, dst);
+      if (begins !== undefined) this.#file.begins(first, begins);
       return;
     }
     if (epoch !== this.#epoch) this.#shuffle(this.#seed, epoch);
@@ -44,6 +49,7 @@ export class DocumentStream {
       const length = this.#file.lengthOf(document);
       const count = Math.min(length - skip, dst.length - done);
       if (count > 0) {
+        if (begins !== undefined && skip === 0) begins[done] = 1;
         this.#file.read((this.#file.starts[document] as number) + skip, dst.subarray(done, done + count));
         done += count;
       }

@@ -14,6 +14,8 @@ export interface IndexedSamplesOptions {
   readonly seqLength: number;
   /** Undefined: documents and samples in file order. */
   readonly seed: number | undefined;
+  /** Whether samples say where documents begin. */
+  readonly documents?: boolean | undefined;
   /** See {@link Dataset}. */
   readonly tokenBytes?: ArrayLike<number> | undefined;
 }
@@ -30,7 +32,7 @@ export class IndexedSamples implements Dataset {
   readonly #o: IndexedSamplesOptions;
   readonly #documents: DocumentStream;
   readonly #order: SampleOrder;
-  readonly #sample: { inputIds: Int32Array };
+  readonly #sample: { readonly inputIds: Int32Array; readonly begins?: Uint8Array };
 
   /** @throws MbridgeError MB_DATA_EMPTY, exit 7, for a split that holds no sample */
   constructor(file: TokenFile, options: IndexedSamplesOptions) {
@@ -47,16 +49,18 @@ export class IndexedSamples implements Dataset {
       throw badData('MB_DATA_EMPTY', file.prefix, found, hint, { split, tokens: this.#documents.tokens });
     }
     this.#order = new SampleOrder(this.length, seed);
-    this.#sample = { inputIds: new Int32Array(seqLength + 1) };
+    const begins = options.documents === true ? { begins: new Uint8Array(seqLength + 1) } : {};
+    this.#sample = { inputIds: new Int32Array(seqLength + 1), ...begins };
   }
 
   sample(index: number): Sample {
     const { epoch, index: place } = this.#order.at(index);
-    const ids = this.#sample.inputIds;
+    const { inputIds: ids, begins } = this.#sample;
     const start = place * this.#o.seqLength;
     const here = Math.min(ids.length, this.#documents.tokens - start);
-    this.#documents.read(epoch, start, ids.subarray(0, here));
-    return here === ids.length ? this.#sample : padded(ids, here);
+    begins?.fill(0);
+    this.#documents.read(epoch, start, ids.subarray(0, here), begins?.subarray(0, here));
+    return here === ids.length ? this.#sample : padded(this.#sample, here);
   }
 
   epoch(index: number): number {

@@ -30,8 +30,9 @@ export function checkIndexed(config: IndexedConfig): void {
 /** @throws MbridgeError exit 7 for what is wrong with a pair, or a split that holds no sample */
 export function openIndexed(
   config: IndexedConfig,
-  { split, tail, vocabSize, seqLength }: { split: Split; tail: Tail; vocabSize: number; seqLength: number },
+  options: { split: Split; tail: Tail; vocabSize: number; seqLength: number; documents: boolean },
 ): Dataset {
+  const { split, vocabSize, ...sizes } = options;
   const parts = parseSplit(config.split);
   const seed = config.shuffle ? config.seed : undefined;
   const opened: IndexedSamples[] = [];
@@ -44,7 +45,7 @@ export function openIndexed(
         closingOnError(file, () => {
           const range = splitRange(parts, file.documents, split);
           const tokenBytes = tokenBytesOf(readSidecar(path));
-          return new IndexedSamples(file, { split, tail, range, seqLength, seed, tokenBytes });
+          return new IndexedSamples(file, { split, range, seed, tokenBytes, ...sizes });
         }),
       );
     }
@@ -64,11 +65,11 @@ export function openIndexed(
  * @throws MbridgeError exit 7 for what is wrong with the pair
  */
 export function openChat(
-  { path, too_long: tooLong }: ChatConfig,
+  { path, too_long: tooLong, packing }: ChatConfig,
   { vocabSize, seqLength }: { vocabSize: number; seqLength: number },
 ): Dataset {
   const file = new TokenFile(path, vocabSize);
   return closingOnError(file, () => {
-    return new ChatSamples(file, { seqLength, tooLong, tokenBytes: tokenBytesOf(readSidecar(path)) });
+    return new ChatSamples(file, { seqLength, tooLong, packing, tokenBytes: tokenBytesOf(readSidecar(path)) });
   });
 }

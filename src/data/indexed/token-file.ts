@@ -70,6 +70,19 @@ export class TokenFile {
     return tokens;
   }
 
+  /** Sets entries of `dst`, 0 before, to 1 where token start + j is the first of a document. */
+  begins(start: number, dst: Uint8Array): void {
+    // The first document that begins at `start` or later.
+    let [low, high] = [0, this.documents];
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      if ((this.starts[middle] as number) < start) low = middle + 1;
+      else high = middle;
+    }
+    for (let at: number; low < this.documents && (at = (this.starts[low] as number) - start) < dst.length; low++)
+      dst[at] = 1;
+  }
+
   fingerprints(): FileFingerprint[] {
     return [this.#idx, this.#bin].map((file) => file.fingerprint(file.path));
   }

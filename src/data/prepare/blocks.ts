@@ -26,6 +26,11 @@ export async function* readBlocks(
   field: string,
   onRead: (bytes: number) => void,
 ): AsyncGenerator<Block> {
+  if (file.kind === 'arrow') {
+    const { arrowTexts } = await import('./read-arrow.js');
+    for (const values of arrowTexts(file.path, field, onRead)) yield* inBlocks(values);
+    return;
+  }
   if (file.kind === 'parquet') {
     for await (const values of parquetTexts(file.path, field, onRead)) yield* inBlocks(values);
     return;

@@ -4,7 +4,8 @@ import { MbridgeError } from '../../base/errors.js';
 import { findInputs, type InputFile, type Inputs } from './input-files.js';
 
 /**
- * The Parquet files of a dataset's folder as the Hugging Face Hub has it, of one split.
+ * The tables of a dataset's folder, of one split: the Parquet files that the Hugging Face Hub has, or the Arrow files of
+ * `save_to_disk` and of the cache of `load_dataset`.
  * @param split default: the only one, or `train`
  * @throws MbridgeError MB_DATA_INPUT (exit 7) where there are none
  */
@@ -13,18 +14,10 @@ export async function datasetInputs(folder: string, output: string, split?: stri
     return new MbridgeError('io', 'MB_DATA_INPUT', `${folder}: ${found}`, { hint, details: { folder } });
   };
   if (!existsSync(folder)) throw refuse('no such folder', 'name the folder of a dataset that has been downloaded');
-  const { files, others } = await findInputs([join(folder, '**/*.parquet')], output).catch((cause: unknown) => {
-    if (cause instanceof MbridgeError && cause.code === 'MB_DATA_INPUT') return { files: [], others: [] };
-    throw cause;
-  });
+  const parquet = await tablesIn(folder, 'parquet', output);
+  const { files, others } = parquet.files.length > 0 ? parquet : await tablesIn(folder, 'arrow', output);
   if (files.length === 0) {
-    const arrow = existsSync(join(folder, 'dataset_info.json')) || existsSync(join(folder, 'dataset_dict.json'));
-    throw refuse(
-      arrow ? 'is a dataset in Arrow files, which are not read' : 'has no Parquet file',
-      arrow
-        ? 'write it as Parquet: datasets.load_from_disk(FOLDER)["train"].to_parquet("FILE.parquet")'
-        : 'texts of other kinds: mbridge data prepare --input FOLDER',
-    );
+    throw refuse('has no Parquet and no Arrow file', 'texts of other kinds: mbridge data prepare --input FOLDER');
   }
   const splits = new Map<string, InputFile[]>();
   for (const file of files) {
@@ -38,9 +31,28 @@ export async function datasetInputs(folder: string, output: string, split?: stri
   return { files: found, others };
 }
 
-/** `data/train-00000-of-00012.parquet` and `train/0000.parquet` are of `train`. */
+async function tablesIn(folder: string, ending: 'parquet' | 'arrow', output: string): Promise<Inputs> {
+  try {
+    const { files, others } = await findInputs([join(folder, `**/*.${ending}`)], output);
+    // What `map` and `filter` left in the cache is no part of the dataset.
+    return { files: files.filter(({ path }) => !basename(path).startsWith('cache-')), others };
+  } catch (cause) {
+    if (cause instanceof MbridgeError && cause.code === 'MB_DATA_INPUT') return { files: [], others: [] };
+    throw cause;
+  }
+}
+
+/**
+ * `data/train-00000-of-00012.parquet`, `train/0000.parquet` and `train/data-00000-of-00002.arrow` are of `train`, and so
+ * are `squad-train.arrow` and, of a dataset without splits, `data-00000-of-00001.arrow`.
+ */
 function splitOf(path: string): string {
-  const shard = /^(.+?)-\d+-of-\d+/.exec(basename(path))?.[1];
   const parent = basename(dirname(path));
+  const shard = /^(.+?)-\d+-of-\d+/.exec(basename(path))?.[1];
+  if (path.endsWith('.arrow')) {
+    const name = shard ?? basename(path, '.arrow');
+    if (name === 'data') return parent === '.' ? 'train' : parent;
+    return name.slice(name.lastIndexOf('-') + 1);
+  }
   return shard ?? (['.', 'data'].includes(parent) ? basename(path, '.parquet') : parent);
 }

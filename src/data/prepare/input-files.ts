@@ -5,7 +5,7 @@ import { MbridgeError } from '../../base/errors.js';
 import { unreadable } from '../data-error.js';
 
 /** How the documents of a file are found. */
-export type InputKind = 'text' | 'lines' | 'array' | 'parquet';
+export type InputKind = 'text' | 'lines' | 'array' | 'parquet' | 'arrow';
 
 const KINDS: Readonly<Record<string, InputKind>> = {
   txt: 'text',
@@ -14,6 +14,7 @@ const KINDS: Readonly<Record<string, InputKind>> = {
   ndjson: 'lines',
   json: 'array',
   parquet: 'parquet',
+  arrow: 'arrow',
 };
 
 /** A file of a corpus. */
@@ -82,10 +83,10 @@ export function kindOf(path: string): InputKind | undefined {
   const [, ending = '', packed] = /\.([a-z\d]+)(\.(?:gz|gzip|zst|zstd))?$/i.exec(path) ?? [];
   const kind = Object.hasOwn(KINDS, ending.toLowerCase()) ? KINDS[ending.toLowerCase()] : undefined;
   // A table is read at any place, and packs its columns itself.
-  return kind === 'parquet' && packed !== undefined ? undefined : kind;
+  return (kind === 'parquet' || kind === 'arrow') && packed !== undefined ? undefined : kind;
 }
 
-const READ = 'files that end in .txt, .md, .jsonl, .json (each also with .gz or .zst) or .parquet are read';
+const READ = 'files that end in .txt, .md, .jsonl, .json (each also with .gz or .zst), .parquet or .arrow are read';
 
 function unknownKind(path: string): MbridgeError {
   return new MbridgeError('io', 'MB_DATA_INPUT', `${path}: its name does not say how it is read`, {

@@ -10,6 +10,7 @@ const SAMPLE_TOKENS = 64;
 /** What a pair holds. */
 export interface PairSummary {
   readonly prefix: string;
+  /** Of a pair of conversations, these: what says who speaks is not counted. */
   readonly documents: number;
   readonly tokens: number;
   readonly dtype: TokenType;
@@ -38,27 +39,29 @@ export function inspectPair(
   if (sidecar !== undefined && tokenizer !== undefined) checkBelongs(prefix, sidecar, tokenizer);
   const file = new TokenFile(prefix, Infinity);
   try {
-    const { documents, tokens, type: dtype } = file;
-    const lengths = Float64Array.from({ length: documents }, (_, i) => file.lengthOf(i));
+    // Of a conversation every other document is a mask.
+    const step = sidecar?.content === 'chat' ? 2 : 1;
+    const [documents, tokens, dtype] = [file.documents / step, file.tokens / step, file.type];
+    const lengths = Float64Array.from({ length: documents }, (_, i) => file.lengthOf(i * step));
     const sorted = lengths.toSorted();
     const at = (i: number): number => sorted[i] as number;
     const last = sorted.length - 1;
     return {
-      ...{ prefix, documents, tokens, dtype, ...rangeOf(file) },
+      ...{ prefix, documents, tokens, dtype, ...rangeOf(file, step) },
       lengths: last < 0 ? null : { least: at(0), median: at(last >> 1), most: at(last) },
       histogram: histogramOf(lengths),
       sidecar: sidecar ?? null,
-      samples: tokenizer === undefined ? [] : samplesOf(file, tokenizer, samples, sidecar?.content === 'chat' ? 2 : 1),
+      samples: tokenizer === undefined ? [] : samplesOf(file, tokenizer, samples, step),
     };
   } finally {
     file.close();
   }
 }
 
-function rangeOf(file: TokenFile): Pick<PairSummary, 'range' | 'looked'> {
-  const step = Math.max(1, Math.ceil(file.tokens / LOOKED_TOKENS));
+function rangeOf(file: TokenFile, step: number): Pick<PairSummary, 'range' | 'looked'> {
+  const every = step * Math.max(1, Math.ceil(file.tokens / step / LOOKED_TOKENS));
   let [lowest, highest, looked] = [Infinity, -Infinity, 0];
-  for (let i = 0; i < file.documents; i += step) {
+  for (let i = 0; i < file.documents; i += every) {
     for (const id of file.document(i)) {
       lowest = Math.min(lowest, id);
       highest = Math.max(highest, id);
@@ -80,12 +83,11 @@ function histogramOf(lengths: Float64Array): PairSummary['histogram'] {
   });
 }
 
-/** @param step 2 where every other document is a mask */
 function samplesOf(file: TokenFile, tokenizer: Tokenizer, count: number, step: number): PairSummary['samples'] {
   const total = file.documents / step;
   const shown = Math.min(count, total);
   return Array.from({ length: shown }, (_, i) => {
-    const document = Math.floor((i * total) / shown) * step;
-    return { document, text: tokenizer.decode(file.document(document, SAMPLE_TOKENS)) };
+    const document = Math.floor((i * total) / shown);
+    return { document, text: tokenizer.decode(file.document(document * step, SAMPLE_TOKENS)) };
   });
 }

@@ -169,7 +169,9 @@ class PartWriter {
   #bad(item: number, found: string): void {
     const { path, kind } = this.#file;
     const byLine = kind === 'text' || kind === 'lines';
-    const place = byLine ? `${path}:${item + 1}` : `${path} (${kind === 'parquet' ? 'row' : 'element'} ${item + 1})`;
+    const place = byLine
+      ? `${path}:${item + 1}`
+      : `${path} (${kind === 'parquet' || kind === 'arrow' ? 'row' : 'element'} ${item + 1})`;
     if (kind === 'text')
       throw badData('MB_DATA_ENCODING', place, found, 'convert the file to UTF-8 (iconv), or leave it out');
     if (this.#options.strict)

@@ -32,8 +32,9 @@ export async function prepareRunData(
       return made;
     }
     if (path === undefined || section.type === 'mock') return section;
-    const { shuffle, seed } = section;
-    return { type: 'indexed', path, blend: null, split: '1,0,0', shuffle, seed };
+    const { shuffle, seed, document_attention, mask_document_starts } = section;
+    const read = { shuffle, seed, document_attention, mask_document_starts };
+    return { type: 'indexed', path, blend: null, split: '1,0,0', ...read };
   };
   const dataset = await ready(config.dataset);
   const sets: Record<string, DatasetConfig> = {};

@@ -1,3 +1,4 @@
+import type { AttentionSizes } from '../../engine/attention-sizes.js';
 import type { Strided, Tensor } from '../../engine/tensor.js';
 import type { StageEnv } from './stage-env.js';
 
@@ -9,6 +10,8 @@ export interface CoreTensors {
   readonly out: Tensor;
   /** f32, tokens * heads. */
   readonly lse: Tensor;
+  /** i32 [tokens, 2]: which keys of its sequence a token may see, up to itself; null for all of them. */
+  readonly bounds: Tensor | null;
 }
 
 /** Causal attention over whole sequences, whoever holds their keys. */
@@ -28,26 +31,28 @@ export interface AttentionCore {
 /** The attention of a rank that holds whole sequences. */
 export class LocalAttention implements AttentionCore {
   readonly #env: StageEnv;
+  readonly #sizes: AttentionSizes;
 
   constructor(env: StageEnv) {
     this.#env = env;
+    [this.#sizes] = env.attention as [AttentionSizes];
   }
 
-  forward({ qkv, out, lse }: CoreTensors): void {
-    const { ops, attention, attentionWorkspace: ws } = this.#env;
+  forward({ qkv, out, lse, bounds }: CoreTensors): void {
+    const { ops, attentionWorkspace: ws } = this.#env;
     const [q, k, v] = this.#parts(qkv);
-    ops.attention({ q, k, v, out: out.columns(), lse, ws }, attention);
+    ops.attention({ q, k, v, out: out.columns(), lse, bounds, ws }, this.#sizes);
   }
 
   prepareBackward(): void {}
 
   backward(t: CoreTensors & { dOut: Tensor; dQkv: Tensor }, meanwhile: () => void): void {
-    const { ops, attention, attentionWorkspace: ws } = this.#env;
+    const { ops, attentionWorkspace: ws } = this.#env;
     meanwhile();
     const [dq, dk, dv] = this.#parts(t.dQkv);
     const [q, k, v] = this.#parts(t.qkv);
     const [out, dout] = [t.out.columns(), t.dOut.columns()];
-    ops.attentionBwd({ q, k, v, out, lse: t.lse, dout, dq, dk, dv, ws }, attention);
+    ops.attentionBwd({ q, k, v, out, lse: t.lse, bounds: t.bounds, dout, dq, dk, dv, ws }, this.#sizes);
   }
 
   /** Columns of queries, keys and values in the fused projection. */

@@ -16,6 +16,14 @@ export interface AttentionWeights {
   out: LinearWeights;
 }
 
+/** What a micro-batch says of its tokens' places. */
+export interface AttentionInputs {
+  /** i32 [tokens] */
+  readonly positions: PerMicroBatch;
+  /** See {@link CoreTensors}. */
+  readonly bounds: PerMicroBatch | null;
+}
+
 /** Norm, fused q/k/v projection (column parallel), norms of heads, RoPE, causal attention, output (row parallel). */
 export class Attention {
   readonly norm: ResidualNorm;
@@ -27,7 +35,7 @@ export class Attention {
   readonly #headRstd: PerMicroBatch | null;
   readonly #out: PerMicroBatch;
   readonly #lse: PerMicroBatch;
-  readonly #positions: PerMicroBatch;
+  readonly #inputs: AttentionInputs;
   readonly #core: AttentionCore;
   readonly #temp: { wide: Tensor; dQkv: Tensor; dOut: Tensor };
 
@@ -36,14 +44,14 @@ export class Attention {
     weights: AttentionWeights,
     slots: number,
     keepInput: number | null,
-    positions: PerMicroBatch,
+    inputs: AttentionInputs,
   ) {
     const { tokens, heads, kvHeads, qWidth, qkvWidth } = env.sizes;
     const { hiddenSize } = env.shape;
     this.#env = env;
     this.#linears = { qkv: new Linear(env, weights.qkv), out: new Linear(env, weights.out) };
     this.#heads = weights.heads;
-    this.#positions = positions;
+    this.#inputs = inputs;
     this.norm = new ResidualNorm(env, 'attention.norm', weights.norm, slots, keepInput);
     // Without norms the heads are turned in place: their backward needs nothing of what was before.
     const inPlace = weights.heads === null;
@@ -101,7 +109,7 @@ export class Attention {
         wq: heads?.q.data ?? null,
         wk: heads?.k.data ?? null,
         table: env.ropeTable,
-        positions: this.#positions(microBatch),
+        positions: this.#inputs.positions(microBatch),
         rstd: this.#headRstd?.(microBatch) ?? null,
         dwq,
         dwk,
@@ -123,7 +131,8 @@ export class Attention {
   }
 
   #coreTensors(microBatch: number): CoreTensors {
-    return { qkv: this.#qkv(microBatch), out: this.#out(microBatch), lse: this.#lse(microBatch) };
+    const bounds = this.#inputs.bounds?.(microBatch) ?? null;
+    return { qkv: this.#qkv(microBatch), out: this.#out(microBatch), lse: this.#lse(microBatch), bounds };
   }
 
   #rope(microBatch: number): void {
@@ -135,7 +144,7 @@ export class Attention {
         wq: this.#heads?.q.data ?? null,
         wk: this.#heads?.k.data ?? null,
         table: env.ropeTable,
-        positions: this.#positions(microBatch),
+        positions: this.#inputs.positions(microBatch),
         out: this.#qkv(microBatch),
         rstd: this.#headRstd?.(microBatch) ?? null,
       },

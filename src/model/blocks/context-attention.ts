@@ -1,3 +1,4 @@
+import type { AttentionSizes } from '../../engine/attention-sizes.js';
 import type { Strided, Tensor } from '../../engine/tensor.js';
 import type { Pending } from '../parallel/beside.js';
 import type { AttentionCore, CoreTensors } from './attention-core.js';
@@ -36,13 +37,14 @@ export class ContextAttention implements AttentionCore {
   }
 
   forward(t: CoreTensors): void {
-    const { ops, attention, attentionWorkspace: ws } = this.#env;
+    const { ops, attentionWorkspace: ws } = this.#env;
     this.#gather(t.qkv).wait();
     this.#copyAll(this.#toOrder);
     const [k, v] = this.#halves(this.#ordered);
-    this.#eachChunk((part, offset) => {
+    this.#eachChunk((part, sizes) => {
       const [q, out] = [this.#queries(part(t.qkv)), part(t.out).columns()];
-      ops.attention({ q, k, v, out, lse: part(t.lse), ws }, { ...attention, offset });
+      const bounds = t.bounds && part(t.bounds);
+      ops.attention({ q, k, v, out, lse: part(t.lse), bounds, ws }, sizes);
     });
   }
 
@@ -52,7 +54,7 @@ export class ContextAttention implements AttentionCore {
   }
 
   backward(t: CoreTensors & { dOut: Tensor; dQkv: Tensor }, meanwhile: () => void): void {
-    const { ops, cp, attention, attentionWorkspace: ws, sizes } = this.#env;
+    const { ops, cp, attentionWorkspace: ws, sizes } = this.#env;
     if (this.#gathering !== null) {
       this.#gathering.wait();
       this.#gathering = null;
@@ -61,12 +63,16 @@ export class ContextAttention implements AttentionCore {
     const [k, v] = this.#halves(this.#ordered);
     // What was gathered is in order by now, so that its memory is free.
     const second = this.#byRank.view(...this.#dOrdered.shape);
-    this.#eachChunk((part, offset, i) => {
+    this.#eachChunk((part, call, i) => {
       const [q, dq] = [this.#queries(part(t.qkv)), this.#queries(part(t.dQkv))];
-      const [dk, dv] = this.#halves(i === 0 ? this.#dOrdered : second);
+      const gradient = i === 0 ? this.#dOrdered : second;
+      // The keys behind the chunk's last query have no part in it.
+      if (call.keys !== sizes.seq) ops.fill(gradient, 0);
+      const [dk, dv] = this.#halves(gradient);
       const [out, dout] = [part(t.out).columns(), part(t.dOut).columns()];
-      const given = { q, k, v, out, lse: part(t.lse), dout };
-      ops.attentionBwd({ ...given, dq, dk, dv, ws }, { ...attention, offset });
+      const bounds = t.bounds && part(t.bounds);
+      const given = { q, k, v, out, lse: part(t.lse), bounds, dout };
+      ops.attentionBwd({ ...given, dq, dk, dv, ws }, call);
     });
     ops.add(this.#dOrdered, second, this.#dOrdered);
     this.#copyAll(this.#toRanks);
@@ -87,19 +93,15 @@ export class ContextAttention implements AttentionCore {
     for (const { from, to } of copies) this.#env.ops.copyRows(from, to);
   }
 
-  /**
-   * Of each chunk that this rank holds: how to take its part of a tensor of all of them, and where it begins in the
-   * sequence.
-   */
-  #eachChunk(act: (part: (all: Tensor) => Tensor, offset: number, index: number) => void): void {
-    const { cp, sizes } = this.#env;
-    const chunks = cp.chunksOf(cp.rank);
-    for (const [i, number] of chunks.entries()) {
+  /** Of each chunk that this rank holds: how to take its part of a tensor of all of them, and the call of its attention. */
+  #eachChunk(act: (part: (all: Tensor) => Tensor, call: AttentionSizes, index: number) => void): void {
+    const { attention } = this.#env;
+    for (const [i, call] of attention.entries()) {
       const part = (all: Tensor): Tensor => {
-        const rows = (all.shape[0] ?? 0) / chunks.length;
+        const rows = (all.shape[0] ?? 0) / attention.length;
         return all.rows(i * rows, rows);
       };
-      act(part, number * cp.chunk(sizes.seq), i);
+      act(part, call, i);
     }
   }
 

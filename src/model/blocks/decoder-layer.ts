@@ -1,8 +1,8 @@
 import type { Tensor } from '../../engine/tensor.js';
-import { Attention, type AttentionWeights } from './attention.js';
+import { Attention, type AttentionInputs, type AttentionWeights } from './attention.js';
 import { Mlp, type MlpWeights } from './mlp.js';
 import type { ResidualStream } from './residual-norm.js';
-import type { PerMicroBatch, StageEnv } from './stage-env.js';
+import type { StageEnv } from './stage-env.js';
 
 /** One decoder layer: attention and SwiGLU, each on the normalised residual stream. */
 export class DecoderLayer {
@@ -19,10 +19,10 @@ export class DecoderLayer {
     weights: { attention: AttentionWeights; mlp: MlpWeights },
     slots: number,
     inputSlots: number,
-    positions: PerMicroBatch,
+    inputs: AttentionInputs,
   ) {
     this.#env = env;
-    this.#attention = new Attention(env, weights.attention, slots, inputSlots, positions);
+    this.#attention = new Attention(env, weights.attention, slots, inputSlots, inputs);
     this.#mlp = new Mlp(env, weights.mlp, slots);
   }
 

@@ -1,5 +1,5 @@
 import type { ModelShape } from '../../families/model-shape.js';
-import { rotations, scaledFrequencies } from '../../families/rope.js';
+import { scaledRope } from '../../families/rope.js';
 import { layerLinears, localOutputs } from '../../families/parameters.js';
 import type { AttentionSizes } from '../../engine/attention-sizes.js';
 import type { ActDType, DType } from '../../engine/dtype.js';
@@ -49,7 +49,7 @@ export interface StageEnvOptions {
   seq: number;
   dtype: ActDType;
   recompute: Recompute;
-  attention: AttentionSizes;
+  attention: readonly AttentionSizes[];
   attentionWorkspaceBytes: number;
   /** Positions that tokens may have; `seq` by default. */
   positions?: number;
@@ -66,11 +66,12 @@ export class StageEnv {
   readonly sizes: StageSizes;
   readonly dtype: ActDType;
   readonly recompute: Recompute;
-  /** Of one call of the attention; under context parallelism of one chunk's queries, but for where they begin. */
-  readonly attention: AttentionSizes;
+  /** Of each call of the attention: one, or under context parallelism one a chunk that the rank holds. */
+  readonly attention: readonly AttentionSizes[];
   readonly plan: MemoryPlan;
   /** cos and sin of every position, f32 [positions, headDim]. */
   readonly ropeTable: Tensor;
+  readonly #frequencies: Tensor | null;
   readonly attentionWorkspace: Tensor;
   readonly #reduce: Tensor;
   readonly #maybeOps: Ops | null;
@@ -114,6 +115,7 @@ export class StageEnv {
     ];
     this.#reduce = plan.tensor('workspace', [REDUCE_PARTS * Math.max(...columns)], 'f32');
     this.ropeTable = plan.tensor('workspace', [options.positions ?? seq, shape.headDim], 'f32');
+    this.#frequencies = shape.ropeScaling === null ? null : plan.tensor('workspace', [shape.headDim / 2], 'f64');
     this.attentionWorkspace = plan.tensor(
       'workspace',
       [Math.ceil(Math.max(4, options.attentionWorkspaceBytes) / 4)],
@@ -168,8 +170,8 @@ export class StageEnv {
 
   /** Fills what is constant over the run. To be called once, after the memory is there. */
   prepare(): void {
-    const frequencies = scaledFrequencies(this.shape);
-    if (frequencies === null) this.ops.ropeTable(this.ropeTable, this.shape.ropeTheta);
-    else this.ops.device.write(this.ropeTable, rotations(frequencies, this.ropeTable.shape[0] ?? 0));
+    const rope = scaledRope(this.shape, this.ropeTable.shape[0] ?? 0);
+    if (rope !== null && this.#frequencies !== null) this.ops.device.write(this.#frequencies, rope.frequencies);
+    this.ops.ropeTable(this.ropeTable, this.shape.ropeTheta, this.#frequencies, rope?.factor);
   }
 }

@@ -89,11 +89,10 @@ export class TokenRows {
   constructor(part: DecoderPart, cache: KvCache, rows: number, samples: boolean) {
     const { plan, shape, dtype, weights, tp: tpPart, pp } = part;
     const tp = new TensorParallel(tpPart.place, tpPart.group, false);
-    const heads = { heads: shape.numHeads / tp.size, kvHeads: shape.numKvHeads / tp.size, headDim: shape.headDim };
     const env = new StageEnv({
       ...{ plan, ops: part.ops, shape, tp, cp: new ContextParallel({ size: 1, rank: 0 }, null), dtype },
       ...{ batch: rows, seq: 1, positions: cache.context, recompute: 'full' },
-      ...{ attention: { batch: rows, seq: 1, ...heads, deterministic: true }, attentionWorkspaceBytes: 0 },
+      ...{ attention: [], attentionWorkspaceBytes: 0 },
     });
     const { hiddenSize } = shape;
     this.rows = rows;

@@ -1,4 +1,5 @@
 import type { CommGroup } from '../../groups/comm/comm-group.js';
+import type { AttentionSizes } from '../../engine/attention-sizes.js';
 import { STREAM } from '../../engine/device.js';
 import type { Tensor } from '../../engine/tensor.js';
 import { Beside, type Pending } from './beside.js';
@@ -38,9 +39,16 @@ export class ContextParallel {
     return seq / (CHUNKS * this.size);
   }
 
-  /** Queries of a call of the attention, and where they are not the same, keys. */
-  attention(seq: number): { seq: number; keys?: number } {
-    return this.size === 1 ? { seq } : { seq: this.chunk(seq), keys: seq };
+  /**
+   * What each of a rank's calls of the attention computes: its chunks' queries, over the keys up to the last of them. One
+   * call of whole sequences where they are not cut.
+   */
+  attention(seq: number): readonly Pick<AttentionSizes, 'seq' | 'keys' | 'keyRows' | 'offset'>[] {
+    if (this.size === 1) return [{ seq }];
+    const chunk = this.chunk(seq);
+    return this.chunksOf(this.rank).map((number) => {
+      return { seq: chunk, keys: (number + 1) * chunk, keyRows: seq, offset: number * chunk };
+    });
   }
 
   /** For each of this rank's tokens, its number in a micro-batch of `batch` whole sequences of `seq`. */

@@ -14,6 +14,11 @@ export class BatchCut {
     held.forEach((token, i) => (this.#here[token] = i));
   }
 
+  /** The number in the micro-batch of the `i`-th token here. */
+  tokenAt(i: number): number {
+    return this.#held[i] as number;
+  }
+
   /** Fills `to` from the field `name` of a whole micro-batch. */
   take(name: string, values: Int32Array | Float32Array, to: Int32Array | Float32Array): void {
     if (name === 'order') this.#takeOrder(values, to);

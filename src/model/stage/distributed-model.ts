@@ -58,7 +58,7 @@ export class DistributedModel {
     batches: readonly MicroBatch[],
     options: { hooks?: BucketHooks; observe?: LogitsObserver } = {},
   ): void {
-    const { totals, env, buffer, schedule, data } = this.stage;
+    const { totals, pairs, env, buffer, schedule, data } = this.stage;
     if (batches.length !== data.microBatches) {
       throw new RangeError(`${batches.length} micro-batches where ${data.microBatches} were planned`);
     }
@@ -66,6 +66,7 @@ export class DistributedModel {
     if (options.hooks === undefined) this.settleParameters();
     data.upload(this.device, batches);
     totals.begin(env.ops);
+    if (pairs !== null) env.ops.fill(pairs, data.pairs ?? 0);
     buffer.reset();
     this.#executor.run(schedule, options);
   }

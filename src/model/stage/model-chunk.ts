@@ -36,7 +36,7 @@ export class ModelChunk implements Chunk {
   ) {
     const slots = Math.max(1, needs.inFlight);
     const inputSlots = Math.max(1, needs.inputs, needs.waitingInputs);
-    const positions = data.field('positions');
+    const inputs = { positions: data.field('positions'), bounds: data.bounds };
     this.#env = env;
     this.#embedding =
       parts.embedding && weights.embedding
@@ -48,7 +48,7 @@ export class ModelChunk implements Chunk {
     this.#layers = Array.from({ length: parts.count }, (_, i) => {
       const layer = weights.layers.get(parts.firstLayer + i);
       if (layer === undefined) throw new Error(`no weights for layer ${parts.firstLayer + i}`);
-      const module = new DecoderLayer(env, layer, slots, i === 0 ? inputSlots : slots, positions);
+      const module = new DecoderLayer(env, layer, slots, i === 0 ? inputSlots : slots, inputs);
       return { module, bucket: layer.bucket };
     });
     const head = parts.loss && weights.head;

@@ -1,4 +1,5 @@
 import type { DeviceKind } from '../../config/layout.js';
+import { keepsDocumentsApart } from '../../config/documents.js';
 import { resolvePrecision } from '../../config/layout.js';
 import type { ModelConfig, RunConfig } from '../../config/schema.js';
 import type { ActDType } from '../../engine/dtype.js';
@@ -50,6 +51,11 @@ export interface StageSpec extends PartSpec {
   readonly seq: number;
   /** Of a step, on this replica; 0 for a model that only generates. */
   readonly microBatches: number;
+  /**
+   * Whether attention stays inside the documents of a sample: where a batch's `positions` begin again at 0, one begins. False
+   * reads a sample as one document, whatever its positions.
+   */
+  readonly documents: boolean;
   /** What it generates, if it does. */
   readonly generation?: GenerationSizes;
   readonly recompute: Recompute;
@@ -82,6 +88,7 @@ export function stageSpec(
     batch: train.micro_batch_size,
     seq: model.seq_length,
     microBatches: train.global_batch_size / (train.micro_batch_size * place.dp.size),
+    documents: keepsDocumentsApart(cfg),
     recompute: model.recompute_granularity,
     deterministic: model.deterministic,
     shardedState: optimizer.use_distributed_optimizer && strategy !== 'no_shard',

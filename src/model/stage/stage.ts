@@ -46,6 +46,8 @@ export interface Stage {
   readonly chunks: readonly ModelChunk[];
   readonly data: StepData;
   readonly totals: StepTotals;
+  /** f32 [1], one of the totals: see StepData.pairs. Null where documents are not kept apart. */
+  readonly pairs: Tensor | null;
   readonly schedule: Schedule;
   readonly evaluation: Schedule;
   /** Null where nothing is generated. */
@@ -65,7 +67,9 @@ export function buildStage(spec: StageSpec, live: LiveStage | null, loss: Loss =
   const cp = new ContextParallel(place.cp, live?.cp ?? null);
   const device = live?.device ?? null;
   const heads = { heads: shape.numHeads / tp.size, kvHeads: shape.numKvHeads / tp.size, headDim: shape.headDim };
-  const attention = { batch, ...cp.attention(seq), ...heads, deterministic };
+  const attention = cp.attention(seq).map((call) => ({ batch, ...call, ...heads, deterministic }));
+  // Attention over a cache has a workspace of its own: libraries are not asked for one.
+  const asked = spec.microBatches === 0 ? null : device;
   const env = new StageEnv({
     plan,
     ops: device && new Ops(device),
@@ -77,17 +81,24 @@ export function buildStage(spec: StageSpec, live: LiveStage | null, loss: Loss =
     dtype,
     recompute: spec.recompute,
     attention,
-    // Attention over a cache has a workspace of its own.
-    attentionWorkspaceBytes: attentionWorkspaceBytes(spec.microBatches === 0 ? null : device, dtype, attention),
+    attentionWorkspaceBytes: Math.max(
+      ...attention.map((call) => attentionWorkspaceBytes(asked, dtype, call, spec.documents)),
+    ),
   });
   const { buffer, weights } = layOutParameters(plan, spec, live?.dpCp ?? null);
   // Also where none of a partly frozen model's trained buckets is here: all ranks have the same totals.
   const trains = spec.trainable !== false;
   const totals = new StepTotals(plan, { trainable: trains, countsLoss: tp.rank === 0 });
+  const countsPairs = [place.tp, place.cp, place.pp].every(({ rank }) => rank === 0);
+  const pairs = spec.documents ? totals.reserve(['attention_pairs'], countsPairs) : null;
   const lossFunction = planLoss(loss, env, totals, spec);
   const fields = [...BATCH_FIELDS, ...loss.fields];
   const cut = cp.size === 1 ? null : new BatchCut(cp.tokensOf(batch, seq), batch * seq);
-  const data = new StepData(plan, fields, spec.microBatches, { tokens: env.sizes.tokens, cut });
+  const data = new StepData(plan, fields, spec.microBatches, {
+    tokens: env.sizes.tokens,
+    cut,
+    documentsIn: spec.documents ? seq : null,
+  });
 
   const onlyGenerates = spec.microBatches === 0;
   const pipeline = {
@@ -111,7 +122,7 @@ export function buildStage(spec: StageSpec, live: LiveStage | null, loss: Loss =
   });
   const optimizer = trains ? new OptimizerState(plan, buffer.buckets, totals, spec.shardedState) : null;
   const decoder = spec.generation === undefined ? null : planDecoder(spec, spec.generation, env, weights, live);
-  return { spec, shape, env, plan, buffer, chunks, data, totals, schedule, evaluation, decoder, optimizer };
+  return { spec, shape, env, plan, buffer, chunks, data, totals, pairs, schedule, evaluation, decoder, optimizer };
 }
 
 /** Lays out a rank's parameters in `plan`. @param group its replicas; null while only planning */

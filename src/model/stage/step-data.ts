@@ -5,6 +5,7 @@ import type { Device } from '../../engine/device.js';
 import { Tensor } from '../../engine/tensor.js';
 import type { PerMicroBatch } from '../blocks/stage-env.js';
 import type { BatchCut } from './batch-cut.js';
+import { DocumentBounds } from './document-bounds.js';
 
 /** The inputs of all micro-batches of a step on the device, sent in one copy. Every field is 4 bytes a token. */
 export class StepData {
@@ -15,17 +16,19 @@ export class StepData {
   readonly #host: Int32Array;
   readonly #tokens: number;
   readonly #cut: BatchCut | null;
+  readonly #bounds: DocumentBounds | null;
 
   /**
    * @param fields what a batch brings; one that is named twice is sent once
    * @param sizes.tokens of a micro-batch, on this rank
    * @param sizes.cut what takes them from those that a batch brings; null where they are the same
+   * @param sizes.documentsIn tokens of a sample, in which attention keeps documents apart; null where it does not
    */
   constructor(
     plan: MemoryPlan,
     fields: readonly FieldSpec[],
     microBatches: number,
-    { tokens, cut }: { tokens: number; cut: BatchCut | null },
+    { tokens, cut, documentsIn }: { tokens: number; cut: BatchCut | null; documentsIn: number | null },
   ) {
     this.#fields = [...new Map(fields.map((field) => [field.name, field])).values()];
     const other = fields.find((field) => this.#field(field.name).dtype !== field.dtype);
@@ -38,6 +41,17 @@ export class StepData {
     const size = microBatches * this.#fields.length * tokens;
     this.#all = plan.tensor('staging', [size], 'i32');
     this.#host = new Int32Array(size);
+    this.#bounds = documentsIn === null ? null : new DocumentBounds(plan, { microBatches, tokens, seq: documentsIn });
+  }
+
+  /** Of each micro-batch, i32 [tokens, 2]: the keys of its sample that a token may see. Null where documents are not kept apart. */
+  get bounds(): PerMicroBatch | null {
+    return this.#bounds?.of ?? null;
+  }
+
+  /** Pairs of a token and one that it sees, of the micro-batches that were sent last; as many as causality allows by default. */
+  get pairs(): number | null {
+    return this.#bounds?.pairs ?? null;
   }
 
   /** A field of each micro-batch, [tokens]. */
@@ -77,6 +91,11 @@ export class StepData {
     });
     const used = batches.length * this.#fields.length * this.#tokens;
     device.write(this.#all.slice(0, used), this.#host.subarray(0, used));
+    this.#bounds?.upload(
+      device,
+      batches.map(({ positions }) => positions),
+      this.#cut,
+    );
   }
 
   #field(name: string): FieldSpec {

@@ -113,6 +113,27 @@ describe('merge', () => {
   });
 });
 
+test('of conversations these are counted, not what says who speaks', async () => {
+  const line = '{"prompt": "Who is it?", "completion": "Ahab"}\n';
+  const folder = corpus({ 'a.jsonl': line.repeat(3) });
+  const made = await prepare(folder, '--tokenizer', CHATML, '--chat', '--json');
+  const result = JSON.parse(made.stdout.trim().split('\n').at(-1)!) as { documents: number; tokens: number };
+  expect(result.documents).toBe(3);
+  const json = await mbridge(['data', 'inspect', `${folder}/out`, '--json']);
+  const found = JSON.parse(json.stdout) as {
+    documents: number;
+    tokens: number;
+    range: number[];
+    lengths: { least: number };
+  };
+  expect(found).toMatchObject({ documents: 3, tokens: result.tokens, lengths: { least: result.tokens / 3 } });
+  expect(found.range[0]).toBeGreaterThan(1);
+  expect((await mbridge(['data', 'inspect', `${folder}/out`])).stdout).toContain('conversations  3\n');
+}, 60_000);
+
+/** Tables that pyarrow wrote: test/oracles/arrow-tables.py. */
+const ARROW = join(import.meta.dirname, '../../../fixtures/arrow');
+
 describe('import-hf', () => {
   const table = (text: string): Uint8Array =>
     new Uint8Array(parquetWriteBuffer({ columnData: [{ name: 'text', data: [text], type: 'STRING' }] }));
@@ -137,13 +158,63 @@ describe('import-hf', () => {
     expect([exitCode, stderr.includes('has no split dev')]).toEqual([7, true]);
   });
 
-  test.each<[string, Record<string, string>, string]>([
-    ['Arrow files', { 'dataset_info.json': '{}', 'data-00000-of-00001.arrow': 'x' }, 'Arrow files, which are not read'],
-    ['no tables', { 'a.txt': 'x' }, 'has no Parquet file'],
-  ])('%s are said', async (_, files, found) => {
-    const { exitCode, stderr } = await run(corpus(files));
-    expect(stderr).toContain('error MB_DATA_INPUT');
+  test.each([
+    [
+      'of save_to_disk',
+      'train/data-00000-of-00002.arrow',
+      'train/data-00001-of-00002.arrow',
+      'test/data-00000-of-00001.arrow',
+    ],
+    [
+      'of the cache',
+      'a/0.0.0/squad-train-00000-of-00002.arrow',
+      'a/0.0.0/squad-train-00001-of-00002.arrow',
+      'a/0.0.0/squad-test.arrow',
+    ],
+  ])('Arrow files %s', async (_, a, b, c) => {
+    const [stream, file] = ['stream', 'file'].map((format) => readFileSync(join(ARROW, `${format}.arrow`)));
+    const files = { [a]: stream!, [b]: file!, [c]: stream!, 'train/cache-1.arrow': stream!, 'dataset_dict.json': '{}' };
+    const folder = corpus(files);
+    const { exitCode, stderr } = await run(folder);
+    expect(exitCode, stderr).toBe(0);
+    // The third text is empty and the fourth is none.
+    const texts = ['a', 'é\n', 'x'.repeat(40)];
+    expect(textsOf(`${folder}/out`)).toEqual([...texts, ...texts]);
+    expect(stderr).toMatch(/data-00000-of-00002\.arrow \(row 4\)|squad-train-00000-of-00002\.arrow \(row 4\)/);
+    expect((await run(folder, '--field', 'large', '--split', 'test', '--output', `${folder}/large`)).exitCode).toBe(0);
+    expect(textsOf(`${folder}/large`)).toEqual(['1', '2', '3', '4', '5']);
+  });
+
+  const cut = (bytes: number): Uint8Array => readFileSync(join(ARROW, 'stream.arrow')).subarray(0, bytes);
+  test.each<[string, Record<string, string | Uint8Array>, string, string]>([
+    ['no tables', { 'a.txt': 'x' }, 'MB_DATA_INPUT', 'has no Parquet and no Arrow file'],
+    [
+      'an Arrow file that was cut off',
+      { 'a-train.arrow': cut(900) },
+      'MB_DATA_ARROW',
+      'a-train.arrow: cannot be read: ',
+    ],
+    ['what is none', { 'a-train.arrow': 'text' }, 'MB_DATA_ARROW', 'a-train.arrow: cannot be read: '],
+    [
+      'a compressed one',
+      { 'a.arrow': readFileSync(join(ARROW, 'lz4.arrow')) },
+      'MB_DATA_ARROW',
+      'write it without compression',
+    ],
+  ])('%s are said', async (_, files, code, found) => {
+    const folder = corpus(files);
+    const { exitCode, stderr } = await run(folder);
+    expect(stderr).toContain(`error ${code}`);
     expect(stderr).toContain(found);
     expect(exitCode).toBe(7);
+    expect(readdirSync(folder).filter((name) => /^out\.(bin|idx|json)$/.test(name))).toEqual([]);
+  });
+
+  test('an Arrow file without the column names those that it has', async () => {
+    const { exitCode, stderr } = await run(corpus({ 'a-train.arrow': cut(1 << 20) }), '--field', 'txt');
+    expect([exitCode, stderr.includes('has no column txt (did you mean text?); columns: text, large')]).toEqual([
+      7,
+      true,
+    ]);
   });
 });
