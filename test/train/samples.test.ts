@@ -44,7 +44,7 @@ test.each(process.env['MBRIDGE_TEST_FULL'] === undefined ? LAYOUTS.slice(1, 2) :
     expect(numbers(sampled.lines)).toHaveLength(4);
     expect(numbers(sampled.lines)).toEqual(numbers(plain.lines));
     const samples = sampled.lines.filter(({ type }) => type === 'sample');
-    const places = samples.map(({ step, prompt }) => `${String(step)} ${String(prompt)}`).sort();
+    const places = samples.map(({ step, prompt }) => [step, prompt].join(' ')).sort();
     expect(places).toEqual(['2 ', '2 Call me', '2 The whale', '4 ', '4 Call me', '4 The whale']);
     for (const { text, tokens } of samples) {
       expect(text).toBe(Buffer.from((tokens as number[]).filter((token) => token !== 255)).toString('utf8'));

@@ -39,10 +39,7 @@ export function addEval(program: Command): void {
     .option('--data <file>', 'what to measure the loss on; all of it')
     .option('--choices <file>', 'questions: {"context": ..., "choices": [...], "answer": index} a line')
     .option('--delimiter <text>', 'what stands between a context and its choice (default: nothing)')
-    .option(
-      '--dataset-type <type>',
-      'as dataset.type: text, jsonl, indexed or chat; by default what the file is',
-    )
+    .option('--dataset-type <type>', 'as dataset.type: text, jsonl, indexed or chat; by default what the file is')
     .option('--samples <n>', 'only as many samples of model.seq_length tokens', parseCount);
   addLayoutOptions(command)
     .addHelpText('after', EXAMPLES)

@@ -11,11 +11,6 @@ export interface GenerationSizes {
   readonly context: number;
 }
 
-/** `context` as the cache has it. */
-export function cacheContext(context: number): number {
-  return Math.ceil(context / DECODE.cacheStep) * DECODE.cacheStep;
-}
-
 /**
  * Keys and values of the layers of a rank: region `cache` of the plan,
  * 2 * layers * kvHeads / tp * headDim * bytes * slots * context bytes.
@@ -28,7 +23,7 @@ export class KvCache {
   /** @param kvWidth kvHeads * headDim of this rank */
   constructor(plan: MemoryPlan, sizes: GenerationSizes, kvWidth: number, layers: number, dtype: ActDType) {
     this.slots = sizes.slots;
-    this.context = cacheContext(sizes.context);
+    this.context = Math.ceil(sizes.context / DECODE.cacheStep) * DECODE.cacheStep;
     this.#all = plan.tensor('cache', [2 * layers, this.slots, this.context, kvWidth], dtype);
   }
 

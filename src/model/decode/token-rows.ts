@@ -44,6 +44,25 @@ interface LayersOf {
   readonly last: boolean;
 }
 
+interface Head {
+  readonly norm: ResidualNorm;
+  readonly output: Linear;
+  /** [rows, vocabulary shard], at the beginning of `room`. */
+  readonly logits: Tensor;
+  readonly room: Tensor;
+}
+
+function headOf(env: StageEnv, { norm, output }: { readonly norm: Weight; readonly output: Weight }): Head {
+  const { tokens: rows, vocab, vocabRoom } = env.sizes;
+  const room = env.scratch('logits', [rows, vocabRoom]);
+  return {
+    norm: new ResidualNorm(env, 'head.norm', norm, 1, null),
+    output: new Linear(env, { weight: output, bias: null }),
+    logits: room.slice(0, rows * vocab, [rows, vocab]),
+    room,
+  };
+}
+
 /** Inputs of a step for each row, i32 [4, rows]: token, slot (-1: none), position, number of the row. */
 const FIELDS = { ids: 0, cells: 1, positions: 2, rows: 3, count: 4 } as const;
 
@@ -62,12 +81,7 @@ export class TokenRows {
   readonly #inputs: Tensor;
   readonly #embedding: Embedding | null;
   readonly #chunks: readonly LayersOf[];
-  readonly #head: {
-    readonly norm: ResidualNorm;
-    readonly output: Linear;
-    readonly logits: Tensor;
-    room: Tensor;
-  } | null;
+  readonly #head: Head | null;
   readonly #sent: Tensor | null;
   readonly #narrow: Tensor;
 
@@ -81,7 +95,6 @@ export class TokenRows {
       ...{ attention: [], attentionWorkspaceBytes: 0, head: 'language' },
     });
     const { hiddenSize } = shape;
-    const { vocab, vocabRoom } = env.sizes;
     this.rows = rows;
     this.#env = env;
     this.#pp = pp;
@@ -110,14 +123,7 @@ export class TokenRows {
     }));
     this.#narrow = env.scratch('narrow', [rows, hiddenSize]);
     this.#sent = pp.size > 1 ? plan.tensor('communication', [rows, hiddenSize], dtype) : null;
-    const room = env.scratch('logits', [rows, vocabRoom]);
-    this.#head = weights.head &&
-      (samples || null) && {
-        norm: new ResidualNorm(env, 'head.norm', weights.head.norm, 1, null),
-        output: new Linear(env, { weight: weights.head.output, bias: null }),
-        logits: room.slice(0, rows * vocab, [rows, vocab]),
-        room,
-      };
+    this.#head = samples && weights.head !== null ? headOf(env, weights.head) : null;
     this.sampler = samples ? new TokenSampler(env, tpPart.group) : null;
   }
 

@@ -72,6 +72,8 @@ export function buildStage(spec: StageSpec, live: LiveStage | null, loss: Loss =
   const device = live?.device ?? null;
   const heads = { heads: shape.numHeads / tp.size, kvHeads: shape.numKvHeads / tp.size, headDim: shape.headDim };
   const attention = cp.attention(seq).map((call) => ({ batch, ...call, ...heads, deterministic }));
+  // Attention over a cache has a workspace of its own: libraries are not asked for one.
+  const asked = spec.microBatches === 0 ? null : device;
   const env = new StageEnv({
     plan,
     ops: device && new Ops(device),
@@ -85,7 +87,7 @@ export function buildStage(spec: StageSpec, live: LiveStage | null, loss: Loss =
     recompute: spec.recompute,
     attention,
     attentionWorkspaceBytes: Math.max(
-      ...attention.map((call) => attentionWorkspaceBytes(device, dtype, call, spec.documents)),
+      ...attention.map((call) => attentionWorkspaceBytes(asked, dtype, call, spec.documents)),
     ),
   });
   const { buffer, weights } = layOutParameters(plan, spec, live?.dpCp ?? null);
