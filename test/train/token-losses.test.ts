@@ -58,10 +58,11 @@ interface Asked {
   head?: 'value';
   microBatch?: number;
   weights?: boolean;
+  trainable?: string;
   values?: Record<string, unknown>;
 }
 
-async function run(layout: Layout, { loss, head, microBatch = 2, weights, values }: Asked): Promise<Dump[]> {
+async function run(layout: Layout, { microBatch = 2, values, ...asked }: Asked): Promise<Dump[]> {
   const path = join(temporaryFolder(), 'fields.f32');
   writeFileSync(path, new Uint8Array(Float32Array.from(Object.values(oracle.fields).flat()).buffer));
   const config = layoutConfig(fixture, layout, {
@@ -71,7 +72,7 @@ async function run(layout: Layout, { loss, head, microBatch = 2, weights, values
     'optimizer.use_distributed_optimizer': false,
     ...values,
   });
-  const options = { loss, fields: path, head, weights };
+  const options = { ...asked, fields: path };
   const { exitCode, log, runDir } = await runWorkers('tokens', config, ranksOf(layout), options);
   expect(exitCode, log).toBe(0);
   return Array.from(
@@ -179,6 +180,14 @@ describe('a value model', () => {
       expectGradients(dumps, 'value');
     },
   );
+
+  test('whose row alone is trained has the gradient of that alone', async () => {
+    const dumps = await run(LAYOUTS[5]!, { loss: 'value', head: 'value', trainable: '^value$' });
+    const found = gradientsOf(dumps);
+    expect([...found.keys()]).toEqual(['score.weight']);
+    const expected = oracle.losses['value']!.grads['score.weight']!;
+    expect(relativeError(summary(found.get('score.weight')!), expected)).toBeLessThan(5e-6);
+  });
 
   test.each([
     ['qwen3-untied', 1],

@@ -44,7 +44,8 @@ export async function runWorker(context) {
   const runtime = new CommRuntime({ rank, device, store, timeoutSeconds: 60 });
   const { pgCollection } = await setupGroups(config, { runtime, worldSize });
   const { head = 'language', loss, without, fields: path } = options;
-  const model = await provideDistributedModel(config, { pgCollection, device, head, loss: LOSSES[loss]() });
+  const trainable = options.trainable === undefined ? true : new RegExp(options.trainable);
+  const model = await provideDistributedModel(config, { pgCollection, device, head, trainable, loss: LOSSES[loss]() });
   const { optimizer } = setupOptimizer(config, model, { pgCollection });
   const data = await setupRunData(config, pgCollection);
   const { dp, intraDistOpt } = pgCollection;
