@@ -61,6 +61,18 @@ test('the advanced path gives the same losses on 2, 4 and 8 processes', async ()
   expect(runs[3]).toEqual(runs[0]);
 });
 
+test('preferences are learned, alike on one rank and on four', async () => {
+  const example = join(EXAMPLES, 'preferences/dpo.js');
+  const [one, four] = [
+    await run(example, []),
+    await run(example, ['--nproc', '4', '--tp-size', '2', '--pp-size', '2']),
+  ];
+  // Before the first update the policy is the reference: a pair costs log 2.
+  expect(losses(one)[0]).toBeCloseTo(Math.log(2), 4);
+  expect(losses(one).at(-1)).toBeLessThan(0.05);
+  losses(four).forEach((loss, i) => expect(loss).toBeCloseTo(losses(one)[i]!, 3));
+});
+
 test('three models with layouts of their own share a job', async () => {
   const text = await run('policy-value-reference.js', ['--train-iters', '3']);
   const rows = [...text.matchAll(/policy=(\S+) reference=(\S+)/g)].map((m) => [Number(m[1]), Number(m[2])] as const);

@@ -121,7 +121,7 @@ function addKl(
 }
 
 /** Numbers of the counted tokens of each sample that has any. */
-export function samplesOf({ batch, samples, seq }: TokenBatch): { sample: number; counted: number[] }[] {
+function samplesOf({ batch, samples, seq }: TokenBatch): { sample: number; counted: number[] }[] {
   return Array.from({ length: samples }, (_, sample) => {
     const tokens = Array.from({ length: seq }, (_, t) => sample * seq + t);
     return { sample, counted: tokens.filter((t) => batch.mask[t] !== 0) };

@@ -128,7 +128,22 @@ export function buildStage(spec: StageSpec, live: LiveStage | null, loss: Loss =
   });
   const optimizer = trains ? new OptimizerState(plan, buffer.buckets, totals, spec.shardedState) : null;
   const decoder = spec.generation === undefined ? null : planDecoder(spec, spec.generation, env, weights, live);
-  return { spec, shape, env, plan, buffer, chunks, data, totals, pairs, reader, schedule, evaluation, decoder, optimizer };
+  return {
+    spec,
+    shape,
+    env,
+    plan,
+    buffer,
+    chunks,
+    data,
+    totals,
+    pairs,
+    reader,
+    schedule,
+    evaluation,
+    decoder,
+    optimizer,
+  };
 }
 
 /** Lays out a rank's parameters in `plan`. @param group its replicas; null while only planning */
