@@ -74,6 +74,7 @@ export function buildStage(spec: StageSpec, live: LiveStage | null, loss: Loss =
   const attention = cp.attention(seq).map((call) => ({ batch, ...call, ...heads, deterministic }));
   // Attention over a cache has a workspace of its own: libraries are not asked for one.
   const asked = spec.microBatches === 0 ? null : device;
+  const onlyGenerates = spec.microBatches === 0;
   const env = new StageEnv({
     plan,
     ops: device && new Ops(device),
@@ -86,9 +87,10 @@ export function buildStage(spec: StageSpec, live: LiveStage | null, loss: Loss =
     dtype,
     recompute: spec.recompute,
     attention,
-    attentionWorkspaceBytes: Math.max(
-      ...attention.map((call) => attentionWorkspaceBytes(asked, dtype, call, spec.documents)),
-    ),
+    // A model that only generates never looks at whole sequences.
+    attentionWorkspaceBytes: onlyGenerates
+      ? 0
+      : Math.max(...attention.map((call) => attentionWorkspaceBytes(asked, dtype, call, spec.documents))),
   });
   const { buffer, weights } = layOutParameters(plan, spec, live?.dpCp ?? null);
   // Also where none of a partly frozen model's trained buckets is here: all ranks have the same totals.
@@ -106,7 +108,6 @@ export function buildStage(spec: StageSpec, live: LiveStage | null, loss: Loss =
     documentsIn: spec.documents ? seq : null,
   });
 
-  const onlyGenerates = spec.microBatches === 0;
   const pipeline = {
     stages: place.pp.size,
     chunks: spec.chunks,
