@@ -10,6 +10,7 @@ import type { OptimizerHyper } from '../engine/ops.js';
 import type { HyperCommGrid } from '../groups/grid/hyper-comm-grid.js';
 import type { WorkerContext } from '../job/worker/context.js';
 import type { Loss } from '../model/blocks/loss.js';
+import type { GenerationSizes } from '../model/decode/kv-cache.js';
 import type { DistributedOptimizer } from '../model/optim/distributed-optimizer.js';
 import type { DistributedModel } from '../model/stage/distributed-model.js';
 import { sampleSizes } from './samples.js';
@@ -36,6 +37,8 @@ export interface OpenRunOptions {
   readonly samples?: OwnSamples;
   /** What the model is trained to make small; cross entropy by default. */
   readonly loss?: Loss;
+  /** Rows that the model can generate at once, and their length; by default what the configuration's samples take. */
+  readonly generation?: GenerationSizes;
   /** Trains the buckets whose name it matches, and freezes the others; all are trained by default. See StageSpec. */
   readonly trainable?: RegExp;
 }
@@ -82,7 +85,7 @@ export async function openRun(context: WorkerContext, options: OpenRunOptions = 
         : await RunCheckpoints.open({ cfg, layout, device, store, groups: pgCollection, log, onSaved });
     const { loss, trainable } = options;
     const checkpoint = checkpoints?.resume ?? null;
-    const generation = sampleSizes(cfg, layout.dp);
+    const generation = options.generation ?? sampleSizes(cfg, layout.dp);
     const model = await provideDistributedModel(cfg, {
       ...{ pgCollection, device, checkpoint },
       ...(loss === undefined ? {} : { loss }),

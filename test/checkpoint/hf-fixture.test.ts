@@ -10,8 +10,10 @@ describe.each([...FIXTURES, ...FAMILY_FIXTURES])('%s', (name) => {
 
   it('its logits, our targets and our mask give its loss', async () => {
     const { loss, logits } = await expected();
+    const { packed = false } = trajectory;
+    const documents = packed ? { document_attention: true, mask_document_starts: true } : TOGETHER;
     const data = await setupDataIterators(
-      { dataset: { type: 'jsonl', path: tokens, shuffle: false, seed: 0, ...TOGETHER }, tokenizer: { type: 'byte' } },
+      { dataset: { type: 'jsonl', path: tokens, shuffle: false, seed: 0, ...documents }, tokenizer: { type: 'byte' } },
       {
         dpGroup: { rank: 0, size: 1 },
         vocabSize: shape.vocabSize,

@@ -57,7 +57,8 @@ describe('precedence', () => {
   test('another type starts the section afresh, its keys in any order', () => {
     const overrides = ['dataset.path=a.jsonl', 'dataset.type=jsonl', 'dataset.shuffle=false'];
     const config = resolveConfig({ recipe: tiny, overrides: overrides.map((text) => ({ text, place: '' })) });
-    expect(config.dataset).toEqual({ type: 'jsonl', path: 'a.jsonl', shuffle: false, seed: 1234 });
+    const rest = { document_attention: false, mask_document_starts: false };
+    expect(config.dataset).toEqual({ type: 'jsonl', path: 'a.jsonl', shuffle: false, seed: 1234, ...rest });
     expect(resolveConfig(override('dataset.type=mock')).dataset).toEqual({ type: 'mock', seed: 1234 });
   });
 

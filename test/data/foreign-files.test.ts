@@ -308,7 +308,8 @@ describe("a program's own samples", () => {
     ['a list', { inputIds: [1, 2, 3] }, 'MB_DATA_SAMPLE', /inputIds is no Int32Array/],
     ['beyond the vocabulary', { inputIds: Int32Array.of(1, 9, 2) }, 'MB_DATA_TOKEN', /token 9 at position 1 .* of 9/],
     ['negative', { inputIds: Int32Array.of(-1, 1, 2) }, 'MB_DATA_TOKEN', /token -1 at position 0/],
-    ['a short mask', { inputIds: good, lossMask: Uint8Array.of(1) }, 'MB_DATA_SAMPLE_LENGTH', /lossMask 1;/],
+    ['a short mask', { inputIds: good, lossMask: Uint8Array.of(1) }, 'MB_DATA_SAMPLE_LENGTH', /lossMask has 1 entries/],
+    ['short begins', { inputIds: good, begins: Uint8Array.of(1) }, 'MB_DATA_SAMPLE_LENGTH', /begins has 1 entries/],
   ])('%s', async (_, sample, code, message) => {
     const data = await iterator(own(sample));
     const error = await mbridgeError(() => data.next(1));

@@ -73,6 +73,20 @@ test('preferences are learned, alike on one rank and on four', async () => {
   losses(four).forEach((loss, i) => expect(loss).toBeCloseTo(losses(one)[i]!, 3));
 });
 
+test('a policy learns from rewards, alike on one rank and on two', async () => {
+  const rewards = async (...args: string[]): Promise<number[]> => {
+    const text = await run(join(EXAMPLES, 'policy/grpo.js'), args);
+    return [...text.matchAll(/reward=(\S+)/g)].map(([, reward]) => Number(reward));
+  };
+  const found = await rewards('--nproc', '1', '--train-iters', '26');
+  expect(found).toHaveLength(26);
+  // One of 64 tokens is right by chance.
+  expect(found[0]).toBeLessThan(0.04);
+  expect(found.at(-1)).toBeGreaterThan(0.08);
+  // The same tokens of every row, whichever replica makes them.
+  expect((await rewards('--nproc', '2', '--train-iters', '2'))[0]).toBe(found[0]);
+});
+
 test('three models with layouts of their own share a job', async () => {
   const text = await run('policy-value-reference.js', ['--train-iters', '3']);
   const rows = [...text.matchAll(/policy=(\S+) reference=(\S+)/g)].map((m) => [Number(m[1]), Number(m[2])] as const);

@@ -39,8 +39,10 @@ function addVerify(parent: Command): void {
     .option('--json', 'as JSON')
     .action(async (prefix: string, { json }: Json) => {
       const { verifyPair } = await import('../../data/prepare/verify.js');
-      const { documents, tokens, sidecar } = verifyPair(prefix);
-      const text = `${prefix}: ${tokens.toLocaleString('en-US')} tokens in ${documents.toLocaleString('en-US')} documents are right`;
+      const pair = verifyPair(prefix);
+      const { documents, tokens, text: held } = countsOf(pair);
+      const sidecar = pair.content !== null;
+      const text = `${prefix}: ${held} are right`;
       const unknown = sidecar ? '' : ' (there is no .json beside them: the vocabulary is not known)';
       const result = { type: 'result', ok: true, prefix, documents, tokens, sidecar };
       process.stdout.write(json ? `${JSON.stringify(result)}\n` : `${text}${unknown}\n`);
@@ -56,8 +58,8 @@ function addMerge(parent: Command): void {
     .option('--json', 'as JSON')
     .action(async (prefixes: string[], { output, json }: Json & { output: string }) => {
       const { mergePairs } = await import('../../data/prepare/merge.js');
-      const { documents, tokens } = await mergePairs(prefixes.map(parsePrefix), output);
-      const text = `${output}: ${tokens.toLocaleString('en-US')} tokens in ${documents.toLocaleString('en-US')} documents`;
+      const { documents, tokens, text: held } = countsOf(await mergePairs(prefixes.map(parsePrefix), output));
+      const text = `${output}: ${held}`;
       process.stdout.write(
         json ? `${JSON.stringify({ type: 'result', ok: true, prefix: output, documents, tokens })}\n` : `${text}\n`,
       );
@@ -68,4 +70,18 @@ function addMerge(parent: Command): void {
 export function parsePrefix(path: string): string {
   if (path === '' || path.endsWith('/')) throw new InvalidArgumentError('Expected a prefix, such as data/my-corpus.');
   return path.replace(/\.(bin|idx)$/, '');
+}
+
+interface Counted {
+  readonly documents: number;
+  readonly tokens: number;
+  readonly content: string | null;
+}
+
+/** Of a pair of conversations, these: every other document is a mask. */
+function countsOf({ documents, tokens, content }: Counted): { documents: number; tokens: number; text: string } {
+  const [of, what] = content === 'chat' ? [2, 'conversations'] : [1, 'documents'];
+  const counts = { documents: documents / of, tokens: tokens / of };
+  const [all, held] = [counts.tokens, counts.documents].map((n) => n.toLocaleString('en-US'));
+  return { ...counts, text: `${all} tokens in ${held} ${what}` };
 }

@@ -7,5 +7,5 @@ export function datasetTypeOf(path: string): 'indexed' | 'chat' | 'jsonl' | 'tex
   if (isPair(path)) return readSidecar(path)?.content === 'chat' ? 'chat' : 'indexed';
   if (!/\.jsonl$/i.test(path)) return 'text';
   const first = JsonlFile.first(path) ?? {};
-  return 'messages' in first || 'prompt' in first ? 'chat' : 'jsonl';
+  return 'messages' in first || ('prompt' in first && 'completion' in first) ? 'chat' : 'jsonl';
 }

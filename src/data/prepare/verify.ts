@@ -1,13 +1,15 @@
 import { badData } from '../data-error.js';
 import { TokenFile } from '../indexed/token-file.js';
-import { readSidecar } from '../indexed/sidecar.js';
+import { readSidecar, type Sidecar } from '../indexed/sidecar.js';
 
 /**
  * Reads all of a pair: that its files fit each other, that every id is of the vocabulary, and that every document ends
- * as PREFIX.json says. Without PREFIX.json only the first, and that no id is negative.
+ * as PREFIX.json says. Without PREFIX.json only the first, and that no id is negative; `content` is null then.
  * @throws MbridgeError MB_DATA_INDEX, MB_DATA_UNREADABLE (exit 7) with the first thing that is wrong
  */
-export function verifyPair(prefix: string): { documents: number; tokens: number; sidecar: boolean } {
+export function verifyPair(
+  prefix: string,
+): Pick<Sidecar, 'documents' | 'tokens'> & { readonly content: Sidecar['content'] | null } {
   const sidecar = readSidecar(prefix);
   const file = new TokenFile(prefix, sidecar?.tokenizer.vocab_size ?? Infinity);
   try {
@@ -17,7 +19,7 @@ export function verifyPair(prefix: string): { documents: number; tokens: number;
       if (said !== found) throw wrong(`${prefix}.json`, `says ${key} ${said}, the pair has ${found}`);
     }
     for (let i = 0; i < documents; i++) checkDocument(file, i, sidecar?.eod ?? null);
-    return { documents, tokens, sidecar: sidecar !== undefined };
+    return { documents, tokens, content: sidecar?.content ?? null };
   } finally {
     file.close();
   }

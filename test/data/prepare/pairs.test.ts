@@ -129,6 +129,17 @@ test('of conversations these are counted, not what says who speaks', async () =>
   expect(found).toMatchObject({ documents: 3, tokens: result.tokens, lengths: { least: result.tokens / 3 } });
   expect(found.range[0]).toBeGreaterThan(1);
   expect((await mbridge(['data', 'inspect', `${folder}/out`])).stdout).toContain('conversations  3\n');
+  expect((await mbridge(['data', 'verify', `${folder}/out`])).stdout).toContain(' tokens in 3 conversations are right');
+  const merged = await mbridge([
+    'data',
+    'merge',
+    `${folder}/out`,
+    `${folder}/out`,
+    '--output',
+    `${folder}/two`,
+    '--json',
+  ]);
+  expect(JSON.parse(merged.stdout)).toMatchObject({ documents: 6, tokens: 2 * result.tokens });
 }, 60_000);
 
 /** Tables that pyarrow wrote: test/oracles/arrow-tables.py. */
