@@ -22,7 +22,7 @@ export interface StepResult {
   readonly updates: number;
   /** Ranks that want to stop. */
   readonly stopVotes: number;
-  /** See {@link stepFlops}; null where documents are not kept apart. */
+  /** Pairs of a token and one that it sees, itself counted half; null where documents are not kept apart. */
   readonly attentionPairs: number | null;
   /** What a loss of one's own added up, by name. */
   readonly totals: Readonly<Record<string, number>>;

@@ -88,7 +88,13 @@ test(
   'while a run saves in a folder, nothing else may: not a run, not an import, a reshard, or a prune',
   async () => {
     const folder = temporaryFolder();
-    const [saved, other] = [join(folder, 'saved'), join(folder, 'other')];
+    const [saved, other, still] = ['saved', 'other', 'still'].map((name) => join(folder, name)) as [
+      string,
+      string,
+      string,
+    ];
+    // What the run saves is removed again while it is looked at.
+    expect((await oneStep(still)).exitCode).toBe(0);
     const args = [...LAYOUT_FLAGS.dp1, ...ENDLESS];
     const first = new Running([
       process.execPath,
@@ -105,7 +111,7 @@ test(
     for (const command of [
       ['prune', saved, '--keep-last', '1'],
       ['import', fixture.folder, saved],
-      ['export', saved, saved],
+      ['export', still, saved],
     ]) {
       expectRefused(await mbridge(['checkpoint', ...command]), 'MB_FOLDER_CLAIMED');
     }
