@@ -44,6 +44,7 @@ describe('the names', () => {
         "RunCheckpoints",
         "SampleBatches",
         "VocabularySoftmax",
+        "WeightTransfer",
         "checkConfig",
         "crossEntropy",
         "dpoLoss",
@@ -167,6 +168,7 @@ describe('the names', () => {
         "TrainResult",
         "ValueLossOptions",
         "ViewOptions",
+        "WeightTransferOptions",
         "WorkerContext",
         "WorkerEvent",
       ]
