@@ -111,6 +111,16 @@ __device__ __forceinline__ float fast_exp(float x) {
   return y;
 }
 
+// e^x as exact as T shows.
+template <class T>
+__device__ __forceinline__ float exponential(float x) {
+  if constexpr (sizeof(T) == 4) {
+    return expf(x);
+  } else {
+    return fast_exp(x);
+  }
+}
+
 // x rounded to T.
 template <class T>
 __device__ __forceinline__ float rounded(float x) {

@@ -11,15 +11,6 @@ constexpr int kLoads = 4;  // 16-byte loads in flight a thread
 // Below every finite logit's use and finite itself, so that differences of two maxima are never NaN.
 constexpr float kLowest = -FLT_MAX;
 
-template <class T>
-__device__ __forceinline__ float exponential(float x) {
-  if constexpr (sizeof(T) == 4) {
-    return expf(x);
-  } else {
-    return fast_exp(x);
-  }
-}
-
 // Running maximum and sum of exp(x - max).
 struct Softmax {
   float max, sum;

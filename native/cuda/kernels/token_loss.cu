@@ -7,15 +7,6 @@ namespace {
 
 constexpr int kThreads = 512;
 
-template <class T>
-__device__ __forceinline__ float exponential(float x) {
-  if constexpr (sizeof(T) == 4) {
-    return expf(x);
-  } else {
-    return fast_exp(x);
-  }
-}
-
 // Calls body(i, logit) for the logits of a row, and stores what it returns where Body::kStores.
 template <class T, bool VECTOR, class Body>
 __device__ __forceinline__ void for_logits(T* row, int64_t v, Body& body) {
