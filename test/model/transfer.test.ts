@@ -31,14 +31,16 @@ test('a plan fills each target once, from the rank itself where it can, else spr
   const wanted = new Map([3, 4, 5].map((rank) => [rank, [piece('w', [0, 2], [0, 2])]]));
   expect(planTransfer(everywhere, wanted).map(text)).toEqual(['0>3 0+2,0+2', '1>4 0+2,0+2', '2>5 0+2,0+2']);
   expect(() => planTransfer(source, new Map([[0, [piece('w', [0, 9], [0, 8])]]]))).toThrow(
-    'rows 8 to 9 of w are not in the source',
+    '[8:9, 0:8] of w is not in the source',
   );
 });
 
-test('rounds hold what they may, a larger move alone', () => {
+test('rounds hold what they may, a larger move cut by rows', () => {
   const move = (from: number, to: number, count: number) => ({ ...piece('w', [0, count], [0, 1]), from, to });
   const moves = [move(0, 1, 3), move(0, 2, 3), move(1, 2, 9), move(2, 0, 1), move(1, 0, 4)];
-  expect(roundsOf(moves, 6).map((round) => round.length)).toEqual([2, 2, 1]);
+  const rounds = roundsOf(moves, 6);
+  const rowsOf = (round: typeof moves): string[] => round.map((each) => `${each.from}>${each.to} ${each.rows.count}`);
+  expect(rounds.map(rowsOf)).toEqual([['0>1 3', '0>2 3'], ['1>2 6'], ['1>2 3', '2>0 1'], ['1>0 4']]);
 });
 
 const LAYOUTS = {
@@ -75,3 +77,16 @@ test('weights go to every layout and back with the same bits', async () => {
     if (parameters > 0) expect(unchanged).toBeLessThan(parameters);
   }
 }, 120_000);
+
+test('a target that is trained, and one of another shape, are refused on every rank', async () => {
+  const config = qwen3TinyPretrainConfig({ train_iters: 1, seq_length: 16, micro_batch_size: 1, global_batch_size: 2 });
+  const options = { pairs: [], refused: [{ trainable: true }, { layers: 5 }] };
+  const { exitCode, events, log } = await runWorkers('transfer', config, 2, options);
+  expect(exitCode, log).toBe(0);
+  const found = events.filter(({ type }) => type === 'refused') as unknown as { code: string; message: string }[];
+  expect(found).toHaveLength(4);
+  expect(new Set(found.map(({ code }) => code))).toEqual(new Set(['MB_TRANSFER']));
+  expect(new Set(found.map(({ message }) => message.replace(/\[.*?\]/, '[...]')))).toEqual(
+    new Set(['the target is trained', '[...] of model.layers.4.self_attn.q_proj.weight is not in the source']),
+  );
+});

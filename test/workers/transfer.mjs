@@ -13,7 +13,7 @@ export async function runWorker(context) {
   const device = openDevice(context.device, context.deviceIndex, context.threads);
   const runtime = new CommRuntime({ rank, device, store, timeoutSeconds: 60 });
   let made = 0;
-  const join = async ({ tp, pp, dp, first = 0 }, seed) => {
+  const join = async ({ tp, pp, dp, first = 0 }, seed, { trainable = false, layers } = {}) => {
     const grid = new HyperCommGrid({
       ...{ shape: [tp, 1, dp, pp], dimNames: ['tp', 'cp', 'dp', 'pp'], rankOffset: first, worldSize, backend: 'nccl' },
       name: `model-${made++}`,
@@ -21,8 +21,12 @@ export async function runWorker(context) {
     if (!grid.isRankInGrid(rank)) return null;
     const pgCollection = await ProcessGroupCollection.fromGrid(grid, runtime);
     return await provideDistributedModel(
-      { ...config, rng: { ...config.rng, seed } },
-      { pgCollection, device, trainable: false },
+      {
+        ...config,
+        rng: { ...config.rng, seed },
+        model: { ...config.model, num_hidden_layers: layers ?? config.model.num_hidden_layers },
+      },
+      { pgCollection, device, trainable },
     );
   };
   const world = await runtime.createGroups('world', [[...Array(worldSize).keys()]]);
@@ -43,6 +47,14 @@ export async function runWorker(context) {
     context.emit({ type: 'moved', pair: i, rank, parameters: wanted.size, unchanged, differ, bytes: there.bytes });
     for (const each of [there, back]) each.dispose();
     for (const model of [policy, sampler, again]) model?.dispose();
+  }
+  for (const [i, target] of (options.refused ?? []).entries()) {
+    const layout = { tp: 1, pp: 1, dp: worldSize };
+    const [source, other] = [await join(layout, 1), await join(layout, 2, target)];
+    const asked = { group: world, store, name: `refused-${i}`, source, target: other };
+    const error = await WeightTransfer.create(asked).catch((cause) => cause);
+    context.emit({ type: 'refused', code: error.code, message: error.message });
+    for (const model of [source, other]) model.dispose();
   }
   runtime.destroyAll();
   device.close();

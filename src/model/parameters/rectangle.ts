@@ -45,6 +45,17 @@ function overlap(a: Range, b: Range): Range {
   return { start, count: Math.min(endOf(a), endOf(b)) - start };
 }
 
+/** What is left of a rectangle without a part of it: above, below, left and right. */
+export function subtract({ rows, cols }: Rectangle, part: Rectangle): Rectangle[] {
+  const between = (start: number, end: number): Range => ({ start, count: end - start });
+  return [
+    { rows: between(rows.start, part.rows.start), cols },
+    { rows: between(endOf(part.rows), endOf(rows)), cols },
+    { rows: part.rows, cols: between(cols.start, part.cols.start) },
+    { rows: part.rows, cols: between(endOf(part.cols), endOf(cols)) },
+  ].filter((rest) => areaOf(rest) > 0);
+}
+
 /**
  * Elements [start, start + count) of a rectangle's row-major order, as at most three rectangles: the end of a first
  * row, whole rows, the beginning of a last row. Offsets count from `start`.

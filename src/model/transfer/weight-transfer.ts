@@ -1,12 +1,12 @@
 import { MbridgeError } from '../../base/errors.js';
-import type { DType } from '../../engine/dtype.js';
-import { DTYPES } from '../../engine/dtype.js';
+import { DTYPES, type DType } from '../../engine/dtype.js';
 import { MemoryPlan } from '../../engine/memory-plan.js';
 import { Ops } from '../../engine/ops.js';
 import type { Strided, Tensor } from '../../engine/tensor.js';
-import type { CommGroup } from '../../groups/comm/comm-group.js';
+import type { CommGroup, Part } from '../../groups/comm/comm-group.js';
 import type { Store } from '../../job/rendezvous/store.js';
 import type { DistributedModel } from '../stage/distributed-model.js';
+import { areaOf } from '../parameters/rectangle.js';
 import { planTransfer, roundsOf, type Move, type Piece, type Placement } from './transfer-plan.js';
 
 export interface WeightTransferOptions {
@@ -20,7 +20,7 @@ export interface WeightTransferOptions {
   readonly source: DistributedModel | null;
   /** A frozen model of the same shape and type; null on ranks that have no part of it. */
   readonly target: DistributedModel | null;
-  /** Memory for what is on its way, in each direction; 256 MiB by default. One whole rectangle always fits. */
+  /** Memory for what is on its way, in each direction; 256 MiB by default; a row of a matrix always fits. */
   readonly stagingBytes?: number;
 }
 
@@ -32,19 +32,34 @@ interface Held {
   readonly tensor: Tensor;
 }
 
+interface Copy {
+  readonly from: Strided;
+  readonly to: Strided;
+}
+
+/** What a rank does in a round: packs, exchanges, unpacks. */
+interface Round {
+  readonly pack: readonly Copy[];
+  readonly send: readonly Part[];
+  readonly receive: readonly Part[];
+  readonly unpack: readonly Copy[];
+}
+
 /**
  * Brings a model's weights into another one that is spread otherwise, in memory: a policy's to the model that samples.
  * Every rank has the same plan; each element goes to each rank that needs it once, over the group's all-to-all.
  */
 export class WeightTransfer {
-  readonly #o: WeightTransferOptions;
+  /** Bytes that this rank sends and receives in a run, and takes from itself. */
+  readonly bytes: { readonly sent: number; readonly received: number; readonly local: number };
+  readonly #group: CommGroup;
+  readonly #source: DistributedModel | null;
   readonly #ops: Ops;
-  readonly #local: readonly Move[];
-  readonly #rounds: readonly (readonly Move[])[];
   readonly #plan = new MemoryPlan();
   readonly #out: Tensor;
   readonly #into: Tensor;
-  readonly #held: { readonly source: ReadonlyMap<string, Held>; readonly target: ReadonlyMap<string, Held> };
+  readonly #local: readonly Copy[];
+  readonly #rounds: readonly Round[];
 
   /**
    * Every rank of the group calls it.
@@ -52,19 +67,26 @@ export class WeightTransfer {
    */
   static async create(options: WeightTransferOptions): Promise<WeightTransfer> {
     const { group, store, name, source, target } = options;
-    if (target?.stage.optimizer != null) {
-      throw refused('the target is trained', 'an update would undo it: give a model with trainable: false');
-    }
     const [held, wanted] = [source, target].map((model) => (model === null ? [] : piecesOf(model)));
     const dtype = (source ?? target)?.stage.spec.dtype ?? null;
-    const note = { dtype, held: held?.map(({ piece }) => piece), wanted: wanted?.map(({ piece }) => piece) };
+    const trained = target?.stage.optimizer != null;
+    const note = { dtype, trained, held: held?.map(({ piece }) => piece), wanted: wanted?.map(({ piece }) => piece) };
     await store.set(`transfer/${name}/${group.rank}`, Buffer.from(JSON.stringify(note)));
     const notes = await Promise.all(
       Array.from({ length: group.size }, async (_, rank) => {
         const text = await store.get(`transfer/${name}/${rank}`, WAIT_MS);
-        return JSON.parse(Buffer.from(text).toString()) as { dtype: DType | null; held: Piece[]; wanted: Piece[] };
+        return JSON.parse(Buffer.from(text).toString()) as {
+          dtype: DType | null;
+          trained: boolean;
+          held: Piece[];
+          wanted: Piece[];
+        };
       }),
     );
+    // Said by all ranks, so that none waits for another.
+    if (notes.some((each) => each.trained)) {
+      throw refused('the target is trained', 'an update would undo it: give a model with trainable: false');
+    }
     const types = new Set(notes.flatMap((each) => (each.dtype === null ? [] : [each.dtype])));
     if (types.size > 1) throw refused(`weights of ${[...types].join(' and ')}`, 'build both with one mixed_precision');
     const placement = (of: 'held' | 'wanted'): Placement => new Map(notes.map((each, rank) => [rank, each[of]]));
@@ -77,96 +99,95 @@ export class WeightTransfer {
     return new WeightTransfer(options, moves, [...types][0] ?? 'f32');
   }
 
-  private constructor(options: WeightTransferOptions, moves: readonly Move[], dtype: DType) {
-    const { group, stagingBytes = 256 << 20 } = options;
-    this.#o = options;
+  private constructor(
+    { group, source, target, stagingBytes = 256 << 20 }: WeightTransferOptions,
+    moves: readonly Move[],
+    dtype: DType,
+  ) {
+    const { rank } = group;
+    this.#group = group;
+    this.#source = source;
     this.#ops = new Ops(group.device);
-    this.#local = moves.filter(({ from, to }) => from === to && from === group.rank);
-    const most = Math.floor(stagingBytes / DTYPES[dtype].bytes);
-    this.#rounds = roundsOf(
-      moves.filter(({ from, to }) => from !== to),
-      most,
-    );
-    const room = (side: 'from' | 'to'): number =>
-      Math.max(1, ...this.#rounds.map((round) => elementsOf(round.filter((move) => move[side] === group.rank))));
+    const local = moves.filter(({ from, to }) => from === to && from === rank);
+    const between = moves.filter(({ from, to }) => from !== to);
+    const rounds = roundsOf(between, Math.floor(stagingBytes / DTYPES[dtype].bytes));
+    const elements = (of: readonly Move[], side: 'from' | 'to'): number =>
+      of.reduce((sum, move) => sum + (move[side] === rank ? areaOf(move) : 0), 0);
+    const room = (side: 'from' | 'to'): number => Math.max(1, ...rounds.map((round) => elements(round, side)));
     this.#out = this.#plan.tensor('communication', [room('from')], dtype);
     this.#into = this.#plan.tensor('communication', [room('to')], dtype);
     this.#plan.commit(group.device);
-    const byName = (model: DistributedModel | null): Map<string, Held> =>
-      new Map((model === null ? [] : piecesOf(model)).map((held) => [held.piece.name, held]));
-    this.#held = { source: byName(options.source), target: byName(options.target) };
-  }
-
-  /** Bytes that this rank sends and receives in a run, and takes from itself. */
-  get bytes(): { readonly sent: number; readonly received: number; readonly local: number } {
-    const { rank } = this.#o.group;
-    const size = DTYPES[this.#out.dtype].bytes;
-    const all = this.#rounds.flat();
-    return {
-      sent: size * elementsOf(all.filter(({ from }) => from === rank)),
-      received: size * elementsOf(all.filter(({ to }) => to === rank)),
-      local: size * elementsOf(this.#local),
-    };
+    const [from, to] = [source, target].map((model) => viewsOf(model)) as [View, View];
+    this.#local = local.map((move) => ({ from: from(move), to: to(move) }));
+    this.#rounds = rounds.map((round) => {
+      const [sent, received] = [peersOf(round, group, 'from', 'to'), peersOf(round, group, 'to', 'from')];
+      return {
+        pack: sent.placed.map(({ move, offset }) => ({ from: from(move), to: staged(this.#out, move, offset) })),
+        send: sent.parts,
+        receive: received.parts,
+        unpack: received.placed.map(({ move, offset }) => ({ from: staged(this.#into, move, offset), to: to(move) })),
+      };
+    });
+    const bytes = (of: readonly Move[], side: 'from' | 'to'): number => DTYPES[dtype].bytes * elements(of, side);
+    this.bytes = { sent: bytes(between, 'from'), received: bytes(between, 'to'), local: bytes(local, 'to') };
   }
 
   /** Every rank of the group calls it; the device has done it when what is enqueued next begins. */
   run(): void {
-    const { group, source } = this.#o;
-    const ops = this.#ops;
-    source?.settleParameters();
-    for (const move of this.#local) ops.copyRows(this.#view('source', move), this.#view('target', move));
-    for (const round of this.#rounds) {
-      const [send, receive] = [this.#peers(round, 'from', 'to'), this.#peers(round, 'to', 'from')];
-      for (const { move, offset } of send.flatMap(({ moves }) => moves)) {
-        ops.copyRows(this.#view('source', move), staged(this.#out, move, offset));
-      }
-      const parts = { send: send.map(({ part }) => part), receive: receive.map(({ part }) => part) };
-      group.allToAll(this.#out, this.#into, parts);
-      for (const { move, offset } of receive.flatMap(({ moves }) => moves)) {
-        ops.copyRows(staged(this.#into, move, offset), this.#view('target', move));
-      }
+    this.#source?.settleParameters();
+    this.#copyAll(this.#local);
+    for (const { pack, send, receive, unpack } of this.#rounds) {
+      this.#copyAll(pack);
+      this.#group.allToAll(this.#out, this.#into, { send, receive });
+      this.#copyAll(unpack);
     }
   }
 
-  /** What this rank does of a round, by the rank at the other side, in the order in which it lies in the buffer. */
-  #peers(round: readonly Move[], own: 'from' | 'to', other: 'from' | 'to'): Peer[] {
-    const { rank: self, size } = this.#o.group;
-    let offset = 0;
-    return Array.from({ length: size }, (_, rank) => {
-      const start = offset;
-      const moves = round
-        .filter((move) => move[own] === self && move[other] === rank)
-        .map((move) => {
-          const placed = { move, offset };
-          offset += move.rows.count * move.cols.count;
-          return placed;
-        });
-      return { moves, part: { offset: start, count: offset - start } };
-    });
+  #copyAll(copies: readonly Copy[]): void {
+    for (const { from, to } of copies) this.#ops.copyRows(from, to);
   }
 
   dispose(): void {
-    this.#o.group.device.synchronize();
+    this.#group.device.synchronize();
     this.#plan.release();
   }
+}
 
-  #view(of: 'source' | 'target', { name, rows, cols }: Move): Strided {
-    const { piece, tensor } = this.#held[of].get(name) as Held;
+type View = (move: Move) => Strided;
+
+/** Where rectangles lie in this rank's part of a model. */
+function viewsOf(model: DistributedModel | null): View {
+  const held = new Map((model === null ? [] : piecesOf(model)).map((each) => [each.piece.name, each]));
+  return ({ name, rows, cols }) => {
+    const { piece, tensor } = held.get(name) as Held;
     return tensor.rows(rows.start - piece.rows.start, rows.count).columns(cols.start - piece.cols.start, cols.count);
-  }
+  };
 }
 
-interface Peer {
-  readonly moves: readonly { readonly move: Move; readonly offset: number }[];
-  readonly part: { readonly offset: number; readonly count: number };
+/** A rank's moves of a round, ordered by the rank at the other side, and where each lies in the buffer. */
+function peersOf(
+  round: readonly Move[],
+  { rank: self, size }: CommGroup,
+  own: 'from' | 'to',
+  other: 'from' | 'to',
+): { placed: { move: Move; offset: number }[]; parts: Part[] } {
+  const mine = round.filter((move) => move[own] === self);
+  const placed: { move: Move; offset: number }[] = [];
+  let offset = 0;
+  const parts = Array.from({ length: size }, (_, rank) => {
+    const start = offset;
+    for (const move of mine) {
+      if (move[other] !== rank) continue;
+      placed.push({ move, offset });
+      offset += areaOf(move);
+    }
+    return { offset: start, count: offset - start };
+  });
+  return { placed, parts };
 }
 
-function staged(buffer: Tensor, { rows, cols }: Move, offset: number): Strided {
-  return buffer.slice(offset, rows.count * cols.count, [rows.count, cols.count]).columns();
-}
-
-function elementsOf(moves: readonly Move[]): number {
-  return moves.reduce((sum, { rows, cols }) => sum + rows.count * cols.count, 0);
+function staged(buffer: Tensor, move: Move, offset: number): Strided {
+  return buffer.slice(offset, areaOf(move), [move.rows.count, move.cols.count]).columns();
 }
 
 /** What a rank holds, each name once. */
