@@ -28,8 +28,8 @@ export interface GenerationRequest extends Partial<Omit<GenerateOptions, 'stopTo
 
 const MOST_SLOTS = 64;
 const MOST_TOKENS = 256;
-/** The largest vocabulary that is taken for one of bytes. */
-const BYTES = 512;
+/** The largest vocabulary that is one of bytes without being said to be. */
+const BYTES = 256;
 
 /**
  * `mbridge generate` as a function: continues texts with the model of `checkpoint.pretrained_checkpoint` on `nproc`
