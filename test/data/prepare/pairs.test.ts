@@ -196,6 +196,12 @@ describe('import-hf', () => {
     expect(textsOf(`${folder}/large`)).toEqual(['1', '2', '3', '4', '5']);
   });
 
+  test('what a dataset was mapped to in the cache is no split of it', async () => {
+    const file = readFileSync(join(ARROW, 'stream.arrow'));
+    const { exitCode, stderr } = await run(corpus({ 'squad-test.arrow': file, 'cache-0a1b.arrow': file }));
+    expect(exitCode, stderr).toBe(0);
+  });
+
   const cut = (bytes: number): Uint8Array => readFileSync(join(ARROW, 'stream.arrow')).subarray(0, bytes);
   test.each<[string, Record<string, string | Uint8Array>, string, string]>([
     ['no tables', { 'a.txt': 'x' }, 'MB_DATA_INPUT', 'has no Parquet and no Arrow file'],
