@@ -7,7 +7,7 @@
 #pragma once
 #include <stdint.h>
 
-#define MB_ABI 6
+#define MB_ABI 7
 
 #ifdef __cplusplus
 extern "C" {
@@ -175,10 +175,10 @@ typedef struct {
   // Milliseconds between two timed events that were recorded; waits for them.
   int (*elapsed_ms)(mb_device*, mb_event* first, mb_event* second, double* ms);
   // Bytes of ws that ATTENTION_FWD and _BWD need for these sizes; also builds and caches what the op needs. kernel
-  // receives the name of what will serve, such as "cudnn 9.19.0" or "mbridge": a library serves where the last
-  // query sees all keys and there are no bounds, our own kernel all else.
+  // receives the name of what will serve, such as "cudnn 9.19.0" or "mbridge": a library serves where there
+  // are no bounds and the last query sees all keys, or every query does; our own kernel all else.
   int (*attention_workspace)(mb_device*, int dtype, int64_t b, int64_t sq, int64_t skv, int64_t hq, int64_t hkv,
-                             int64_t d, int deterministic, int64_t* bytes, char kernel[64]);
+                             int64_t d, int64_t offset, int deterministic, int64_t* bytes, char kernel[64]);
   // JSON text with what was found or why not: libraries, versions, paths. Needs no device. Owned by the backend.
   const char* (*describe)(void);
   mb_op_fn ops[MB_OP_COUNT];

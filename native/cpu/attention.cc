@@ -4,6 +4,7 @@
 // of every (batch, q head), added up per kv head in order afterwards; then scratch for each thread.
 #include "core/args/attention.h"
 
+#include "core/attention_join.h"
 #include "cpu/device.h"
 
 namespace mb {
@@ -117,6 +118,29 @@ int op_attention_bwd(mb_device* device, int, const mb_buf* t, int nt, const doub
     const int64_t first = i % chunks * kRows;
     const int64_t head = i / chunks;
     kernels.attn_reduce(p, head / p.hkv, head % p.hkv, first, first + kRows < p.skv ? first + kRows : p.skv);
+  });
+  return MB_OK;
+}
+
+int op_attention_join(mb_device* device, int, const mb_buf* t, int nt, const double* s, int ns) {
+  OpArgs args(kOps[MB_OP_ATTENTION_JOIN], t, nt, s, ns);
+  args.only_f32(0);
+  const AttentionJoinArgs z = read_attention_join(args);
+  if (!args.ok()) return args.status();
+  const auto* o_part = static_cast<const float*>(z.o_part);
+  auto* o = static_cast<float*>(z.o);
+  // In the order of lse: sequence, head, position.
+  device->rows(z.b * z.h * z.s, z.d, [&](int64_t begin, int64_t end, int) {
+    for (int64_t row = begin; row < end; ++row) {
+      const int64_t position = row % z.s, head = row / z.s % z.h, sequence = row / z.s / z.h;
+      const int64_t at = ((sequence * z.s + position) * z.h + head) * z.d;
+      const AttentionJoin join = join_attention(z.lse[row], z.lse_part[row]);
+      for (int64_t i = at; i < at + z.d; ++i) {
+        z.sum[i] = join.share * (z.first ? o[i] : z.sum[i]) + join.share_of_part * o_part[i];
+        o[i] = z.sum[i];
+      }
+      z.lse[row] = join.lse;
+    }
   });
   return MB_OK;
 }

@@ -172,7 +172,7 @@ int elapsed_ms(mb_device*, mb_event* first, mb_event* second, double* ms) {
 }
 
 int attention_workspace(mb_device* device, int dtype, int64_t b, int64_t sq, int64_t skv, int64_t hq, int64_t hkv,
-                        int64_t d, int, int64_t* bytes, char kernel[64]) {
+                        int64_t d, int64_t, int, int64_t* bytes, char kernel[64]) {
   if (dtype != MB_F32) {
     return fail(MB_ERR_UNSUPPORTED, "attention: %s, and the CPU backend computes in float32", dtype_name(dtype));
   }

@@ -41,6 +41,23 @@ int op_add(mb_device* device, int, const mb_buf* t, int nt, const double* s, int
   return MB_OK;
 }
 
+int op_accumulate(mb_device* device, int, const mb_buf* t, int nt, const double* s, int ns) {
+  OpArgs args(kOps[MB_OP_ACCUMULATE], t, nt, s, ns);
+  args.only_f32(0);
+  const AccumulateArgs z = read_accumulate(args);
+  if (!args.ok()) return args.status();
+  device->rows(z.rows, z.cols, [&](int64_t begin, int64_t end, int) {
+    for (int64_t row = begin; row < end; ++row) {
+      const float* x = static_cast<const float*>(z.x) + row * z.ldx;
+      float* sum = z.sum + row * z.cols;
+      float* out = static_cast<float*>(z.out) + row * z.ldout;
+      device->kernels.add(z.first ? out : sum, x, sum, 0, z.cols);
+      memcpy(out, sum, static_cast<size_t>(z.cols) * sizeof(float));
+    }
+  });
+  return MB_OK;
+}
+
 int op_bias_add(mb_device* device, int, const mb_buf* t, int nt, const double* s, int ns) {
   OpArgs args(kOps[MB_OP_BIAS_ADD], t, nt, s, ns);
   args.only_f32(0);

@@ -49,10 +49,11 @@ int op_attention_bwd(mb_device* device, int stream, const mb_buf* t, int nt, con
 }
 
 int attention_workspace(mb_device* device, int dtype, int64_t b, int64_t sq, int64_t skv, int64_t hq, int64_t hkv,
-                        int64_t d, int deterministic, int64_t* bytes, char kernel[64]) {
+                        int64_t d, int64_t offset, int deterministic, int64_t* bytes, char kernel[64]) {
   cudaStream_t stream = nullptr;
   MB_TRY(enter(device, 0, &stream));
-  return device->attention->workspace(stream, dtype, {b, sq, skv, hq, hkv, d}, deterministic != 0, bytes, kernel);
+  return device->attention->workspace(stream, dtype, {b, sq, skv, hq, hkv, d}, offset, deterministic != 0, bytes,
+                                      kernel);
 }
 
 const char* describe_text() {

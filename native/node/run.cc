@@ -62,12 +62,14 @@ Napi::Value Addon::attention_workspace(Info info) {
   const int64_t hq = integer(info, 5, "hq", 1, kMost);
   const int64_t hkv = integer(info, 6, "hkv", 1, kMost);
   const int64_t d = integer(info, 7, "d", 1, kMost);
-  if (!info[8].IsBoolean()) throw_argument(env, "argument deterministic must be a boolean");
-  const int deterministic = info[8].As<Napi::Boolean>().Value() ? 1 : 0;
+  const int64_t offset = integer(info, 8, "offset", -kMost, kMost);
+  if (!info[9].IsBoolean()) throw_argument(env, "argument deterministic must be a boolean");
+  const int deterministic = info[9].As<Napi::Boolean>().Value() ? 1 : 0;
   int64_t bytes = 0;
   char kernel[64] = "";
   check(env, of->backend,
-        of->backend->attention_workspace(of->device, dtype, b, sq, skv, hq, hkv, d, deterministic, &bytes, kernel));
+        of->backend->attention_workspace(of->device, dtype, b, sq, skv, hq, hkv, d, offset, deterministic, &bytes,
+                                         kernel));
   Napi::Object out = Napi::Object::New(env);
   out.Set("bytes", Napi::Number::New(env, static_cast<double>(bytes)));
   out.Set("kernel", Napi::String::New(env, kernel));

@@ -96,7 +96,7 @@ void bench(Context& c) {
       const int64_t batch = t / length;
       int64_t bytes = 0;
       char kernel[64] = "";
-      c.table->attention_workspace(c.device, act, batch, length, length, hq, hkv, d, 1, &bytes, kernel);
+      c.table->attention_workspace(c.device, act, batch, length, length, hq, hkv, d, 0, 1, &bytes, kernel);
       const Tensor space(c, (bytes + 3) / 4, MB_F32);
       const Tensor o(c, t * hq * d, act), lse(c, t * hq, MB_F32), dout(c, c.random.uniforms(t * hq * d), act);
       const int64_t q_width = hq * d, kv_width = hkv * d;

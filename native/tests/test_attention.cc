@@ -41,6 +41,9 @@ const Problem kViews[] = {
     {2, 65, 130, 2, 1, 128, 1, -65, Bounds::kNone, 0},
     // Nothing is causal.
     {1, 50, 77, 2, 1, 32, 1, 77, Bounds::kNone, 0},
+    {2, 128, 128, 4, 2, 64, 1, 128, Bounds::kNone, 0},
+    {1, 256, 128, 2, 2, 128, 1, 128, Bounds::kNone, 8},
+    {2, 128, 384, 4, 1, 128, 1, 384, Bounds::kNone, 0, 128},
     {2, 300, 300, 2, 1, 32, 1, 0, Bounds::kSegments},
     {1, 140, 140, 4, 2, 64, 1, 0, Bounds::kSegments, 24},
     // Far more tiles than one segment has.
@@ -186,7 +189,8 @@ void check(Context& c, int act, const Problem& z) {
 
   int64_t bytes = 0;
   char kernel[64] = "";
-  const int status = c.table->attention_workspace(c.device, act, z.b, z.sq, z.skv, z.hq, z.hkv, z.d, 1, &bytes, kernel);
+  const int status =
+      c.table->attention_workspace(c.device, act, z.b, z.sq, z.skv, z.hq, z.hkv, z.d, z.offset, 1, &bytes, kernel);
   c.is(status == MB_OK && kernel[0] != '\0', std::string("attention_workspace: ") + c.table->last_error());
   const Tensor ws(c, std::max<int64_t>(bytes, 16), MB_U8);
 
@@ -251,8 +255,48 @@ void views(Context& c, int act) {
   for (const Problem& z : kViews) check(c, act, z);
 }
 
+// Three attentions over different keys become one, in two joins.
+void join(Context& c, int act) {
+  struct Size {
+    int64_t b, s, h, d;
+  };
+  for (const Size& z : {Size{1, 1, 1, 8}, Size{2, 7, 3, 40}, Size{1, 130, 2, 128}, Size{2, 33, 4, 64}}) {
+    const int64_t rows = z.b * z.s * z.h, n = rows * z.d;
+    const std::vector<double> sizes = {double(z.b), double(z.s), double(z.h), double(z.d)};
+    const Tensor o(c, c.random.uniforms(n), act), lse(c, c.random.uniforms(rows, -3, 8), MB_F32), sum(c, n, MB_F32);
+    Values joined = o.values(), total = lse.values();
+    for (int part = 0; part < 2; ++part) {
+      Values seen = c.random.uniforms(rows, -3, 8);
+      if (rows > 2) seen[1] = -INFINITY;  // no key
+      const Tensor o_part(c, c.random.uniforms(n), act), lse_part(c, seen, MB_F32);
+      for (int64_t row = 0; row < rows; ++row) {
+        const int64_t position = row % z.s, head = row / z.s % z.h, sequence = row / z.s / z.h;
+        const double before = std::exp(total[size_t(row)]), added = std::exp(lse_part.values()[size_t(row)]);
+        for (int64_t i = 0; i < z.d; ++i) {
+          const size_t at = size_t(((sequence * z.s + position) * z.h + head) * z.d + i);
+          joined[at] = (before * joined[at] + added * o_part.values()[at]) / (before + added);
+        }
+        total[size_t(row)] = std::log(before + added);
+      }
+      std::vector<double> scalars = sizes;
+      scalars.push_back(part == 0);
+      c.run(MB_OP_ATTENTION_JOIN, {&o_part, &lse_part, &o, &lse, &sum}, scalars);
+      c.close("sum", sum.read(), joined, tolerance(MB_F32));
+      c.equal("o", o.read(), rounded(sum.read(), act));
+      c.close("lse", lse.read(), total, tolerance(MB_F32), 1);
+    }
+  }
+  // Of a query that no part has a key for.
+  const Tensor o(c, Values(8, 0.0), act), o_part(c, Values(8, 0.0), act), sum(c, 8, MB_F32);
+  const Tensor lse(c, Values{-INFINITY}, MB_F32), lse_part(c, Values{-INFINITY}, MB_F32);
+  c.run(MB_OP_ATTENTION_JOIN, {&o_part, &lse_part, &o, &lse, &sum}, {1, 1, 1, 8, 1});
+  c.equal("o of no keys", o.read(), Values(8, 0.0));
+  c.equal("lse of no keys", lse.read(), {-INFINITY});
+}
+
 }  // namespace
 
-const std::vector<Case> attention_cases = {{"attention", attention, true}, {"attention of views", views, true}};
+const std::vector<Case> attention_cases = {
+    {"attention", attention, true}, {"attention of views", views, true}, {"attention_join", join, true}};
 
 }  // namespace mb::test

@@ -62,6 +62,32 @@ void add(Context& c, int act) {
   }
 }
 
+void accumulate(Context& c, int act) {
+  struct Rectangle {
+    int64_t rows, cols, ldx, ldout;
+  };
+  for (const Rectangle& z : {Rectangle{1, 8, 8, 8}, Rectangle{7, 16, 24, 16}, Rectangle{100, 136, 136, 400}}) {
+    const Tensor out(c, c.random.uniforms(z.rows * z.ldout), act), sum(c, z.rows * z.cols, MB_F32);
+    const auto at = [&](int64_t row, int64_t col, int64_t ld) { return size_t(row * ld + col); };
+    Values all = out.values(), total(size_t(z.rows * z.cols));
+    for (const bool first : {true, false, false}) {
+      const Tensor x(c, c.random.uniforms(z.rows * z.ldx), act);
+      for (int64_t row = 0; row < z.rows; ++row) {
+        for (int64_t col = 0; col < z.cols; ++col) {
+          double& t = total[at(row, col, z.cols)];
+          t = (first ? all[at(row, col, z.ldout)] : t) + x.values()[at(row, col, z.ldx)];
+          t = double(float(t));
+          all[at(row, col, z.ldout)] = t;
+        }
+      }
+      c.run(MB_OP_ACCUMULATE, {&x, &sum, &out},
+            {double(z.rows), double(z.cols), double(z.ldx), double(z.ldout), double(first)});
+      c.equal("sum", sum.read(), total);
+      c.equal("out", out.read(), rounded(all, act));
+    }
+  }
+}
+
 void cast(Context& c, int) {
   const double inf = std::numeric_limits<double>::infinity();
   for (const int from : {MB_F32, MB_BF16}) {
@@ -194,8 +220,11 @@ void sumsq(Context& c, int) {
 }  // namespace
 
 const std::vector<Case> elementwise_cases = {
-    {"swiglu", swiglu, true}, {"add", add, true},          {"bias_add", bias_add, true}, {"bias_grad", bias_grad, true},
-    {"cast", cast, false},    {"copy_2d", copy_2d, false}, {"fill", fill, false},        {"sumsq", sumsq, false},
+    {"swiglu", swiglu, true},         {"add", add, true},
+    {"accumulate", accumulate, true}, {"bias_add", bias_add, true},
+    {"bias_grad", bias_grad, true},   {"cast", cast, false},
+    {"copy_2d", copy_2d, false},      {"fill", fill, false},
+    {"sumsq", sumsq, false},
 };
 
 }  // namespace mb::test

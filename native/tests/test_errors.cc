@@ -103,7 +103,7 @@ void bf16(Context& c, int) {
   c.refuses(MB_OP_ADD, {b, b, b}, {8}, MB_ERR_UNSUPPORTED, "add: a is bf16");
   int64_t bytes = 0;
   char kernel[64];
-  c.is(c.table->attention_workspace(c.device, MB_BF16, 1, 8, 8, 1, 1, 8, 1, &bytes, kernel) == MB_ERR_UNSUPPORTED,
+  c.is(c.table->attention_workspace(c.device, MB_BF16, 1, 8, 8, 1, 1, 8, 0, 1, &bytes, kernel) == MB_ERR_UNSUPPORTED,
        "attention_workspace took bf16");
 }
 

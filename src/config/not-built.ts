@@ -28,11 +28,6 @@ interface Gap {
 
 const GAPS: readonly Gap[] = [
   {
-    path: 'model.cp_comm_type',
-    asked: (cfg) => cfg.model.cp_comm_type === 'p2p',
-    message: 'a ring of keys and values is not built yet; leave it at all_gather',
-  },
-  {
     path: 'model.expert_model_parallel_size',
     asked: (cfg) => cfg.model.expert_model_parallel_size > 1,
     message: 'expert parallelism is not built yet; leave it at 1',

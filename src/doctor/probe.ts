@@ -25,7 +25,7 @@ function probeDevice(binding: NativeBinding, index: number): void {
   try {
     const device = binding.open('cuda', index, 1);
     const { freeBytes } = binding.info(device);
-    const { kernel } = binding.attentionWorkspace(device, DTYPES.bf16.code, 1, 4096, 4096, 32, 8, 128, true);
+    const { kernel } = binding.attentionWorkspace(device, DTYPES.bf16.code, 1, 4096, 4096, 32, 8, 128, 0, true);
     say({ stage: 'device', index, freeBytes, attention: kernel, reason: null });
     binding.close(device);
   } catch (error) {

@@ -65,6 +65,7 @@ export interface NativeBinding {
     hq: number,
     hkv: number,
     d: number,
+    offset: number,
     deterministic: boolean,
   ): { bytes: number; kernel: string };
 

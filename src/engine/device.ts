@@ -109,7 +109,7 @@ export class Device {
 
   /** Bytes of attention workspace for these sizes, and the kernel that will serve. */
   attentionWorkspace(dtype: 'f32' | 'bf16', sizes: AttentionSizes): { bytes: number; kernel: string } {
-    const { batch, seq, heads, kvHeads, headDim, deterministic, keys = seq } = sizes;
+    const { batch, seq, heads, kvHeads, headDim, deterministic, keys = seq, offset = 0 } = sizes;
     return this.binding.attentionWorkspace(
       this.handle,
       DTYPES[dtype].code,
@@ -119,6 +119,7 @@ export class Device {
       heads,
       kvHeads,
       headDim,
+      offset,
       deterministic,
     );
   }

@@ -215,6 +215,18 @@ export const OPS = {
     tensors: { logits: 'rw', targets: 'r', dlogprob: 'r', dentropy: 'r', entropy: 'r', gmax: 'r', sums: 'r' },
     scalars: ['T', 'V', 'vstart'],
   },
+  attentionJoin: {
+    number: 34,
+    name: 'attention_join',
+    tensors: { o_part: 'r', lse_part: 'r', o: 'rw', lse: 'rw', sum: 'rw' },
+    scalars: ['b', 's', 'h', 'd', 'first'],
+  },
+  accumulate: {
+    number: 35,
+    name: 'accumulate',
+    tensors: { x: 'r', sum: 'rw', out: 'rw' },
+    scalars: ['rows', 'cols', 'ldx', 'ldout', 'first'],
+  },
 } as const satisfies Record<string, OpDeclaration>;
 
 /** Ops of a communicator, from native/core/comm_ops.def. */

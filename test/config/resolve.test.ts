@@ -187,10 +187,6 @@ describe('problems', () => {
       'MB_CONFIG_VALUE run.yaml:1:7 ddp.data_parallel_sharding_strategy: no_shard contradicts ' +
         'optimizer.use_distributed_optimizer true; change one of them',
     ],
-    [
-      'model: {cp_comm_type: p2p}',
-      'MB_CONFIG_NOT_BUILT run.yaml:1:9 model.cp_comm_type: a ring of keys and values is not built yet; leave it at all_gather',
-    ],
     ['{constructor: 1}', 'MB_CONFIG_UNKNOWN_KEY run.yaml:1:2 constructor: unknown key'],
     ['__proto__: {a: 1}', 'MB_CONFIG_UNKNOWN_KEY run.yaml:1:1 __proto__: unknown key'],
     ['model: {__proto__: {a: 1}}', 'MB_CONFIG_UNKNOWN_KEY run.yaml:1:9 model.__proto__: unknown key'],
@@ -220,7 +216,6 @@ describe('problems', () => {
   });
 
   test.each([
-    'model.cp_comm_type=p2p',
     'model.expert_model_parallel_size=2',
     'ddp.grad_reduce_in_fp32=false',
     'ddp.bucket_size=1000',

@@ -92,10 +92,10 @@ describe('the addon', () => {
   });
 
   it('plans attention', () => {
-    const plan = b.attentionWorkspace(device, F32, 2, 64, 64, 4, 2, 16, true);
+    const plan = b.attentionWorkspace(device, F32, 2, 64, 64, 4, 2, 16, 0, true);
     expect(plan.bytes).toBeGreaterThan(0);
     expect(plan.kernel).toContain('cpu');
-    expect(failure(() => b.attentionWorkspace(device, 1, 2, 64, 64, 4, 2, 16, true))).toMatch(/^MB_UNSUPPORTED/);
+    expect(failure(() => b.attentionWorkspace(device, 1, 2, 64, 64, 4, 2, 16, 0, true))).toMatch(/^MB_UNSUPPORTED/);
   });
 });
 

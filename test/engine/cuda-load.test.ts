@@ -162,7 +162,7 @@ const CAUSAL = ['index>i32', 'index>i32', 'ge>bool', 'select>f32'];
 const FORWARD = [
   'matmul>f32',
   'mul>f32',
-  ...CAUSAL,
+  'mask',
   'max>f32',
   'sub>f32',
   'exp>f32',
@@ -174,7 +174,7 @@ const FORWARD = [
 ];
 const GROUPED = ['matmul>bf16', 'sum>bf16*'];
 const backward = (product: string[], dq: string[]): string[] => [
-  ...['mul>f32', 'sum>f32', 'mul>f32*', 'matmul>f32', 'mul>f32', 'sub>f32', ...CAUSAL, 'exp>f32', 'reshape>bf16'],
+  ...['mul>f32', 'sum>f32', 'mul>f32*', 'matmul>f32', 'mul>f32', 'sub>f32', 'mask', 'exp>f32', 'reshape>bf16'],
   ...product,
   ...['matmul>f32', 'sub>f32', 'mul>f32', 'mul>f32', 'reshape>bf16'],
   ...product,
@@ -185,16 +185,19 @@ const backward = (product: string[], dq: string[]): string[] => [
 describe.skipIf(!built && !hasNvcc)('cuDNN attention graphs', () => {
   const accumulated = ['matmul>f32*', 'identity>bf16*'];
   it.each([
-    { sizes: [2, 256, 256, 4, 2, 64, 0], expected: backward(GROUPED, accumulated) },
-    { sizes: [2, 256, 256, 4, 2, 128, 1], expected: backward(GROUPED, ['matmul>bf16*']) },
-    { sizes: [1, 384, 384, 4, 4, 128, 0], expected: backward(['matmul>bf16*'], accumulated) },
-    { sizes: [1, 384, 384, 4, 4, 64, 1], expected: backward(['matmul>bf16*'], ['matmul>bf16*']) },
-    { sizes: [1, 128, 384, 4, 4, 64, 1], expected: backward(['matmul>bf16*'], ['matmul>bf16*']) },
-  ])('b, sq, skv, hq, hkv, d, deterministic = $sizes', ({ sizes, expected }) => {
+    { sizes: [2, 256, 256, 4, 2, 64, 1, 0], expected: backward(GROUPED, accumulated) },
+    { sizes: [2, 256, 256, 4, 2, 128, 1, 1], expected: backward(GROUPED, ['matmul>bf16*']) },
+    { sizes: [1, 384, 384, 4, 4, 128, 1, 0], expected: backward(['matmul>bf16*'], accumulated) },
+    { sizes: [1, 384, 384, 4, 4, 64, 1, 1], expected: backward(['matmul>bf16*'], ['matmul>bf16*']) },
+    { sizes: [1, 128, 384, 4, 4, 64, 1, 1], expected: backward(['matmul>bf16*'], ['matmul>bf16*']) },
+    { sizes: [1, 128, 384, 4, 2, 64, 0, 1], expected: backward(GROUPED, ['matmul>bf16*']) },
+    { sizes: [1, 256, 256, 4, 2, 128, 0, 0], expected: backward(GROUPED, accumulated) },
+  ])('b, sq, skv, hq, hkv, d, causal, deterministic = $sizes', ({ sizes, expected }) => {
     const { graphs } = attentionGraphs(sizes);
     // A row of fewer queries than keys is moved before it is compared.
     const moved = sizes[1] === sizes[2] ? [] : ['add>i32', 'sub>i32'];
-    const masked = (graph: string[]): string[] => graph.flatMap((op) => (op === 'ge>bool' ? [...moved, op] : [op]));
+    const mask = sizes[6] === 0 ? [] : CAUSAL.flatMap((op) => (op === 'ge>bool' ? [...moved, op] : [op]));
+    const masked = (graph: string[]): string[] => graph.flatMap((op) => (op === 'mask' ? mask : [op]));
     expect(graphs.map((graph) => graph.map(summary))).toEqual([FORWARD, expected].map(masked));
     for (const line of graphs.flat()) {
       expect(line).toMatch(/^(matmul|reduce[03]|reshape|pointwise)/);
@@ -205,7 +208,7 @@ describe.skipIf(!built && !hasNvcc)('cuDNN attention graphs', () => {
   });
 
   it('reads and writes the heads of one interleaved buffer in place', () => {
-    const { graphs, executions } = attentionGraphs([2, 256, 256, 4, 2, 64, 0]);
+    const { graphs, executions } = attentionGraphs([2, 256, 256, 4, 2, 64, 1, 0]);
     const all = graphs.flat().join('\n');
     // 8 heads of 64: a token is 512 elements on, a sequence 256 tokens. k is declared transposed.
     for (const [id, shape] of [

@@ -30,6 +30,7 @@ const LAYOUTS: Layout[] = [
   { tp: 1, cp: 4, pp: 1, dp: 1 },
   { tp: 2, cp: 2, pp: 2, dp: 1 },
   { tp: 1, cp: 2, pp: 1, dp: 2, set: ['model.recompute_granularity="selective"'] },
+  { tp: 1, cp: 4, pp: 1, dp: 1, set: ['model.cp_comm_type="p2p"'] },
 ];
 
 /** In CI, of all fixtures but the first: what differs for them. The whole of it in `npm run test:full`. */

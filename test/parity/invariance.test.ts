@@ -18,6 +18,7 @@ const LAYOUTS: Layout[] = [
   { tp: 2, pp: 2, dp: 2 },
   { tp: 1, pp: 2, dp: 1, set: ['model.virtual_pipeline_model_parallel_size=2'] },
   { tp: 1, cp: 2, pp: 1, dp: 1 },
+  { tp: 1, cp: 4, pp: 1, dp: 1, set: ['model.cp_comm_type=p2p'] },
   { tp: 2, cp: 2, pp: 1, dp: 1 },
 ];
 

@@ -40,6 +40,8 @@ const LAYOUTS: Layout[] = [
   { tp: 1, cp: 2, pp: 1, dp: 1, set: ['model.recompute_granularity="full"'] },
   { tp: 1, cp: 2, pp: 2, dp: 1, set: ['model.recompute_granularity="selective"'] },
   { tp: 2, cp: 2, pp: 1, dp: 2 },
+  { tp: 1, cp: 4, pp: 1, dp: 1, set: ['model.cp_comm_type="p2p"'] },
+  { tp: 1, cp: 2, pp: 2, dp: 1, set: ['model.cp_comm_type="p2p"', 'model.recompute_granularity="full"'] },
 ];
 
 test.each(LAYOUTS.map((layout) => ({ name: label(layout), layout })))(

@@ -5,6 +5,7 @@ import { farthest, fixtureConfig, label, trainSteps, type Layout } from './run-f
 const SP_OFF = 'model.sequence_parallel=false';
 const MICRO_2 = 'train.micro_batch_size=2';
 const VPP_2 = 'model.virtual_pipeline_model_parallel_size=2';
+const P2P = 'model.cp_comm_type=p2p';
 const UNEVEN = ['model.num_layers_in_first_pipeline_stage=1', 'model.num_layers_in_last_pipeline_stage=3'];
 
 const BASE: Layout[] = [
@@ -79,14 +80,19 @@ const MORE: Layout[] = [
   },
 ];
 
-const ALL = [...BASE, ...CONTEXT, ...MORE];
+/** The same with keys and values of one rank after the other. */
+const RING: Layout[] = [...CONTEXT, ...MORE]
+  .filter(({ cp = 1 }) => cp > 1)
+  .map((layout) => ({ ...layout, set: [...(layout.set ?? []), P2P] }));
+
+const ALL = [...BASE, ...CONTEXT, ...MORE, ...RING];
 /** In CI: of the families, of the stretched frequencies, of packed documents, of the first fixture, of the others. */
 const CI = {
   family: [...[1, 5, 7, 9].map((i) => BASE[i]!), CONTEXT[0]!],
   rope: [BASE[0]!, CONTEXT[0]!],
   packed: [BASE[0]!, BASE[10]!, CONTEXT[0]!, CONTEXT[1]!, CONTEXT[7]!],
-  first: [...BASE, ...CONTEXT.slice(0, 7), ...MORE.slice(16, 20)],
-  other: [...[1, 5, 10].map((i) => BASE[i]!), CONTEXT[1]!],
+  first: [...BASE, ...CONTEXT.slice(0, 7), ...MORE.slice(16, 20), RING[2]!, RING[7]!],
+  other: [...[1, 5, 10].map((i) => BASE[i]!), CONTEXT[1]!, RING[1]!],
 };
 
 const full = process.env['MBRIDGE_TEST_FULL'] === '1';
@@ -101,7 +107,8 @@ function layoutsOf(name: FixtureName): Layout[] {
     numKvHeads % tp === 0 &&
     pp * (set.includes(VPP_2) ? 2 : 1) <= numLayers &&
     batch % (dp * 2) === 0 &&
-    set !== UNEVEN;
+    set !== UNEVEN &&
+    !(name === 'qwen3-packed' && set.includes(P2P));
   const family = name === 'qwen3-yarn' ? CI.rope : name === 'qwen3-packed' ? CI.packed : CI.family;
   if ((FAMILY_FIXTURES as readonly string[]).includes(name)) return (full ? ALL : family).filter(fits);
   const ci = name === 'qwen3-tied' ? CI.first : CI.other;

@@ -45,6 +45,8 @@ struct AttentionArgs : AttentionSizes {
   int64_t kv_extent(int64_t ld) const { return extent(times(b - 1, kv_rows) + skv, ld, kv_width()); }
   // Whether the last query sees all keys and only causality masks.
   bool is_causal() const { return bounds == nullptr && sq <= skv && offset == skv - sq; }
+  // Whether every query sees all keys.
+  bool is_full() const { return bounds == nullptr && offset >= skv - 1; }
 };
 
 // `lds`: scalar of ldq; `rest`: of kv_rows.
@@ -129,6 +131,37 @@ inline AttentionArgs read_attention_bwd(OpArgs& a) {
   const int64_t q = z.q_width(), kv = z.kv_width();
   check_apart(a, z.dtype, {{6, q, z.lddq}, {7, kv, z.lddk}, {8, kv, z.lddv}},
               {{0, q, z.ldq}, {1, kv, z.ldk}, {2, kv, z.ldv}, {3, q, z.ldo}, {5, q, z.ldo}});
+  return z;
+}
+
+struct AttentionJoinArgs {
+  int64_t b, s, h, d;
+  bool first;
+  int dtype;
+  const void* o_part;
+  const float* lse_part;
+  void* o;
+  float *lse, *sum;
+};
+
+inline AttentionJoinArgs read_attention_join(OpArgs& a) {
+  AttentionJoinArgs z{};
+  z.b = a.size(0, 1, 65535);
+  z.s = a.size(1, 1, kMostAttentionRows);
+  z.h = a.size(2, 1, kMostAttentionHeads);
+  z.d = a.size(3, 8, 256);
+  z.first = a.flag(4);
+  a.require(z.d % 8 == 0, "d to be a multiple of 8");
+  const int64_t rows = times(times(z.b, z.s), z.h), n = times(rows, z.d);
+  z.dtype = a.act(0);
+  z.o_part = a.tensor16(0, z.dtype, n);
+  z.lse_part = a.f32(1, rows);
+  z.o = a.tensor16(2, z.dtype, n);
+  z.lse = a.f32(3, rows);
+  z.sum = static_cast<float*>(a.tensor16(4, MB_F32, n));
+  for (int i = 0; i < 5; ++i) {
+    for (int j = i + 1; j < 5; ++j) a.distinct(i, j);
+  }
   return z;
 }
 

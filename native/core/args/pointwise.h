@@ -1,4 +1,5 @@
-// Arguments of the ops over rows and flat runs: SWIGLU_*, ADD, BIAS_*, CAST, COPY_2D, FILL, SUMSQ of ops.def.
+// Arguments of the ops over rows and flat runs: SWIGLU_*, ADD, BIAS_*, CAST, ACCUMULATE, COPY_2D, FILL, SUMSQ of
+// ops.def.
 #pragma once
 #include "core/op_args.h"
 
@@ -114,6 +115,33 @@ inline CastArgs read_cast(OpArgs& a) {
   } else {
     a.distinct(0, 1);
   }
+  return z;
+}
+
+struct AccumulateArgs {
+  int64_t rows, cols, ldx, ldout;
+  bool first;
+  int dtype;
+  const void* x;
+  float* sum;
+  void* out;
+};
+
+inline AccumulateArgs read_accumulate(OpArgs& a) {
+  AccumulateArgs z{};
+  z.rows = a.size(0);
+  z.cols = a.size(1, 8);
+  z.ldx = a.size(2, z.cols);
+  z.ldout = a.size(3, z.cols);
+  z.first = a.flag(4);
+  a.require(z.cols % 8 == 0 && z.ldx % 8 == 0 && z.ldout % 8 == 0, "columns that are multiples of 8");
+  z.dtype = a.act(0);
+  z.x = a.tensor16(0, z.dtype, extent(z.rows, z.ldx, z.cols));
+  z.sum = static_cast<float*>(a.tensor16(1, MB_F32, times(z.rows, z.cols)));
+  z.out = a.tensor16(2, z.dtype, extent(z.rows, z.ldout, z.cols));
+  a.distinct(0, 1);
+  a.distinct(0, 2);
+  a.distinct(1, 2);
   return z;
 }
 

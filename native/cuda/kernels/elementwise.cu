@@ -1,5 +1,7 @@
-// add, cast, copy and fill over flat runs and rectangles.
+// add, accumulate, cast, copy and fill over flat runs and rectangles.
 #include <string.h>
+
+#include <algorithm>
 
 #include "core/args/pointwise.h"
 #include "cuda/kernels/common.cuh"
@@ -84,6 +86,38 @@ __global__ void __launch_bounds__(kThreads) fill_kernel(unsigned char* out, uint
   }
 }
 
+// A group of 8 elements of a row a thread.
+template <class T>
+__global__ void __launch_bounds__(kThreads)
+    accumulate_kernel(const T* x, float* sum, T* out, int64_t groups, int64_t row_groups, int64_t ldx, int64_t ldout,
+                      bool first) {
+  constexpr int N = 8;
+  const int64_t stride = int64_t(gridDim.x) * kThreads;
+  for (int64_t g = int64_t(blockIdx.x) * kThreads + threadIdx.x; g < groups; g += stride) {
+    const int64_t row = g / row_groups, col = g % row_groups * N;
+    T* to = out + row * ldout + col;
+    float added[N], total[N];
+    load_floats(x + row * ldx + col, added);
+    if (first) {
+      load_floats(to, total);
+    } else {
+      load_floats(sum + g * N, total);
+    }
+#pragma unroll
+    for (int e = 0; e < N; ++e) total[e] += added[e];
+    store_floats(sum + g * N, total);
+    store_floats(to, total);
+  }
+}
+
+template <class T>
+void accumulate(cudaStream_t stream, const AccumulateArgs& z) {
+  const int64_t row_groups = z.cols / 8, groups = z.rows * row_groups;
+  const int64_t blocks = std::min(ceil_div(groups, kThreads), kMaxBlocks);
+  accumulate_kernel<T><<<unsigned(blocks), kThreads, 0, stream>>>(
+      static_cast<const T*>(z.x), z.sum, static_cast<T*>(z.out), groups, row_groups, z.ldx, z.ldout, z.first);
+}
+
 template <class T>
 void add(cudaStream_t stream, const void* a, const void* b, void* out, int64_t n) {
   const Span span = span_of(n, kVec<T>, {{a, sizeof(T)}, {b, sizeof(T)}, {out, sizeof(T)}});
@@ -110,6 +144,18 @@ int op_add(cudaStream_t stream, const mb_buf* t, int nt, const double* s, int ns
     add<bf16>(stream, z.a, z.b, z.out, z.n);
   }
   return launched("add");
+}
+
+int op_accumulate(cudaStream_t stream, const mb_buf* t, int nt, const double* s, int ns) {
+  OpArgs a(kOps[MB_OP_ACCUMULATE], t, nt, s, ns);
+  const AccumulateArgs z = read_accumulate(a);
+  if (!a.ok() || z.rows == 0) return a.status();
+  if (z.dtype == MB_F32) {
+    accumulate<float>(stream, z);
+  } else {
+    accumulate<bf16>(stream, z);
+  }
+  return launched("accumulate");
 }
 
 int op_cast(cudaStream_t stream, const mb_buf* t, int nt, const double* s, int ns) {

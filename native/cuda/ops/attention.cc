@@ -21,17 +21,19 @@ std::string head(const std::string& text) {
   return text.substr(0, 46);  // "mbridge (" + this + ")" fits a kernel name
 }
 
-// As one call of the attention has them, whatever its leading dimensions.
-AttentionShape shape_of(const AttentionSizes& z, bool backward, bool deterministic) {
-  const int64_t q = z.hq * z.d, kv = z.hkv * z.d, all = q + 2 * kv, ldk = z.sq == z.skv ? all : 2 * kv;
-  const int64_t dq = backward ? all : 0, dk = backward ? ldk : 0;
-  return {z.b, z.sq, z.skv, z.hq, z.hkv, z.d, all, ldk, ldk, q, dq, dk, dk, z.skv, z.hq, backward, deterministic};
+// As the calls of a model have them: queries in one matrix with keys and values; these are in one of their own where
+// they are other ranks' too, and so are the gradients of queries that see only such keys.
+AttentionShape shape_of(const AttentionSizes& z, bool causal, bool backward, bool deterministic) {
+  const int64_t q = z.hq * z.d, kv = z.hkv * z.d, all = q + 2 * kv, ldk = causal && z.sq == z.skv ? all : 2 * kv;
+  const int64_t dq = !backward ? 0 : causal ? all : q, dk = backward ? ldk : 0;
+  return {z.b, z.sq, z.skv, z.hq, z.hkv, z.d,  all,    ldk,      ldk,
+          q,   dq,   dk,    dk,   z.skv, z.hq, causal, backward, deterministic};
 }
 
 AttentionShape shape_of(const AttentionArgs& z) {
   const bool backward = z.dq != nullptr;
-  return {z.b,   z.sq,   z.skv,  z.hq,   z.hkv,     z.d,  z.ldq,    z.ldk,          z.ldv,
-          z.ldo, z.lddq, z.lddk, z.lddv, z.kv_rows, z.hq, backward, z.deterministic};
+  return {z.b,   z.sq,   z.skv,  z.hq,   z.hkv,     z.d,  z.ldq,         z.ldk,    z.ldv,
+          z.ldo, z.lddq, z.lddk, z.lddv, z.kv_rows, z.hq, z.is_causal(), backward, z.deterministic};
 }
 
 // The deterministic backward keeps the scores of all its heads: beyond this much the heads take turns.
@@ -87,7 +89,7 @@ std::unique_ptr<CudnnAttention> Attention::try_cudnn(cudaStream_t stream, const 
     if (!handle_) cudnn_check(lib.Create(&handle_), "create handle");
     cudnn_check(lib.SetStream(handle_, stream), "set stream");
     if (!is_tested(lib.version_number)) {
-      const SelfTest key = {shape.d, shape.deterministic, shape.sq == shape.skv};
+      const SelfTest key = {shape.d, shape.deterministic, shape.sq == shape.skv, shape.causal};
       auto test = self_tests_.find(key);
       if (test == self_tests_.end()) {
         std::string failure;
@@ -132,15 +134,18 @@ const Attention::Server& Attention::find(cudaStream_t stream, int dtype, const A
   return servers_.emplace(std::make_pair(dtype, shape), std::move(server)).first->second;
 }
 
-int Attention::workspace(cudaStream_t stream, int dtype, const AttentionSizes& sizes, bool deterministic,
-                         int64_t* bytes, char kernel[64]) {
+int Attention::workspace(cudaStream_t stream, int dtype, const AttentionSizes& sizes, int64_t offset,
+                         bool deterministic, int64_t* bytes, char kernel[64]) {
   MB_TRY(check_sizes(sizes));
   if (dtype != MB_F32 && dtype != MB_BF16) return fail(MB_ERR_UNSUPPORTED, "attention of %s", dtype_name(dtype));
   *bytes = kernels::attention_workspace_bytes(sizes);
   snprintf(kernel, 64, "mbridge");
-  if (sizes.sq > sizes.skv) return MB_OK;
+  AttentionArgs args{};
+  static_cast<AttentionSizes&>(args) = sizes;
+  args.offset = offset;
+  if (!args.is_causal() && !args.is_full()) return MB_OK;
   for (const bool backward : {false, true}) {
-    const Server& server = find(stream, dtype, shape_of(sizes, backward, deterministic));
+    const Server& server = find(stream, dtype, shape_of(sizes, args.is_causal(), backward, deterministic));
     if (server.cudnn) *bytes = std::max(*bytes, server.cudnn->workspace_bytes());
     snprintf(kernel, 64, "%s", server.name.c_str());
   }
@@ -149,7 +154,7 @@ int Attention::workspace(cudaStream_t stream, int dtype, const AttentionSizes& s
 
 int Attention::run_cudnn(cudaStream_t stream, const AttentionArgs& z, OpArgs& call, int ws, bool* served) {
   *served = false;
-  if (z.dtype != MB_BF16 || !z.is_causal()) return MB_OK;
+  if (z.dtype != MB_BF16 || !(z.is_causal() || z.is_full())) return MB_OK;
   const Server& server = find(stream, z.dtype, shape_of(z));
   if (!server.cudnn) return MB_OK;
   *served = true;

@@ -1,5 +1,5 @@
-// MB_OP_ATTENTION_FWD and _BWD on one device: cuDNN for bf16 where it applies (AttentionArgs::is_causal), else the
-// kernel of our own.
+// MB_OP_ATTENTION_FWD and _BWD on one device: cuDNN for bf16 where it applies (AttentionArgs::is_causal, is_full), else
+// the kernel of our own.
 //
 // Which one serves is decided once a shape, by attention_workspace or by the first call, and stays.
 // MBRIDGE_ATTENTION=mbridge keeps cuDNN out.
@@ -23,8 +23,8 @@ class Attention {
   ~Attention();
   Attention(const Attention&) = delete;
 
-  int workspace(cudaStream_t stream, int dtype, const AttentionSizes& sizes, bool deterministic, int64_t* bytes,
-                char kernel[64]);
+  int workspace(cudaStream_t stream, int dtype, const AttentionSizes& sizes, int64_t offset, bool deterministic,
+                int64_t* bytes, char kernel[64]);
   int forward(cudaStream_t stream, const mb_buf* t, int nt, const double* s, int ns);
   int backward(cudaStream_t stream, const mb_buf* t, int nt, const double* s, int ns);
 
@@ -43,8 +43,8 @@ class Attention {
 
   cudnn::Handle handle_ = nullptr;
   std::map<std::pair<int, AttentionShape>, Server> servers_;  // by dtype and shape
-  using SelfTest = std::tuple<int64_t, bool, bool>;           // head size, deterministic, as many keys as queries
-  std::map<SelfTest, std::string> self_tests_;                // what failed, or empty
+  using SelfTest = std::tuple<int64_t, bool, bool, bool>;  // head size, deterministic, as many keys as queries, causal
+  std::map<SelfTest, std::string> self_tests_;             // what failed, or empty
 };
 
 }  // namespace mb::cuda

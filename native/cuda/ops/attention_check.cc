@@ -80,7 +80,8 @@ std::string check_attention(cudnn::Handle handle, cudaStream_t stream, Attention
   // Two sequences, two query heads a key head, several tiles on either side of the diagonal.
   const int64_t sq = shape.sq == shape.skv ? 512 : 256, skv = 512, hq = 4, hkv = 2, head = shape.d;
   const int64_t q_width = hq * head, kv_width = hkv * head, ldk = 2 * kv_width;
-  shape = {2, sq, skv, hq, hkv, head, q_width, ldk, ldk, q_width, 0, 0, 0, skv, hq, false, shape.deterministic};
+  shape = {2,       sq, skv, hq, hkv, head, q_width,      ldk,   ldk,
+           q_width, 0,  0,   0,  skv, hq,   shape.causal, false, shape.deterministic};
   const CudnnAttention forward(handle, shape);
   shape.lddq = q_width;
   shape.lddk = shape.lddv = ldk;
@@ -118,7 +119,8 @@ std::string check_attention(cudnn::Handle handle, cudaStream_t stream, Attention
   const mb_buf bwd[] = {q, k, v, own_o, own_lse, dout, own_dq, half(own_dkv, 0), half(own_dkv, 1), none, own_ws};
   const auto number = [](int64_t value) { return static_cast<double>(value); };
   const double scale = 1 / sqrt(number(head)), ld = number(ldk), ldq = number(q_width);
-  const double b = number(shape.b), rows = number(sq), keys = number(skv), offset = number(skv - sq);
+  const double b = number(shape.b), rows = number(sq), keys = number(skv),
+               offset = number(shape.causal ? skv - sq : skv);
   const double fwd_scalars[] = {b,  rows, keys, number(hq), number(hkv), number(head), ldq,
                                 ld, ld,   ldq,  keys,       offset,      scale,        1};
   const double bwd_scalars[] = {b,   rows, keys, number(hq), number(hkv), number(head), ldq,   ld, ld,

@@ -70,7 +70,7 @@ class Builder {
     const Tensor product = scores(), scaled = scores();
     g_.matmul(q, kt, product);
     g_.Pointwise(kMul, product, g_.host_scalar(kScale), scaled);
-    const Tensor masked = causal(scaled);
+    const Tensor masked = mask(scaled);
     const Tensor max = rows_shape(), shifted = scores(), exponent = scores(), sum = rows_shape(), log = rows_shape();
     const Tensor probabilities = g_.virtual_tensor(m_.scores(), m_.scores_strides(), kBfloat16);
     g_.reduce(kReduceMax, masked, max);
@@ -101,7 +101,7 @@ class Builder {
     g_.matmul(q, kt, product);
     g_.Pointwise(kMul, product, scale, scaled);
     g_.Pointwise(kSub, scaled, stats, shifted);
-    g_.Pointwise(kExp, causal(shifted), nullptr, p);
+    g_.Pointwise(kExp, mask(shifted), nullptr, p);
 
     // dV = P^T dO
     const Tensor pt = g_.virtual_tensor(m_.transposed(), m_.transposed_strides(), kBfloat16);
@@ -141,7 +141,8 @@ class Builder {
   Tensor rows_shape() { return g_.virtual_tensor(m_.rows(), m_.packed_rows()); }
   Tensor indices() { return g_.virtual_tensor(m_.scores(), m_.scores_strides(), kInt32); }
 
-  Tensor causal(Tensor x) {
+  Tensor mask(Tensor x) {
+    if (!m_.causal) return x;
     Tensor row = indices();
     const Tensor column = indices(), y = scores();
     const Tensor keep = g_.virtual_tensor(m_.scores(), m_.scores_strides(), kBoolean);
@@ -188,10 +189,10 @@ CudnnAttention::CudnnAttention(Handle handle, const AttentionShape& shape)
 void CudnnAttention::run(Handle handle, const AttentionBuffers& x, float scale) const {
   float minus_inf = -std::numeric_limits<float>::infinity(), one = 1;
   int32_t keys = static_cast<int32_t>(shape_.skv), queries = static_cast<int32_t>(shape_.sq);
-  std::vector<Binding> bindings = {
-      {kQ, x.q}, {kK, x.k}, {kV, x.v}, {kO, x.o}, {kStats, x.lse}, {kScale, &scale}, {kMinusInf, &minus_inf}};
+  std::vector<Binding> bindings = {{kQ, x.q}, {kK, x.k}, {kV, x.v}, {kO, x.o}, {kStats, x.lse}, {kScale, &scale}};
   // An id that the graph does not have is refused.
-  if (shape_.sq != shape_.skv) {
+  if (shape_.causal) bindings.push_back({kMinusInf, &minus_inf});
+  if (shape_.causal && shape_.sq != shape_.skv) {
     bindings.push_back({kKeys, &keys});
     bindings.push_back({kQueries, &queries});
   }

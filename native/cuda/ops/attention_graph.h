@@ -1,4 +1,4 @@
-// Causal grouped-query attention as a cuDNN graph for each direction.
+// Grouped-query attention as a cuDNN graph for each direction.
 #pragma once
 #include <cuda_runtime_api.h>
 #include <stdint.h>
@@ -9,7 +9,6 @@
 
 namespace mb::cuda {
 
-// The last query sees the last key: query i sees the keys up to skv - sq + i.
 struct AttentionShape {
   int64_t b, sq, skv, hq, hkv, d;
   // Elements from a token to the next one.
@@ -17,6 +16,7 @@ struct AttentionShape {
   int64_t lddq, lddk, lddv;  // backward only; else 0
   int64_t kv_rows;           // from a sequence's first key to the next one's
   int64_t lse_heads;         // heads from a sequence's logsumexp to the next one's: hq, or more where these are some
+  bool causal;               // query i sees the keys up to skv - sq + i; else all of them
   bool backward, deterministic;
 
   auto operator<=>(const AttentionShape&) const = default;

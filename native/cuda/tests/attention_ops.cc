@@ -1,5 +1,5 @@
 // Builds and executes the attention graphs against the stand-in for cuDNN, which prints them.
-//   mbridge_attention_ops b sq skv hq hkv d deterministic    (MBRIDGE_CUDA_LIBS: the folder of the stand-in)
+//   mbridge_attention_ops b sq skv hq hkv d causal deterministic    (MBRIDGE_CUDA_LIBS: the folder of the stand-in)
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -7,13 +7,13 @@
 #include "cuda/ops/attention_graph.h"
 
 int main(int argc, char** argv) {
-  if (argc != 8) return 2;
+  if (argc != 9) return 2;
   const auto number = [&](int i) { return static_cast<int64_t>(atoll(argv[i])); };
   const int64_t skv = number(3), hq = number(4), hkv = number(5), d = number(6);
   const int64_t all = (hq + 2 * hkv) * d, q = hq * d;
   // q, k and v are columns of one matrix; the keys of a sequence are all that it has room for.
-  mb::cuda::AttentionShape shape = {number(1), number(2), skv, hq, hkv, d,  all,   all,           all,
-                                    q,         0,         0,   0,  skv, hq, false, number(7) != 0};
+  mb::cuda::AttentionShape shape = {
+      number(1), number(2), skv, hq, hkv, d, all, all, all, q, 0, 0, 0, skv, hq, number(7) != 0, false, number(8) != 0};
   const mb::cuda::Cudnn& lib = mb::cuda::load_cudnn();
   if (!lib.loaded) {
     fprintf(stderr, "%s\n", lib.reason.c_str());

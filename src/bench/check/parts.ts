@@ -29,6 +29,8 @@ const VPP_2 = 'model.virtual_pipeline_model_parallel_size=2';
 const OPTIM_GRADS = 'ddp.data_parallel_sharding_strategy=optim_grads';
 const NCCL_ALONE = 'dist.peer_memory=false';
 
+const RING: CheckLayout = { tp: 1, cp: 2, pp: 1, dp: 1, set: ['model.cp_comm_type=p2p'] };
+
 /** Every fixture, and what else holds on any layout, runs on these. */
 const LAYOUTS: readonly CheckLayout[] = [
   ONE,
@@ -61,6 +63,8 @@ const MORE_LAYOUTS: readonly CheckLayout[] = [
   { tp: 1, cp: 2, pp: 1, dp: 2, set: [OPTIM_GRADS] },
   { tp: 1, cp: 2, pp: 2, dp: 1, set: [VPP_2] },
   { tp: 2, cp: 2, pp: 2, dp: 1 },
+  RING,
+  { ...RING, dp: 2, set: [...(RING.set ?? []), MICRO_2] },
 ];
 const FIXTURES = ['qwen3-tied', 'qwen3-untied', 'qwen3-masked', 'qwen3-packed'] as const;
 
@@ -128,7 +132,7 @@ function eightRanks({ device }: CheckPlace): CheckLayout[] {
 
 /** The same command twice gives the same bits. */
 function bitChecks(place: CheckPlace): Check[] {
-  const layouts = [...LAYOUTS, DP4, ...eightRanks(place)];
+  const layouts = [...LAYOUTS, RING, DP4, ...eightRanks(place)];
   const args = textRun(place, 6);
   return layouts.map((layout): Check => ({
     part: 'bits',
@@ -152,7 +156,7 @@ const LAYOUT_BOUND = { cuda: 2e-3, cpu: 1e-5 } as const;
 
 /** The loss does not depend on the layout, but for rounding. */
 function layoutChecks(place: CheckPlace): Check[] {
-  const layouts = [...LAYOUTS.filter((layout) => layout !== ONE), DP4, TP4, PP4, ...eightRanks(place)];
+  const layouts = [...LAYOUTS.filter((layout) => layout !== ONE), RING, DP4, TP4, PP4, ...eightRanks(place)];
   const args = textRun(place, LAYOUT_UPDATES);
   return layouts.map((layout): Check => ({
     part: 'layouts',

@@ -1,4 +1,4 @@
-import type { CommGroup } from '../../groups/comm/comm-group.js';
+import type { CommGroup, PointToPoint } from '../../groups/comm/comm-group.js';
 import type { AttentionSizes } from '../../engine/attention-sizes.js';
 import { STREAM } from '../../engine/device.js';
 import type { Tensor } from '../../engine/tensor.js';
@@ -6,6 +6,23 @@ import { Beside, type Pending } from './beside.js';
 
 /** Chunks of a sequence that a rank holds: one from the front, one from the back. */
 const CHUNKS = 2;
+
+/** How keys and values come to the ranks: all at once, or of one rank after the other. */
+export type CpCommType = 'all_gather' | 'p2p';
+
+/** What a rank does with the keys of another one. Chunks are counted among those that a rank holds: 0 or 1. */
+export interface RingTurn {
+  /** From 1: how far away the two are. */
+  readonly number: number;
+  /** Whose keys it sees in this turn, and how many chunks of them, from the front. */
+  readonly from: number;
+  readonly receives: 1 | 2;
+  /** Who sees its own, and how many. */
+  readonly to: number;
+  readonly sends: 1 | 2;
+  /** Which chunk's queries see which chunk's keys, all of them. */
+  readonly blocks: readonly (readonly [queries: number, keys: number])[];
+}
 
 /**
  * Every sequence is cut into 2 * size chunks, and rank r holds chunks r and 2 * size - 1 - r of each: what a causal
@@ -15,12 +32,14 @@ const CHUNKS = 2;
 export class ContextParallel {
   readonly size: number;
   readonly rank: number;
+  readonly commType: CpCommType;
   readonly #beside: Beside;
 
   /** @param group null while only planning: sizes are known, nothing can be communicated */
-  constructor(place: { size: number; rank: number }, group: CommGroup | null) {
+  constructor(place: { size: number; rank: number }, group: CommGroup | null, commType: CpCommType = 'all_gather') {
     this.size = place.size;
     this.rank = place.rank;
+    this.commType = commType;
     this.#beside = new Beside(group);
   }
 
@@ -40,12 +59,14 @@ export class ContextParallel {
   }
 
   /**
-   * What each of a rank's calls of the attention computes: its chunks' queries, over the keys up to the last of them. One
-   * call of whole sequences where they are not cut.
+   * What a rank's calls of the attention compute. One call of whole sequences where they are not cut. Where keys are gathered,
+   * a call a chunk: its queries, over the keys up to the last of them. In a ring, two kinds: a chunk's queries over its
+   * own keys, and over all keys of an earlier chunk.
    */
   attention(seq: number): readonly Pick<AttentionSizes, 'seq' | 'keys' | 'keyRows' | 'offset'>[] {
     if (this.size === 1) return [{ seq }];
     const chunk = this.chunk(seq);
+    if (this.commType === 'p2p') return [{ seq: chunk }, { seq: chunk, keys: chunk, offset: chunk }];
     return this.chunksOf(this.rank).map((number) => {
       return { seq: chunk, keys: (number + 1) * chunk, keyRows: seq, offset: number * chunk };
     });
@@ -64,6 +85,37 @@ export class ContextParallel {
     return tokens;
   }
 
+  /**
+   * A turn of the ring: the keys of the rank `number` before this one. Of an earlier rank, both chunks of queries see the front
+   * chunk; of a later one, the back chunk sees both. That is the same work, and each rank sends what the other sees.
+   */
+  turn(number: number): RingTurn {
+    const { size, rank } = this;
+    const [from, to] = [(rank - number + size) % size, (rank + number) % size];
+    const earlier = from < rank;
+    return {
+      number,
+      from,
+      receives: earlier ? 1 : 2,
+      to,
+      sends: rank < to ? 1 : 2,
+      blocks: earlier
+        ? [
+            [0, 0],
+            [1, 0],
+          ]
+        : [
+            [1, 0],
+            [1, 1],
+          ],
+    };
+  }
+
+  /** Of all other ranks. */
+  turns(): readonly RingTurn[] {
+    return Array.from({ length: this.size - 1 }, (_, i) => this.turn(i + 1));
+  }
+
   /** This rank's part of what all ranks' parts together are. */
   own(all: Tensor): Tensor {
     return all.rows(this.rank, 1);
@@ -72,6 +124,11 @@ export class ContextParallel {
   /** @param all [size, ...], of which {@link own} is filled */
   startGather(all: Tensor): Pending {
     return this.#beside.start(all, (group) => group.allGather(this.own(all), all, STREAM.tensor));
+  }
+
+  /** The result is what `transfers` fill. */
+  startExchange(result: Tensor, transfers: readonly PointToPoint[]): Pending {
+    return this.#beside.start(result, (group) => group.exchange(transfers, STREAM.tensor));
   }
 
   /** The result is {@link own} of the sum over the ranks; the rest of `all` is of no meaning afterwards. */

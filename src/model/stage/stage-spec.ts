@@ -7,6 +7,7 @@ import { tokenFlops } from '../../families/flops.js';
 import { modelShape, type ModelShape } from '../../families/model-shape.js';
 import type { HeadKind, Recompute } from '../blocks/stage-env.js';
 import type { GenerationSizes } from '../decode/kv-cache.js';
+import type { CpCommType } from '../parallel/context-parallel.js';
 import type { Place } from '../parameters/parameter.js';
 import { balanceStages, interleavedStageLayers, stageLayers, type StageLayers } from '../pipeline/stages.js';
 import type { StageParts } from './stage-weights.js';
@@ -62,6 +63,8 @@ export interface StageSpec extends PartSpec {
   readonly generation?: GenerationSizes;
   readonly recompute: Recompute;
   readonly deterministic: boolean;
+  /** How keys and values come to the ranks of a sequence. */
+  readonly cpCommType: CpCommType;
   /** Whether optimizer state is sharded over the replicas. */
   readonly shardedState: boolean;
 }
@@ -95,6 +98,7 @@ export function stageSpec(
     documents: keepsDocumentsApart(cfg),
     recompute: model.recompute_granularity,
     deterministic: model.deterministic,
+    cpCommType: model.cp_comm_type,
     shardedState: optimizer.use_distributed_optimizer && strategy !== 'no_shard',
     ...(generation === undefined ? {} : { generation }),
   };

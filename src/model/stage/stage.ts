@@ -68,7 +68,7 @@ export function buildStage(spec: StageSpec, live: LiveStage | null, loss: Loss =
   const { shape, place, batch, seq, dtype, deterministic } = spec;
   const plan = new MemoryPlan();
   const tp = new TensorParallel(place.tp, live?.tp ?? null, spec.sequenceParallel);
-  const cp = new ContextParallel(place.cp, live?.cp ?? null);
+  const cp = new ContextParallel(place.cp, live?.cp ?? null, spec.cpCommType);
   const device = live?.device ?? null;
   const heads = { heads: shape.numHeads / tp.size, kvHeads: shape.numKvHeads / tp.size, headDim: shape.headDim };
   const attention = cp.attention(seq).map((call) => ({ batch, ...call, ...heads, deterministic }));

@@ -15,6 +15,26 @@ test.each([2, 3, 4, 6])('%i ranks hold every token once, and as many pairs of qu
   expect(new Set(pairs).size).toBe(1);
 });
 
+test.each([2, 3, 4])(
+  'in the turns of a ring of %i, each chunk of queries meets every earlier chunk of keys once',
+  (size) => {
+    const ring = Array.from({ length: size }, (_, rank) => new ContextParallel({ size, rank }, null, 'p2p'));
+    for (const cp of ring) {
+      const met = cp.turns().flatMap(({ number, from, to, receives, sends, blocks }) => {
+        // What one sends, the other expects.
+        expect(ring[from]!.turn(number)).toMatchObject({ to: cp.rank, sends: receives });
+        expect(ring[to]!.turn(number)).toMatchObject({ from: cp.rank, receives: sends });
+        expect(Math.max(...blocks.map(([, keys]) => keys))).toBe(receives - 1);
+        return blocks.map(([queries, keys]) => [cp.chunksOf(cp.rank)[queries]!, ring[from]!.chunksOf(from)[keys]!]);
+      });
+      const held = cp.chunksOf(cp.rank);
+      const earlier = held.flatMap((queries) => Array.from({ length: queries }, (_, keys) => [queries, keys]));
+      const others = earlier.filter(([, keys]) => !held.includes(keys!));
+      expect(met.sort()).toEqual(others.sort());
+    }
+  },
+);
+
 test('a rank takes its tokens of every field, and their order', () => {
   const held = new ContextParallel({ size: 2, rank: 1 }, null).tokensOf(2, 8);
   expect([...held]).toEqual([2, 3, 10, 11, 4, 5, 12, 13]);
