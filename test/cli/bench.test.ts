@@ -59,8 +59,11 @@ test('ops: every op moves its bytes in a measured time', async () => {
   expect(megabytes('bias_grad')).toBeCloseTo(((64 + 2) * 512 * 4) / 1e6, 2);
 });
 
-test('bound: the parts add up to the whole', async () => {
-  const report = await bench('bound');
+test.each([
+  { name: 'a whole sequence', args: [] },
+  { name: 'a ring', args: ['--cp-size', '2', 'model.cp_comm_type=p2p'] },
+])('bound of $name: the parts add up to the whole', async ({ args }) => {
+  const report = await bench('bound', ...args);
   const total = column(report, 'ms in all').reduce<number>((sum, ms) => sum + Number(ms), 0);
   const stated = Number(/bound: ([\d.]+) ms/.exec(report.notes.join())![1]);
   expect(Math.abs(total / stated - 1)).toBeLessThan(0.02);

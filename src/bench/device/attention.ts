@@ -9,7 +9,7 @@ export interface AttentionTiming {
   readonly deterministic: boolean;
   /** In each sequence, of equal length: a token sees its own. */
   readonly documents: number;
-  /** Causal: half of what each document's last token sees, all of what came before the first query; the backward has five products to the forward's two. */
+  /** Half of what each document's last token sees, all of what came before the first query; the backward has five products to the forward's two. */
   readonly flops: number;
   readonly kernel: string;
   readonly workspaceBytes: number;
@@ -28,7 +28,7 @@ function documentBounds({ batch, seq, keys = seq, offset = 0 }: AttentionSizes, 
 /** Forward and backward of causal grouped-query attention at one size. */
 export function measureAttention(session: BenchSession, sizes: AttentionSizes, documents = 1): AttentionTiming[] {
   const { device, ops, timer, act } = session;
-  const { batch, seq, heads, kvHeads, headDim, deterministic, keys = seq } = sizes;
+  const { batch, seq, heads, kvHeads, headDim, deterministic, keys = seq, offset = 0 } = sizes;
   const { bytes: workspaceBytes, kernel } = device.attentionWorkspace(act, sizes);
   const queries = batch * seq;
   const wide = [batch * keys, (heads + 2 * kvHeads) * headDim];
@@ -61,7 +61,8 @@ export function measureAttention(session: BenchSession, sizes: AttentionSizes, d
     ops.attentionBwd({ ...given, dq, dk, dv, bounds, ws: workspace }, sizes);
   };
   // What a query sees on average, twice.
-  const seen = documents === 1 ? 2 * keys - seq : length;
+  const all = offset < keys ? 2 * keys - seq : 2 * keys;
+  const seen = documents === 1 ? all : length;
   const flops = 2 * batch * heads * seq * seen * headDim;
   const timings = buffers.use(() => {
     // In every set, the output and row sums that the backward reads.

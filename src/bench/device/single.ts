@@ -98,6 +98,19 @@ function attentionSizes(cfg: RunConfig, deterministic: boolean): AttentionSizes 
   return { ...sizes, heads: numHeads / tp, kvHeads: numKvHeads / tp, headDim, deterministic };
 }
 
+/** The calls of the attention of a layer on a rank, and how many there are of each. */
+function attentionCalls(cfg: RunConfig): { sizes: AttentionSizes; count: number; name: string }[] {
+  const { context_parallel_size: cp, cp_comm_type: commType, deterministic, seq_length: length } = cfg.model;
+  const sizes = attentionSizes(cfg, deterministic);
+  if (cp === 1) return [{ sizes, count: 1, name: 'attention' }];
+  if (commType === 'all_gather') return [{ sizes, count: 2, name: 'attention' }];
+  const keys = length / (2 * cp);
+  return [
+    { sizes: { ...sizes, keys, offset: 0 }, count: 2, name: "attention to a chunk's own keys," },
+    { sizes: { ...sizes, keys, offset: keys }, count: 2 * cp - 1, name: "attention to another chunk's," },
+  ];
+}
+
 function measureOps(session: BenchSession, cfg: RunConfig): OpTiming[] {
   const tokens = tokensOf(cfg);
   const { tensor_model_parallel_size: tp, sequence_parallel: sp, seq_length: seq } = cfg.model;
@@ -107,7 +120,7 @@ function measureOps(session: BenchSession, cfg: RunConfig): OpTiming[] {
 
 function measureBound(session: BenchSession, cfg: RunConfig): Bound {
   const shape = modelShape(cfg);
-  const { tensor_model_parallel_size: tp, context_parallel_size: cp, deterministic, seq_length: seq } = cfg.model;
+  const { tensor_model_parallel_size: tp, seq_length: seq } = cfg.model;
   const tokens = tokensOf(cfg);
   const parts = [
     ...measureProducts(session, cfg).map(({ layer, pass, flops, timing }) => ({
@@ -116,12 +129,14 @@ function measureBound(session: BenchSession, cfg: RunConfig): Bound {
       flops,
       timing,
     })),
-    ...measureAttention(session, attentionSizes(cfg, deterministic)).map(({ pass, flops, timing }) => ({
-      name: `attention ${pass}`,
-      count: shape.numLayers * (cp === 1 ? 1 : 2),
-      flops,
-      timing,
-    })),
+    ...attentionCalls(cfg).flatMap(({ sizes, count, name }) =>
+      measureAttention(session, sizes).map(({ pass, flops, timing }) => ({
+        name: `${name} ${pass}`,
+        count: shape.numLayers * count,
+        flops,
+        timing,
+      })),
+    ),
   ];
   const ms = parts.reduce((sum, { count, timing }) => sum + count * timing.median, 0);
   const { layer, head } = tokenFlops(shape, seq);
