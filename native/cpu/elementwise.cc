@@ -148,6 +148,16 @@ int op_fill(mb_device* device, int, const mb_buf* t, int nt, const double* s, in
   return MB_OK;
 }
 
+int op_shift(mb_device* device, int, const mb_buf* t, int nt, const double* s, int ns) {
+  OpArgs args(kOps[MB_OP_SHIFT], t, nt, s, ns);
+  const ShiftArgs z = read_shift(args);
+  if (!args.ok()) return args.status();
+  device->rows(z.n, 1, [&](int64_t begin, int64_t end, int) {
+    for (int64_t i = begin; i < end; ++i) z.out[i] = z.in[i] + z.by;
+  });
+  return MB_OK;
+}
+
 int op_sumsq(mb_device* device, int, const mb_buf* t, int nt, const double* s, int ns) {
   OpArgs args(kOps[MB_OP_SUMSQ], t, nt, s, ns);
   const SumsqArgs z = read_sumsq(args);

@@ -106,6 +106,20 @@ void cast(Context& c, int) {
   }
 }
 
+void shift(Context& c, int) {
+  for (const int64_t n : kCounts) {
+    for (const bool in_place : {false, true}) {
+      Values values(static_cast<size_t>(n));
+      for (size_t i = 0; i < values.size(); ++i) values[i] = double(i % 1000) - 500;
+      const Tensor in(c, values, MB_I32), other(c, n, MB_I32);
+      const Tensor& out = in_place ? in : other;
+      for (double& value : values) value -= 4096;
+      c.run(MB_OP_SHIFT, {&in, &out}, {double(n), -4096});
+      c.equal("shift", out.read(), values);
+    }
+  }
+}
+
 void fill(Context& c, int) {
   struct Fill {
     int dtype;
@@ -220,10 +234,9 @@ void sumsq(Context& c, int) {
 }  // namespace
 
 const std::vector<Case> elementwise_cases = {
-    {"swiglu", swiglu, true},         {"add", add, true},
-    {"accumulate", accumulate, true}, {"bias_add", bias_add, true},
-    {"bias_grad", bias_grad, true},   {"cast", cast, false},
-    {"copy_2d", copy_2d, false},      {"fill", fill, false},
+    {"swiglu", swiglu, true}, {"add", add, true},           {"accumulate", accumulate, true},
+    {"shift", shift, false},  {"bias_add", bias_add, true}, {"bias_grad", bias_grad, true},
+    {"cast", cast, false},    {"copy_2d", copy_2d, false},  {"fill", fill, false},
     {"sumsq", sumsq, false},
 };
 

@@ -1,5 +1,4 @@
 import { dividedKeys } from '../families/parameters.js';
-import { keepsDocumentsApart } from './documents.js';
 import { throwProblems, type Problem } from './problem.js';
 import type { Origin } from './resolve.js';
 import type { ModelConfig, RunConfig } from './schema.js';
@@ -49,7 +48,7 @@ export function validateLayout(
 
   const problems = [
     ...modelProblems(cfg.model),
-    ...contextParallelProblems(cfg),
+    ...contextParallelProblems(cfg.model),
     ...sequenceParallelProblems(cfg),
     ...deviceProblems(cfg, device ?? (cfg.dist.device === 'auto' ? undefined : cfg.dist.device)),
   ];
@@ -112,17 +111,12 @@ function tensorParallelProblems(model: ModelConfig): Problem[] {
   return problems;
 }
 
-function contextParallelProblems(cfg: RunConfig): Problem[] {
-  const { context_parallel_size: cp, cp_comm_type: commType, seq_length: seq } = cfg.model;
+function contextParallelProblems({ context_parallel_size: cp, seq_length: seq }: ModelConfig): Problem[] {
   const problems: Problem[] = [];
-  const bad = badOf(problems);
   // A rank holds two chunks of every sequence.
   if (cp > 1 && seq % (2 * cp) !== 0) {
     const found = `2 x ${cp} chunks do not divide the seq_length of ${seq}`;
-    bad('model.context_parallel_size', `${found}; make that a multiple of ${2 * cp}, or change this`);
-  }
-  if (cp > 1 && commType === 'p2p' && keepsDocumentsApart(cfg)) {
-    bad('model.cp_comm_type', 'p2p does not keep documents apart: take all_gather, which does');
+    badOf(problems)('model.context_parallel_size', `${found}; make that a multiple of ${2 * cp}, or change this`);
   }
   return problems;
 }

@@ -227,6 +227,7 @@ export const OPS = {
     tensors: { x: 'r', sum: 'rw', out: 'rw' },
     scalars: ['rows', 'cols', 'ldx', 'ldout', 'first'],
   },
+  shift: { number: 36, name: 'shift', tensors: { in: 'r', out: 'w' }, scalars: ['n', 'by'] },
 } as const satisfies Record<string, OpDeclaration>;
 
 /** Ops of a communicator, from native/core/comm_ops.def. */

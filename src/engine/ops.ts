@@ -20,7 +20,7 @@ export const STATE = {
   length: 16,
 } as const;
 
-/** Queries [batch * seq, heads * headDim], and keys and values [batch * keyRows, kvHeads * headDim]. */
+/** Queries [batch * seq, heads * headDim], and keys and values [batch * keys, kvHeads * headDim]. */
 export interface AttentionInputs {
   q: Strided;
   k: Strided;
@@ -331,8 +331,8 @@ export class Ops {
 }
 
 function attentionScalars(s: AttentionSizes, views: readonly Strided[]): number[] {
-  const { batch, seq, heads, kvHeads, headDim, deterministic, keys = seq, keyRows = keys, offset = 0 } = s;
+  const { batch, seq, heads, kvHeads, headDim, deterministic, keys = seq, offset = 0 } = s;
   const strides = views.map(({ stride }) => stride);
-  const sizes = [batch, seq, keys, heads, kvHeads, headDim, ...strides, keyRows, offset];
+  const sizes = [batch, seq, keys, heads, kvHeads, headDim, ...strides, keys, offset];
   return [...sizes, headDim ** -0.5, bit(deterministic)];
 }

@@ -56,11 +56,6 @@ test.each<[RecipeOverrides, number, string]>([
     'model.context_parallel_size: 2 x 4 chunks do not divide the seq_length of 100; make that a multiple of 8, or change this',
   ],
   [
-    { ...cp(2), cp_comm_type: 'p2p', dataset: { type: 'jsonl', path: 'x', document_attention: true } },
-    2,
-    'model.cp_comm_type: p2p does not keep documents apart: take all_gather, which does',
-  ],
-  [
     { ...tp(4), ...cp(2), seq_length: 12, sequence_parallel: true },
     8,
     'model.sequence_parallel: tp 4 does not divide 6 tokens a micro-batch (seq_length 12 x micro_batch_size 1 / cp 2); change seq_length or set this to false',

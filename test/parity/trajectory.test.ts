@@ -90,7 +90,7 @@ const ALL = [...BASE, ...CONTEXT, ...MORE, ...RING];
 const CI = {
   family: [...[1, 5, 7, 9].map((i) => BASE[i]!), CONTEXT[0]!],
   rope: [BASE[0]!, CONTEXT[0]!],
-  packed: [BASE[0]!, BASE[10]!, CONTEXT[0]!, CONTEXT[1]!, CONTEXT[7]!],
+  packed: [BASE[0]!, BASE[10]!, CONTEXT[0]!, CONTEXT[1]!, CONTEXT[7]!, RING[2]!],
   first: [...BASE, ...CONTEXT.slice(0, 7), ...MORE.slice(16, 20), RING[2]!, RING[7]!],
   other: [...[1, 5, 10].map((i) => BASE[i]!), CONTEXT[1]!, RING[1]!],
 };
@@ -107,8 +107,7 @@ function layoutsOf(name: FixtureName): Layout[] {
     numKvHeads % tp === 0 &&
     pp * (set.includes(VPP_2) ? 2 : 1) <= numLayers &&
     batch % (dp * 2) === 0 &&
-    set !== UNEVEN &&
-    !(name === 'qwen3-packed' && set.includes(P2P));
+    set !== UNEVEN;
   const family = name === 'qwen3-yarn' ? CI.rope : name === 'qwen3-packed' ? CI.packed : CI.family;
   if ((FAMILY_FIXTURES as readonly string[]).includes(name)) return (full ? ALL : family).filter(fits);
   const ci = name === 'qwen3-tied' ? CI.first : CI.other;

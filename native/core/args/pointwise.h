@@ -164,6 +164,23 @@ inline Copy2dArgs read_copy_2d(OpArgs& a) {
   return z;
 }
 
+struct ShiftArgs {
+  int64_t n;
+  int32_t by;
+  const int32_t* in;
+  int32_t* out;
+};
+
+inline ShiftArgs read_shift(OpArgs& a) {
+  ShiftArgs z{};
+  z.n = a.size(0);
+  z.by = static_cast<int32_t>(a.size(1, -(int64_t{1} << 30), int64_t{1} << 30));
+  z.in = a.i32(0, z.n);
+  z.out = a.i32(1, z.n);
+  a.same_or_distinct(0, 1);
+  return z;
+}
+
 struct FillArgs {
   int64_t n;
   double value;  // may be infinite or not a number

@@ -110,6 +110,11 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
+__global__ void __launch_bounds__(kThreads) shift_kernel(const int32_t* in, int32_t* out, int64_t n, int32_t by) {
+  const int64_t stride = int64_t(gridDim.x) * kThreads;
+  for (int64_t i = int64_t(blockIdx.x) * kThreads + threadIdx.x; i < n; i += stride) out[i] = in[i] + by;
+}
+
 template <class T>
 void accumulate(cudaStream_t stream, const AccumulateArgs& z) {
   const int64_t row_groups = z.cols / 8, groups = z.rows * row_groups;
@@ -185,6 +190,15 @@ int op_copy_2d(cudaStream_t stream, const mb_buf* t, int nt, const double* s, in
   const cudaError_t e = cudaMemcpy2DAsync(z.dst, stride(z.dst_stride), z.src, stride(z.src_stride), size_t(z.row_bytes),
                                           size_t(z.rows), cudaMemcpyDeviceToDevice, stream);
   return e == cudaSuccess ? MB_OK : fail(MB_ERR_DEVICE, "copy_2d: copy failed: %s", cudaGetErrorString(e));
+}
+
+int op_shift(cudaStream_t stream, const mb_buf* t, int nt, const double* s, int ns) {
+  OpArgs a(kOps[MB_OP_SHIFT], t, nt, s, ns);
+  const ShiftArgs z = read_shift(a);
+  if (!a.ok() || z.n == 0) return a.status();
+  const int64_t blocks = std::min(ceil_div(z.n, kThreads), kMaxBlocks);
+  shift_kernel<<<unsigned(blocks), kThreads, 0, stream>>>(z.in, z.out, z.n, z.by);
+  return launched("shift");
 }
 
 int op_fill(cudaStream_t stream, const mb_buf* t, int nt, const double* s, int ns) {

@@ -24,7 +24,7 @@ std::string head(const std::string& text) {
 // As the calls of a model have them: queries in one matrix with keys and values; these are in one of their own where
 // they are other ranks' too, and so are the gradients of queries that see only such keys.
 AttentionShape shape_of(const AttentionSizes& z, bool causal, bool backward, bool deterministic) {
-  const int64_t q = z.hq * z.d, kv = z.hkv * z.d, all = q + 2 * kv, ldk = causal && z.sq == z.skv ? all : 2 * kv;
+  const int64_t q = z.hq * z.d, kv = z.hkv * z.d, all = q + 2 * kv, ldk = causal ? all : 2 * kv;
   const int64_t dq = !backward ? 0 : causal ? all : q, dk = backward ? ldk : 0;
   return {z.b, z.sq, z.skv, z.hq, z.hkv, z.d,  all,    ldk,      ldk,
           q,   dq,   dk,    dk,   z.skv, z.hq, causal, backward, deterministic};

@@ -92,22 +92,18 @@ function attentionSizes(cfg: RunConfig, deterministic: boolean): AttentionSizes 
   const { tensor_model_parallel_size: tp, context_parallel_size: cp, seq_length: length } = cfg.model;
   const batch = cfg.train.micro_batch_size;
   const seq = length / (cp === 1 ? 1 : 2 * cp);
-  // A rank's two chunks lie as far from the middle, so that one there has the mean of their work.
-  const offset = Math.floor((length - seq) / 2);
-  const sizes = { batch, seq, keys: offset + seq, offset };
-  return { ...sizes, heads: numHeads / tp, kvHeads: numKvHeads / tp, headDim, deterministic };
+  return { batch, seq, keys: seq, heads: numHeads / tp, kvHeads: numKvHeads / tp, headDim, deterministic };
 }
 
 /** The calls of the attention of a layer on a rank, and how many there are of each. */
 function attentionCalls(cfg: RunConfig): { sizes: AttentionSizes; count: number; name: string }[] {
-  const { context_parallel_size: cp, cp_comm_type: commType, deterministic, seq_length: length } = cfg.model;
+  const { context_parallel_size: cp, deterministic } = cfg.model;
   const sizes = attentionSizes(cfg, deterministic);
   if (cp === 1) return [{ sizes, count: 1, name: 'attention' }];
-  if (commType === 'all_gather') return [{ sizes, count: 2, name: 'attention' }];
-  const keys = length / (2 * cp);
+  const others = { ...sizes, offset: sizes.seq };
   return [
-    { sizes: { ...sizes, keys, offset: 0 }, count: 2, name: "attention to a chunk's own keys," },
-    { sizes: { ...sizes, keys, offset: keys }, count: 2 * cp - 1, name: "attention to another chunk's," },
+    { sizes, count: 2, name: "attention to a chunk's own keys," },
+    { sizes: others, count: 2 * cp - 1, name: "attention to another chunk's," },
   ];
 }
 

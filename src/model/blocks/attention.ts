@@ -3,7 +3,6 @@ import type { Weight } from '../parameters/parameter.js';
 import { LocalAttention, type AttentionCore, type CoreTensors } from './attention-core.js';
 import { ContextAttention } from './context-attention.js';
 import { Linear, type LinearWeights } from './linear.js';
-import { RingAttention } from './ring-attention.js';
 import { ResidualNorm, type ResidualStream } from './residual-norm.js';
 import type { PerMicroBatch, StageEnv } from './stage-env.js';
 
@@ -61,7 +60,7 @@ export class Attention {
     this.#headRstd = inPlace ? null : env.saved('attention.rstd', [tokens, heads + kvHeads], slots, 'full', 'f32');
     this.#out = env.saved('attention.out', [tokens, qWidth], slots, 'full');
     this.#lse = env.saved('attention.lse', [tokens * heads], slots, 'full', 'f32');
-    this.#core = attentionCore(env);
+    this.#core = env.cp.size === 1 ? new LocalAttention(env) : new ContextAttention(env);
     this.#temp = {
       wide: env.scratch('wide', [tokens, hiddenSize]),
       dQkv: env.scratch('dQkv', [tokens, qkvWidth]),
@@ -152,9 +151,4 @@ export class Attention {
       { tokens, heads, kvHeads, headDim: env.shape.headDim, eps: env.shape.rmsNormEps },
     );
   }
-}
-
-function attentionCore(env: StageEnv): AttentionCore {
-  if (env.cp.size === 1) return new LocalAttention(env);
-  return env.cp.commType === 'p2p' ? new RingAttention(env) : new ContextAttention(env);
 }

@@ -53,7 +53,7 @@ export class TokenReader {
   read(logits: Tensor, targets: Tensor): TokenScores {
     const { cp, sizes, ops } = this.#env;
     this.#compute(logits, targets);
-    const all = cp.size === 1 ? this.#scores : cp.startGather(this.#scores).wait();
+    const all = cp.size === 1 ? this.#scores : cp.startGather(this.#own, this.#scores).wait();
     const found = new Float32Array(all.size);
     ops.device.read(all, found);
     const [first, entropy] = [new Float32Array(sizes.batch * sizes.seq), new Float32Array(sizes.batch * sizes.seq)];
@@ -106,7 +106,7 @@ export class TokenReader {
   /** f32 [2, tokens]: this rank's part of the scores. */
   get #own(): Tensor {
     const { cp, sizes } = this.#env;
-    return cp.own(this.#scores).view(2, sizes.tokens);
+    return this.#scores.rows(cp.rank, 1).view(2, sizes.tokens);
   }
 
   #row(rows: Tensor, row: number): Tensor {

@@ -11,7 +11,7 @@ const CHUNKS = 2;
 export type CpCommType = 'all_gather' | 'p2p';
 
 /** What a rank does with the keys of another one. Chunks are counted among those that a rank holds: 0 or 1. */
-export interface RingTurn {
+export interface KeyTurn {
   /** From 1: how far away the two are. */
   readonly number: number;
   /** Whose keys it sees in this turn, and how many chunks of them, from the front. */
@@ -59,17 +59,13 @@ export class ContextParallel {
   }
 
   /**
-   * What a rank's calls of the attention compute. One call of whole sequences where they are not cut. Where keys are gathered,
-   * a call a chunk: its queries, over the keys up to the last of them. In a ring, two kinds: a chunk's queries over its
-   * own keys, and over all keys of an earlier chunk.
+   * What a rank's calls of the attention compute: whole sequences, where they are not cut; else a chunk's queries over its own
+   * keys, and over all keys of an earlier chunk.
    */
-  attention(seq: number): readonly Pick<AttentionSizes, 'seq' | 'keys' | 'keyRows' | 'offset'>[] {
+  attention(seq: number): readonly Pick<AttentionSizes, 'seq' | 'keys' | 'offset'>[] {
     if (this.size === 1) return [{ seq }];
     const chunk = this.chunk(seq);
-    if (this.commType === 'p2p') return [{ seq: chunk }, { seq: chunk, keys: chunk, offset: chunk }];
-    return this.chunksOf(this.rank).map((number) => {
-      return { seq: chunk, keys: (number + 1) * chunk, keyRows: seq, offset: number * chunk };
-    });
+    return [{ seq: chunk }, { seq: chunk, keys: chunk, offset: chunk }];
   }
 
   /** For each of a rank's tokens, this one's by default, its number in a micro-batch of `batch` whole sequences of `seq`. */
@@ -86,10 +82,10 @@ export class ContextParallel {
   }
 
   /**
-   * A turn of the ring: the keys of the rank `number` before this one. Of an earlier rank, both chunks of queries see the front
+   * A turn: the keys of the rank `number` before this one. Of an earlier rank, both chunks of queries see the front
    * chunk; of a later one, the back chunk sees both. That is the same work, and each rank sends what the other sees.
    */
-  turn(number: number): RingTurn {
+  turn(number: number): KeyTurn {
     const { size, rank } = this;
     const [from, to] = [(rank - number + size) % size, (rank + number) % size];
     const earlier = from < rank;
@@ -112,18 +108,13 @@ export class ContextParallel {
   }
 
   /** Of all other ranks. */
-  turns(): readonly RingTurn[] {
+  turns(): readonly KeyTurn[] {
     return Array.from({ length: this.size - 1 }, (_, i) => this.turn(i + 1));
   }
 
-  /** This rank's part of what all ranks' parts together are. */
-  own(all: Tensor): Tensor {
-    return all.rows(this.rank, 1);
-  }
-
-  /** @param all [size, ...], of which {@link own} is filled */
-  startGather(all: Tensor): Pending {
-    return this.#beside.start(all, (group) => group.allGather(this.own(all), all, STREAM.tensor));
+  /** @param all becomes every rank's `own`, one after the other */
+  startGather(own: Tensor, all: Tensor): Pending {
+    return this.#beside.start(all, (group) => group.allGather(own, all, STREAM.tensor));
   }
 
   /** The result is what `transfers` fill. */
@@ -131,9 +122,8 @@ export class ContextParallel {
     return this.#beside.start(result, (group) => group.exchange(transfers, STREAM.tensor));
   }
 
-  /** The result is {@link own} of the sum over the ranks; the rest of `all` is of no meaning afterwards. */
-  startReduceScatter(all: Tensor): Pending {
-    const own = this.own(all);
+  /** @param own this rank's part of `all`: becomes that of the sum over the ranks; the rest is of no meaning afterwards */
+  startReduceScatter(all: Tensor, own: Tensor): Pending {
     return this.#beside.start(own, (group) => group.reduceScatter(all, own, STREAM.tensor));
   }
 }

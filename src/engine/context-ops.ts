@@ -3,7 +3,7 @@ import { STREAM, type Device } from './device.js';
 import { OPS } from './op-table.js';
 import type { Strided, Tensor } from './tensor.js';
 
-// The ops of a ring of keys and values; ops.def documents them. All of them go to the compute stream.
+// The ops of context parallelism; ops.def documents them. All of them go to the compute stream.
 
 /**
  * Joins an attention over other keys, `part` and `lsePart`, to `out` and `lse`, laid out as `Ops.attention` leaves them.
@@ -23,4 +23,9 @@ export function attentionJoin(
 export function accumulate(device: Device, x: Strided, sum: Tensor, out: Strided, first: boolean): void {
   const scalars = [x.rows, x.width, x.stride, out.stride, Number(first)];
   device.run(OPS.accumulate.number, [x.data, sum, out.data], scalars, STREAM.compute);
+}
+
+/** out i32 [n] = input + by. */
+export function shift(device: Device, input: Tensor, out: Tensor, by: number): void {
+  device.run(OPS.shift.number, [input, out], [out.size, by], STREAM.compute);
 }
