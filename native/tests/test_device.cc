@@ -57,7 +57,8 @@ void host_memory(Context& c, int) {
   const Tensor a(c, c.random.uniforms(kCount), MB_F32);
   const Tensor b(c, kCount, MB_F32);
   const mb_buf from = a.buf(), to = b.buf(), host = {ptr, kCount * 4, MB_F32, 0};
-  c.is(c.table->copy(c.device, 4, &from, &host) == MB_OK && c.table->synchronize(c.device) == MB_OK, "copy to the host");
+  c.is(c.table->copy(c.device, 4, &from, &host) == MB_OK && c.table->synchronize(c.device) == MB_OK,
+       "copy to the host");
   const float* const found = static_cast<const float*>(ptr);
   c.equal("in host memory", Values(found, found + kCount), a.values());
   c.is(c.table->copy(c.device, 0, &host, &to) == MB_OK, "copy from the host");
@@ -95,10 +96,8 @@ void events(Context& c, int) {
 }  // namespace
 
 const std::vector<Case> device_cases = {
-    {"info", info, false},
-    {"memory", memory, false},
-    {"transfers", transfers, false},
-    {"host_memory", host_memory, false},
+    {"info", info, false},           {"memory", memory, false},
+    {"transfers", transfers, false}, {"host_memory", host_memory, false},
     {"events", events, false},
 };
 
