@@ -18,7 +18,7 @@ import { DistributedModel } from '../model/stage/distributed-model.js';
 import type { Loss } from '../model/blocks/loss.js';
 import type { HeadKind } from '../model/blocks/stage-env.js';
 import type { GenerationSizes } from '../model/decode/kv-cache.js';
-import { onlyGenerating, stageSpec } from '../model/stage/stage-spec.js';
+import { stageSpec } from '../model/stage/stage-spec.js';
 import { buildStage, prepareMemory, stagingOf, type Stage } from '../model/stage/stage.js';
 import { loadWeights, RandomWeights, type WeightSource } from '../model/parameters/weight-source.js';
 import { DistributedOptimizer } from '../model/optim/distributed-optimizer.js';
@@ -87,11 +87,9 @@ export interface ProvideModelOptions {
  */
 export async function provideDistributedModel(cfg: RunConfig, options: ProvideModelOptions): Promise<DistributedModel> {
   checkConfig(cfg);
-  const { pgCollection: pgs, device, trainable = true, head = 'language', loss, checkpoint = null } = options;
-  const { generation, onlyGenerates = false } = options;
+  const { pgCollection: pgs, device, loss, checkpoint = null } = options;
   const { tp, cp, pp, dpCp } = pgs;
-  const whole = stageSpec(cfg, pgs, { device: device.kind, trainable, head, ...(generation && { generation }) });
-  const spec = onlyGenerates ? onlyGenerating(whole) : whole;
+  const spec = stageSpec(cfg, pgs, { ...options, device: device.kind });
   const stage = buildStage(spec, { device, tp, cp, dpCp }, loss);
   refuseIfTooLarge(stage.plan, device, cfg.dist.ranks_per_gpu);
   stage.plan.commit(device);

@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest';
 import { qwen3TinyPretrainConfig } from '../../recipes/qwen3.js';
+import { planJob } from '../../src/train/plan-job.js';
 import { runWorkers } from '../helpers/run-workers.js';
 
 interface Parked {
@@ -8,7 +9,7 @@ interface Parked {
   readonly layout: string;
   readonly differ: readonly string[];
   readonly codes: Readonly<Record<string, string>>;
-  readonly stateBytes: number;
+  readonly bytes: Readonly<Record<string, number>>;
   readonly totalBytes: number;
   /** Of the process, by the first park and the second. */
   readonly fell: readonly number[];
@@ -17,6 +18,7 @@ interface Parked {
   readonly left: Readonly<Record<string, number>>;
 }
 
+const GENERATION = { slots: 2, context: 16 };
 const LAYOUTS = [
   { name: 'tp2 pp2', model: { tensor_model_parallel_size: 2, pipeline_model_parallel_size: 2 } },
   {
@@ -28,11 +30,11 @@ const LAYOUTS = [
 
 test('a model that was parked, with another in its place, goes on with the same bits', async () => {
   const config = qwen3TinyPretrainConfig({ seq_length: 64, train_iters: 8, global_batch_size: 4, micro_batch_size: 1 });
-  const { exitCode, events, log } = await runWorkers('park', config, 4, { layouts: LAYOUTS });
+  const { exitCode, events, log } = await runWorkers('park', config, 4, { layouts: LAYOUTS, generation: GENERATION });
   expect(exitCode, log).toBe(0);
   const found = events as unknown as Parked[];
   expect(found).toHaveLength(4 * LAYOUTS.length);
-  for (const { layout, rank, differ, codes, stateBytes, totalBytes, fell, groups, left } of found) {
+  for (const { layout, rank, differ, codes, bytes, totalBytes, fell, groups, left } of found) {
     const at = `${layout}, rank ${rank}`;
     expect(differ, at).toEqual([]);
     const { 'park before the update of a backward': early, 'unpark of a model that is there': absent, ...uses } = codes;
@@ -41,6 +43,16 @@ test('a model that was parked, with another in its place, goes on with the same 
     const { unpark, ...others } = uses;
     expect(unpark, at).toBe('MB_NOT_PARKED');
     expect(others, at).toEqual(Object.fromEntries(Object.keys(others).map((name) => [name, 'MB_PARKED'])));
+    const { model = {}, ddp = {} } = LAYOUTS.find(({ name }) => name === layout)!;
+    const cfg = { ...config, model: { ...config.model, ...model }, ddp: { ...config.ddp, ...ddp } };
+    const planned = planJob({
+      worldSize: 4,
+      device: 'cpu',
+      models: [{ name: 'm', config: cfg, generation: GENERATION }],
+    });
+    const { bytes: plannedBytes, stateBytes } = planned.models[0]!.ranks[rank]!;
+    // The workspace of the attention is the device's to say.
+    expect({ ...plannedBytes, workspace: bytes['workspace'] }, at).toEqual(bytes);
     // The first time host memory of the state is taken.
     expect(stateBytes).toBeGreaterThan(2 ** 20);
     expect(Math.abs(fell[0]! - (totalBytes - stateBytes)), at).toBeLessThan(2 ** 20);

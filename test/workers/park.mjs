@@ -16,7 +16,7 @@ export async function runWorker(context) {
   const { config, rank, worldSize, store, options } = context;
   const { device, runtime } = openRuntime(context);
   const world = await runtime.createGroups('world', [[...Array(worldSize).keys()]]);
-  const generation = { slots: 2, context: 16 };
+  const { generation } = options;
 
   const build = async (cfg) => {
     const { pgCollection } = await setupGroups(cfg, { runtime, worldSize });
@@ -135,9 +135,7 @@ export async function runWorker(context) {
     end(parked);
     const names = ['losses', 'generated', 'scores', 'weights', 'moments'];
     const differ = names.filter((_, part) => found[part] !== wanted[part]);
-    const { totalBytes } = plan;
-    const { parameters, optimizer: state } = plan.byRegion();
-    const held = { stateBytes: parameters + state, totalBytes, fell, groups };
+    const held = { bytes: plan.byRegion(), totalBytes: plan.totalBytes, fell, groups };
     context.emit({ type: 'parked', rank, layout: layout.name, differ, codes, ...held, left: device.binding.handles() });
   }
   runtime.destroyAll();
