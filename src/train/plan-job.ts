@@ -40,8 +40,6 @@ export interface JobModelPlan {
   readonly rankOffset: number;
   readonly layout: RunPlan['layout'];
   readonly precision: RunPlan['precision'];
-  /** Each counted once. */
-  readonly parameters: number;
   readonly trained: boolean;
   /** Whether some phase is without it. */
   readonly parks: boolean;
@@ -99,14 +97,14 @@ export function planJob(job: Job): JobPlan {
   const runs = plans.filter((plan) => plan !== null);
   const allowances = runtimeAllowances(device, worldSize, ...runs.map(({ groups }) => groups));
   const models = runs.map(({ model, run }): JobModelPlan => {
-    const { layout, precision, parameters } = run;
+    const { layout, precision } = run;
     const { name, rankOffset = 0, trainable = true, onlyGenerates = false } = model;
     const ranks = run.ranks.map(({ rank, bytes, totalBytes }) => {
       return { rank: rankOffset + rank, bytes, totalBytes, stateBytes: stateBytes(bytes) };
     });
     const parks = phases.some(({ resident }) => !resident.includes(name));
     const trained = trainable !== false && !onlyGenerates;
-    return { name, rankOffset, layout, precision, parameters, trained, parks, ranks };
+    return { name, rankOffset, layout, precision, trained, parks, ranks };
   });
   const ranks = Array.from({ length: worldSize }, (_, rank): JobRankPlan => {
     const here = models.flatMap((model, i) => {

@@ -162,7 +162,7 @@ int host_alloc(mb_device* device, int64_t bytes, void** out) {
   if (bytes <= 0) return fail(MB_ERR_ARGUMENT, "allocation of %lld bytes", static_cast<long long>(bytes));
   MB_CUDA(cudaSetDevice(device->index));
   const cudaError_t error = cudaHostAlloc(out, static_cast<size_t>(bytes), cudaHostAllocDefault);
-  if (error == cudaErrorMemoryAllocation) {
+  if (error == cudaErrorMemoryAllocation || error == cudaErrorInvalidValue) {  // the latter for sizes beyond any memory
     cudaGetLastError();
     return fail(MB_ERR_MEMORY, "the system refused %lld bytes (%.2f GiB) of pinned memory",
                 static_cast<long long>(bytes), bytes / 1073741824.0);

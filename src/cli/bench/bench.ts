@@ -204,7 +204,10 @@ async function benchPark(args: string[], options: ParkFlags): Promise<void> {
   const undisturbed = await runBench({ ...job, options: { parks: false } });
   const parked = undisturbed.exitCode === 0 ? await runBench({ ...job, options: { parks: true } }) : undisturbed;
   process.exitCode = parked.exitCode;
-  if (parked.exitCode !== 0) return printFailure(parked.result, options);
+  if (parked.exitCode !== 0) {
+    printFailure(parked.result, options);
+    return;
+  }
   const differing = differingUpdates(parked.events, undisturbed.events);
   const findings = parkFindings(eventsOf<ParkEvent>(parked.events, 'parked'), steps, differing);
   await print({ ...(await launchedReport('park', device)), ...findings }, options);

@@ -1,4 +1,4 @@
-import { MbridgeError } from '../../base/errors.js';
+import { EXIT, MbridgeError } from '../../base/errors.js';
 import { formatRanks } from '../../base/format-ranks.js';
 import type { JobFile } from '../../config/job-file.js';
 import type { JobModel, JobPlan } from '../../train/plan-job.js';
@@ -72,7 +72,9 @@ async function modelsOf({ models }: JobFile, path: string): Promise<JobModel[]> 
         ...(onlyGenerates !== undefined && { onlyGenerates }),
       };
     } catch (error) {
-      if (!(error instanceof MbridgeError) || error.message.includes(place)) throw error;
+      // Problems with a place of their own name it.
+      const isConfig = error instanceof MbridgeError && error.exitCode === EXIT.config;
+      if (!isConfig || error.message.includes(place)) throw error;
       const { hint, details, code, message } = error;
       throw new MbridgeError('config', code, `${place}: ${message}`, { details, ...(hint !== undefined && { hint }) });
     }
