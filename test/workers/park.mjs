@@ -1,4 +1,6 @@
 // A worker that trains a model without disturbance, and then one that is parked between updates while others have its memory.
+import { planSave } from '../../dist/src/checkpoint/format/save-plan.js';
+import { StateSnapshot } from '../../dist/src/checkpoint/run/state-snapshot.js';
 import {
   generate,
   provideDistributedModel,
@@ -81,6 +83,8 @@ export async function runWorker(context) {
     backward(parked);
     const codes = { 'park before the update of a backward': await codeOf(() => model.park()) };
     optimizer.step();
+    const buckets = optimizer.state.buckets.map(({ bucket }) => bucket);
+    const snapshot = new StateSnapshot(device, optimizer.state, planSave({ buckets, tp: pgCollection.tp, rank }));
     const fell = [];
     const groups = [];
     const park = () => {
@@ -115,11 +119,13 @@ export async function runWorker(context) {
       ...{ evaluate: () => model.evaluate(batches), score: () => model.score(batches) },
       step: () => optimizer.step(),
       generate: () => generate(model, PROMPTS, { maxTokens: 2 }),
+      'a save': () => snapshot.take(),
       'a second optimizer': () => setupOptimizer(cfg, model, { pgCollection }),
       ...Object.fromEntries(Object.entries(transfers).map(([name, transfer]) => [name, () => transfer.run()])),
     };
     for (const [name, use] of Object.entries(uses)) codes[name] = await codeOf(use);
     for (const transfer of Object.values(transfers)) transfer.dispose();
+    snapshot.release();
     // One that is parked when it ends.
     frozen.dispose();
     end(other);
