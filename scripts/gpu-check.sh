@@ -23,6 +23,7 @@ usage: OUT=folder scripts/gpu-check.sh BUNDLE.tar.xz PART[@seconds]...
   step-4b-dp   data parallel, 4 micro-batches; step-4b-dp1 and step-4b-dp16: 1 and 16
   step-4b-tp2dp2, step-4b-tp2pp2, step-4b-seq1024   tp 2 on 4 GPUs; the last of 1,024 tokens
   step-8b      data parallel, optim_grads, 4 micro-batches
+  park-1.7b    parked and back on one GPU: bits of the losses, memory, rates; park-dp on all, park-4b-tp2pp2 on 4
   quick-start  mbridge pretrain qwen3-4b --nproc 4 --tp-size 2 --pp-size 2 with configs/qwen3-4b-quick-start.yaml
   quick-start-4096  the same 100 updates at the recipe's sequence length
   'sh:COMMAND' anything else, with mbridge on the PATH (LIMIT=seconds sets its time limit and that of the steps)
@@ -121,6 +122,13 @@ run_part() {
       needs 4 && step qwen3-4b --nproc 4 --tp-size 2 --pp-size 2 train.global_batch_size=32 model.seq_length=1024 ;;
     step-8b)
       needs 4 && step qwen3-8b --nproc 4 train.global_batch_size=16 ddp.data_parallel_sharding_strategy=optim_grads ;;
+    park-1.7b) bench park qwen3-1.7b --nproc 1 train.global_batch_size=2 ;;
+    park-dp)
+      needs 2 && bench park qwen3-0.6b --nproc "$ranks" train.global_batch_size=$((2 * ranks)) \
+        "dist.ranks_per_gpu=$ranks_per_gpu" ddp.data_parallel_sharding_strategy=optim_grads ;;
+    park-4b-tp2pp2)
+      needs 4 && bench park qwen3-4b --nproc 4 --tp-size 2 --pp-size 2 train.global_batch_size=8 \
+        "dist.ranks_per_gpu=$ranks_per_gpu" ;;
     quick-start)
       needs 4 && mbridge pretrain qwen3-4b --nproc 4 --tp-size 2 --pp-size 2 --log-dir "$work/quick-start" \
         --config "$repository/configs/qwen3-4b-quick-start.yaml" "dist.ranks_per_gpu=$ranks_per_gpu" ;;

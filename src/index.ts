@@ -72,7 +72,16 @@ export { Evaluator, type Evaluation, type EvaluatorOptions } from './train/evalu
 export { openRun, type OpenRunOptions, type Run, type RunTrainOptions } from './train/run.js';
 export { train, type Every, type TrainOptions, type TrainResult } from './train/train.js';
 export type { StepResult } from './train/metrics.js';
-export { planRun, type RankPlan, type RunPlan } from './train/plan.js';
+export { planRun, type PlannedModel, type RankPlan, type RunPlan } from './train/plan.js';
+export {
+  planJob,
+  type Job,
+  type JobModel,
+  type JobModelPlan,
+  type JobPhase,
+  type JobPlan,
+  type JobRankPlan,
+} from './train/plan-job.js';
 export { isMain, pretrain, runDistributed, runMain, type RunDistributedOptions } from './run-distributed.js';
 export { finetune, type FinetuneOptions } from './run-finetune.js';
 export { runGeneration, type GenerationRequest } from './run-generation.js';

@@ -151,6 +151,10 @@ typedef struct {
   int (*info)(mb_device*, mb_device_info*);
   int (*alloc)(mb_device*, int64_t bytes, void** out);
   void (*release)(mb_device*, void*);
+  // Memory of the host that `copy` reads and writes at the full rate of the bus, beside the device's work: pinned on a
+  // GPU. Released when no copy of it is under way.
+  int (*host_alloc)(mb_device*, int64_t bytes, void** out);
+  void (*host_release)(mb_device*, void*);
   // Host <-> arena, ordered on the stream. write returns when src may be reused; read when dst is filled.
   int (*write)(mb_device*, int stream, const mb_buf* dst, const void* src);
   int (*read)(mb_device*, int stream, const mb_buf* src, void* dst);

@@ -218,6 +218,8 @@ const mb_backend* mb_cpu_backend() {
       .info = info,
       .alloc = alloc,
       .release = release,
+      .host_alloc = alloc,  // the same memory
+      .host_release = release,
       .write = write_buf,
       .read = read_buf,
       .fetch_begin = fetch_begin,

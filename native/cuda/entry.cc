@@ -73,6 +73,8 @@ mb_backend make_table() {
   table.info = device_info;
   table.alloc = alloc;
   table.release = release;
+  table.host_alloc = host_alloc;
+  table.host_release = host_release;
   table.write = write;
   table.read = read;
   table.fetch_begin = fetch_begin;

@@ -20,6 +20,7 @@ Addon::Addon(Napi::Env env, Napi::Object exports) : state_(*new State) {
                            InstanceMethod<&Addon::device_info>("info"),
                            InstanceMethod<&Addon::handles>("handles"),
                            InstanceMethod<&Addon::arena_create>("arenaCreate"),
+                           InstanceMethod<&Addon::host_arena_create>("hostArenaCreate"),
                            InstanceMethod<&Addon::arena_free>("arenaFree"),
                            InstanceMethod<&Addon::write>("write"),
                            InstanceMethod<&Addon::read>("read"),

@@ -35,6 +35,8 @@ class Addon : public Napi::Addon<Addon> {
 
   // memory.cc
   Napi::Value arena_create(Info info);
+  Napi::Value host_arena_create(Info info);
+  Napi::Value create_arena(Info info, bool host);
   void arena_free(Info info);
   void write(Info info);
   void read(Info info);

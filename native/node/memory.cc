@@ -7,12 +7,17 @@
 
 namespace mb::node {
 
-Napi::Value Addon::arena_create(Info info) {
+Napi::Value Addon::arena_create(Info info) { return create_arena(info, false); }
+
+Napi::Value Addon::host_arena_create(Info info) { return create_arena(info, true); }
+
+Napi::Value Addon::create_arena(Info info, bool host) {
   const std::shared_ptr<Device>& owner = device(info, 0);
   const int64_t bytes = integer(info, 1, "bytes", 1, (int64_t{1} << 53) - 1);
+  const mb_backend* backend = owner->backend;
   void* ptr = nullptr;
-  check(info.Env(), owner->backend, owner->backend->alloc(owner->device, bytes, &ptr));
-  const int64_t handle = state_.arenas.add(std::make_shared<Arena>(owner, ptr, bytes));
+  check(info.Env(), backend, (host ? backend->host_alloc : backend->alloc)(owner->device, bytes, &ptr));
+  const int64_t handle = state_.arenas.add(std::make_shared<Arena>(owner, ptr, bytes, host));
   return Napi::Number::New(info.Env(), static_cast<double>(handle));
 }
 

@@ -20,15 +20,16 @@ struct Device {
 };
 
 struct Arena {
-  Arena(std::shared_ptr<Device> owner, void* memory, int64_t size)
-      : device(std::move(owner)), ptr(memory), bytes(size) {}
-  ~Arena() { device->backend->release(device->device, ptr); }
+  Arena(std::shared_ptr<Device> owner, void* memory, int64_t size, bool of_host)
+      : device(std::move(owner)), ptr(memory), bytes(size), host(of_host) {}
+  ~Arena() { (host ? device->backend->host_release : device->backend->release)(device->device, ptr); }
   Arena(const Arena&) = delete;
   Arena& operator=(const Arena&) = delete;
 
   const std::shared_ptr<Device> device;
   void* const ptr;
   const int64_t bytes;
+  const bool host;
 };
 
 struct Event {

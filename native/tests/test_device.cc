@@ -48,6 +48,24 @@ void transfers(Context& c, int) {
   c.is(c.table->fetch_begin(c.device, 0, &beyond, &more) == MB_ERR_ARGUMENT, "a fetch of more than 64 KiB");
 }
 
+void host_memory(Context& c, int) {
+  constexpr int64_t kCount = 100003;
+  void* ptr = nullptr;
+  c.is(c.table->host_alloc(c.device, 0, &ptr) == MB_ERR_ARGUMENT, "no bytes of host memory");
+  c.is(c.table->host_alloc(c.device, int64_t{1} << 50, &ptr) == MB_ERR_MEMORY, "a petabyte of host memory was granted");
+  c.is(c.table->host_alloc(c.device, kCount * 4, &ptr) == MB_OK, "host_alloc");
+  const Tensor a(c, c.random.uniforms(kCount), MB_F32);
+  const Tensor b(c, kCount, MB_F32);
+  const mb_buf from = a.buf(), to = b.buf(), host = {ptr, kCount * 4, MB_F32, 0};
+  c.is(c.table->copy(c.device, 4, &from, &host) == MB_OK && c.table->synchronize(c.device) == MB_OK,
+       "copy to the host");
+  const float* const found = static_cast<const float*>(ptr);
+  c.equal("in host memory", Values(found, found + kCount), a.values());
+  c.is(c.table->copy(c.device, 0, &host, &to) == MB_OK, "copy from the host");
+  c.equal("back on the device", b.read(), a.values());
+  c.table->host_release(c.device, ptr);
+}
+
 void events(Context& c, int) {
   const auto make = [&](bool timed) {
     mb_event* event = nullptr;
@@ -78,9 +96,8 @@ void events(Context& c, int) {
 }  // namespace
 
 const std::vector<Case> device_cases = {
-    {"info", info, false},
-    {"memory", memory, false},
-    {"transfers", transfers, false},
+    {"info", info, false},           {"memory", memory, false},
+    {"transfers", transfers, false}, {"host_memory", host_memory, false},
     {"events", events, false},
 };
 

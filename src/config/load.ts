@@ -26,12 +26,18 @@ const QUOTE_IT = 'put it in quotes if it is a text';
 
 /** The settings of a YAML text; every one carries `name:line:col`. What is wrong with the text goes to `problems`. */
 function parseConfigText(text: string, name: string, problems: Problem[]): Setting[] {
+  const places = placesIn(name);
+  return readYaml(text, { ...places, problems }, (doc, bad) => settingsOfDocument(doc, places.at, bad)) ?? [];
+}
+
+/** Where in `name` what is at an offset of its text stands. */
+function placesIn(name: string): { lines: LineCounter; at: (offset: number) => string } {
   const lines = new LineCounter();
   const at = (offset: number): string => {
     const { line, col } = lines.linePos(offset);
     return `${name}:${line}:${col}`;
   };
-  return readYaml(text, { lines, at, problems }, (doc, bad) => settingsOfDocument(doc, at, bad)) ?? [];
+  return { lines, at };
 }
 
 /** A YAML text that is one value, as lists and sections are written on a command line; null where it is none. */
@@ -74,25 +80,35 @@ function readYaml<T>(
 
 /** {@link parseConfigText} of a file, named in the messages as the user named it. */
 export function loadConfigFile(path: string, problems: Problem[]): Setting[] {
+  const text = readYamlText(path, problems);
+  return text === undefined ? [] : parseConfigText(text, path, problems);
+}
+
+/** What a YAML file holds; undefined where that goes to `problems`. */
+export function loadYamlFile(path: string, problems: Problem[]): unknown {
+  const text = readYamlText(path, problems);
+  if (text === undefined) return undefined;
+  return readYaml(text, { ...placesIn(path), problems }, (doc) => doc.toJS() as unknown);
+}
+
+function readYamlText(path: string, problems: Problem[]): string | undefined {
   const bad = (message: string): void => {
     problems.push({ code: 'MB_CONFIG_FILE', place: path, path: '', message });
   };
   const file = expandPath(path);
   if ('problem' in file) {
     bad(file.problem);
-    return [];
+    return undefined;
   }
-  let text: string;
   try {
-    text = readTextFile(file.path, MOST_BYTES);
+    return readTextFile(file.path, MOST_BYTES);
   } catch (error) {
     if (!(error instanceof UnreadableFile)) throw error;
     // A limit of the system is no wrong path.
     if (systemFault(error)?.kind === 'environment') throw systemError(error) ?? error;
     bad(`cannot read the configuration: ${error.message}`);
-    return [];
+    return undefined;
   }
-  return parseConfigText(text, path, problems);
 }
 
 /** Where a text is nested too deep. Counts its lines on the way. */

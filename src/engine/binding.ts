@@ -32,6 +32,8 @@ export interface NativeBinding {
   handles(): { devices: number; arenas: number; comms: number; events: number; watches: number };
   /** Memory of the device. Fresh memory is not zeroed on a GPU. */
   arenaCreate(device: number, bytes: number): number;
+  /** Memory of the host that `copy` reads and writes at the full rate of the bus: pinned on a GPU. */
+  hostArenaCreate(device: number, bytes: number): number;
   arenaFree(arena: number): void;
   run(device: number, stream: number, op: number, nt: number, ns: number): void;
   /** args holds the one tensor. */

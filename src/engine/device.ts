@@ -40,6 +40,11 @@ export class Device {
     return this.binding.arenaCreate(this.handle, bytes);
   }
 
+  /** Memory of the host that {@link copy} reads and writes at the full rate of the bus. */
+  createHostArena(bytes: number): number {
+    return this.binding.hostArenaCreate(this.handle, bytes);
+  }
+
   freeArena(arena: number): void {
     this.binding.arenaFree(arena);
   }

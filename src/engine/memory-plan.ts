@@ -1,7 +1,7 @@
 import { MbridgeError } from '../base/errors.js';
 import { DTYPES, type DType } from './dtype.js';
+import { STREAM, type Device } from './device.js';
 import { Tensor, type TensorMemory } from './tensor.js';
-import type { Device } from './device.js';
 
 /** What memory is for; the rows of `mbridge plan`. */
 export const REGIONS = [
@@ -16,6 +16,9 @@ export const REGIONS = [
 ] as const;
 export type RegionName = (typeof REGIONS)[number];
 
+/** What cannot be made again: all that {@link MemoryPlan.park} keeps. */
+const STATE = ['parameters', 'optimizer'] as const satisfies readonly RegionName[];
+
 /** cuBLASLt and NCCL reach their full speed from this alignment on. */
 const ALIGNMENT = 256;
 
@@ -23,16 +26,34 @@ function align(bytes: number): number {
   return Math.ceil(bytes / ALIGNMENT) * ALIGNMENT;
 }
 
+/** Bytes of a plan that are state, of `bytes` by region. */
+export function stateBytes(bytes: Readonly<Record<RegionName, number>>): number {
+  return STATE.reduce((sum, name) => sum + bytes[name], 0);
+}
+
 /** A part of the arena. Its base is known once the plan is committed. */
 class Region implements TensorMemory {
   readonly name: RegionName;
   bytes = 0;
   base = 0;
-  arena = -1;
+  handle = -1;
+  parked = false;
 
   constructor(name: RegionName) {
     this.name = name;
   }
+
+  /** @throws MbridgeError MB_PARKED, so that nothing works on a parked model, by whatever way it comes */
+  get arena(): number {
+    if (this.parked) throw parkedError();
+    return this.handle;
+  }
+}
+
+function parkedError(): MbridgeError {
+  return new MbridgeError('config', 'MB_PARKED', 'the model is parked: its memory is not on the device', {
+    hint: 'call unpark() on every rank of the model first',
+  });
 }
 
 /**
@@ -42,6 +63,9 @@ class Region implements TensorMemory {
 export class MemoryPlan {
   readonly #regions = new Map<RegionName, Region>(REGIONS.map((name) => [name, new Region(name)]));
   #committed: Device | undefined;
+  #isParked = false;
+  /** Host memory of the state: an arena that is taken by the first park. */
+  #image: number | null = null;
   #hash = 0x811c9dc5;
   readonly #closers: (() => void)[] = [];
 
@@ -104,9 +128,50 @@ export class MemoryPlan {
       region.base = base;
       base += region.bytes;
     }
-    const arena = base === 0 ? -1 : device.createArena(base);
-    for (const region of this.#regions.values()) region.arena = arena;
+    this.#set(base === 0 ? -1 : device.createArena(base), false);
     this.#committed = device;
+  }
+
+  get isParked(): boolean {
+    return this.#isParked;
+  }
+
+  /** @throws MbridgeError MB_PARKED */
+  refuseIfParked(): void {
+    if (this.#isParked) throw parkedError();
+  }
+
+  /**
+   * Copies the state, regions `parameters` and `optimizer`, to host memory and gives the device's memory back, as
+   * {@link release} does. The host memory is kept for the next time: to pin it takes longer than to fill it.
+   * @throws MbridgeError MB_PARKED where it was done already; MB_MEMORY without host memory: then nothing has changed
+   */
+  park(): void {
+    this.refuseIfParked();
+    const device = this.#device();
+    const bytes = stateBytes(this.byRegion());
+    device.synchronize();
+    if (bytes > 0) this.#image ??= device.createHostArena(bytes);
+    for (const { here, host } of this.#state()) device.copy(here, host, STREAM.copy);
+    device.synchronize();
+    this.#giveBack();
+    this.#set(-1, true);
+  }
+
+  /**
+   * Takes the device's memory again, at any address, with the state as it was; the rest is undefined. The copy is ordered
+   * before what the compute stream is given next.
+   * @throws MbridgeError MB_NOT_PARKED; MB_MEMORY where the device has not the memory: the plan is still parked then
+   */
+  unpark(): void {
+    if (!this.#isParked) {
+      throw new MbridgeError('config', 'MB_NOT_PARKED', 'the model is not parked', {
+        hint: 'park() comes first, unpark() once for each',
+      });
+    }
+    const device = this.#device();
+    this.#set(this.totalBytes === 0 ? -1 : device.createArena(this.totalBytes), false);
+    for (const { here, host } of this.#state()) device.copy(host, here);
   }
 
   /** `close` is called before the memory is given back. */
@@ -115,15 +180,49 @@ export class MemoryPlan {
   }
 
   /**
-   * Gives the memory back; every tensor of the plan is then invalid. Ranks that opened it to each other call it
-   * together, when nothing uses it any more.
+   * Gives the memory back, that of the host too; every tensor of the plan is then invalid. Ranks that opened it to each
+   * other call it together, when nothing uses it any more.
    */
   release(): void {
-    if (this.#committed === undefined) return;
-    for (const close of this.#closers.splice(0)) close();
-    const arena = this.region('parameters').arena;
-    for (const region of this.#regions.values()) region.arena = -1;
-    if (arena >= 0) this.#committed.freeArena(arena);
+    const device = this.#committed;
+    if (device === undefined) return;
+    if (!this.#isParked) this.#giveBack();
+    this.#set(-1, false);
+    if (this.#image !== null) device.freeArena(this.#image);
+    this.#image = null;
     this.#committed = undefined;
+  }
+
+  #device(): Device {
+    if (this.#committed === undefined) throw new Error('the plan has no memory: it was not committed, or was released');
+    return this.#committed;
+  }
+
+  #giveBack(): void {
+    for (const close of this.#closers.splice(0)) close();
+    const arena = this.region('parameters').handle;
+    this.#set(-1, false);
+    if (arena >= 0) this.#committed?.freeArena(arena);
+  }
+
+  #set(arena: number, parked: boolean): void {
+    for (const region of this.#regions.values()) {
+      region.handle = arena;
+      region.parked = parked;
+    }
+    this.#isParked = parked;
+  }
+
+  /** The state on the device and in host memory, region by region. */
+  #state(): { here: Tensor; host: Tensor }[] {
+    const arena = this.#image ?? -1;
+    let base = 0;
+    return STATE.map((name) => this.region(name))
+      .filter(({ bytes }) => bytes > 0)
+      .map((region) => {
+        const host = new Tensor({ arena, base }, 0, [region.bytes], 'u8');
+        base += region.bytes;
+        return { here: new Tensor(region, 0, [region.bytes], 'u8'), host };
+      });
   }
 }

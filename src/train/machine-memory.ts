@@ -4,7 +4,7 @@ import { gib } from './memory-check.js';
 import type { RankPlan, RunPlan } from './plan.js';
 
 /** What a worker process needs besides the planned memory: Node, the compiled program, buffers of the system. */
-const PROCESS_BYTES = 96 * 2 ** 20;
+export const PROCESS_BYTES = 96 * 2 ** 20;
 
 /** Bytes that `count` of the plan's ranks need on one machine. */
 function bytesOfRanks(plan: RunPlan, count: number): number {

@@ -2,6 +2,7 @@ import { resolvePrecision, validateLayout, type DeviceKind, type RunLayout } fro
 import { sampleSizes } from './samples.js';
 import { modelShape } from '../families/model-shape.js';
 import type { RunConfig } from '../config/schema.js';
+import type { ProvideModelOptions } from './setup.js';
 import { runtimeAllowances } from './runtime-allowance.js';
 import { parameterCount } from '../families/parameters.js';
 import type { RegionName } from '../engine/memory-plan.js';
@@ -45,19 +46,16 @@ export interface RunPlan {
   readonly ranks: readonly RankPlan[];
 }
 
+/** What a program asks of a model beside its configuration, as it builds it. */
+export type PlannedModel = Pick<ProvideModelOptions, 'trainable' | 'head' | 'loss' | 'generation' | 'onlyGenerates'>;
+
 /**
  * Plans a run: layout, groups, and for every rank its layers, memory by region and work. The memory is that of the
  * very objects that training allocates from. Pure.
- * @param options.trainable false for a model that is only evaluated
+ * @param options those of provideDistributedModel; `trainable: false` for a model that is only evaluated
  * @throws MbridgeError exit 3 where the configuration does not fit the number of ranks
  */
-export function planRun(
-  cfg: RunConfig,
-  worldSize: number,
-  device: DeviceKind,
-  options: { trainable?: boolean } = {},
-): RunPlan {
-  const { trainable = true } = options;
+export function planRun(cfg: RunConfig, worldSize: number, device: DeviceKind, options: PlannedModel = {}): RunPlan {
   const layout = validateLayout(cfg, worldSize, { device });
   const { tp, cp, dp, pp } = layout;
   const grid = new HyperCommGrid({
@@ -67,7 +65,7 @@ export function planRun(
     backend: 'nccl',
   });
   const shape = modelShape(cfg);
-  const generation = trainable ? sampleSizes(cfg, dp) : undefined;
+  const samples = options.trainable === false ? undefined : sampleSizes(cfg, dp);
   const { global_batch_size: batch } = cfg.train;
   const { seq_length: seq } = cfg.model;
   // Ranks that differ only in cp or dp have the same plan.
@@ -89,7 +87,11 @@ export function planRun(
         dpCp: { size: dp * cp, rank: 0 },
       };
       stage = describeStage(
-        buildStage(stageSpec(cfg, place, { device, trainable, ...(generation && { generation }) }), null),
+        buildStage(
+          stageSpec(cfg, place, { ...(samples && { generation: samples }), ...options, device }),
+          null,
+          options.loss,
+        ),
         layout,
         cfg,
       );
@@ -124,7 +126,7 @@ function describeStage(stage: Stage, layout: RunLayout, cfg: RunConfig): StagePl
     parameters: buffer.parameterCount,
     bytes: plan.byRegion(),
     totalBytes: plan.totalBytes,
-    hostBytes: cfg.checkpoint.save === null ? 0 : savedBytes(stage),
+    hostBytes: cfg.checkpoint.save === null || stage.optimizer === null ? 0 : savedBytes(stage),
     flopsPerStep: (here * tokens) / layout.tp,
   };
 }

@@ -11,22 +11,24 @@ const PEER_BYTES = 190e6;
 
 /**
  * Bytes to allow each rank for libraries and communicators, where the device cannot be asked.
- * @param groups rank lists by field; lists that are equal are one communicator
+ * @param models rank lists of each model's groups, by field; those of a model that are equal are one communicator
  */
 export function runtimeAllowances(
   device: DeviceKind,
   worldSize: number,
-  groups: Readonly<Record<string, readonly (readonly number[])[]>>,
+  ...models: readonly Readonly<Record<string, readonly (readonly number[])[]>>[]
 ): number[] {
   const bytes = new Array<number>(worldSize).fill(device === 'cpu' ? 0 : CONTEXT_BYTES);
   if (device === 'cpu') return bytes;
-  const lists = Object.values(groups)
-    .flat()
-    .filter((ranks) => ranks.length > 1);
-  const distinct = new Map(lists.map((ranks) => [ranks.join(), ranks])).values();
-  for (const ranks of distinct) {
-    const each = COMMUNICATOR_BYTES + PEER_BYTES * (ranks.length - 1);
-    for (const rank of ranks) bytes[rank] = (bytes[rank] ?? 0) + each;
+  for (const groups of models) {
+    const lists = Object.values(groups)
+      .flat()
+      .filter((ranks) => ranks.length > 1);
+    const distinct = new Map(lists.map((ranks) => [ranks.join(), ranks])).values();
+    for (const ranks of distinct) {
+      const each = COMMUNICATOR_BYTES + PEER_BYTES * (ranks.length - 1);
+      for (const rank of ranks) bytes[rank] = (bytes[rank] ?? 0) + each;
+    }
   }
   return bytes;
 }

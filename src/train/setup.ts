@@ -18,8 +18,8 @@ import { DistributedModel } from '../model/stage/distributed-model.js';
 import type { Loss } from '../model/blocks/loss.js';
 import type { HeadKind } from '../model/blocks/stage-env.js';
 import type { GenerationSizes } from '../model/decode/kv-cache.js';
-import { onlyGenerating, stageSpec } from '../model/stage/stage-spec.js';
-import { buildStage, stagingOf, type Stage } from '../model/stage/stage.js';
+import { stageSpec } from '../model/stage/stage-spec.js';
+import { buildStage, prepareMemory, stagingOf, type Stage } from '../model/stage/stage.js';
 import { loadWeights, RandomWeights, type WeightSource } from '../model/parameters/weight-source.js';
 import { DistributedOptimizer } from '../model/optim/distributed-optimizer.js';
 import { refuseIfTooLarge } from './memory-check.js';
@@ -87,19 +87,16 @@ export interface ProvideModelOptions {
  */
 export async function provideDistributedModel(cfg: RunConfig, options: ProvideModelOptions): Promise<DistributedModel> {
   checkConfig(cfg);
-  const { pgCollection: pgs, device, trainable = true, head = 'language', loss, checkpoint = null } = options;
-  const { generation, onlyGenerates = false } = options;
+  const { pgCollection: pgs, device, loss, checkpoint = null } = options;
   const { tp, cp, pp, dpCp } = pgs;
-  const whole = stageSpec(cfg, pgs, { device: device.kind, trainable, head, ...(generation && { generation }) });
-  const spec = onlyGenerates ? onlyGenerating(whole) : whole;
+  const spec = stageSpec(cfg, pgs, { ...options, device: device.kind });
   const stage = buildStage(spec, { device, tp, cp, dpCp }, loss);
   refuseIfTooLarge(stage.plan, device, cfg.dist.ranks_per_gpu);
   stage.plan.commit(device);
-  if (cfg.dist.peer_memory) for (const group of [tp, dpCp]) group.share(stage.plan);
-  stage.env.prepare();
-  stage.decoder?.prepare();
+  const shared = cfg.dist.peer_memory ? [tp, dpCp] : [];
+  prepareMemory(stage, shared);
   await initializeWeights(cfg, stage, device, checkpoint);
-  return new DistributedModel(stage, { tp, pp });
+  return new DistributedModel(stage, { tp, pp, shared });
 }
 
 async function initializeWeights(
@@ -171,9 +168,9 @@ export function setupOptimizer(
     weightDecay: cfg.optimizer.weight_decay,
     overlap: { gradReduce: cfg.ddp.overlap_grad_reduce, paramGather: cfg.ddp.overlap_param_gather },
   });
-  optimizer.initialize();
   model.beforeDispose(() => {
     optimizer.dispose();
   });
+  optimizer.initialize();
   return { optimizer, scheduler: hyper };
 }

@@ -95,6 +95,16 @@ test('step: times, memory, and where one step goes call by call', async () => {
   expect(calls(first!, 'send/receive')).toBeGreaterThan(0);
 });
 
+test('park: a model is parked and goes on with the same losses, its memory given back meanwhile', async () => {
+  const report = await bench('park', '--nproc', '2', '--tp-size', '2', '--steps', '4');
+  expect(column(report, 'rank')).toEqual([0, 1]);
+  expect(report.notes).toContain('updates: 4, of which 0 differ from those of a run that was not parked');
+  for (const { 'planned bytes': planned, 'freed bytes': freed } of report.tables[0]!.rows) {
+    expect(Math.abs(Number(freed) - Number(planned))).toBeLessThan(2 ** 20);
+  }
+  for (const name of ['park ms', 'unpark ms', 'GB/s', 'back GB/s']) expectPositive(column(report, name));
+});
+
 test('a run that fails is told about, with its exit code', async () => {
   const { exitCode, stderr } = await mbridge(['bench', 'step', 'qwen3-tiny', '--nproc', '3', '--tp-size', '2']);
   expect(exitCode).toBe(3);

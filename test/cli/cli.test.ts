@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { execa } from 'execa';
 import { afterAll, describe, expect, test } from 'vitest';
+import type { JobPlan } from '../../src/train/plan-job.js';
 import type { RunPlan } from '../../src/train/plan.js';
 import { BIN, mbridge } from './mbridge.js';
 
@@ -185,6 +186,32 @@ describe('plan', () => {
     }
     const work = plan.ranks.reduce((sum, { flopsPerStep }) => sum + flopsPerStep, 0);
     expect(Math.abs(work / plan.flopsPerStep - 1)).toBeLessThan(1e-9);
+  });
+
+  test('of a job: its models, and what each rank holds in each phase, on 80 columns', async () => {
+    const job = join(import.meta.dirname, '../../examples/jobs/grpo-qwen3-4b.yaml');
+    const { stdout } = await mbridge(['plan', job]);
+    expect(stdout).toContain('job: 4 ranks on cuda, bf16_mixed\n');
+    expect(stdout).toMatch(/^learn +0-1 +[\d.]+ {2}policy value\n +2-3 +[\d.]+$/m);
+    expect(stdout).toMatch(/^fits: [\d.]+ GiB of 79 GiB of a GPU are left$/m);
+    expect(stdout.split('\n').filter(({ length }) => length > 80)).toEqual([]);
+    const plan = JSON.parse((await mbridge(['plan', job, '--nproc', '8', '--json'])).stdout) as JobPlan;
+    expect(plan.models.map(({ layout: { dp } }) => dp)).toEqual([2, 8, 1, 1]);
+    expect(plan.ranks).toHaveLength(8);
+  });
+
+  test('a job takes none of the flags of a run, and says in which model a recipe is unknown', async () => {
+    const job = join(import.meta.dirname, '../../examples/jobs/grpo-qwen3-4b.yaml');
+    const flag = await mbridge(['plan', job, '--tp-size', '2']);
+    expect(flag).toMatchObject({
+      exitCode: 2,
+      stderr: expect.stringContaining('--tp-size is for the plan of one run') as string,
+    });
+    const file = join(folder, 'job.yaml');
+    writeFileSync(file, 'models: { policy: { run: qwen3-tinny } }');
+    const unknown = await mbridge(['plan', file]);
+    expect(unknown.exitCode).toBe(3);
+    expect(unknown.stderr).toContain('models.policy: unknown recipe qwen3-tinny (did you mean qwen3-tiny?)');
   });
 
   test('as a table', async () => {

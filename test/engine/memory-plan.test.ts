@@ -3,6 +3,7 @@ import type { Device } from '../../src/engine/device.js';
 import { MemoryPlan, type RegionName } from '../../src/engine/memory-plan.js';
 import { openDevice } from '../../src/engine/open-device.js';
 import type { DType } from '../../src/engine/dtype.js';
+import type { Tensor } from '../../src/engine/tensor.js';
 
 type Wish = [RegionName, number[], DType];
 
@@ -75,6 +76,73 @@ describe('memory on a device', () => {
       expect(arenas(device)).toBe(0);
       expect(() => device.read(tensor, values)).toThrow(/tensor 0 is absent/);
     }
+    device.close();
+  });
+
+  test('is given back while the plan is parked, and comes back with the state alone', () => {
+    const device = openDevice('cpu', 0, 1);
+    const plan = new MemoryPlan();
+    const of = (region: RegionName) => plan.tensor(region, [3], 'f32');
+    const weights = of('parameters');
+    const gradients = of('gradients');
+    const moments = of('optimizer');
+    const scratch = of('workspace');
+    plan.commit(device);
+    [weights, gradients, moments, scratch].forEach((tensor, i) => device.write(tensor, Float32Array.of(i, i, 7)));
+    const closed: string[] = [];
+    plan.beforeRelease(() => closed.push('closed'));
+    const read = (tensor: Tensor): number[] => {
+      const values = new Float32Array(3);
+      device.read(tensor, values);
+      return [...values];
+    };
+    expect(() => plan.unpark()).toThrow(/is not parked/);
+    for (let turn = 0; turn < 2; turn++) {
+      plan.park();
+      expect(plan.isParked).toBe(true);
+      expect(closed).toEqual(['closed']);
+      expect(arenas(device)).toBe(1);
+      for (const use of [() => read(weights), () => plan.park(), () => device.copy(scratch, gradients)]) {
+        expect(use).toThrow(expect.objectContaining({ code: 'MB_PARKED' }));
+      }
+      // Others have the memory meanwhile.
+      const other = planOf([['workspace', [8192], 'f32']]);
+      other.commit(device);
+      plan.unpark();
+      other.release();
+      expect(plan.isParked).toBe(false);
+      expect(arenas(device)).toBe(2);
+      expect([read(weights), read(moments)]).toEqual([
+        [0, 0, 7],
+        [2, 2, 7],
+      ]);
+    }
+    plan.park();
+    plan.release();
+    expect(arenas(device)).toBe(0);
+    expect(() => plan.park()).toThrow(/has no memory/);
+    device.close();
+  });
+
+  test('that is not there leaves a parked plan parked', () => {
+    const device = openDevice('cpu', 0, 1);
+    const plan = new MemoryPlan();
+    const weights = plan.tensor('parameters', [1], 'f32');
+    plan.commit(device);
+    device.write(weights, Float32Array.of(5));
+    plan.park();
+    // A stand-in for a device whose memory others have.
+    const take = device.createArena.bind(device);
+    device.createArena = () => take(2 ** 50);
+    expect(() => plan.unpark()).toThrow(/cannot allocate 1125899906842624 bytes/);
+    expect(plan.isParked).toBe(true);
+    device.createArena = take;
+    plan.unpark();
+    const value = new Float32Array(1);
+    device.read(weights, value);
+    expect(value[0]).toBe(5);
+    plan.release();
+    expect(arenas(device)).toBe(0);
     device.close();
   });
 });

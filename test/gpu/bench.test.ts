@@ -40,3 +40,15 @@ test('a step of a 0.6B, call by call', async () => {
   const calls = report.tables.find(({ title }) => title.startsWith('one step call by call'))!;
   expect(calls.rows.find(({ call }) => call === 'attention_fwd')!['calls']).toBe(28 * 2);
 });
+
+test.each([1, 2, 4].filter((gpus) => gpus <= visibleGpus()))('a 0.6B parked on %i GPUs', async (gpus) => {
+  const layout = gpus === 4 ? ['--tp-size', '2', '--pp-size', '2'] : ['--tp-size', String(gpus)];
+  const report = await bench('park', 'qwen3-0.6b', '--nproc', String(gpus), ...layout, 'model.seq_length=512');
+  expect(report.notes).toContain('updates: 6, of which 0 differ from those of a run that was not parked');
+  const [planned, freed] = [numbers(report, 'planned bytes'), numbers(report, 'freed bytes')];
+  // The driver gives memory in blocks of 2 MiB.
+  planned.forEach((bytes, i) => expect(Math.abs(freed[i]! - bytes)).toBeLessThan(2 ** 22));
+  for (const share of [...numbers(report, 'of copy %'), ...numbers(report, 'of copy back %')]) {
+    expect(share).toBeGreaterThan(50);
+  }
+});

@@ -157,6 +157,26 @@ void release(mb_device* device, void* memory) {
   cudaFree(memory);
 }
 
+int host_alloc(mb_device* device, int64_t bytes, void** out) {
+  *out = nullptr;
+  if (bytes <= 0) return fail(MB_ERR_ARGUMENT, "allocation of %lld bytes", static_cast<long long>(bytes));
+  MB_CUDA(cudaSetDevice(device->index));
+  const cudaError_t error = cudaHostAlloc(out, static_cast<size_t>(bytes), cudaHostAllocDefault);
+  if (error == cudaErrorMemoryAllocation || error == cudaErrorInvalidValue) {  // the latter for sizes beyond any memory
+    cudaGetLastError();
+    return fail(MB_ERR_MEMORY, "the system refused %lld bytes (%.2f GiB) of pinned memory",
+                static_cast<long long>(bytes), bytes / 1073741824.0);
+  }
+  MB_CUDA(error);
+  return MB_OK;
+}
+
+void host_release(mb_device* device, void* memory) {
+  if (!memory || device->waiter.gave_up()) return;
+  cudaSetDevice(device->index);
+  cudaFreeHost(memory);
+}
+
 int write(mb_device* device, int stream, const mb_buf* dst, const void* src) {
   cudaStream_t s = nullptr;
   MB_TRY(enter(device, stream, &s));

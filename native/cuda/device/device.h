@@ -50,6 +50,8 @@ void close_device(mb_device* device);
 int device_info(mb_device* device, mb_device_info* out);
 int alloc(mb_device* device, int64_t bytes, void** out);
 void release(mb_device* device, void* memory);
+int host_alloc(mb_device* device, int64_t bytes, void** out);
+void host_release(mb_device* device, void* memory);
 int write(mb_device* device, int stream, const mb_buf* dst, const void* src);
 int read(mb_device* device, int stream, const mb_buf* src, void* dst);
 int host_register(mb_device* device, void* ptr, int64_t bytes);

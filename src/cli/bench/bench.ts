@@ -1,5 +1,7 @@
 import type { Command } from 'commander';
 import type { GenerateBenchOptions, GenerateEvent } from '../../bench/run/generate-worker.js';
+import { EXIT } from '../../base/errors.js';
+import type { ParkEvent } from '../../bench/run/park-worker.js';
 import type { CommEvent } from '../../bench/run/comm-worker.js';
 import type { RunConfig } from '../../config/schema.js';
 import type { SingleBench } from '../../bench/device/single.js';
@@ -34,6 +36,10 @@ interface StepFlags extends BenchFlags {
 
 interface GenerateFlags extends BenchFlags, GenerateBenchOptions {}
 
+interface ParkFlags extends BenchFlags {
+  readonly steps: number;
+}
+
 interface CommFlags extends BenchFlags {
   readonly largest?: number;
 }
@@ -65,6 +71,10 @@ export function addBench(program: Command): void {
     .option('--prompt-tokens <n>', 'tokens of each prompt', parseCount, 128)
     .option('--tokens <n>', 'tokens that are made of each row', parseCount, 128)
     .action(benchGenerate);
+  addRunOptions(bench.command('park'))
+    .description('a model parked in host memory and back: time, memory given back, and the losses afterwards')
+    .option('--steps <n>', 'updates, half of them before', parseCount, 6)
+    .action(benchPark);
   for (const command of bench.commands) command.option('--record <file>', 'also append the JSON to a file');
   addBenchCheck(bench);
 }
@@ -178,6 +188,30 @@ async function benchGenerate(args: string[], options: GenerateFlags): Promise<vo
     await print({ ...(await launchedReport('generate', device)), ...findings }, options);
   }
   process.exitCode = exitCode;
+}
+
+async function benchPark(args: string[], options: ParkFlags): Promise<void> {
+  const { runBench } = await import('./launch.js');
+  const { eventsOf } = await import('../../bench/run/worker-events.js');
+  const { differingUpdates, parkFindings } = await import('./park.js');
+  const { config: given, device, nproc, name } = await prepare(args, options, 'training');
+  const { steps } = options;
+  // Every update is compared.
+  const { train, logger } = given;
+  const config = { ...given, train: { ...train, train_iters: steps }, logger: { ...logger, log_interval: 1 } };
+  const module = 'bench/run/park-worker.js';
+  const job = { module, name, config, nproc, device };
+  const undisturbed = await runBench({ ...job, options: { parks: false } });
+  const parked = undisturbed.exitCode === 0 ? await runBench({ ...job, options: { parks: true } }) : undisturbed;
+  process.exitCode = parked.exitCode;
+  if (parked.exitCode !== 0) {
+    printFailure(parked.result, options);
+    return;
+  }
+  const differing = differingUpdates(parked.events, undisturbed.events);
+  const findings = parkFindings(eventsOf<ParkEvent>(parked.events, 'parked'), steps, differing);
+  await print({ ...(await launchedReport('park', device)), ...findings }, options);
+  if (differing !== 0) process.exitCode = EXIT.internal;
 }
 
 /** The head of a report whose device was opened by other processes. */

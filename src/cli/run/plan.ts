@@ -1,18 +1,39 @@
 import type { Command } from 'commander';
 import type { RunPlan } from '../../train/plan.js';
 import { largest } from '../shared/table.js';
-import { addRunOptions, resolveRequest, type RunOptions, type RunRequest } from '../shared/run-options.js';
+import {
+  addRunOptions,
+  namesConfigFile,
+  resolveRequest,
+  type RunOptions,
+  type RunRequest,
+} from '../shared/run-options.js';
+import { inUnit, MEMORY_UNITS, WORK_UNITS } from '../shared/units.js';
 
 /** `mbridge plan`: ranks, layers, memory and work of a run, without starting it and without a device. */
 export function addPlan(program: Command): void {
   addRunOptions(program.command('plan'))
-    .description('print the ranks of a run: layers, parameters, memory, work')
+    .description(
+      'print the ranks of a run: layers, parameters, memory, work; of a job.yaml the memory of its models by phase',
+    )
     .action(async (args: string[], options: RunOptions) => {
+      if (await isJob(args[0])) {
+        const { planJobFile } = await import('./plan-job.js');
+        process.stdout.write(await planJobFile(args, options));
+        return;
+      }
       const request = await resolveRequest(args, options);
       const plan = await planRequest(request, options.nproc);
       const ranksPerGpu = plan.device === 'cuda' ? request.config.dist.ranks_per_gpu : 1;
       process.stdout.write(options.json ? `${JSON.stringify(plan)}\n` : await asText(plan, ranksPerGpu));
     });
+}
+
+/** Whether what is to be planned is a file of several models. */
+async function isJob(subject: string | undefined): Promise<boolean> {
+  if (subject === undefined || !namesConfigFile(subject)) return false;
+  const { isJobFile } = await import('../../config/job-file.js');
+  return isJobFile(subject);
 }
 
 /** A plan needs no GPU: one that is asked for by name is planned for wherever we are. */
@@ -78,27 +99,6 @@ async function asText(plan: RunPlan, ranksPerGpu: number): Promise<string> {
     facts.push(`dist.ranks_per_gpu: ${ranksPerGpu} ranks share each of ${held.length} GPUs; the fullest holds ${most}`);
   }
   return `${facts.join('\n')}\n\n${formatTable([head, ...rows])}`;
-}
-
-interface Unit {
-  readonly name: string;
-  readonly size: number;
-}
-
-const MEMORY_UNITS: readonly Unit[] = [
-  { name: 'GiB', size: 2 ** 30 },
-  { name: 'MiB', size: 2 ** 20 },
-];
-const WORK_UNITS: readonly Unit[] = [
-  { name: 'TFLOP', size: 1e12 },
-  { name: 'GFLOP', size: 1e9 },
-];
-
-/** The largest unit of which the largest value has at least one, and values in it with two digits after the point. */
-function inUnit(values: readonly number[], units: readonly Unit[]): { name: string; of: (value: number) => number } {
-  const most = largest(values);
-  const { name, size } = units.find((unit) => most >= unit.size) ?? (units.at(-1) as Unit);
-  return { name, of: (value) => Number((value / size).toFixed(2)) };
 }
 
 /** `E 0-19`, `20-35 H`: decoder layers by chunk, with E for the embedding and H for the head. */

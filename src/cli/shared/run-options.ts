@@ -99,7 +99,7 @@ export async function resolveRequest(args: readonly string[], options: RunOption
   const subject = first === undefined || isOverride(first) ? undefined : first;
   const overrides = await overridesOf(subject === undefined ? args : rest);
 
-  const namesFile = subject !== undefined && (['.yaml', '.yml'].includes(extname(subject)) || isFile(subject));
+  const namesFile = subject !== undefined && namesConfigFile(subject);
   if (namesFile && options.config !== undefined) {
     throw new MbridgeError('usage', 'MB_USAGE', `two configuration files: ${subject} and --config ${options.config}`, {
       hint: 'give one of them; overrides are section.key=value',
@@ -121,6 +121,11 @@ export async function resolveRequest(args: readonly string[], options: RunOption
     overrides,
   });
   return { ...resolution, name: recipe?.name ?? basename(file ?? 'run', extname(file ?? '')) };
+}
+
+/** Whether a word that says what to run is a configuration file's name, not a recipe's. */
+export function namesConfigFile(subject: string): boolean {
+  return ['.yaml', '.yml'].includes(extname(subject)) || isFile(subject);
 }
 
 /** A folder is none: one that is called as a recipe hides nothing. */

@@ -83,9 +83,7 @@ export class DistributedOptimizer {
       ops.fill(m, 0);
       ops.fill(v, 0);
     }
-    // The padding between weights is never written, and must count as zero in norms.
-    for (const { bucket } of state.buckets) ops.fill(present(bucket.grads ?? bucket.gradShard), 0);
-    for (const slot of state.ring.slots) ops.fill(slot, 0);
+    state.clearGradients(ops);
     ops.fill(state.scalars, 0);
   }
 
@@ -97,6 +95,7 @@ export class DistributedOptimizer {
     this.reduceGradients();
     this.#reduceTotals(wantsStop);
     this.#update();
+    this.state.hasGradients = false;
   }
 
   /** Sums gradients over tp where they are partial, over the replicas, and over the copies of a tied embedding. */

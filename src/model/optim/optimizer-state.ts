@@ -34,6 +34,8 @@ export class OptimizerState {
   readonly stopVotes: Tensor;
   readonly workspace: Tensor;
   readonly ring: GradientRing;
+  /** Whether a backward has left gradients that no update has taken yet. */
+  hasGradients = false;
 
   constructor(plan: MemoryPlan, buckets: readonly Bucket[], totals: StepTotals, sharded: boolean) {
     this.sharded = sharded;
@@ -50,6 +52,12 @@ export class OptimizerState {
     this.normSquared = totals.reserve(['grad_norm_squared']);
     this.stopVotes = totals.reserve(['stop_votes']);
     this.workspace = plan.tensor('workspace', [REDUCE_PARTS], 'f32');
+  }
+
+  /** Zeroes all gradients: the padding between weights is never written, and must count as zero in norms. */
+  clearGradients(ops: Ops): void {
+    for (const { bucket } of this.buckets) ops.fill((bucket.grads ?? bucket.gradShard) as Tensor, 0);
+    for (const slot of this.ring.slots) ops.fill(slot, 0);
   }
 
   /** Takes the main parameters of a bucket from its float32 values. */

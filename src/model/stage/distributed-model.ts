@@ -1,3 +1,4 @@
+import { MbridgeError } from '../../base/errors.js';
 import type { CommGroup } from '../../groups/comm/comm-group.js';
 import type { MicroBatch } from '../../data/micro-batch.js';
 import type { Device } from '../../engine/device.js';
@@ -9,7 +10,7 @@ import type { HeadOptions, LogitsObserver } from '../blocks/loss-head.js';
 import type { TokenScores } from '../losses/token-reader.js';
 import type { BucketHooks } from '../parameters/bucket-hooks.js';
 import type { Range } from '../parameters/parameter.js';
-import type { Stage } from './stage.js';
+import { prepareMemory, type Stage } from './stage.js';
 
 /** A slice of a named parameter, or of its gradient, as this rank holds it. */
 export interface ParameterSlice {
@@ -31,13 +32,16 @@ export class DistributedModel {
   readonly pipeline: CommGroup;
   readonly #executor: PipelineExecutor;
   readonly #tpRank: number;
+  readonly #shared: readonly CommGroup[];
   readonly #closers: (() => void)[] = [];
 
-  constructor(stage: Stage, groups: { pp: CommGroup; tp: CommGroup }) {
+  /** @param groups.shared those whose members reach each other's memory: see {@link prepareMemory} */
+  constructor(stage: Stage, groups: { pp: CommGroup; tp: CommGroup; shared: readonly CommGroup[] }) {
     this.stage = stage;
     this.device = groups.pp.device;
     this.pipeline = groups.pp;
     this.#tpRank = groups.tp.rank;
+    this.#shared = groups.shared;
     this.#executor = new PipelineExecutor(this.device, groups.pp, stage.chunks);
   }
 
@@ -59,13 +63,14 @@ export class DistributedModel {
     batches: readonly MicroBatch[],
     options: { hooks?: BucketHooks; observe?: LogitsObserver } = {},
   ): void {
-    const { totals, pairs, env, buffer, schedule, data } = this.stage;
+    const { totals, pairs, env, buffer, schedule, data, optimizer } = this.stage;
     if (batches.length !== data.microBatches) {
       throw new RangeError(`${batches.length} micro-batches where ${data.microBatches} were planned`);
     }
     // The optimizer's hooks wait for each bucket of parameters where it is needed first.
     if (options.hooks === undefined) this.settleParameters();
     data.upload(this.device, batches);
+    if (optimizer !== null && options.hooks !== undefined) optimizer.hasGradients = true;
     totals.begin(env.ops);
     if (pairs !== null) env.ops.fill(pairs, data.pairs ?? 0);
     buffer.reset();
@@ -137,6 +142,46 @@ export class DistributedModel {
   parameters(): ParameterSlice[] {
     this.settleParameters();
     return this.#read((bucket) => bucket.params);
+  }
+
+  get isParked(): boolean {
+    return this.stage.plan.isParked;
+  }
+
+  /**
+   * Gives the model's device memory to others: parameters and optimizer state go to pinned host memory, which is taken the
+   * first time and kept until {@link dispose}; what else there is (activations, gradients, cache) is dropped. Groups stay.
+   * Until {@link unpark} whatever would use the model throws MB_PARKED. Every rank of the model calls it, between updates.
+   * @throws MbridgeError MB_PARKED for a parked model, MB_PARK_GRADIENTS before the update of a backward, MB_MEMORY
+   *   without host memory; then the model is as it was
+   */
+  park(): void {
+    const { plan, optimizer } = this.stage;
+    plan.refuseIfParked();
+    if (optimizer?.hasGradients) {
+      throw new MbridgeError(
+        'config',
+        'MB_PARK_GRADIENTS',
+        'gradients wait for an update, and parking would drop them',
+        {
+          hint: 'call step() of the optimizer before park()',
+        },
+      );
+    }
+    this.settleParameters();
+    optimizer?.ring.settle(this.device);
+    plan.park();
+  }
+
+  /**
+   * Brings a parked model back: it goes on with the very bits that it had. Every rank of the model calls it.
+   * @throws MbridgeError MB_NOT_PARKED, and MB_MEMORY where others have the memory: then the model is still parked
+   */
+  unpark(): void {
+    const { plan, env, optimizer } = this.stage;
+    plan.unpark();
+    prepareMemory(this.stage, this.#shared);
+    optimizer?.clearGradients(env.ops);
   }
 
   /** `close` is called when the model is disposed of, before its memory is given back: what works on it ends with it. */

@@ -75,6 +75,8 @@ export interface SpecOptions {
   readonly trainable?: boolean | RegExp;
   /** What the model generates; nothing by default. */
   readonly generation?: GenerationSizes;
+  /** Whether it does nothing else: frozen, without memory for passes over whole sequences. */
+  readonly onlyGenerates?: boolean;
   /** `language` by default. */
   readonly head?: HeadKind;
 }
@@ -83,12 +85,12 @@ export interface SpecOptions {
 export function stageSpec(
   cfg: RunConfig,
   place: ModelPlace,
-  { device, trainable = true, head = 'language', generation }: SpecOptions,
+  { device, trainable = true, head = 'language', generation, onlyGenerates = false }: SpecOptions,
 ): StageSpec {
   const { model, train, ddp, optimizer } = cfg;
   const strategy = ddp.data_parallel_sharding_strategy;
   const dtype = resolvePrecision(cfg, device) === 'fp32' ? 'f32' : 'bf16';
-  return {
+  const spec: StageSpec = {
     ...partSpec(model, place, { dtype, trainable, gradients: strategy === 'optim_grads' ? 'shard' : 'whole', head }),
     place,
     chunks: model.virtual_pipeline_model_parallel_size ?? 1,
@@ -102,11 +104,7 @@ export function stageSpec(
     shardedState: optimizer.use_distributed_optimizer && strategy !== 'no_shard',
     ...(generation === undefined ? {} : { generation }),
   };
-}
-
-/** The same model, frozen, that does nothing but generate: it has no memory for passes over whole sequences. */
-export function onlyGenerating(spec: StageSpec): StageSpec {
-  return { ...spec, batch: 1, seq: spec.place.tp.size, microBatches: 0, trainable: false };
+  return onlyGenerates ? { ...spec, batch: 1, seq: place.tp.size, microBatches: 0, trainable: false } : spec;
 }
 
 /** The part of {@link stageSpec} that the parameters depend on. */

@@ -147,6 +147,16 @@ export function buildStage(spec: StageSpec, live: LiveStage | null, loss: Loss =
   };
 }
 
+/**
+ * To be called whenever a stage's memory has been taken: opens it to the ranks that read it, and fills what is constant.
+ * @param shared groups whose members reach each other's memory, where they can
+ */
+export function prepareMemory({ plan, env, decoder }: Stage, shared: readonly CommGroup[]): void {
+  for (const group of shared) group.share(plan);
+  env.prepare();
+  decoder?.prepare();
+}
+
 /** Lays out a rank's parameters in `plan`. @param group its replicas; null while only planning */
 export function layOutParameters(
   plan: MemoryPlan,

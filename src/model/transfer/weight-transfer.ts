@@ -54,6 +54,7 @@ export class WeightTransfer {
   readonly bytes: { readonly sent: number; readonly received: number; readonly local: number };
   readonly #group: CommGroup;
   readonly #source: DistributedModel | null;
+  readonly #target: DistributedModel | null;
   readonly #ops: Ops;
   readonly #plan = new MemoryPlan();
   readonly #out: Tensor;
@@ -107,6 +108,7 @@ export class WeightTransfer {
     const { rank } = group;
     this.#group = group;
     this.#source = source;
+    this.#target = target;
     this.#ops = new Ops(group.device);
     const local = moves.filter(({ from, to }) => from === to && from === rank);
     const between = moves.filter(({ from, to }) => from !== to);
@@ -132,8 +134,12 @@ export class WeightTransfer {
     this.bytes = { sent: bytes(between, 'from'), received: bytes(between, 'to'), local: bytes(local, 'to') };
   }
 
-  /** Every rank of the group calls it; the device has done it when what is enqueued next begins. */
+  /**
+   * Every rank of the group calls it; the device has done it when what is enqueued next begins.
+   * @throws MbridgeError MB_PARKED, where the source or the target is parked
+   */
   run(): void {
+    for (const model of [this.#source, this.#target]) model?.stage.plan.refuseIfParked();
     this.#source?.settleParameters();
     this.#copyAll(this.#local);
     for (const { pack, send, receive, unpack } of this.#rounds) {
