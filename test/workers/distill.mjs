@@ -62,6 +62,18 @@ export async function runWorker(context) {
     });
     top[temperature] = { ids: Int32Array.from(ids), logprobs };
   }
+  // Of the targets that are among the k, the log-probability is that of `logprobs`, to the bit.
+  let targets = null;
+  if (teacher?.speaks) targets = { among: 0, differ: 0 };
+  teacher?.logprobs(seen)?.forEach((own, m) => {
+    own.forEach((value, t) => {
+      const token = m * size * seq + t;
+      const at = top[1].ids.subarray(token * k, (token + 1) * k).indexOf(seen[m].targets[t]);
+      if (at < 0 || targets === null) return;
+      targets.among++;
+      if (top[1].logprobs[token * k + at] !== value) targets.differ++;
+    });
+  });
   const states = share(tables.wide, teacher?.hiddenStates(seen));
 
   const { dp, intraDistOpt } = pgCollection;
@@ -103,7 +115,7 @@ export async function runWorker(context) {
   const tops = Object.fromEntries(
     Object.entries(top).map(([t, { ids, logprobs }]) => [t, { ids: [...ids], logprobs: [...logprobs] }]),
   );
-  writeFileSync(join(runDir, `rank-${rank}.json`), JSON.stringify({ top: tops, dumps }));
+  writeFileSync(join(runDir, `rank-${rank}.json`), JSON.stringify({ top: tops, targets, dumps }));
   for (const table of Object.values(tables)) table.dispose();
   teacher?.dispose();
   runtime.destroyAll();

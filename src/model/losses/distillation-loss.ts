@@ -45,11 +45,11 @@ export function distillationLoss({ k, temperature = 1, normalize = 'top_k' }: Di
       const memory = plan.tensor('workspace', [sizes.tokens], 'f32');
       return {
         apply: (logits, fieldOf, batch) => {
-          const { device } = env.ops;
           const { teacher_ids: tokens, teacher_logprobs: logprobs } = batch;
           checkField(batch, 'teacher_ids', Int32Array, k);
           checkField(batch, 'teacher_logprobs', Float32Array, k);
           checkIds(tokens as Int32Array, shape.vocabSize);
+          const { device } = env.ops;
           device.write(ids, takeTokens(tokens as Int32Array, held, k));
           device.write(teacher, takeTokens(logprobs as Float32Array, held, k));
           softmax.statistics(logits, fieldOf('targets'));

@@ -107,11 +107,11 @@ export class FullDistillationLoss implements Loss {
     fieldOf: FieldOf,
     batch: MicroBatch,
   ): void {
+    if (!this.#filled) throw refused("the teacher's output layer is not here", 'bring it with a WeightTransfer before');
+    checkField(batch, 'teacher_hidden', Float32Array, this.#teacher.hiddenSize);
     const { ops, tp } = env;
     const { device } = ops;
     const { softmax } = t;
-    if (!this.#filled) throw refused("the teacher's output layer is not here", 'bring it with a WeightTransfer before');
-    checkField(batch, 'teacher_hidden', Float32Array, this.#teacher.hiddenSize);
     device.write(t.brought, takeTokens(batch['teacher_hidden'] as Float32Array, t.held, this.#teacher.hiddenSize));
     if (t.hidden !== t.brought) ops.cast(t.brought, t.hidden);
     ops.linear(t.hidden, t.head, t.logits);
