@@ -73,17 +73,14 @@ export class FullDistillationLoss implements Loss {
     const { hiddenSize } = this.#teacher;
     const { plan, sizes, dtype } = env;
     const { tokens, vocab, vocabRoom } = sizes;
-    const room = (rows: number, cols: number, used: readonly [number, number]): Tensor => {
-      return plan.tensor('workspace', [rows, cols], dtype).slice(0, used[0] * used[1], used);
-    };
     this.#env = env;
-    this.#head = room(vocabRoom, hiddenSize, [vocab, hiddenSize]);
+    this.#head = plan.tensor('parameters', [vocabRoom, hiddenSize], dtype).rows(0, vocab);
     const softmax = new VocabularySoftmax(env);
     const brought = plan.tensor('staging', [tokens, hiddenSize], 'f32');
     const t = {
       ...{ softmax, brought, lossAndTokens, head: this.#head, held: heldOf(env) },
       hidden: dtype === 'f32' ? brought : plan.tensor('workspace', brought.shape, dtype),
-      logits: room(tokens, vocabRoom, [tokens, vocab]),
+      logits: plan.tensor('workspace', [tokens, vocabRoom], dtype).slice(0, tokens * vocab, [tokens, vocab]),
       max: plan.tensor('workspace', [tokens], 'f32'),
       sums: plan.tensor('workspace', [3, tokens], 'f32'),
     };
