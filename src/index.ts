@@ -60,10 +60,13 @@ export {
   type PolicyLossOptions,
 } from './model/losses/policy-losses.js';
 export { dpoLoss, type DpoOptions } from './model/losses/preference-loss.js';
+export { distillationLoss, type DistillationOptions } from './model/losses/distillation-loss.js';
+export { FullDistillationLoss, type FullDistillationOptions } from './model/losses/full-distillation-loss.js';
+export type { TopLogprobs, TopOptions } from './model/losses/top-reader.js';
 export { valueLoss, type ValueLossOptions } from './model/losses/value-loss.js';
 export type { HeadKind } from './model/blocks/stage-env.js';
 export { RowTable, type RowPart } from './model/stage/row-table.js';
-export { WeightTransfer, type WeightTransferOptions } from './model/transfer/weight-transfer.js';
+export { WeightTransfer, type WeightTarget, type WeightTransferOptions } from './model/transfer/weight-transfer.js';
 export { SampleBatches, type SampleBatchesOptions } from './data/sample-batches.js';
 export { stageSpec, type StageSpec } from './model/stage/stage-spec.js';
 export { RunCheckpoints, type RunCheckpointsOptions } from './checkpoint/run/run-checkpoints.js';

@@ -47,6 +47,8 @@ typedef struct mb_event mb_event;
 #define MB_DECODE_PARTS 32
 #define MB_CACHE_STEP 16
 #define MB_SAMPLE_PARTS 8
+// Most tokens of a row that TOP_K gives.
+#define MB_MOST_TOP_K 1024
 
 // ---- Ops: ops.def documents each -----------------------------------------------------------------------------------
 typedef enum {

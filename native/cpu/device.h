@@ -70,6 +70,17 @@ inline void sum_parts(mb_device* device, const float* ws, int64_t parts, int64_t
   });
 }
 
+// acc += { sum of rowloss, sum of mask }.
+inline void add_losses(const float* rowloss, const float* mask, int64_t rows, float* acc) {
+  double loss = 0, count = 0;
+  for (int64_t i = 0; i < rows; ++i) {
+    loss += static_cast<double>(rowloss[i]);
+    count += static_cast<double>(mask[i]);
+  }
+  acc[0] += static_cast<float>(loss);
+  acc[1] += static_cast<float>(count);
+}
+
 // Floats that the gemm of one device needs for packing.
 int64_t gemm_packing_floats(const Kernels& kernels, int threads);
 

@@ -107,6 +107,24 @@ struct TokenLoss {
   int64_t rows, cols, vstart;
 };
 
+// Rows at a temperature, of which `inverse` is one over it.
+struct Soft {
+  float* logits;
+  const float* teacher;  // null: none
+  const float *gmax, *tmax;
+  float* sums;  // [1 or 3, rows]
+  float inverse;
+  int64_t rows, cols;
+};
+
+// x = student * exp((x - xmax) * inverse) - teacher * exp((y - ymax) * inverse), over a row.
+struct SoftGrad {
+  float* x;
+  const float* y;  // null: none
+  int64_t cols;
+  float xmax, ymax, inverse, student, teacher;
+};
+
 struct Adamw {
   float *p, *m, *v;
   const float* g;
@@ -160,6 +178,8 @@ struct Kernels {
   void (*ce_grad)(const Loss&, int64_t begin, int64_t end);
   void (*token_moment)(const TokenLoss&, int64_t begin, int64_t end);
   void (*token_grad)(const TokenLoss&, int64_t begin, int64_t end);
+  void (*soft_sums)(const Soft&, int64_t begin, int64_t end);
+  void (*soft_grad)(const SoftGrad&);
 
   void (*add)(const float* a, const float* b, float* out, int64_t begin, int64_t end);
   double (*sumsq)(const float* x, int64_t n);

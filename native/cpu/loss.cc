@@ -64,14 +64,7 @@ int op_ce_grad(mb_device* device, int, const mb_buf* t, int nt, const double* s,
   if (!args.ok()) return args.status();
   const Loss p = loss_of(z);
   device->rows(p.rows, p.cols, [&](int64_t begin, int64_t end, int) { device->kernels.ce_grad(p, begin, end); });
-  double loss = 0;
-  double count = 0;
-  for (int64_t i = 0; i < p.rows; ++i) {
-    loss += static_cast<double>(p.rowloss[i]);
-    count += static_cast<double>(p.mask[i]);
-  }
-  z.acc[0] += static_cast<float>(loss);
-  z.acc[1] += static_cast<float>(count);
+  add_losses(p.rowloss, p.mask, p.rows, z.acc);
   return MB_OK;
 }
 

@@ -1,3 +1,5 @@
+import { frozenProblem } from '../families/frozen.js';
+import { modelShape } from '../families/model-shape.js';
 import type { Problem } from './problem.js';
 import type { RunConfig } from './schema.js';
 import { validationSets, type EvaluationSource } from './validation-sets.js';
@@ -45,6 +47,7 @@ export function checkValues(cfg: RunConfig, placeOf: (path: string) => string | 
   if (model.pad_token_id !== null && model.pad_token_id >= model.vocab_size) {
     bad('model.pad_token_id', `${model.pad_token_id} is not in the vocabulary of model.vocab_size ${model.vocab_size}`);
   }
+  checkFrozen(cfg, bad);
   checkDataset(cfg, bad);
   const { checkpoint } = cfg;
   for (const key of ['save_interval', 'keep_last', 'keep_every'] as const) {
@@ -57,6 +60,12 @@ export function checkValues(cfg: RunConfig, placeOf: (path: string) => string | 
   }
   checkValidation(cfg, bad);
   return problems;
+}
+
+function checkFrozen(cfg: RunConfig, bad: (path: string, message: string) => void): void {
+  const { frozen_parameters: patterns } = cfg.optimizer;
+  const problem = patterns.length === 0 ? null : frozenProblem(modelShape(cfg), patterns);
+  if (problem !== null) bad('optimizer.frozen_parameters', problem);
 }
 
 function checkValidation(cfg: RunConfig, bad: (path: string, message: string) => void): void {

@@ -39,6 +39,10 @@ const optimizerSchema = z.strictObject({
   weight_decay: notNegative.default(0.1).describe('decoupled; on parameters of two or more dimensions'),
   clip_grad: notNegative.default(1).describe('largest global gradient norm; 0 does not clip'),
   use_distributed_optimizer: z.boolean().default(true).describe('shard optimizer state over the replicas'),
+  frozen_parameters: z
+    .array(z.string().min(1))
+    .default([])
+    .describe('names of parameters that are not trained; * stands for any letters, as in model.layers.0.*'),
 });
 
 const schedulerSchema = z.strictObject({

@@ -228,6 +228,52 @@ export const OPS = {
     scalars: ['rows', 'cols', 'ldx', 'ldout', 'first'],
   },
   shift: { number: 36, name: 'shift', tensors: { in: 'r', out: 'w' }, scalars: ['n', 'by'] },
+  topK: {
+    number: 37,
+    name: 'top_k',
+    tensors: { logits: 'r', values: 'w', ids: 'w' },
+    scalars: ['T', 'V', 'k', 'vstart'],
+  },
+  topKMerge: {
+    number: 38,
+    name: 'top_k_merge',
+    tensors: { values: 'r', lists: 'r', gmax: 'r', sums: 'r', logprobs: 'w', ids: 'w' },
+    scalars: ['shards', 'T', 'k', 'temperature'],
+  },
+  softSums: {
+    number: 39,
+    name: 'soft_sums',
+    tensors: { logits: 'r', gmax: 'r', teacher: 'r?', tmax: 'r?', sums: 'w' },
+    scalars: ['T', 'V', 'temperature'],
+  },
+  topKGather: {
+    number: 40,
+    name: 'top_k_gather',
+    tensors: { logits: 'r', ids: 'r', values: 'w' },
+    scalars: ['T', 'V', 'k', 'vstart'],
+  },
+  topKKl: {
+    number: 41,
+    name: 'top_k_kl',
+    tensors: {
+      logits: 'rw',
+      ids: 'r',
+      teacher: 'r',
+      student: 'r',
+      mask: 'r',
+      gmax: 'r',
+      sums: 'r?',
+      acc: 'rw',
+      rowloss: 'w',
+    },
+    scalars: ['T', 'V', 'k', 'vstart', 'temperature'],
+  },
+  softKl: {
+    number: 42,
+    name: 'soft_kl',
+    tensors: { logits: 'rw', teacher: 'r', mask: 'r', gmax: 'r', tmax: 'r', sums: 'r', acc: 'rw', rowloss: 'w' },
+    scalars: ['T', 'V', 'temperature'],
+  },
 } as const satisfies Record<string, OpDeclaration>;
 
 /** Ops of a communicator, from native/core/comm_ops.def. */

@@ -87,6 +87,34 @@ test('a policy learns from rewards, alike on one rank and on two', async () => {
   expect((await rewards('--nproc', '2', '--train-iters', '2'))[0]).toBe(found[0]);
 });
 
+const everyLayout = process.env['MBRIDGE_TEST_FULL'] === '1';
+
+test.each(everyLayout ? ['16', '0'] : ['16'])(
+  "a student's losses are the same on every layout, with k %s",
+  async (k) => {
+    const few = ['--teacher-iters', '2', '--train-iters', '3', '--k', k];
+    const layouts = [
+      ['--nproc', '1'],
+      ['--nproc', '4', '--teacher-tp', '2', '--tp-size', '2', '--pp-size', '2'],
+      ...(everyLayout
+        ? [
+            ['--nproc', '2', '--teacher-tp', '2', '--pp-size', '2'],
+            ['--nproc', '2', '--teacher-pp', '2', '--tp-size', '2'],
+            ['--nproc', '2', '--teacher-tp', '2'],
+          ]
+        : []),
+    ];
+    const runs: number[][] = [];
+    for (const layout of layouts) {
+      const text = await run(join(EXAMPLES, 'distillation/distill.js'), [...layout, ...few]);
+      runs.push([...text.matchAll(/^student .*loss=(\S+)/gm)].map(([, loss]) => Number(loss)));
+    }
+    expect(runs[0]).toHaveLength(3);
+    expect(runs[0]!.at(-1)).toBeLessThan(runs[0]![0]!);
+    for (const losses of runs) losses.forEach((loss, i) => expect(Math.abs(loss - runs[0]![i]!)).toBeLessThan(1e-6));
+  },
+);
+
 test('three models with layouts of their own share a job', async () => {
   const text = await run('policy-value-reference.js', ['--train-iters', '3']);
   const rows = [...text.matchAll(/policy=(\S+) reference=(\S+)/g)].map((m) => [Number(m[1]), Number(m[2])] as const);

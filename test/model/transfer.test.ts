@@ -1,6 +1,7 @@
 import { expect, test } from 'vitest';
 import { qwen3TinyPretrainConfig } from '../../recipes/qwen3.js';
-import { planTransfer, roundsOf, type Piece } from '../../src/model/transfer/transfer-plan.js';
+import type { Piece } from '../../src/model/parameters/rectangle.js';
+import { planTransfer, roundsOf } from '../../src/model/transfer/transfer-plan.js';
 import { runWorkers } from '../helpers/run-workers.js';
 
 const piece = (name: string, rows: [number, number], cols: [number, number]): Piece => ({

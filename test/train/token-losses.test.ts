@@ -5,6 +5,7 @@ import { klEstimate } from '../../src/model/losses/policy-losses.js';
 import { stageSpec } from '../../src/model/stage/stage-spec.js';
 import { buildStage } from '../../src/model/stage/stage.js';
 import { loadFixture, relativeError } from '../helpers/fixture.js';
+import { expectGradients, gradientsOf, summary, type BackwardDump, type LossOracle } from '../helpers/gradients.js';
 import { runWorkers } from '../helpers/run-workers.js';
 import { temporaryFolder } from '../job/launch/processes.js';
 import { label, layoutConfig, ranksOf, type Layout } from '../parity/run-fixture.js';
@@ -16,21 +17,12 @@ interface Oracle {
   logprob: number[];
   entropy: number[];
   value: number[];
-  losses: Record<string, { loss: number; divisor: number; grads: Record<string, number[]> }>;
+  losses: Record<string, LossOracle>;
 }
 
-interface Dump {
+interface Dump extends BackwardDump {
   dp: number;
-  slices: {
-    name: string;
-    globalShape: number[];
-    rows: { start: number; count: number };
-    cols: { start: number; count: number };
-    owner: boolean;
-    values: number[];
-  }[];
   tables: { logprob: number[]; entropy: number[]; value: number[] };
-  totals: Record<string, number>;
   /** Whether other rows beside it, and other tokens after it, left every bit of a log-probability. */
   again: boolean;
   parameters: { name: string; values: number[] }[];
@@ -81,44 +73,6 @@ async function run(layout: Layout, { microBatch = 2, values, ...asked }: Asked):
   );
 }
 
-/** The whole model's gradients, of one replica: they are reduced. */
-function gradientsOf(dumps: readonly Dump[]): Map<string, Float64Array> {
-  const whole = new Map<string, Float64Array>();
-  for (const { name, globalShape, rows, cols, owner, values } of dumps.flatMap(({ slices }) => slices)) {
-    if (!owner) continue;
-    const width = globalShape.at(-1)!;
-    const size = globalShape.reduce((a, b) => a * b, 1);
-    const to = whole.get(name) ?? whole.set(name, new Float64Array(size)).get(name)!;
-    for (let r = 0; r < rows.count; r++) {
-      to.set(values.slice(r * cols.count, (r + 1) * cols.count), (rows.start + r) * width + cols.start);
-    }
-  }
-  return whole;
-}
-
-/** Norm, and projections on four fixed vectors, as the oracle has them. */
-function summary(gradient: Float64Array): number[] {
-  const dot = (of: (i: number) => number): number => gradient.reduce((sum, g, i) => sum + g * of(i), 0);
-  const norm = Math.sqrt(gradient.reduce((sum, g) => sum + g ** 2, 0));
-  return [norm, ...[0, 1, 2, 3].map((k) => dot((i) => Math.cos((k + 1) * i + k)))];
-}
-
-function expectGradients(dumps: readonly Dump[], name: string): void {
-  const { loss, divisor, grads } = oracle.losses[name]!;
-  const { totals } = dumps[0]!;
-  // Of the mean: terms of both signs cancel in the sum, whose own size says nothing of their errors.
-  expect(Math.abs(totals['loss']! - loss) / divisor, `${name}: loss`).toBeLessThan(5e-6);
-  expect(totals['tokens'], `${name}: divisor`).toBe(divisor);
-  const found = gradientsOf(dumps);
-  expect([...found.keys()].sort()).toEqual(Object.keys(grads).sort());
-  for (const [parameter, expected] of Object.entries(grads)) {
-    // An error of that norm, in no special direction, has projections of its size / sqrt 2 on these vectors.
-    summary(found.get(parameter)!).forEach((value, i) => {
-      expect(Math.abs(value - expected[i]!), `${name} ${parameter} ${i}`).toBeLessThan(5e-6 * expected[0]!);
-    });
-  }
-}
-
 describe('scores', () => {
   test('are those of transformers, and have the same bits over pp, dp and micro-batches, on every rank of a table', async () => {
     const alone = await run(ALONE, { loss: 'plain' });
@@ -164,7 +118,7 @@ describe('a loss of tokens', () => {
     ? [ALONE, ...LAYOUTS].flatMap((layout) => losses.map((loss) => [label(layout), loss, layout] as const))
     : losses.map((loss, i) => [label(LAYOUTS[i]!), loss, LAYOUTS[i]!] as const);
   test.each(table)("has the gradient of torch's autograd on %s: %s", async (_, loss, layout) => {
-    expectGradients(await run(layout, { loss }), loss);
+    expectGradients(await run(layout, { loss }), loss, oracle.losses[loss]!);
   });
 });
 
@@ -184,7 +138,7 @@ describe('a value model', () => {
       const score = dumps.flatMap(({ parameters }) => parameters).find(({ name }) => name === 'score.weight');
       expect(score!.values).toEqual(oracle.score);
       expect(relativeError(dumps.at(-1)!.tables.value, oracle.value)).toBeLessThan(5e-6);
-      expectGradients(dumps, 'value');
+      expectGradients(dumps, 'value', oracle.losses['value']!);
     },
   );
 

@@ -1,6 +1,5 @@
 // A worker that builds, trains and disposes of one model after another, and counts what the process holds between them.
 import { readdirSync, readFileSync } from 'node:fs';
-import { planSave } from '../../dist/src/checkpoint/format/save-plan.js';
 import { StateSnapshot } from '../../dist/src/checkpoint/run/state-snapshot.js';
 import { train } from '../../dist/src/index.js';
 import { build, openRuntime } from './set-up.mjs';
@@ -34,12 +33,7 @@ export async function runWorker(context) {
     runtime.watch();
     await train({ cfg, ...built });
     const { optimizer, pgCollection } = built;
-    const plans = planSave({
-      buckets: optimizer.state.buckets.map(({ bucket }) => bucket),
-      tp: pgCollection.tp,
-      rank,
-    });
-    const snapshot = new StateSnapshot(device, optimizer.state, plans);
+    const snapshot = new StateSnapshot(device, optimizer.state, { tp: pgCollection.tp, rank });
     await snapshot.take();
     snapshot.release();
     built.data.close();

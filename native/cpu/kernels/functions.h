@@ -30,6 +30,8 @@ void ce_rescale(float* sums, const float* max, const float* gmax, int64_t begin,
 void ce_grad(const Loss& p, int64_t begin, int64_t end);
 void token_moment(const TokenLoss& p, int64_t begin, int64_t end);
 void token_grad(const TokenLoss& p, int64_t begin, int64_t end);
+void soft_sums(const Soft& p, int64_t begin, int64_t end);
+void soft_grad(const SoftGrad& p);
 
 void add(const float* a, const float* b, float* out, int64_t begin, int64_t end);
 double sumsq(const float* x, int64_t n);

@@ -111,4 +111,51 @@ void token_grad(const TokenLoss& p, int64_t begin, int64_t end) {
   }
 }
 
+// Lanes beyond a part's last are 0.
+MB_INLINE V only(V v, Full) { return v; }
+MB_INLINE V only(V v, Part part) {
+  for (int l = part.n; l < W; ++l) v[l] = 0.0f;
+  return v;
+}
+
+void soft_sums(const Soft& p, int64_t begin, int64_t end) {
+  const V inverse = splat(p.inverse);
+  for (int64_t t = begin; t < end; ++t) {
+    const float* x = p.logits + t * p.cols;
+    const float* y = p.teacher == nullptr ? nullptr : p.teacher + t * p.cols;
+    const V xmax = splat(p.gmax[t]);
+    const V ymax = splat(y == nullptr ? 0.0f : p.tmax[t]);
+    double student = 0, teacher = 0, cross = 0;
+    for (int64_t at = 0; at < p.cols; at += kRun) {
+      V run[3] = {};
+      for_lanes(p.cols - at < kRun ? p.cols - at : kRun, [&](int64_t i, auto lanes) {
+        const V dx = (load(x + at + i, lanes) - xmax) * inverse;
+        run[0] += only(vexp(dx), lanes);
+        if (y == nullptr) return;
+        const V dy = (load(y + at + i, lanes) - ymax) * inverse;
+        const V e = vexp(dy);
+        run[1] += only(e, lanes);
+        run[2] += only(e > V{} ? e * (dy - dx) : e, lanes);  // 0 of a teacher's -inf, NaN of a NaN
+      });
+      student += static_cast<double>(sum_lanes(run[0]));
+      teacher += static_cast<double>(sum_lanes(run[1]));
+      cross += static_cast<double>(sum_lanes(run[2]));
+    }
+    p.sums[t] = static_cast<float>(student);
+    if (y == nullptr) continue;
+    p.sums[p.rows + t] = static_cast<float>(teacher);
+    p.sums[2 * p.rows + t] = static_cast<float>(cross);
+  }
+}
+
+void soft_grad(const SoftGrad& p) {
+  const V xmax = splat(p.xmax), ymax = splat(p.ymax), inverse = splat(p.inverse);
+  const V student = splat(p.student), teacher = splat(p.teacher);
+  for_lanes(p.cols, [&](int64_t i, auto lanes) {
+    V g = vexp((load(p.x + i, lanes) - xmax) * inverse) * student;
+    if (p.y != nullptr) g -= vexp((load(p.y + i, lanes) - ymax) * inverse) * teacher;
+    store(p.x + i, g, lanes);
+  });
+}
+
 }  // namespace mb::MB_ISA

@@ -42,6 +42,8 @@ const Kernels& MB_JOIN(kernels_, MB_ISA)() {
       .ce_grad = ce_grad,
       .token_moment = token_moment,
       .token_grad = token_grad,
+      .soft_sums = soft_sums,
+      .soft_grad = soft_grad,
       .add = add,
       .sumsq = sumsq,
       .sumsq_bf16 = sumsq_bf16,

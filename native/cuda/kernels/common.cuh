@@ -182,4 +182,7 @@ __device__ __forceinline__ V block_sum(V v, V* shared) {
 void reduce_parts(cudaStream_t stream, const float* ws, int parts, int64_t cols, int64_t split, float* out0,
                   float* out1, bool accumulate);
 
+// Enqueues acc += { sum of rowloss, sum of mask }. Defined in loss.cu.
+void add_losses(cudaStream_t stream, const float* rowloss, const float* mask, int64_t rows, float* acc);
+
 }  // namespace mb::cuda::kernels

@@ -217,6 +217,10 @@ void gradient(cudaStream_t stream, const LossArgs& z) {
 
 }  // namespace
 
+void add_losses(cudaStream_t stream, const float* rowloss, const float* mask, int64_t rows, float* acc) {
+  ce_sum_kernel<<<1, kSumThreads, 0, stream>>>(rowloss, mask, acc, rows);
+}
+
 int op_ce_stats(cudaStream_t stream, const mb_buf* t, int nt, const double* s, int ns) {
   OpArgs a(kOps[MB_OP_CE_STATS], t, nt, s, ns);
   const LossArgs z = read_ce_stats(a);
@@ -246,7 +250,7 @@ int op_ce_grad(cudaStream_t stream, const mb_buf* t, int nt, const double* s, in
   } else {
     gradient<bf16>(stream, z);
   }
-  ce_sum_kernel<<<1, kSumThreads, 0, stream>>>(z.rowloss, z.mask, z.acc, z.rows);
+  add_losses(stream, z.rowloss, z.mask, z.rows, z.acc);
   return launched("ce_grad");
 }
 

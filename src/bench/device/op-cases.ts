@@ -1,5 +1,6 @@
 import type { ModelShape } from '../../families/model-shape.js';
 import { layerNorms } from '../../families/parameters.js';
+import { topK, topKKl } from '../../engine/distill-ops.js';
 import { REDUCE_PARTS, STATE, type OptimizerHyper } from '../../engine/ops.js';
 import type { Tensor } from '../../engine/tensor.js';
 import { BenchBuffers } from './buffers.js';
@@ -26,6 +27,8 @@ export interface OpSizes {
 type Run = (round: number) => void;
 type OpCase = (session: BenchSession, sizes: OpSizes, buffers: BenchBuffers) => Run;
 
+/** Tokens that a teacher names after each. */
+const TOP_K = 64;
 /** Elements of a flat optimizer run. */
 const FLAT = { cuda: 2 ** 27, cpu: 2 ** 22 } as const;
 const HYPER: OptimizerHyper = {
@@ -198,6 +201,26 @@ const CASES: Readonly<Record<string, OpCase>> = {
     const [max, sums] = [stats.rows(0, 1).view(sizes.tokens), stats.rows(1, 2)];
     return (round) => {
       session.ops.tokenGrad({ logits: set(round), targets, dLogprob: one, dEntropy: one, entropy, max, sums }, 0);
+    };
+  },
+  top_k: (session, sizes, b) => {
+    const { set } = logits(session, sizes, b);
+    const values = b.filled([sizes.tokens, TOP_K], 'f32', 0);
+    const ids = b.integers(new Int32Array(sizes.tokens * TOP_K));
+    return (round) => {
+      topK(session.device, { logits: set(round), values, ids }, 0);
+    };
+  },
+  top_k_kl: (session, sizes, b) => {
+    const { set, stats } = logits(session, sizes, b);
+    const vocab = Math.ceil(sizes.shape.vocabSize / sizes.tp);
+    const ids = b.integers(Int32Array.from({ length: sizes.tokens * TOP_K }, (_, i) => ((i % TOP_K) * 31) % vocab));
+    const [teacher, student] = [b.filled([sizes.tokens, TOP_K], 'f32', -4), b.filled([sizes.tokens, TOP_K], 'f32', 1)];
+    const one = stats.rows(0, 1).view(sizes.tokens);
+    const [acc, rowLoss] = [b.filled([2], 'f32', 0), b.filled([sizes.tokens], 'f32', 0)];
+    return (round) => {
+      const t = { logits: set(round), ids, teacher, student, mask: one, max: one, sums: one, acc, rowLoss };
+      topKKl(session.device, t, { vstart: 0, temperature: 1 });
     };
   },
   add: ({ ops, act }, { shape: { hiddenSize: h }, tokens }, b) => {

@@ -68,6 +68,8 @@ export function stepOfFolder(name: string): number | undefined {
 
 /** What is kept of a parameter: its float32 main value, and Adam's moments. */
 export const TENSOR_KINDS = ['weight', 'exp_avg', 'exp_avg_sq'] as const;
+/** Those of {@link TENSOR_KINDS} that a frozen parameter has not. */
+export const MOMENTS = ['exp_avg', 'exp_avg_sq'] as const;
 export type TensorKind = (typeof TENSOR_KINDS)[number];
 
 /** Name of a parameter's tensor in the checkpoint: the weight has the parameter's own (Hugging Face) name. */

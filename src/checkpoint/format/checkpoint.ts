@@ -7,7 +7,7 @@ import {
   INDEX_FILE,
   pieceName,
   pieceShape,
-  TENSOR_KINDS,
+  MOMENTS,
   tensorName,
   type CheckpointIndex,
   type CheckpointState,
@@ -53,6 +53,10 @@ export class Checkpoint {
     return this.state.optimizer !== null;
   }
 
+  has(tensor: string): boolean {
+    return this.index.tensors[tensor] !== undefined;
+  }
+
   tensor(name: string): TensorRecord {
     const record = this.index.tensors[name];
     if (record !== undefined) return record;
@@ -64,7 +68,10 @@ export class Checkpoint {
     const path = join(this.folder, INDEX_FILE);
     for (const { name, shape: expected } of modelParameters(shape)) {
       const { shape: found, dtype } = this.tensor(name);
-      if (this.hasOptimizer) for (const kind of TENSOR_KINDS) this.tensor(tensorName(kind, name));
+      // Of a parameter that was frozen there are no moments.
+      const moments = MOMENTS.map((kind) => tensorName(kind, name));
+      if (this.hasOptimizer && moments.some((moment) => this.has(moment)))
+        for (const each of moments) this.tensor(each);
       if (found.join() !== expected.join()) {
         const text = `${name} is [${found.join(', ')}], the model expects [${expected.join(', ')}]`;
         throw badCheckpoint('MODEL', path, text, OTHER_MODEL, { tensor: name, expected, found });

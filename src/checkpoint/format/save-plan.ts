@@ -38,6 +38,8 @@ export interface SavePlanOptions {
   /** Rank in the model's grid; names the files. */
   readonly rank: number;
   readonly kinds?: readonly TensorKind[];
+  /** Whether there is such a tensor, of a parameter of that bucket; by default all are. */
+  readonly has?: (tensor: string, kind: TensorKind, bucket: BucketLayout) => boolean;
   /** How a tensor is stored; float32 by default. */
   readonly dtypeOf?: (tensor: string) => SafetensorsDtype;
 }
@@ -48,7 +50,7 @@ export interface SavePlanOptions {
  * Weights and moments go to files of their own.
  */
 export function planSave(options: SavePlanOptions): ShardLayout<SavedPiece>[] {
-  const { buckets, tp, rank, kinds = TENSOR_KINDS, dtypeOf = () => 'F32' } = options;
+  const { buckets, tp, rank, kinds = TENSOR_KINDS, has = () => true, dtypeOf = () => 'F32' } = options;
   const pieces = buckets.flatMap((bucket, index) => {
     if (bucket.kind.tied === 'copy' || (bucket.kind.tpReplicated && tp.rank !== 0)) return [];
     return bucketPieces(bucket, bucket.shardSize * bucket.replicas.rank, bucket.shardSize).map((piece) => ({
@@ -58,10 +60,11 @@ export function planSave(options: SavePlanOptions): ShardLayout<SavedPiece>[] {
   });
   const shard = (name: 'weights' | 'optimizer', wanted: readonly TensorKind[]): ShardLayout<SavedPiece>[] => {
     const saved = wanted.flatMap((kind) =>
-      pieces.map(({ piece: { spec, rows, cols, offset }, index }): SavedPiece => {
+      pieces.flatMap(({ piece: { spec, rows, cols, offset }, index }): SavedPiece[] => {
         const tensor = tensorName(kind, spec.name);
+        if (!has(tensor, kind, buckets[index] as BucketLayout)) return [];
         const area = { rows, cols };
-        return { kind, tensor, dtype: dtypeOf(tensor), shape: spec.globalShape, area, bucket: index, offset };
+        return [{ kind, tensor, dtype: dtypeOf(tensor), shape: spec.globalShape, area, bucket: index, offset }];
       }),
     );
     return saved.length === 0 ? [] : [layOutShard(shardFileName(name, rank), saved)];

@@ -4,7 +4,6 @@ import type { Store } from '../../job/rendezvous/store.js';
 import type { Device } from '../../engine/device.js';
 import type { Place } from '../../model/parameters/parameter.js';
 import type { OptimizerState } from '../../model/optim/optimizer-state.js';
-import { MbridgeError } from '../../base/errors.js';
 import type { FolderClaim } from '../../base/folder-claim.js';
 import { makeFolder } from '../../base/make-folder.js';
 import { BackgroundWriter } from '../files/background-writer.js';
@@ -16,7 +15,6 @@ import type { HostImage } from '../files/host-image.js';
 import { refuseReplacing } from '../format/lineage.js';
 import { prune, type Retention } from './prune.js';
 import { SaveWatch } from './save-watch.js';
-import { planSave } from '../format/save-plan.js';
 import { describeShards } from '../format/shard-layout.js';
 import { StateSnapshot } from './state-snapshot.js';
 
@@ -68,17 +66,7 @@ export class CheckpointSaver {
   constructor(options: SaverOptions) {
     this.#o = options;
     const { optimizer, place } = options;
-    if (optimizer.hasFrozen) {
-      throw new MbridgeError('config', 'MB_CHECKPOINT_FROZEN', 'saving a model that is frozen in part is not built', {
-        hint: 'leave checkpoint.save unset, or train all of its parameters',
-      });
-    }
-    const plans = planSave({
-      buckets: optimizer.buckets.map(({ bucket }) => bucket),
-      tp: place.tp,
-      rank: place.model.rank,
-    });
-    this.#snapshot = new StateSnapshot(options.device, optimizer, plans);
+    this.#snapshot = new StateSnapshot(options.device, optimizer, { tp: place.tp, rank: place.model.rank });
     const { store, runToken, timeoutMs, warn } = options;
     const awaited = (): boolean => this.#waiting > 0;
     const { rank, size } = place.model;

@@ -1,10 +1,11 @@
+import { MbridgeError } from '../../base/errors.js';
 import type { Device } from '../../engine/device.js';
 import { STATE } from '../../engine/ops.js';
 import type { Tensor } from '../../engine/tensor.js';
 import type { ParameterSpec } from '../../model/parameters/parameter.js';
 import type { WeightSource } from '../../model/parameters/weight-source.js';
 import type { OptimizerState } from '../../model/optim/optimizer-state.js';
-import { tensorName, type TensorKind } from '../format/checkpoint-format.js';
+import { MOMENTS, tensorName, type TensorKind } from '../format/checkpoint-format.js';
 import type { Checkpoint } from '../format/checkpoint.js';
 import { areaOf, type Rectangle } from '../../model/parameters/rectangle.js';
 import { bucketPieces } from '../format/save-plan.js';
@@ -31,7 +32,7 @@ export class CheckpointWeights implements WeightSource {
 /**
  * Sets the optimizer's moments and counters as they were saved. The main parameters come with the weights.
  * @param optimizer as it is initialized
- * @throws MbridgeError exit 7 for a checkpoint that is damaged
+ * @throws MbridgeError exit 7 for a checkpoint that is damaged, exit 3 for one of a run in which more was frozen
  */
 export async function restoreOptimizer(
   checkpoint: Checkpoint,
@@ -40,10 +41,21 @@ export async function restoreOptimizer(
 ): Promise<void> {
   const saved = checkpoint.state.optimizer;
   if (saved === null) return; // imported weights, before the first update: all zero, as the optimizer begins
+  for (const { name } of optimizer.buckets.flatMap(({ bucket }) => bucket.entries.map(({ spec }) => spec))) {
+    if (checkpoint.has(tensorName('exp_avg', name))) continue;
+    throw new MbridgeError(
+      'config',
+      'MB_CHECKPOINT_FROZEN',
+      `${checkpoint.folder}: ${name} was frozen when it was saved`,
+      {
+        hint: 'name it in optimizer.frozen_parameters too, or begin anew from the weights: checkpoint.pretrained_checkpoint',
+      },
+    );
+  }
   for (const state of optimizer.buckets) {
     const start = stateStart(state);
     for (const piece of bucketPieces(state.bucket, start, state.m.size)) {
-      for (const kind of ['exp_avg', 'exp_avg_sq'] as const) {
+      for (const kind of MOMENTS) {
         const out = stateTensor(state, kind).slice(piece.offset - start, areaOf(piece));
         await upload(checkpoint, device, kind, piece.spec.name, piece, out);
       }

@@ -63,7 +63,8 @@ function* shardsOf(checkpoint: Checkpoint, model: ModelConfig, { tp, pp, dp }: T
       dpCp: { size: dp, rank: Math.floor(rank / tp) % dp },
       pp: { size: pp, rank: Math.floor(rank / (tp * dp)) },
     };
-    yield* planSave({ buckets: plannedBuckets(model, place), tp: place.tp, rank, kinds, dtypeOf });
+    const buckets = plannedBuckets(model, place);
+    yield* planSave({ buckets, tp: place.tp, rank, kinds, dtypeOf, has: (tensor) => checkpoint.has(tensor) });
   }
   const known = new Set(modelParameters(modelShape({ model })).map(({ name }) => name));
   const others = Object.entries(checkpoint.index.tensors).filter(
@@ -76,6 +77,8 @@ function* shardsOf(checkpoint: Checkpoint, model: ModelConfig, { tp, pp, dp }: T
 
 /** A rank's buckets as a run would lay them out; no memory is taken. */
 export function plannedBuckets(model: ModelConfig, place: PartSpec['place']): readonly Bucket[] {
-  const spec = partSpec(model, place, { dtype: 'f32', trainable: false, gradients: 'whole', head: 'language' });
+  const spec = partSpec(model, place, {
+    ...{ dtype: 'f32', trainable: false, frozen: [], gradients: 'whole', head: 'language' },
+  });
   return layOutParameters(new MemoryPlan(), spec, null).buffer.buckets;
 }

@@ -5,7 +5,10 @@ import type { BucketState, OptimizerState } from '../../model/optim/optimizer-st
 import type { TensorKind } from '../format/checkpoint-format.js';
 import { HostImage } from '../files/host-image.js';
 import { areaOf } from '../../model/parameters/rectangle.js';
-import type { SavedPiece } from '../format/save-plan.js';
+import { planSave, type SavedPiece } from '../format/save-plan.js';
+import type { Bucket } from '../../model/parameters/bucket.js';
+import type { Place } from '../../model/parameters/parameter.js';
+import { DTYPES } from '../../engine/dtype.js';
 import type { ShardLayout } from '../format/shard-layout.js';
 import type { EventLease } from '../../engine/event-lease.js';
 
@@ -22,18 +25,18 @@ export class StateSnapshot {
   readonly #events: EventLease;
   readonly #copies: readonly { source: Tensor; views: readonly Uint8Array[] }[];
 
-  constructor(device: Device, state: OptimizerState, plans: readonly ShardLayout<SavedPiece>[]) {
+  constructor(device: Device, state: OptimizerState, place: { readonly tp: Place; readonly rank: number }) {
     this.#device = device;
     this.#state = state;
     this.#events = device.lease(2);
-    this.plans = plans;
-    this.images = plans.map(({ head, bytes }) => {
+    this.plans = planState(state, place);
+    this.images = this.plans.map(({ head, bytes }) => {
       const image = new HostImage(bytes);
       for (const chunk of image.chunks) device.pin(new Uint8Array(chunk));
       image.set(0, head);
       return image;
     });
-    this.#copies = plans.flatMap(({ pieces }, i) => {
+    this.#copies = this.plans.flatMap(({ pieces }, i) => {
       const image = this.images[i] as HostImage;
       return pieces.map((piece) => ({
         source: sourceOf(state, piece),
@@ -57,9 +60,10 @@ export class StateSnapshot {
     device.record(before, STREAM.compute);
     device.wait(STREAM.copy, before);
     for (const { source, views } of this.#copies) {
+      const { bytes: size } = DTYPES[source.dtype];
       let done = 0;
       for (const view of views) {
-        device.readAsync(source.slice(done / 4, view.length / 4), view, STREAM.copy);
+        device.readAsync(source.slice(done / size, view.length / size), view, STREAM.copy);
         done += view.length;
       }
     }
@@ -89,7 +93,25 @@ export function stateTensor({ main, m, v }: BucketState, kind: TensorKind): Tens
   return { weight: main, exp_avg: m, exp_avg_sq: v }[kind];
 }
 
+/** Of frozen parameters, which stand after the others, there is what the model computes with, and nothing more. */
+function planState(
+  { buckets, frozen }: OptimizerState,
+  place: { readonly tp: Place; readonly rank: number },
+): ShardLayout<SavedPiece>[] {
+  const rounded = new Set(
+    frozen.flatMap(({ params, entries }) => (params.dtype === 'bf16' ? entries.map(({ spec }) => spec.name) : [])),
+  );
+  return planSave({
+    ...place,
+    buckets: [...buckets.map(({ bucket }) => bucket), ...frozen],
+    has: (_, kind, bucket) => kind === 'weight' || !frozen.some(({ name }) => name === bucket.name),
+    dtypeOf: (tensor) => (rounded.has(tensor) ? 'BF16' : 'F32'),
+  });
+}
+
 function sourceOf(state: OptimizerState, { kind, bucket, offset, area }: SavedPiece): Tensor {
-  const own = state.buckets[bucket] as BucketState;
+  const own = state.buckets[bucket];
+  if (own === undefined)
+    return (state.frozen[bucket - state.buckets.length] as Bucket).params.slice(offset, areaOf(area));
   return stateTensor(own, kind).slice(offset - stateStart(own), areaOf(area));
 }

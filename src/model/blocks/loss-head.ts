@@ -15,6 +15,8 @@ export interface HeadOptions {
   readonly observe?: LogitsObserver | undefined;
   /** Has the logits in place of the loss. */
   readonly score?: LogitsObserver | undefined;
+  /** Has what the output projection multiplies, [this rank's tokens, hidden], in place of logits and loss. */
+  readonly hidden?: LogitsObserver | undefined;
 }
 
 /** What a micro-batch brings, on the device by its field, and on the host. */
@@ -59,10 +61,11 @@ export class LossHead {
     };
   }
 
-  forward(microBatch: number, input: ResidualStream, { withGradient, observe, score }: HeadOptions): void {
+  forward(microBatch: number, input: ResidualStream, { withGradient, observe, score, hidden }: HeadOptions): void {
     const [env, temp, output] = [this.#env, this.#temp, this.#output];
     const { tp } = env;
     const normed = this.#norm.forward(microBatch, input);
+    if (hidden !== undefined) return hidden(normed, microBatch);
     output.forward(normed, temp.logits);
     observe?.(temp.logits, microBatch);
     if (score !== undefined) return score(temp.logits, microBatch);

@@ -1,3 +1,4 @@
+import { softSums } from '../../engine/distill-ops.js';
 import type { Tensor } from '../../engine/tensor.js';
 import type { Loss, LossFunction } from '../blocks/loss.js';
 import type { StageEnv } from '../blocks/stage-env.js';
@@ -98,6 +99,18 @@ export class VocabularySoftmax {
     const { ops, sizes } = this.#env;
     const tensors = { logits, targets, mask: coefficient, max: this.max, sums: this.sums, acc, rowLoss: this.#rowLoss };
     ops.crossEntropyGrad(tensors, sizes.vocabStart);
+  }
+
+  /**
+   * After {@link statistics} of the same logits: sum of exp((logit - max) / temperature) of every row, f32 [tokens].
+   * @param memory f32 [tokens], which has it at other temperatures than 1
+   */
+  sumsAt(logits: Tensor, temperature: number, memory: Tensor): Tensor {
+    const { ops, tp, sizes } = this.#env;
+    if (temperature === 1) return this.sums.rows(0, 1).view(sizes.tokens);
+    softSums(ops.device, { logits, max: this.max, sums: memory }, temperature);
+    tp.allReduce(memory, 'sum');
+    return memory;
   }
 
   /** After {@link gradient}: cross entropy * coefficient of every row, f32 [tokens]. */

@@ -1,6 +1,7 @@
 import type { Tensor } from '../../engine/tensor.js';
 import type { StageEnv } from '../blocks/stage-env.js';
 import { VocabularySoftmax } from './cross-entropy.js';
+import { tokensHeld } from './token-columns.js';
 
 /**
  * What a model gives for the tokens of a micro-batch, in their order there, whatever the layout. A language model has
@@ -42,7 +43,7 @@ export class TokenReader {
     const { tokens } = env.sizes;
     const { cp } = env;
     this.#env = env;
-    this.held = tokensHeld(env, cp.rank);
+    this.held = tokensHeld(env);
     this.#softmax = env.head === 'value' ? null : new VocabularySoftmax(env);
     this.#moment = env.scratch('tokenMoment', [tokens], 'f32');
     this.#scores = env.scratch('tokenScores', [cp.size, 2 * tokens], 'f32');
@@ -112,10 +113,4 @@ export class TokenReader {
   #row(rows: Tensor, row: number): Tensor {
     return rows.rows(row, 1).view(this.#env.sizes.tokens);
   }
-}
-
-/** For each token of a rank that shares sequences, its number in the whole micro-batch. */
-function tokensHeld({ cp, sizes: { batch, seq } }: StageEnv, rank: number): Int32Array {
-  if (cp.size === 1) return Int32Array.from({ length: batch * seq }, (_, token) => token);
-  return cp.tokensOf(batch, seq, rank);
 }

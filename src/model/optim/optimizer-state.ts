@@ -20,8 +20,8 @@ export interface BucketState {
 export class OptimizerState {
   /** Of the buckets that are trained. */
   readonly buckets: readonly BucketState[];
-  /** Whether this rank also holds parameters that are not trained. */
-  readonly hasFrozen: boolean;
+  /** Buckets that are not trained: nothing is kept for them. */
+  readonly frozen: readonly Bucket[];
   /** Whether each replica keeps a shard only. */
   readonly sharded: boolean;
   /** float64, see STATE: step, learning rate, norm, ... live on the device. */
@@ -39,7 +39,7 @@ export class OptimizerState {
 
   constructor(plan: MemoryPlan, buckets: readonly Bucket[], totals: StepTotals, sharded: boolean) {
     this.sharded = sharded;
-    this.hasFrozen = buckets.some((bucket) => !bucket.trainable);
+    this.frozen = buckets.filter((bucket) => !bucket.trainable);
     this.buckets = buckets
       .filter((bucket) => bucket.trainable)
       .map((bucket) => {

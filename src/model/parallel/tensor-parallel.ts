@@ -91,4 +91,9 @@ export class TensorParallel {
   allReduce(x: Tensor, reduce: 'sum' | 'max'): void {
     this.#group?.allReduce(x, reduce);
   }
+
+  /** `all` [size, ...x] of the ranks' `x`, on the compute stream, for small tensors. Not for a group of one. */
+  allGather(x: Tensor, all: Tensor): void {
+    this.#group?.allGather(x, all);
+  }
 }

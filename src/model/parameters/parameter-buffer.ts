@@ -18,8 +18,8 @@ export interface ParameterBufferOptions {
   /** The ranks that hold the same parameters; `group` talks to them, null while only planning. */
   readonly replicas: Place;
   readonly group: CommGroup | null;
-  /** Whether the bucket of that name has a gradient. */
-  readonly trainable: (bucket: string) => boolean;
+  /** Whether a parameter of the bucket of that name has a gradient; the same for all of a weight. */
+  readonly trains: (bucket: string, parameter: string) => boolean;
 }
 
 /** The parameters of one rank, in buckets. Built while the memory is planned. */
@@ -35,7 +35,7 @@ export class ParameterBuffer {
   }
 
   /**
-   * Adds a bucket of weights. Each inner list is one weight: its parameters lie together without a gap, as one matrix
+   * Adds a bucket of weights, and one more for those that are frozen where others are not: `<name>.frozen`. Each inner list is one weight: its parameters lie together without a gap, as one matrix
    * with the sum of their rows, or as one vector. Weights that tp cuts unequally take the same room on every rank.
    * @param gradients whether the bucket keeps a whole gradient, or only this rank's shard of it (a ring lends the rest)
    */
@@ -44,6 +44,29 @@ export class ParameterBuffer {
     kind: BucketKind,
     groups: readonly (readonly ParameterSpec[])[],
     gradients: 'whole' | 'shard' = 'whole',
+  ): Weight[] {
+    const trains = (specs: readonly ParameterSpec[]): boolean => {
+      const found = new Set(specs.map((spec) => this.#o.trains(name, spec.name)));
+      if (found.size > 1) throw new Error(`${specs.map((spec) => spec.name).join(', ')}: frozen in part`);
+      return !found.has(false);
+    };
+    const [trained, frozen] = [groups.filter(trains), groups.filter((specs) => !trains(specs))];
+    if (frozen.length === 0 || trained.length === 0) {
+      return this.#addBucket(name, kind, groups, gradients, frozen.length === 0);
+    }
+    const weights = {
+      trained: this.#addBucket(name, kind, trained, gradients, true),
+      frozen: this.#addBucket(`${name}.frozen`, kind, frozen, gradients, false),
+    };
+    return groups.map((specs) => weights[trains(specs) ? 'trained' : 'frozen'].shift() as Weight);
+  }
+
+  #addBucket(
+    name: string,
+    kind: BucketKind,
+    groups: readonly (readonly ParameterSpec[])[],
+    gradients: 'whole' | 'shard',
+    trainable: boolean,
   ): Weight[] {
     const entries: BucketEntry[] = [];
     const places: { specs: readonly ParameterSpec[]; offset: number; rows: number; cols: number }[] = [];
@@ -58,11 +81,11 @@ export class ParameterBuffer {
       }
       size = padTo(size, PAD);
     }
-    const { dtype, replicas, group, trainable } = this.#o;
+    const { dtype, replicas, group } = this.#o;
     size = padTo(size, PAD * replicas.size);
     const params = this.#plan.tensor('parameters', [size], dtype);
     const kept = gradients === 'whole' ? size : size / replicas.size;
-    const own = trainable(name) ? this.#plan.tensor('gradients', [kept], 'f32') : null;
+    const own = trainable ? this.#plan.tensor('gradients', [kept], 'f32') : null;
     const whole = gradients === 'whole' ? own : null;
     const weights = places.map(({ specs, offset, rows, cols }) => {
       const shape = [rows, cols];

@@ -1,3 +1,4 @@
+import type { Tensor } from '../../engine/tensor.js';
 import type { Range } from './parameter.js';
 
 /** A rectangle of a matrix. A vector is a matrix of one row, a scalar one of one element. */
@@ -9,6 +10,17 @@ export interface Rectangle {
 /** A rectangle whose elements lie row after row in some memory, from `offset` on (in elements). */
 export interface PlacedRectangle extends Rectangle {
   readonly offset: number;
+}
+
+/** A rectangle of a named tensor. */
+export interface Piece extends Rectangle {
+  readonly name: string;
+}
+
+/** A piece that this rank holds, [rows, cols]. */
+export interface HeldPiece {
+  readonly piece: Piece;
+  readonly tensor: Tensor;
 }
 
 /** The whole of a tensor, as a matrix of its first dimension by all others. */

@@ -7,7 +7,9 @@ import type { Schedule } from '../pipeline/actions.js';
 import { PipelineExecutor } from '../pipeline/executor.js';
 import { buildSchedule } from '../pipeline/schedule.js';
 import type { HeadOptions, LogitsObserver } from '../blocks/loss-head.js';
+import { HiddenReader } from '../losses/hidden-reader.js';
 import type { TokenScores } from '../losses/token-reader.js';
+import { checkTop, TopReader, type TopLogprobs, type TopOptions } from '../losses/top-reader.js';
 import type { BucketHooks } from '../parameters/bucket-hooks.js';
 import type { Range } from '../parameters/parameter.js';
 import { prepareMemory, type Stage } from './stage.js';
@@ -95,20 +97,46 @@ export class DistributedModel {
    * @returns for each batch, on every rank of the last stage; null on the others (see RowTable)
    */
   score(batches: readonly MicroBatch[]): readonly TokenScores[] | null {
-    const { data, reader } = this.stage;
-    this.settleParameters();
-    const scores: TokenScores[] = [];
-    const targets = data.field('targets');
-    const score: LogitsObserver = (logits, microBatch) => {
-      if (reader !== null) scores.push(reader.read(logits, targets(microBatch)));
-    };
-    this.#forward(batches, { score });
-    return reader === null ? null : scores;
+    return this.#collect(batches, 'score', this.stage.reader);
   }
 
   /** Log-probability of every target, f32 [b*s] a batch: see {@link score}. */
   logprobs(batches: readonly MicroBatch[]): readonly Float32Array[] | null {
     return this.score(batches)?.map(({ logprob }) => logprob) ?? null;
+  }
+
+  /**
+   * Of each token the k tokens that the model holds most probable to follow it, and their log-probabilities, forward only:
+   * ids and order are those of a sort of the whole vocabulary's logits, of equal ones the lowest id first. 8 * k bytes a
+   * token are what ranks give each other; no buffer is larger than a micro-batch's logits, cut over tp.
+   * @param batches as in {@link score}
+   * @returns for each batch, on every rank of the last stage; null on the others
+   * @throws MbridgeError MB_DISTILLATION, exit 3, for a value model, and a k or temperature that cannot be
+   */
+  topLogprobs(batches: readonly MicroBatch[], options: TopOptions): readonly TopLogprobs[] | null {
+    const { env } = this.stage;
+    checkTop('topLogprobs', env, options);
+    const reader = this.#hasHead ? new TopReader(env, options) : null;
+    try {
+      return this.#collect(batches, 'score', reader);
+    } finally {
+      reader?.dispose();
+    }
+  }
+
+  /**
+   * What the output projection multiplies, of each token, f32 [b*s*hidden] a batch, forward only: a teacher's, of which
+   * FullDistillationLoss makes its logits again.
+   * @param batches as in {@link score}
+   * @returns for each batch, on every rank of the last stage; null on the others
+   */
+  hiddenStates(batches: readonly MicroBatch[]): readonly Float32Array[] | null {
+    const reader = this.#hasHead ? new HiddenReader(this.stage.env) : null;
+    try {
+      return this.#collect(batches, 'hidden', reader);
+    } finally {
+      reader?.dispose();
+    }
   }
 
   /**
@@ -200,7 +228,23 @@ export class DistributedModel {
     this.stage.plan.release();
   }
 
-  #forward(batches: readonly MicroBatch[], options: Pick<HeadOptions, 'observe' | 'score'>): void {
+  /** What `reader` makes of each micro-batch; null where there is none, which are the ranks without the head. */
+  #collect<Found>(
+    batches: readonly MicroBatch[],
+    what: 'score' | 'hidden',
+    reader: { read(tensor: Tensor, targets: Tensor): Found } | null,
+  ): readonly Found[] | null {
+    this.settleParameters();
+    const found: Found[] = [];
+    const targets = this.stage.data.field('targets');
+    const observe: LogitsObserver = (tensor, microBatch) => {
+      if (reader !== null) found.push(reader.read(tensor, targets(microBatch)));
+    };
+    this.#forward(batches, { [what]: observe });
+    return reader === null ? null : found;
+  }
+
+  #forward(batches: readonly MicroBatch[], options: Pick<HeadOptions, 'observe' | 'score' | 'hidden'>): void {
     const { data } = this.stage;
     for (let at = 0; at < batches.length; at += data.microBatches) {
       const part = batches.slice(at, at + data.microBatches);

@@ -37,6 +37,8 @@ export interface PartSpec {
    * `layer.<i>`, `output`, `value`, `norms`, `head-norms`, `biases`).
    */
   readonly trainable: boolean | RegExp;
+  /** Names of parameters that have neither, whatever their bucket; `*` stands for any letters. */
+  readonly frozen: readonly string[];
   /** `value`: one number a token, from the bucket `value`, in place of logits: a value or reward model. */
   readonly head: HeadKind;
 }
@@ -91,7 +93,10 @@ export function stageSpec(
   const strategy = ddp.data_parallel_sharding_strategy;
   const dtype = resolvePrecision(cfg, device) === 'fp32' ? 'f32' : 'bf16';
   const spec: StageSpec = {
-    ...partSpec(model, place, { dtype, trainable, gradients: strategy === 'optim_grads' ? 'shard' : 'whole', head }),
+    ...partSpec(model, place, {
+      ...{ dtype, trainable, head, frozen: optimizer.frozen_parameters },
+      gradients: strategy === 'optim_grads' ? 'shard' : 'whole',
+    }),
     place,
     chunks: model.virtual_pipeline_model_parallel_size ?? 1,
     batch: train.micro_batch_size,
@@ -111,7 +116,7 @@ export function stageSpec(
 export function partSpec(
   model: ModelConfig,
   place: PartSpec['place'],
-  options: Pick<PartSpec, 'dtype' | 'trainable' | 'gradients' | 'head'>,
+  options: Pick<PartSpec, 'dtype' | 'trainable' | 'frozen' | 'gradients' | 'head'>,
 ): PartSpec {
   const shape = modelShape({ model });
   const layers = assignLayers(model, shape, place.pp.size)

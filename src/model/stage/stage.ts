@@ -5,6 +5,7 @@ import type { Device } from '../../engine/device.js';
 import { MemoryPlan } from '../../engine/memory-plan.js';
 import { Ops } from '../../engine/ops.js';
 import type { Tensor } from '../../engine/tensor.js';
+import { namedBy } from '../../families/frozen.js';
 import type { ModelShape } from '../../families/model-shape.js';
 import { attentionWorkspaceBytes } from '../blocks/attention-workspace.js';
 import type { Loss, LossFunction } from '../blocks/loss.js';
@@ -164,11 +165,13 @@ export function layOutParameters(
   group: CommGroup | null,
 ): { buffer: ParameterBuffer; weights: StageWeights } {
   const { dtype, place, trainable } = spec;
+  const frozen = namedBy(spec.frozen);
   const buffer = new ParameterBuffer(plan, {
     dtype,
     replicas: place.dpCp,
     group,
-    trainable: (bucket) => (typeof trainable === 'boolean' ? trainable : bucket.search(trainable) >= 0),
+    trains: (bucket, parameter) =>
+      (typeof trainable === 'boolean' ? trainable : bucket.search(trainable) >= 0) && !frozen(parameter),
   });
   const weights = layOutStage(
     buffer,

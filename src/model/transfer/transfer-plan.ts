@@ -1,9 +1,4 @@
-import { areaOf, describeRectangle, intersect, subtract, type Rectangle } from '../parameters/rectangle.js';
-
-/** A rectangle of a named tensor. */
-export interface Piece extends Rectangle {
-  readonly name: string;
-}
+import { areaOf, describeRectangle, intersect, subtract, type Piece, type Rectangle } from '../parameters/rectangle.js';
 
 /** What each rank of a group holds; one that holds nothing may be left out. */
 export type Placement = ReadonlyMap<number, readonly Piece[]>;

@@ -6,8 +6,17 @@ import type { Strided, Tensor } from '../../engine/tensor.js';
 import type { CommGroup, Part } from '../../groups/comm/comm-group.js';
 import type { Store } from '../../job/rendezvous/store.js';
 import type { DistributedModel } from '../stage/distributed-model.js';
-import { areaOf } from '../parameters/rectangle.js';
-import { planTransfer, roundsOf, type Move, type Piece, type Placement } from './transfer-plan.js';
+import { areaOf, type HeldPiece, type Piece } from '../parameters/rectangle.js';
+import { planTransfer, roundsOf, type Move, type Placement } from './transfer-plan.js';
+
+/** What takes weights and is no model, as a FullDistillationLoss does. */
+export interface WeightTarget {
+  readonly held: readonly HeldPiece[];
+  /** Null where nothing is held. */
+  readonly dtype: DType | null;
+  /** Called when what is enqueued next finds the weights there. */
+  filled(): void;
+}
 
 export interface WeightTransferOptions {
   /** All ranks of both models. */
@@ -18,19 +27,14 @@ export interface WeightTransferOptions {
   readonly name: string;
   /** Null on ranks that have no part of it. */
   readonly source: DistributedModel | null;
-  /** A frozen model of the same shape and type; null on ranks that have no part of it. */
-  readonly target: DistributedModel | null;
+  /** A frozen model of the same shape and type, or what takes a part of it; null on ranks that have no part of it. */
+  readonly target: DistributedModel | WeightTarget | null;
   /** Memory for what is on its way, in each direction; 256 MiB by default; a row of a matrix always fits. */
   readonly stagingBytes?: number;
 }
 
 /** For a rank that is still building its models. */
 const WAIT_MS = 600_000;
-
-interface Held {
-  readonly piece: Piece;
-  readonly tensor: Tensor;
-}
 
 interface Copy {
   readonly from: Strided;
@@ -54,7 +58,7 @@ export class WeightTransfer {
   readonly bytes: { readonly sent: number; readonly received: number; readonly local: number };
   readonly #group: CommGroup;
   readonly #source: DistributedModel | null;
-  readonly #target: DistributedModel | null;
+  readonly #target: WeightTransferOptions['target'];
   readonly #ops: Ops;
   readonly #plan = new MemoryPlan();
   readonly #out: Tensor;
@@ -68,16 +72,16 @@ export class WeightTransfer {
    */
   static async create(options: WeightTransferOptions): Promise<WeightTransfer> {
     const { group, store, name, source, target } = options;
-    const [held, wanted] = [source, target].map((model) => (model === null ? [] : piecesOf(model)));
-    const dtype = (source ?? target)?.stage.spec.dtype ?? null;
-    const trained = target?.stage.optimizer != null;
-    const note = { dtype, trained, held: held?.map(({ piece }) => piece), wanted: wanted?.map(({ piece }) => piece) };
+    const [held, wanted] = [piecesOf(source), piecesOf(target)];
+    const dtypes = [source, target].flatMap((of) => dtypeOf(of) ?? []);
+    const trained = isModel(target) && target.stage.optimizer !== null;
+    const note = { dtypes, trained, held: held.map(({ piece }) => piece), wanted: wanted.map(({ piece }) => piece) };
     await store.set(`transfer/${name}/${group.rank}`, Buffer.from(JSON.stringify(note)));
     const notes = await Promise.all(
       Array.from({ length: group.size }, async (_, rank) => {
         const text = await store.get(`transfer/${name}/${rank}`, WAIT_MS);
         return JSON.parse(Buffer.from(text).toString()) as {
-          dtype: DType | null;
+          dtypes: DType[];
           trained: boolean;
           held: Piece[];
           wanted: Piece[];
@@ -88,7 +92,7 @@ export class WeightTransfer {
     if (notes.some((each) => each.trained)) {
       throw refused('the target is trained', 'an update would undo it: give a model with trainable: false');
     }
-    const types = new Set(notes.flatMap((each) => (each.dtype === null ? [] : [each.dtype])));
+    const types = new Set(notes.flatMap((each) => each.dtypes));
     if (types.size > 1) throw refused(`weights of ${[...types].join(' and ')}`, 'build both with one mixed_precision');
     const placement = (of: 'held' | 'wanted'): Placement => new Map(notes.map((each, rank) => [rank, each[of]]));
     let moves: Move[];
@@ -119,7 +123,7 @@ export class WeightTransfer {
     this.#out = this.#plan.tensor('communication', [room('from')], dtype);
     this.#into = this.#plan.tensor('communication', [room('to')], dtype);
     this.#plan.commit(group.device);
-    const [from, to] = [source, target].map((model) => viewsOf(model)) as [View, View];
+    const [from, to] = [viewsOf(source), viewsOf(target)];
     this.#local = local.map((move) => ({ from: from(move), to: to(move) }));
     this.#rounds = rounds.map((round) => {
       const [sent, received] = [peersOf(round, group, 'from', 'to'), peersOf(round, group, 'to', 'from')];
@@ -139,7 +143,7 @@ export class WeightTransfer {
    * @throws MbridgeError MB_PARKED, where the source or the target is parked
    */
   run(): void {
-    for (const model of [this.#source, this.#target]) model?.stage.plan.refuseIfParked();
+    for (const end of [this.#source, this.#target]) if (isModel(end)) end.stage.plan.refuseIfParked();
     this.#source?.settleParameters();
     this.#copyAll(this.#local);
     for (const { pack, send, receive, unpack } of this.#rounds) {
@@ -147,6 +151,7 @@ export class WeightTransfer {
       this.#group.allToAll(this.#out, this.#into, { send, receive });
       this.#copyAll(unpack);
     }
+    if (this.#target !== null && !isModel(this.#target)) this.#target.filled();
   }
 
   #copyAll(copies: readonly Copy[]): void {
@@ -161,11 +166,21 @@ export class WeightTransfer {
 
 type View = (move: Move) => Strided;
 
-/** Where rectangles lie in this rank's part of a model. */
-function viewsOf(model: DistributedModel | null): View {
-  const held = new Map((model === null ? [] : piecesOf(model)).map((each) => [each.piece.name, each]));
+type End = WeightTransferOptions['target'];
+
+function isModel(end: End): end is DistributedModel {
+  return end !== null && 'stage' in end;
+}
+
+function dtypeOf(end: End): DType | null {
+  return isModel(end) ? end.stage.spec.dtype : (end?.dtype ?? null);
+}
+
+/** Where rectangles lie in this rank's part. */
+function viewsOf(end: End): View {
+  const held = new Map(piecesOf(end).map((each) => [each.piece.name, each]));
   return ({ name, rows, cols }) => {
-    const { piece, tensor } = held.get(name) as Held;
+    const { piece, tensor } = held.get(name) as HeldPiece;
     return tensor.rows(rows.start - piece.rows.start, rows.count).columns(cols.start - piece.cols.start, cols.count);
   };
 }
@@ -197,9 +212,10 @@ function staged(buffer: Tensor, move: Move, offset: number): Strided {
 }
 
 /** What a rank holds, each name once. */
-function piecesOf({ stage }: DistributedModel): Held[] {
-  const held = stage.buffer.buckets.flatMap((bucket) =>
-    bucket.entries.map(({ spec: { name, rows, cols }, offset }): [string, Held] => {
+function piecesOf(end: End): readonly HeldPiece[] {
+  if (!isModel(end)) return end?.held ?? [];
+  const held = end.stage.buffer.buckets.flatMap((bucket) =>
+    bucket.entries.map(({ spec: { name, rows, cols }, offset }): [string, HeldPiece] => {
       const tensor = bucket.params.slice(offset, rows.count * cols.count, [rows.count, cols.count]);
       return [name, { piece: { name, rows, cols }, tensor }];
     }),
