@@ -1,6 +1,7 @@
 // mb_comm_table over Comm: argument checks that need no communicator, and no exception crosses the boundary.
 #include <math.h>
 
+#include <algorithm>
 #include <new>
 
 #include "comm/shm/comm.h"
@@ -34,7 +35,9 @@ int create(mb_device*, const uint8_t id[128], const char* name, int rank, int si
   }
   if (!(timeout_s > 0)) return fail(MB_ERR_ARGUMENT, "comm create of group %s: timeout_s is %g", name, timeout_s);
   for (int i = 1; i < size; i++) {
-    if (ranks[i] <= ranks[i - 1]) return fail(MB_ERR_ARGUMENT, "comm create of group %s: ranks must ascend", name);
+    if (std::find(ranks, ranks + i, ranks[i]) != ranks + i) {
+      return fail(MB_ERR_ARGUMENT, "comm create of group %s: rank %d is listed twice", name, ranks[i]);
+    }
   }
   return guarded([&] {
     const auto timeout_ns = static_cast<int64_t>(fmin(timeout_s, 1e9) * 1e9);
