@@ -1,5 +1,7 @@
 #include "node/addon.h"
 
+#include <unistd.h>
+
 #include "cpu/backend.h"
 
 namespace mb::node {
@@ -62,6 +64,14 @@ Addon::Addon(Napi::Env env, Napi::Object exports) : state_(*new State) {
                            InstanceMethod<&Addon::bpe_count>("bpeCount"),
                            InstanceMethod<&Addon::bpe_decode>("bpeDecode"),
                        });
+}
+
+// Where a worker thread ends, whoever ended it, the process goes on, and so may other ranks in it. What the CPU holds
+// waits for nothing.
+Addon::~Addon() {
+  if (gettid() == getpid() || state_.cuda != nullptr) return;
+  state_.devices.for_each([](const Device& device) { mb_cpu_thread_ended(device.device); });
+  delete &state_;
 }
 
 NODE_API_ADDON(Addon)

@@ -16,6 +16,7 @@ namespace mb::node {
 class Addon : public Napi::Addon<Addon> {
  public:
   Addon(Napi::Env env, Napi::Object exports);
+  ~Addon();
 
  private:
   using Info = const Napi::CallbackInfo&;
@@ -108,8 +109,8 @@ class Addon : public Napi::Addon<Addon> {
   };
   OpCall op_call(Info info, const Device& owner, int64_t ops) const;
 
-  // Held apart and never freed: when the environment ends, collectives and devices may be in use by other threads, or
-  // stuck in a library, and waiting for them would keep the process from exiting.
+  // Held apart, and not freed as a process ends: collectives and devices may then be in use by other threads, or stuck
+  // in a library, and waiting for them would keep it from exiting.
   struct State {
     const mb_backend* cpu = nullptr;
     const mb_backend* cuda = nullptr;

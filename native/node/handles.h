@@ -29,6 +29,11 @@ class Handles {
     std::erase_if(items_, [&](const auto& item) { return condition(*item.second); });
   }
 
+  template <class Call>
+  void for_each(const Call& call) const {
+    for (const auto& item : items_) call(*item.second);
+  }
+
   size_t count() const { return items_.size(); }
 
  private:

@@ -232,6 +232,10 @@ int Segment::await(int fd, const Joining& who) {
         unmap();
         return fail(MB_ERR_PEER, "rank %d died (pid %d; %s, in create)", who.ranks[0], id.creator.pid, group.c_str());
       }
+      if (who.ended()) {
+        unmap();
+        return fail(MB_ERR_PEER, "%s: the thread that joins has ended", group.c_str());
+      }
       if (now - start > who.timeout_ns) {
         unmap();
         return fail(MB_ERR_TIMEOUT, "%s: create timed out after %.1f s: rank %d has not arrived", group.c_str(),
