@@ -6,6 +6,7 @@
 #include <string>
 
 #include "core/abi.h"
+#include "node/background.h"
 #include "node/handles.h"
 #include "node/objects.h"
 #include "node/watchdog.h"
@@ -16,9 +17,10 @@ namespace mb::node {
 class Addon : public Napi::Addon<Addon> {
  public:
   Addon(Napi::Env env, Napi::Object exports);
-  ~Addon();
 
  private:
+  void thread_ends();
+
   using Info = const Napi::CallbackInfo&;
   static constexpr size_t kArgs = 4096;    // doubles of `args`
   static constexpr int64_t kTensors = 16;  // of one op
@@ -120,6 +122,7 @@ class Addon : public Napi::Addon<Addon> {
     Handles<Comm> comms;
     Handles<Event> events;
     Handles<Watchdog> watchdogs;
+    Jobs jobs;
   };
   State& state_;
   Handles<tokenizer::Bpe> tokenizers_;  // no other thread has them: they end with the environment

@@ -34,6 +34,8 @@ class Handles {
     for (const auto& item : items_) call(*item.second);
   }
 
+  void clear() { items_.clear(); }
+
   size_t count() const { return items_.size(); }
 
  private:
