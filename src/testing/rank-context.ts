@@ -9,7 +9,7 @@ export interface RankContext<Options = unknown> {
   readonly worldSize: number;
   /** A CPU of this rank's own. */
   readonly device: Device;
-  /** Makes groups of the ranks; for {@link ProcessGroupCollection.fromGrid} and `setupGroups`. */
+  /** Makes groups of the ranks: for `setupGroups` and `ProcessGroupCollection.fromGrid`. */
   readonly runtime: CommRuntime;
   readonly store: Store;
   /** A copy of what the test gave. */

@@ -31,7 +31,7 @@ async function loadFunction({ module: url, name }: RankThreadData): Promise<Rank
   } catch (cause) {
     if (!(cause instanceof Error) || !('code' in cause) || cause.code !== 'ERR_UNKNOWN_FILE_EXTENSION') throw cause;
     throw new MbridgeError('usage', 'MB_RANKS_ARGUMENT', cause.message, {
-      hint: "Node.js 22.18 or newer runs TypeScript by itself; before, write it in JavaScript, compile it, or give execArgv: ['--import', 'tsx']",
+      hint: 'Node.js 22.18 or newer runs TypeScript by itself; before, name the compiled file, or a JavaScript module that loads it (docs/library.md)',
       cause,
     });
   }

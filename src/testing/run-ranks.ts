@@ -23,11 +23,11 @@ export interface RunRanksOptions {
   readonly threads?: number;
   /** Seconds until a collective or a rendezvous counts as hung; 20 by default. Give less than the test may take. */
   readonly timeoutSeconds?: number;
-  /** Node.js options of the threads, such as `['--import', 'tsx']`; by default those of this process. */
-  readonly execArgv?: readonly string[];
 }
 
 const MOST_RANKS = 64;
+/** Exit code of a thread that had nothing left to do while its function was not done. */
+const UNSETTLED = 13;
 /** How long the others may take to say what they saw, before they are ended. */
 const OTHERS_END_MS = 300;
 
@@ -50,7 +50,6 @@ export async function runRanks<Value = unknown>(
   const host = '127.0.0.1';
   const server = await StoreServer.listen({ host, port: 0, token, worldSize });
   try {
-    const { execArgv } = options;
     const shared = {
       worldSize,
       store: { host, port: server.port, token },
@@ -60,9 +59,7 @@ export async function runRanks<Value = unknown>(
       threads: options.threads ?? 1,
       timeoutSeconds: options.timeoutSeconds ?? 20,
     };
-    const ranks = Array.from({ length: worldSize }, (_, rank) => {
-      return new RankThread({ rank, ...shared }, execArgv);
-    });
+    const ranks = Array.from({ length: worldSize }, (_, rank) => new RankThread({ rank, ...shared }));
     let timer: NodeJS.Timeout | undefined;
     const onFailure = (): void => {
       timer ??= setTimeout(() => ranks.forEach((rank) => void rank.end()), OTHERS_END_MS);
@@ -86,12 +83,9 @@ class RankThread {
   #ended = false;
   #report: WorkerExit['report'];
 
-  constructor(data: RankThreadData, execArgv: readonly string[] | undefined) {
+  constructor(data: RankThreadData) {
     this.#rank = data.rank;
-    this.#worker = new Worker(compiledFile('testing/rank-thread.js'), {
-      workerData: data,
-      ...(execArgv && { execArgv: [...execArgv] }),
-    });
+    this.#worker = new Worker(compiledFile('testing/rank-thread.js'), { workerData: data });
   }
 
   /** Resolves when the thread has ended. @param onFailure called once it is known that the rank failed */
@@ -113,6 +107,10 @@ class RankThread {
       });
       this.#worker.on('exit', (code) => {
         if (!this.#done) onFailure();
+        if (code === UNSETTLED) {
+          const found = 'its function waits for a promise that nothing is left to settle';
+          this.#report ??= reportOf(new MbridgeError('worker', 'MB_WORKER_CRASHED', found), this.#rank, 0);
+        }
         resolve({
           rank: this.#rank,
           timeMs: nowMs(),

@@ -1,6 +1,8 @@
 // Functions of ranks, for the test of runRanks: what returns, and what fails in every way that a thread can.
+import { performance } from 'node:perf_hooks';
+import { setInterval, setTimeout } from 'node:timers';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { MemoryPlan } from '../../dist/src/index.js';
+import { MemoryPlan } from '../../dist/src/engine/memory-plan.js';
 
 /** The sum of the ranks, by a group of all of them. */
 export async function sum({ rank, worldSize, device, runtime, options }) {
@@ -47,30 +49,35 @@ const ENDS = {
   'returns a function': () => () => undefined,
 };
 
+/** Says when, and ends as it is told. */
+async function end({ options: { how, at } }) {
+  at[0] = performance.timeOrigin + performance.now();
+  return await ENDS[how]();
+}
+
 /** Rank 1 fails as it is told while the others, which need it, are in a collective. */
 export async function fails(context) {
   const { add } = await everyone(context);
   add(1);
-  if (context.rank === 1) return await ENDS[context.options]();
+  if (context.rank === 1) return await end(context);
   return add(1);
 }
 
 /** Rank 1 fails before the others, which are making a group with it, have heard of it. */
 export async function failsEarly(context) {
-  if (context.rank === 1) return await ENDS[context.options]();
+  if (context.rank === 1) return await end(context);
   return await everyone(context);
 }
 
 /** Rank 1 fails; the others are busy with something else. */
-export async function failsAlone({ rank, options }) {
-  if (rank === 1) return await ENDS[options]();
-  for (;;) if (rank === 0) await sleep(1000);
+export async function failsAlone(context) {
+  if (context.rank === 1) return await end(context);
+  for (;;) if (context.rank === 0) await sleep(1000);
 }
 
-/** Two groups, each rank waiting in the other one's: nobody fails by itself. */
-export async function deadlocks({ rank, worldSize, device, runtime, options }) {
-  const { all } = await everyone({ worldSize, device, runtime });
-  const pair = await runtime.createGroups('pair', [[0, 1]]);
-  (rank === 0 ? all : pair).barrier();
-  return options;
+/** Each rank waits in another group for the other: nobody fails by itself. */
+export async function deadlocks(context) {
+  const { all } = await everyone(context);
+  const pair = await context.runtime.createGroups('pair', [[0, 1]]);
+  (context.rank === 0 ? all : pair).barrier();
 }

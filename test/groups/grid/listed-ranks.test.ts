@@ -12,10 +12,22 @@ function grid(shape: number[], options: Partial<HyperCommGridOptions>): HyperCom
 
 describe('a grid over a list of ranks', () => {
   it.each([
-    [[2, 1, 2, 2], [0, 2, 4, 6, 8, 10, 12, 14]],
-    [[2, 1, 2, 2], [7, 6, 5, 4, 3, 2, 1, 0]],
-    [[1, 2, 2, 2], [9, 1, 15, 3, 0, 14, 2, 8]],
-    [[2, 1, 1, 1], [3, 1]],
+    [
+      [2, 1, 2, 2],
+      [0, 2, 4, 6, 8, 10, 12, 14],
+    ],
+    [
+      [2, 1, 2, 2],
+      [7, 6, 5, 4, 3, 2, 1, 0],
+    ],
+    [
+      [1, 2, 2, 2],
+      [9, 1, 15, 3, 0, 14, 2, 8],
+    ],
+    [
+      [2, 1, 1, 1],
+      [3, 1],
+    ],
   ])('of shape %j has the groups of a block, with %j in its places', (shape, ranks) => {
     const [listed, block] = [grid(shape, { ranks }), grid(shape, {})];
     const renamed = (groups: number[][]): number[][] => groups.map((group) => group.map((place) => ranks[place]!));
