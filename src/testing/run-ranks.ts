@@ -135,7 +135,7 @@ class RankThread {
 
 function failureOf({ rank, code, exitCode, message, hint, stack, others }: RootCause): MbridgeError {
   const [kind] = Object.entries(EXIT).find(([, value]) => value === exitCode) as [ExitKind, number];
-  const named = message.startsWith(`rank ${rank} `) ? message : `rank ${rank}: ${message}`;
+  const named = new RegExp(`^rank ${rank}\\b`).test(message) ? message : `rank ${rank}: ${message}`;
   return new MbridgeError(kind, code, others === '' ? named : `${named} (${others})`, {
     ...(hint === undefined ? {} : { hint }),
     ...(stack === undefined ? {} : { cause: Object.assign(new Error(message), { stack }) }),

@@ -1,20 +1,12 @@
 import { expect, test } from 'vitest';
 import type { Smoothed } from '../../examples/testing/label-smoothing-rank.js';
-import type { ParameterSlice } from '../../src/index.js';
 import { runRanks } from '../../src/testing/run-ranks.js';
+import { within } from '../helpers/parameter-slice.js';
 
 const RANK = new URL('../../dist/examples/testing/label-smoothing-rank.js', import.meta.url);
 
 function smoothed(ranks: number, epsilon: number | null): Promise<Smoothed[]> {
   return runRanks<Smoothed>(ranks, RANK, { options: { epsilon } });
-}
-
-/** What of a whole parameter a rank holds as `slice`. */
-function within(whole: ParameterSlice, { rows, cols }: ParameterSlice): number[] {
-  return Array.from({ length: rows.count }, (_, row) => {
-    const at = (rows.start + row) * whole.cols.count + cols.start;
-    return [...whole.values.subarray(at, at + cols.count)];
-  }).flat();
 }
 
 function expectSame(found: Smoothed, one: Smoothed): void {
