@@ -1,13 +1,14 @@
-// A worker that trains on the same data with weights of either sign, and says what the loss of the data becomes.
-import { build, openRuntime } from './set-up.mjs';
+// A rank that trains on the same data with weights of either sign, and says what the loss of the data becomes.
+import { qwen3TinyPretrainConfig } from '../../dist/src/index.js';
+import { build } from './set-up.mjs';
 
-export async function runWorker(context) {
-  const { config, worldSize } = context;
-  const { device, runtime } = openRuntime(context);
+export async function runRank({ worldSize, device, runtime }) {
+  const runs = [];
   for (const clip of [0, 1]) {
     for (const weight of [1, -1]) {
-      const optimizer = { ...config.optimizer, clip_grad: clip };
-      const built = await build({ ...config, optimizer }, { device, runtime, worldSize });
+      const sizes = { seq_length: 64, global_batch_size: 4 };
+      const cfg = qwen3TinyPretrainConfig({ ...sizes, clip_grad: clip, lr_warmup_iters: 0 });
+      const built = await build(cfg, { device, runtime, worldSize });
       const { model, data } = built;
       const batches = data.next(1);
       const weighted = batches.map((batch) => ({ ...batch, mask: batch.mask.map((x) => x * weight) }));
@@ -22,11 +23,10 @@ export async function runWorker(context) {
         built.optimizer.step();
         losses.push(loss());
       }
-      context.emit({ type: 'trained', clip, weight, losses });
+      runs.push({ clip, weight, losses });
       data.close();
       model.dispose();
-      runtime.destroyAll();
     }
   }
-  device.close();
+  return runs;
 }

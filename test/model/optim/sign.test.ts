@@ -1,20 +1,14 @@
 import { expect, test } from 'vitest';
-import { qwen3TinyPretrainConfig } from '../../../recipes/qwen3.js';
-import { runWorkers } from '../../helpers/run-workers.js';
+import { runRanks } from '../../../src/testing/run-ranks.js';
 
 interface Trained {
-  type: 'trained';
   clip: number;
   weight: number;
   losses: number[];
 }
 
 test('tokens of negative weight are trained away from, with and without clipping', async () => {
-  const config = qwen3TinyPretrainConfig({ seq_length: 64, global_batch_size: 4 });
-  config.scheduler.lr_warmup_iters = 0;
-  const { exitCode, events, log } = await runWorkers('sign', config, 1);
-  expect(exitCode, log).toBe(0);
-  const runs = events as Trained[];
+  const [runs] = (await runRanks<Trained[]>(1, new URL('../../workers/sign.mjs', import.meta.url))) as [Trained[]];
   expect(runs.map(({ clip, weight }) => [clip, weight])).toEqual([
     [0, 1],
     [0, -1],
