@@ -53,16 +53,23 @@ Napi::Promise run_in_background(Napi::Env env, Jobs& jobs, Background job) {
   auto done =
       Napi::ThreadSafeFunction::New(env, Napi::Function::New(env, [](const Napi::CallbackInfo&) {}), "mbridge", 0, 1);
   jobs.begin();
-  std::thread([task, done, &jobs] {
-    task->status = task->job.work(&task->error);
-    // Where the environment is ending, the function is its to free from here on.
-    if (done.BlockingCall(task, settle) == napi_ok) {
-      done.Release();
-    } else {
-      delete task;
-    }
+  try {
+    std::thread([task, done, &jobs] {
+      task->status = task->job.work(&task->error);
+      // Where the environment is ending, the function is its to free from here on.
+      if (done.BlockingCall(task, settle) == napi_ok) {
+        done.Release();
+      } else {
+        delete task;
+      }
+      jobs.end();
+    }).detach();
+  } catch (...) {  // a limit of threads
     jobs.end();
-  }).detach();
+    done.Release();
+    delete task;
+    throw;
+  }
   return promise;
 }
 

@@ -1,5 +1,4 @@
 import { readdirSync, readFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { beforeAll, expect, test } from 'vitest';
 import { runRanks, type RunRanksOptions } from '../../src/testing/run-ranks.js';
@@ -14,7 +13,6 @@ function held(): Record<string, unknown> {
     files: readdirSync('/proc/self/fd').length,
     shared: maps.filter((line) => line.includes('/dev/shm')).length,
     named: readdirSync('/dev/shm').filter((name) => name.includes('mbridge')),
-    temporary: readdirSync(tmpdir()).filter((name) => name.includes('mbridge-rank')),
   };
 }
 

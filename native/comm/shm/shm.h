@@ -1,4 +1,4 @@
-// Collectives between the processes of one machine over shared memory: the communicators of the CPU backend.
+// Collectives between processes, or threads, of one machine over shared memory: the communicators of the CPU backend.
 #pragma once
 #include <stdint.h>
 
