@@ -21,8 +21,14 @@ export interface RankThreadData {
   readonly timeoutSeconds: number;
 }
 
-/** Its last word. */
-export type RankThreadMessage = { readonly value: unknown } | { readonly report: WorkerReport };
+export type RankThreadMessage =
+  | { readonly kind: 'loaded' }
+  | { readonly kind: 'done'; readonly value: unknown }
+  | { readonly kind: 'failed'; readonly report: WorkerReport }
+  /** With `process.exit`, or since nothing is left to do. */
+  | { readonly kind: 'exits'; readonly code: number };
+
+const LOADED = 'testing/loaded';
 
 async function loadFunction({ module: url, name }: RankThreadData): Promise<RankFunction> {
   let found: unknown;
@@ -43,8 +49,13 @@ async function loadFunction({ module: url, name }: RankThreadData): Promise<Rank
 
 async function runRank(data: RankThreadData): Promise<unknown> {
   const { rank, worldSize, options, threads, timeoutSeconds } = data;
+  const timeoutMs = timeoutSeconds * 1000;
   const run = await loadFunction(data);
-  const store = await connectStore({ ...data.store, rank, worldSize, timeoutMs: timeoutSeconds * 1000 });
+  tell({ kind: 'loaded' });
+  const store = await connectStore({ ...data.store, rank, worldSize, timeoutMs });
+  // All begin together: none waits in a collective for one that still reads files.
+  if ((await store.add(LOADED, 1)) === worldSize) await store.set(LOADED, new Uint8Array());
+  await store.get(LOADED, timeoutMs);
   const device = openDevice('cpu', 0, threads);
   const runtime = new CommRuntime({ rank, device, store, timeoutSeconds });
   const value = await run({ rank, worldSize, device, runtime, store, options });
@@ -54,12 +65,16 @@ async function runRank(data: RankThreadData): Promise<unknown> {
   return value;
 }
 
+function tell(message: RankThreadMessage): void {
+  parentPort?.postMessage(message);
+}
+
 const data = workerData as RankThreadData;
-const tell = (message: RankThreadMessage): void => parentPort?.postMessage(message);
+process.on('exit', (code) => tell({ kind: 'exits', code }));
 try {
-  tell({ value: await runRank(data) });
+  tell({ kind: 'done', value: await runRank(data) });
   process.exit(0); // whatever it left running
 } catch (error) {
-  tell({ report: reportOf(error, data.rank, 0) });
+  tell({ kind: 'failed', report: reportOf(error, data.rank, 0) });
   process.exit(1); // the others learn that it has gone
 }

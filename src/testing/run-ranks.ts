@@ -28,6 +28,9 @@ export interface RunRanksOptions {
 const MOST_RANKS = 64;
 /** Exit code of a thread that had nothing left to do while its function was not done. */
 const UNSETTLED = 13;
+const UNSETTLED_TEXT = 'its function waits for a promise that nothing is left to settle';
+/** How long a thread is left to load its modules before it is ended all the same. */
+const LOADS_MS = 10_000;
 /** How long the others may take to say what they saw, before they are ended. */
 const OTHERS_END_MS = 300;
 
@@ -79,26 +82,30 @@ class RankThread {
   value: unknown;
   readonly #rank: number;
   readonly #worker: Worker;
+  readonly #loaded: Promise<void>;
   #done = false;
   #ended = false;
+  /** The code that it has ended itself with. */
+  #code: number | undefined;
   #report: WorkerExit['report'];
 
   constructor(data: RankThreadData) {
     this.#rank = data.rank;
     this.#worker = new Worker(compiledFile('testing/rank-thread.js'), { workerData: data });
+    this.#loaded = new Promise((resolve) => {
+      this.#worker.on('message', ({ kind }: RankThreadMessage) => {
+        if (kind === 'loaded') resolve();
+      });
+      setTimeout(resolve, LOADS_MS).unref();
+    });
   }
 
   /** Resolves when the thread has ended. @param onFailure called once it is known that the rank failed */
   exit(onFailure: () => void): Promise<WorkerExit> {
     return new Promise((resolve) => {
       this.#worker.on('message', (message: RankThreadMessage) => {
-        if ('report' in message) {
-          this.#report = message.report;
-          onFailure();
-        } else {
-          this.value = message.value;
-          this.#done = true;
-        }
+        this.#take(message);
+        if (this.#report !== undefined) onFailure();
       });
       // What its function could not catch.
       this.#worker.on('error', (error) => {
@@ -108,17 +115,16 @@ class RankThread {
       this.#worker.on('exit', (code) => {
         if (!this.#done) onFailure();
         if (code === UNSETTLED) {
-          const found = 'its function waits for a promise that nothing is left to settle';
-          this.#report ??= reportOf(new MbridgeError('worker', 'MB_WORKER_CRASHED', found), this.#rank, 0);
+          this.#report ??= reportOf(new MbridgeError('worker', 'MB_WORKER_CRASHED', UNSETTLED_TEXT), this.#rank, 0);
         }
         resolve({
           rank: this.#rank,
           timeMs: nowMs(),
-          code,
+          code: this.#code ?? code,
           signal: null,
           done: this.#done,
           stopped: 'no',
-          ended: this.#ended,
+          ended: this.#ended && this.#code === undefined,
           step: 0,
           ...(this.#report && { report: this.#report }),
           stderrTail: [],
@@ -127,9 +133,27 @@ class RankThread {
     });
   }
 
+  /** Ends it, but not while it reads modules: Node.js would leave their files open. */
   async end(): Promise<void> {
+    await this.#loaded;
     this.#ended = true;
     await this.#worker.terminate();
+  }
+
+  #take(message: RankThreadMessage): void {
+    switch (message.kind) {
+      case 'loaded':
+        return;
+      case 'done':
+        this.value = message.value;
+        this.#done = true;
+        return;
+      case 'failed':
+        this.#report = message.report;
+        return;
+      case 'exits':
+        this.#code = message.code;
+    }
   }
 }
 
