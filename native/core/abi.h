@@ -97,7 +97,7 @@ typedef int (*mb_comm_op_fn)(mb_comm*, mb_device*, int stream, const mb_buf* t, 
 typedef struct {
   // 128 bytes, made by the group's first rank and given to the others through the rendezvous store.
   int (*make_id)(mb_device*, uint8_t id[128]);
-  // ranks: global ranks of the members, ascending, for error texts. Returns once every member has joined, or fails.
+  // ranks: global ranks of the members, each once, for error texts. Returns once every member has joined, or fails.
   int (*create)(mb_device*, const uint8_t id[128], const char* name, int rank, int size, const int32_t* ranks,
                 double timeout_s, mb_comm** out);
   void (*destroy)(mb_comm*);

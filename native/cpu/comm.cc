@@ -1,7 +1,10 @@
 // The communicator table of the CPU backend: collectives over shared memory, and the ops that a GPU fuses with them,
 // here one after the other.
+#include <algorithm>
+
 #include "comm/shm/shm.h"
 #include "core/op_args.h"
+#include "cpu/backend.h"
 #include "cpu/device.h"
 
 namespace mb {
@@ -15,6 +18,22 @@ float* sums(int64_t count) {
 }
 
 mb_buf view(void* ptr, int64_t count) { return {ptr, count * static_cast<int64_t>(sizeof(float)), MB_F32, 0}; }
+
+int make_id(mb_device* device, uint8_t id[128]) {
+  if (const int status = mb_shm_comm_table()->make_id(device, id)) return status;
+  const std::lock_guard<std::mutex> lock(device->mutex);
+  std::copy_n(id, 128, device->ids.emplace_back().begin());
+  return MB_OK;
+}
+
+int create(mb_device* device, const uint8_t id[128], const char* name, int rank, int size, const int32_t* ranks,
+           double timeout_s, mb_comm** out) {
+  {
+    const std::lock_guard<std::mutex> lock(device->mutex);
+    std::erase_if(device->ids, [&](const auto& made) { return std::equal(made.begin(), made.end(), id); });
+  }
+  return mb_shm_comm_create(&device->thread_ended, id, name, rank, size, ranks, timeout_s, out);
+}
 
 // What is below moves everything through the communicator, whatever the arenas are.
 int share(mb_comm*, const mb_buf*, int64_t, int* shared) {
@@ -58,6 +77,8 @@ int op_norm_bwd_gather(mb_comm* comm, mb_device* device, int stream, const mb_bu
 
 mb_comm_table comm_table() {
   mb_comm_table table = *mb_shm_comm_table();
+  table.make_id = make_id;
+  table.create = create;
   table.share = share;
   table.unshare = unshare;
 #define MB_COMM_OP(NAME, name, tensors, scalars) table.ops[MB_COMM_OP_##NAME] = op_##name;
@@ -67,3 +88,5 @@ mb_comm_table comm_table() {
 }
 
 }  // namespace mb
+
+void mb_cpu_thread_ended(mb_device* device) { device->thread_ended.store(true); }

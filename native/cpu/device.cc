@@ -6,6 +6,7 @@
 #include <cerrno>
 #include <cstring>
 
+#include "comm/shm/shm.h"
 #include "core/error.h"
 #include "core/host.h"
 
@@ -49,6 +50,7 @@ void release_pages(const Pages& pages) {
 }  // namespace mb
 
 mb_device::~mb_device() {
+  for (const auto& id : ids) mb_shm_release_id(id.data());
   mb::release_pages(packing);
   for (const auto& entry : arenas) mb::release_pages(entry.second);
 }

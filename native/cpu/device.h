@@ -1,5 +1,7 @@
 // The CPU "device": a thread pool, scratch memory for packing, and the kernels for this machine's instruction set.
 #pragma once
+#include <array>
+#include <atomic>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -39,6 +41,9 @@ struct mb_device {
   mb::Pool pool;
   const mb::Kernels& kernels;
 
+  // Of the thread that opened the device: set by mb_cpu_thread_ended, and what its communicators look at.
+  std::atomic<bool> thread_ended{false};
+
   // gemm: packed B of one block, and packed A of each thread (gemm.cc says how large).
   mb::Pages packing;
 
@@ -46,6 +51,7 @@ struct mb_device {
   std::unordered_map<void*, mb::Pages> arenas;
   std::map<int64_t, std::vector<uint8_t>> fetches;
   int64_t next_ticket = 1;
+  std::vector<std::array<uint8_t, 128>> ids;  // of groups that were not made yet
 
   // Splits rows of `width` elements among the threads; small work stays on the caller's.
   template <class Body>

@@ -1,10 +1,13 @@
 #include "node/addon.h"
 
+#include <unistd.h>
+
 #include "cpu/backend.h"
 
 namespace mb::node {
 
 Addon::Addon(Napi::Env env, Napi::Object exports) : state_(*new State) {
+  env.AddCleanupHook([this] { thread_ends(); });
   state_.cpu = mb_cpu_backend();
   Napi::Float64Array args = Napi::Float64Array::New(env, kArgs);
   args_ = args.Data();
@@ -63,6 +66,19 @@ Addon::Addon(Napi::Env env, Napi::Object exports) : state_(*new State) {
                            InstanceMethod<&Addon::bpe_count>("bpeCount"),
                            InstanceMethod<&Addon::bpe_decode>("bpeDecode"),
                        });
+}
+
+// Where a worker thread ends, whoever ended it, the process goes on, and so may other ranks in it. Nothing on the CPU
+// waits for long once it is told; called before what jobs call back into is freed.
+void Addon::thread_ends() {
+  if (gettid() == getpid() || state_.cuda != nullptr) return;
+  state_.devices.for_each([](const Device& device) { mb_cpu_thread_ended(device.device); });
+  state_.jobs.wait();
+  state_.watchdogs.clear();
+  state_.comms.clear();
+  state_.events.clear();
+  state_.arenas.clear();
+  state_.devices.clear();
 }
 
 NODE_API_ADDON(Addon)

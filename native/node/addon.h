@@ -6,6 +6,7 @@
 #include <string>
 
 #include "core/abi.h"
+#include "node/background.h"
 #include "node/handles.h"
 #include "node/objects.h"
 #include "node/watchdog.h"
@@ -18,6 +19,8 @@ class Addon : public Napi::Addon<Addon> {
   Addon(Napi::Env env, Napi::Object exports);
 
  private:
+  void thread_ends();
+
   using Info = const Napi::CallbackInfo&;
   static constexpr size_t kArgs = 4096;    // doubles of `args`
   static constexpr int64_t kTensors = 16;  // of one op
@@ -110,8 +113,8 @@ class Addon : public Napi::Addon<Addon> {
   };
   OpCall op_call(Info info, const Device& owner, int64_t ops) const;
 
-  // Held apart and never freed: when the environment ends, collectives and devices may be in use by other threads, or
-  // stuck in a library, and waiting for them would keep the process from exiting.
+  // Held apart, and not freed as a process ends: collectives and devices may then be in use by other threads, or stuck
+  // in a library, and waiting for them would keep it from exiting.
   struct State {
     const mb_backend* cpu = nullptr;
     const mb_backend* cuda = nullptr;
@@ -121,6 +124,7 @@ class Addon : public Napi::Addon<Addon> {
     Handles<Comm> comms;
     Handles<Event> events;
     Handles<Watchdog> watchdogs;
+    Jobs jobs;
   };
   State& state_;
   Handles<tokenizer::Bpe> tokenizers_;  // no other thread has them: they end with the environment

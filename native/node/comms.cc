@@ -60,7 +60,7 @@ Napi::Value Addon::comm_create(Info info) {
   job.value = [created, &state](Napi::Env resolved) -> Napi::Value {
     return Napi::Number::New(resolved, static_cast<double>(state.comms.add(std::move(*created))));
   };
-  return run_in_background(env, std::move(job));
+  return run_in_background(env, state_.jobs, std::move(job));
 }
 
 void Addon::comm_destroy(Info info) {

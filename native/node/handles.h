@@ -29,6 +29,13 @@ class Handles {
     std::erase_if(items_, [&](const auto& item) { return condition(*item.second); });
   }
 
+  template <class Call>
+  void for_each(const Call& call) const {
+    for (const auto& item : items_) call(*item.second);
+  }
+
+  void clear() { items_.clear(); }
+
   size_t count() const { return items_.size(); }
 
  private:

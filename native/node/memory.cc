@@ -86,7 +86,7 @@ Napi::Value Addon::fetch_wait(Info info) {
     std::copy(buffer->begin(), buffer->end(), out.Data());
     return out;
   };
-  return run_in_background(info.Env(), std::move(job));
+  return run_in_background(info.Env(), state_.jobs, std::move(job));
 }
 
 void Addon::copy(Info info) {

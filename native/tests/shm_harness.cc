@@ -64,7 +64,7 @@ int run(int n, const Body& body, std::vector<int> killed) {
 }
 
 mb_comm* join(Board& board, int slot, const char* name, const std::vector<int32_t>& ranks, int rank, double timeout_s,
-              int* status) {
+              int* status, const std::atomic<bool>* thread_ended) {
   const mb_comm_table* table = mb_shm_comm_table();
   const int member = static_cast<int>(std::find(ranks.begin(), ranks.end(), rank) - ranks.begin());
   if (member == 0) {
@@ -73,8 +73,8 @@ mb_comm* join(Board& board, int slot, const char* name, const std::vector<int32_
   }
   while (!board.id_ready[slot].load()) sleep_s(0.0002);
   mb_comm* comm = nullptr;
-  const int result = table->create(nullptr, board.ids[slot], name, member, static_cast<int>(ranks.size()), ranks.data(),
-                                   timeout_s, &comm);
+  const int result = mb_shm_comm_create(thread_ended, board.ids[slot], name, member, static_cast<int>(ranks.size()),
+                                        ranks.data(), timeout_s, &comm);
   if (status) {
     *status = result;
   } else {

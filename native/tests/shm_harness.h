@@ -32,9 +32,9 @@ using Body = std::function<void(int rank, Board& board)>;
 int run(int n, const Body& body, std::vector<int> killed = {});
 
 // Joins group number `slot` of the board as global rank `rank`; rank 0 of the group makes the id. Ends the process on
-// an error, unless `status` receives it.
+// an error, unless `status` receives it. `thread_ended` as in mb_shm_comm_create.
 mb_comm* join(Board& board, int slot, const char* name, const std::vector<int32_t>& ranks, int rank,
-              double timeout_s = 20, int* status = nullptr);
+              double timeout_s = 20, int* status = nullptr, const std::atomic<bool>* thread_ended = nullptr);
 
 // Returns once all n processes of the test have called it. Unlike a barrier it can end a test of failures, so that none
 // ends while others still look at it. Once a test.

@@ -1,5 +1,4 @@
 // What must end in an error that names the rank: mismatched calls, late, dead, leaving and aborting members.
-#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <unistd.h>
@@ -217,11 +216,14 @@ int killed_in_create() {
   return failures;
 }
 
+enum class Way { kExit, kDestroy, kThreadEnds };
+
 // Ending after the last collective disturbs nobody; only what needs the one that went fails.
-template <bool kDestroy>
+template <Way kWay>
 int leaving() {
   return run(3, [](int rank, Board& board) {
-    mb_comm* all = join(board, 0, "all", first_ranks(3), rank);
+    std::atomic<bool> thread_ended{false};
+    mb_comm* all = join(board, 0, "all", first_ranks(3), rank, 20, nullptr, &thread_ended);
     mb_comm* pair = rank < 2 ? join(board, 1, "pair", first_ranks(2), rank) : nullptr;
     std::vector<float> x(1000, 1), y(1000);
     CHECK_OK(sum(all, x));
@@ -229,14 +231,15 @@ int leaving() {
     if (rank == 2) {
       const mb_p2p last = {out, 0, 1};
       CHECK_OK(table->p2p(all, 0, &last, 1));
-      if (kDestroy) {
+      if (kWay != Way::kExit) {
+        thread_ended = kWay == Way::kThreadEnds;
         table->destroy(all);
         board.flag[0].store(1);
         sleep_s(0.2);
       }
       return;
     }
-    if (kDestroy) {
+    if (kWay != Way::kExit) {
       while (!board.flag[0].load()) sleep_s(0.001);
     } else {
       sleep_s(0.05);
@@ -249,9 +252,34 @@ int leaving() {
     if (rank == 0) CHECK(x == y);
     CHECK_OK(table->barrier(pair, 0));
     CHECK(sum(all, x) == MB_ERR_PEER);
-    CHECK_ERROR(kDestroy ? "rank 2 destroyed its communicator (group all [0,1,2], in all_reduce)" : "rank 2 died");
+    CHECK_ERROR(kWay == Way::kDestroy      ? "rank 2 destroyed its communicator (group all [0,1,2], in all_reduce)"
+                : kWay == Way::kThreadEnds ? "rank 2 died (its thread ended) (group all [0,1,2], in all_reduce)"
+                                           : "rank 2 died (pid ");
     table->destroy(all);
     table->destroy(pair);
+  });
+}
+
+// One whose thread ends stops waiting for the rank that never comes, and those that wait with it learn of it.
+int thread_ends_in_create() {
+  return run(2, [](int rank, Board& board) {
+    std::atomic<bool> thread_ended{false};
+    std::thread ender;
+    if (rank == 0) {
+      ender = std::thread([&] {
+        sleep_s(0.2);
+        thread_ended = true;
+      });
+    }
+    const double start = seconds();
+    int status;
+    join(board, 0, "tp", first_ranks(3), rank, 20, &status, &thread_ended);
+    CHECK(status == MB_ERR_PEER);
+    // Rank 1 may come when there is nothing left to join.
+    CHECK_ERROR(rank == 0 ? "the thread of rank 0 has ended" : "rank 0 ");
+    CHECK(seconds() - start < 10);
+    if (ender.joinable()) ender.join();
+    meet(board, 2);
   });
 }
 
@@ -285,26 +313,6 @@ int aborts() {
   });
 }
 
-// More ranks than cores: those who wait must let the others run.
-int crowded() {
-  return run(8, [](int rank, Board& board) {
-    cpu_set_t cores;
-    CPU_ZERO(&cores);
-    CPU_SET(0, &cores);
-    CPU_SET(1, &cores);
-    sched_setaffinity(0, sizeof cores, &cores);  // fails where these are not ours; then there are few cores anyway
-    mb_comm* comm = join(board, 0, "all", first_ranks(8), rank);
-    std::vector<float> x(1);
-    CHECK_OK(sum(comm, x));
-    const double start = seconds();
-    for (int i = 0; i < 200; i++) CHECK_OK(sum(comm, x));
-    const double each = (seconds() - start) / 200;
-    if (rank == 0) printf("     8 ranks on 2 cores: %.0f us an all_reduce of 4 bytes\n", each * 1e6);
-    CHECK(each < 0.005);
-    table->destroy(comm);
-  });
-}
-
 }  // namespace
 
 std::vector<Test> failure_tests() {
@@ -316,10 +324,11 @@ std::vector<Test> failure_tests() {
           {"failure: killed in p2p", killed_in_p2p},
           {"failure: killed in barrier", killed_in_barrier},
           {"failure: killed in create", killed_in_create},
-          {"failure: exit after the last call", leaving<false>},
-          {"failure: destroy after the last call", leaving<true>},
-          {"failure: abort from another thread", aborts},
-          {"crowded: 8 ranks on 2 cores", crowded}};
+          {"failure: exit after the last call", leaving<Way::kExit>},
+          {"failure: destroy after the last call", leaving<Way::kDestroy>},
+          {"failure: a thread ends after the last call", leaving<Way::kThreadEnds>},
+          {"failure: a thread ends in create", thread_ends_in_create},
+          {"failure: abort from another thread", aborts}};
 }
 
 }  // namespace mb::shm_test

@@ -1,6 +1,10 @@
+import { createRequire } from 'node:module';
+import { relative } from 'node:path';
 import ts from 'typescript';
 import { describe, expect, expectTypeOf, test } from 'vitest';
+import { packageRoot } from '../../src/base/package-root.js';
 import * as api from '../../src/index.js';
+import { runRanks, type RankContext, type RankFunction, type RunRanksOptions } from '../../src/testing/run-ranks.js';
 import { parse } from '../architecture/sources.js';
 
 /**
@@ -191,6 +195,12 @@ describe('the names', () => {
   });
 });
 
+test('the entry points lead to compiled files', () => {
+  const { resolve } = createRequire(import.meta.url);
+  const found = ['mbridge', 'mbridge/testing'].map((name) => relative(packageRoot(), resolve(name)));
+  expect(found).toEqual(['dist/src/index.js', 'dist/src/testing/run-ranks.js']);
+});
+
 describe('the signatures', () => {
   test('errors', () => {
     expectTypeOf<api.MbridgeError>().toExtend<Error>();
@@ -232,7 +242,24 @@ describe('the signatures', () => {
     });
     expectTypeOf<api.ProcessGroupCollection<api.CommGroup>['tp']>().toEqualTypeOf<api.CommGroup>();
     expectTypeOf<api.CommGroup>().toExtend<api.ProcessGroup>();
+    expectTypeOf(api.HyperCommGrid).toBeConstructibleWith({
+      shape: [2],
+      dimNames: ['tp'],
+      ranks: [3, 1],
+      worldSize: 4,
+      backend: 'nccl',
+    });
     expectTypeOf(api.setupGroups).returns.resolves.toHaveProperty('pgCollection').toEqualTypeOf<api.Groups>();
+  });
+
+  test('ranks of a test', () => {
+    expectTypeOf(runRanks<number>).toEqualTypeOf<
+      (worldSize: number, module: string | URL, options?: RunRanksOptions) => Promise<number[]>
+    >();
+    expectTypeOf<RankContext['runtime']>().toEqualTypeOf<api.CommRuntime>();
+    expectTypeOf<RankFunction<number, string>>().toEqualTypeOf<
+      (context: RankContext<string>) => number | Promise<number>
+    >();
   });
 
   test('a training by hand', () => {

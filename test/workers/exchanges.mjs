@@ -1,11 +1,8 @@
-// A worker that exchanges tensors with the others: all to all, and more transfers at once than any list was made for.
+// A rank that exchanges tensors with the others: all to all, and more transfers at once than any list was made for.
 import { STREAM } from '../../dist/src/engine/device.js';
-import { MemoryPlan } from '../../dist/src/index.js';
-import { openRuntime } from './set-up.mjs';
+import { MemoryPlan } from '../../dist/src/engine/memory-plan.js';
 
-export async function runWorker(context) {
-  const { rank, worldSize } = context;
-  const { device, runtime } = openRuntime(context);
+export async function runRank({ rank, worldSize, device, runtime }) {
   const ranks = Array.from({ length: worldSize }, (_, i) => i);
   const group = await runtime.createGroups('all', [ranks]);
   const alone = await runtime.createGroups(
@@ -54,8 +51,6 @@ export async function runWorker(context) {
   // In the order of the writes before it and the reads after it.
   group.exchange(listed, STREAM.compute);
   const received = read(many).slice(1000);
-  context.emit({ type: 'exchanged', rank, equal, unequal, sent, single, previous, received });
   plan.release();
-  runtime.destroyAll();
-  device.close();
+  return { rank, equal, unequal, sent, single, previous, received };
 }

@@ -1,6 +1,6 @@
-// A worker that builds one model after another over the same ranks, on one runtime.
-import { train } from '../../dist/src/index.js';
-import { build, openRuntime } from './set-up.mjs';
+// A rank that builds one model after another over the same ranks, on one runtime.
+import { qwen3TinyPretrainConfig, train } from '../../dist/src/index.js';
+import { build } from './set-up.mjs';
 
 const LAYOUTS = [
   { tp: 2, destroy: false },
@@ -9,20 +9,18 @@ const LAYOUTS = [
   { tp: 1, destroy: true },
 ];
 
-export async function runWorker(context) {
-  const { config, worldSize } = context;
-  const { device, runtime } = openRuntime(context);
+export async function runRank({ worldSize, device, runtime }) {
+  const steps = [];
   for (const { tp, destroy } of LAYOUTS) {
-    const model = { ...config.model, tensor_model_parallel_size: tp, sequence_parallel: tp > 1 };
-    const cfg = { ...config, model };
+    const sizes = { seq_length: 64, train_iters: 2, global_batch_size: 4 };
+    const cfg = qwen3TinyPretrainConfig({ ...sizes, tensor_model_parallel_size: tp, sequence_parallel: tp > 1 });
     const built = await build(cfg, { device, runtime, worldSize });
     runtime.watch();
-    const onStep = ({ step, loss }) => context.emit({ type: 'trained', tp, step, loss });
+    const onStep = ({ step, loss }) => steps.push({ tp, step, loss });
     await train({ cfg, ...built, onStep });
     built.data.close();
     built.model.dispose();
     if (destroy) runtime.destroyAll();
   }
-  runtime.destroyAll();
-  device.close();
+  return steps;
 }

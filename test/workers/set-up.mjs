@@ -14,10 +14,10 @@ export function openRuntime({ device: kind, deviceIndex, threads, rank, store })
   return { device, runtime: new CommRuntime({ rank, device, store, timeoutSeconds: 60 }) };
 }
 
-/** A model over all ranks, in groups of its own. */
-export async function build(cfg, { device, runtime, worldSize }) {
+/** A model over all ranks, in groups of its own. @param options of provideDistributedModel */
+export async function build(cfg, { device, runtime, worldSize }, options = {}) {
   const { layout, pgCollection } = await setupGroups(cfg, { runtime, worldSize });
-  const model = await provideDistributedModel(cfg, { pgCollection, device });
+  const model = await provideDistributedModel(cfg, { pgCollection, device, ...options });
   const { optimizer, scheduler } = setupOptimizer(cfg, model, { pgCollection });
   const data = await setupRunData(cfg, pgCollection);
   return { layout, pgCollection, model, optimizer, scheduler, data };

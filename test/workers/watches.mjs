@@ -1,10 +1,8 @@
-// A worker with two runtimes. Rank 1 leaves the first one's group without a word; both ranks go on in the second's.
-import { CommRuntime, MemoryPlan } from '../../dist/src/index.js';
-import { openRuntime } from './set-up.mjs';
+// A rank with two runtimes. Rank 1 leaves the first one's group without a word; both ranks go on in the second's.
+import { MemoryPlan } from '../../dist/src/engine/memory-plan.js';
+import { CommRuntime } from '../../dist/src/groups/comm/comm-runtime.js';
 
-export async function runWorker(context) {
-  const { rank, store } = context;
-  const { device, runtime: first } = openRuntime(context);
+export async function runRank({ rank, store, device, runtime: first }) {
   const runtimeOf = (scope) => new CommRuntime({ rank, device, store, timeoutSeconds: 60, scope });
   const second = runtimeOf('second');
   const make = (runtime, name) => runtime.createGroups(name, [[0, 1]]);
@@ -37,9 +35,9 @@ export async function runWorker(context) {
   fresh.barrier();
   const after = cause(third);
   first.destroyAll();
-  context.emit({ type: 'watched', rank, found, after, watches: device.binding.handles().watches });
+  const { watches } = device.binding.handles();
   second.destroyAll();
   third.destroyAll();
   plan.release();
-  device.close();
+  return { found, after, watches };
 }

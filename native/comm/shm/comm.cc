@@ -28,13 +28,14 @@ Comm::Comm(const Joining& who)
       rank_(who.rank),
       size_(who.size),
       timeout_ns_(who.timeout_ns),
+      thread_ended_(who.thread_ended),
       spins_(who.size > usable_cores() ? kMinSpins : kMaxSpins) {}
 
 Comm::~Comm() {
   if (!segment_.header) return;
   Member& me = segment_.member(rank_);
   uint32_t present = kPresent;
-  me.state.compare_exchange_strong(present, kLeft);
+  me.state.compare_exchange_strong(present, ended() ? kEnded : kLeft);
   segment_.unmap();
 }
 
@@ -52,8 +53,7 @@ int Comm::create(const Joining& who, Comm** out) {
     auto joined = [&](int r) { return comm->segment_.member(r).state.load(std::memory_order_acquire) >= kPresent; };
     auto all_joined = [&] { return header->attached.word.load(std::memory_order_acquire) == uint32_t(who.size); };
     // A member that has joined and died is found too: without it the group is of no use.
-    status = comm->wait(header->attached, all_joined,
-                        [&](int r) { return !joined(r) || !process_alive(comm->segment_.member(r).process); });
+    status = comm->wait(header->attached, all_joined, [&](int r) { return !joined(r) || comm->dead(r); });
   }
   // Where rank 0 could not allocate, its empty file stays open as long as the process lives, to tell those that come
   // later what was wrong.
@@ -68,6 +68,12 @@ int Comm::create(const Joining& who, Comm** out) {
 }
 
 // ---- Failures ------------------------------------------------------------------------------------------------------
+
+bool Comm::dead(int r) const {
+  const Member& peer = segment_.member(r);
+  const uint32_t state = peer.state.load(std::memory_order_acquire);
+  return state == kEnded || (state == kPresent && !process_alive(peer.process));
+}
 
 std::string Comm::where() const {
   return group_text(name_.c_str(), ranks_.data(), size_) + ", in " + op_name(current_);

@@ -52,7 +52,9 @@ class Comm {
   bool broken() const { return segment_.header->broken.load(std::memory_order_acquire) != 0; }
   int broken_error();
   int break_with(int code, const std::string& text);
-  std::string where() const;  // "group tp [2,3], in all_reduce"
+  std::string where() const;                                             // "group tp [2,3], in all_reduce"
+  bool ended() const { return thread_ended_ && thread_ended_->load(); }  // this member's thread
+  bool dead(int r) const;
   std::string rank_name(int rank) const { return "rank " + std::to_string(ranks_[rank]); }
 
   // ---- Waits: spin while that has paid recently, then sleep and look for dead peers and the time.
@@ -91,6 +93,7 @@ class Comm {
   int rank_;
   int size_;
   int64_t timeout_ns_;
+  const std::atomic<bool>* thread_ended_;
   Op current_ = kNone;
   uint64_t collectives_ = 0;  // begun
   uint64_t arrived_ = 0;      // synchronisations

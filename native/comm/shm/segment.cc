@@ -151,14 +151,17 @@ int Segment::map(const Joining& who) {
   snprintf(path, sizeof path, "/proc/%d/fd/%d", id.creator.pid, id.fd);
   const int fd = open(path, O_RDWR | O_CLOEXEC);
   struct stat info;
-  if (fd < 0 && (errno == EACCES || errno == EPERM)) {
+  const int error = fd < 0 ? errno : 0;
+  // By now the number may be that of another file, one that cannot be opened.
+  const bool gone = stat(path, &info) == 0 ? info.st_dev != id.device || info.st_ino != id.inode : errno == ENOENT;
+  if (!gone && (error == EACCES || error == EPERM)) {
     return fail(MB_ERR_UNSUPPORTED,
                 "%s: cannot open %s, the shared memory of rank %d: %s; all ranks must run as one user", group.c_str(),
-                path, creator, strerror(errno));
+                path, creator, strerror(error));
   }
-  if (fd < 0 && (errno == EMFILE || errno == ENFILE)) {
+  if (error == EMFILE || error == ENFILE) {
     return fail(MB_ERR_MEMORY, "%s: cannot open %s, the shared memory of rank %d: %s", group.c_str(), path, creator,
-                strerror(errno));
+                strerror(error));
   }
   if (fd < 0 || fstat(fd, &info) != 0 || info.st_dev != id.device || info.st_ino != id.inode) {
     if (fd >= 0) close(fd);
@@ -231,6 +234,10 @@ int Segment::await(int fd, const Joining& who) {
       if (!process_alive(id.creator)) {
         unmap();
         return fail(MB_ERR_PEER, "rank %d died (pid %d; %s, in create)", who.ranks[0], id.creator.pid, group.c_str());
+      }
+      if (who.ended()) {
+        unmap();
+        return fail(MB_ERR_PEER, "%s: the thread that joins has ended", group.c_str());
       }
       if (now - start > who.timeout_ns) {
         unmap();

@@ -34,7 +34,8 @@ struct Call {
   int64_t count;
 };
 
-enum MemberState : uint32_t { kAbsent = 0, kAttaching = 1, kPresent = 2, kLeft = 3 };
+// kEnded: its thread ended without leaving. That a process ended, nobody can write; the others see it (process.h).
+enum MemberState : uint32_t { kAbsent = 0, kAttaching = 1, kPresent = 2, kLeft = 3, kEnded = 4 };
 
 struct Member {
   // Written by the member at each synchronisation, read by all: one cache line.
@@ -77,6 +78,8 @@ struct Joining {
   int size;
   const int32_t* ranks;
   int64_t timeout_ns;
+  const std::atomic<bool>* thread_ended;  // null: the member's life is its process's
+  bool ended() const { return thread_ended && thread_ended->load(); }
 };
 
 // A mapped segment. Plain: copies share the mapping, and unmap() is called once.

@@ -1,6 +1,8 @@
-// Collectives between the processes of one machine over shared memory: the communicators of the CPU backend.
+// Collectives between processes, or threads, of one machine over shared memory: the communicators of the CPU backend.
 #pragma once
 #include <stdint.h>
+
+#include <atomic>
 
 #include "core/abi.h"
 
@@ -9,6 +11,13 @@
 // members, which must share a user and a PID namespace. One thread at a time makes calls on a communicator; abort and
 // check may come from any thread. Error texts go to mb::fail.
 const mb_comm_table* mb_shm_comm_table();
+
+// The table's create for a member whose life is a thread's. Once *thread_ended is true it gives up joining, and where
+// the communicator is destroyed then, the others are told that it died. The flag outlives the communicator.
+int mb_shm_comm_create(const std::atomic<bool>* thread_ended, const uint8_t id[128], const char* name, int rank,
+                       int size, const int32_t* ranks, double timeout_s, mb_comm** out);
+// Closes what make_id opened, if this process did and no group was made of it.
+void mb_shm_release_id(const uint8_t id[128]);
 
 // Bytes of /dev/shm that a group of `size` ranks occupies; 0 for size 1.
 int64_t mb_shm_segment_bytes(int size);

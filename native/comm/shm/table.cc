@@ -1,6 +1,7 @@
 // mb_comm_table over Comm: argument checks that need no communicator, and no exception crosses the boundary.
 #include <math.h>
 
+#include <algorithm>
 #include <new>
 
 #include "comm/shm/comm.h"
@@ -25,21 +26,7 @@ int make_group_id(mb_device*, uint8_t id[128]) { return make_id(id); }
 
 int create(mb_device*, const uint8_t id[128], const char* name, int rank, int size, const int32_t* ranks,
            double timeout_s, mb_comm** out) {
-  if (!id || !name || !ranks || !out) return fail(MB_ERR_ARGUMENT, "comm create: a pointer is null");
-  if (size < 1 || rank < 0 || rank >= size) {
-    return fail(MB_ERR_ARGUMENT, "comm create of group %s: rank %d of %d", name, rank, size);
-  }
-  if (size > kMaxRanks) {
-    return fail(MB_ERR_UNSUPPORTED, "group %s has %d ranks; over shared memory it can have %d", name, size, kMaxRanks);
-  }
-  if (!(timeout_s > 0)) return fail(MB_ERR_ARGUMENT, "comm create of group %s: timeout_s is %g", name, timeout_s);
-  for (int i = 1; i < size; i++) {
-    if (ranks[i] <= ranks[i - 1]) return fail(MB_ERR_ARGUMENT, "comm create of group %s: ranks must ascend", name);
-  }
-  return guarded([&] {
-    const auto timeout_ns = static_cast<int64_t>(fmin(timeout_s, 1e9) * 1e9);
-    return Comm::create({id, name, rank, size, ranks, timeout_ns}, reinterpret_cast<Comm**>(out));
-  });
+  return mb_shm_comm_create(nullptr, id, name, rank, size, ranks, timeout_s, out);
 }
 
 void destroy(mb_comm* comm) { delete of(comm); }
@@ -79,6 +66,31 @@ int check(mb_comm* comm) {
 
 }  // namespace
 }  // namespace mb::shm
+
+int mb_shm_comm_create(const std::atomic<bool>* thread_ended, const uint8_t id[128], const char* name, int rank,
+                       int size, const int32_t* ranks, double timeout_s, mb_comm** out) {
+  using namespace mb;
+  using namespace mb::shm;
+  if (!id || !name || !ranks || !out) return fail(MB_ERR_ARGUMENT, "comm create: a pointer is null");
+  if (size < 1 || rank < 0 || rank >= size) {
+    return fail(MB_ERR_ARGUMENT, "comm create of group %s: rank %d of %d", name, rank, size);
+  }
+  if (size > kMaxRanks) {
+    return fail(MB_ERR_UNSUPPORTED, "group %s has %d ranks; over shared memory it can have %d", name, size, kMaxRanks);
+  }
+  if (!(timeout_s > 0)) return fail(MB_ERR_ARGUMENT, "comm create of group %s: timeout_s is %g", name, timeout_s);
+  for (int i = 1; i < size; i++) {
+    if (std::find(ranks, ranks + i, ranks[i]) != ranks + i) {
+      return fail(MB_ERR_ARGUMENT, "comm create of group %s: rank %d is listed twice", name, ranks[i]);
+    }
+  }
+  return guarded([&] {
+    const auto timeout_ns = static_cast<int64_t>(fmin(timeout_s, 1e9) * 1e9);
+    return Comm::create({id, name, rank, size, ranks, timeout_ns, thread_ended}, reinterpret_cast<Comm**>(out));
+  });
+}
+
+void mb_shm_release_id(const uint8_t id[128]) { mb::shm::release_id(id); }
 
 const mb_comm_table* mb_shm_comm_table() {
   using namespace mb::shm;

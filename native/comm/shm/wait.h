@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "comm/shm/comm.h"
+#include "core/error.h"
 
 namespace mb::shm {
 
@@ -41,6 +42,7 @@ int Comm::wait(Signal& signal, Done done, Needs needs) {
     signal.sleepers.fetch_sub(1);
     if (done()) return MB_OK;
     if (broken()) return broken_error();
+    if (ended()) return fail(MB_ERR_PEER, "the thread of %s has ended (%s)", rank_name(rank_).c_str(), where().c_str());
     const int64_t now = now_ns();
     if (now - checked < kPeerCheckNs) continue;
     bool held_up = false;
@@ -54,20 +56,22 @@ int Comm::wait(Signal& signal, Done done, Needs needs) {
 
 template <typename Needs>
 int Comm::check_peers(Needs needs, bool* held_up) {
-  std::string dead, left;
+  std::string gone, left;
   for (int r = 0; r < size_; r++) {
     if (r == rank_ || !needs(r)) continue;
     const Member& peer = segment_.member(r);
+    const bool died = dead(r);
     const uint32_t state = peer.state.load(std::memory_order_acquire);
-    const bool died = state == kPresent && !process_alive(peer.process);
     // Whatever it did before it went counts, so look at it again now that it can do no more.
     if (!needs(r)) continue;
     *held_up = true;
-    if (died)
-      dead += (dead.empty() ? "" : ", ") + rank_name(r) + " died (pid " + std::to_string(peer.process.pid) + ")";
+    if (died) {
+      const std::string how = state == kEnded ? "its thread ended" : "pid " + std::to_string(peer.process.pid);
+      gone += (gone.empty() ? "" : ", ") + rank_name(r) + " died (" + how + ")";
+    }
     if (state == kLeft) left += (left.empty() ? "" : ", ") + rank_name(r) + " destroyed its communicator";
   }
-  if (!dead.empty()) return break_with(MB_ERR_PEER, dead + " (" + where() + ")");
+  if (!gone.empty()) return break_with(MB_ERR_PEER, gone + " (" + where() + ")");
   if (!left.empty()) return break_with(MB_ERR_PEER, left + " (" + where() + ")");
   return MB_OK;
 }

@@ -161,7 +161,8 @@ async function prepareSaving(
 ): Promise<Saving> {
   const goesOn = resume !== null && realpathSync(dirname(resume.folder)) === realpathSync(root);
   const lineage = goesOn ? lineageOf(resume.state) : randomBytes(16).toString('hex');
-  const key = 'checkpoint/token';
+  // A job may have several models, each with a folder of its own.
+  const key = `checkpoint/token/${root}`;
   if (claim !== null) {
     if (!cfg.checkpoint.overwrite) {
       const first = (resume?.state.step ?? 0) + 1;
@@ -185,10 +186,10 @@ async function tidy(root: string, log: Logger): Promise<void> {
 
 async function openResume(o: RunCheckpointsOptions): Promise<Checkpoint | null> {
   const { cfg, store, groups, log } = o;
-  const { load } = cfg.checkpoint;
+  const { load, save } = cfg.checkpoint;
   if (load === null) return null;
   const isFirst = groups.intraDistOpt.rank === 0;
-  const key = 'checkpoint/load';
+  const key = `checkpoint/load/${save ?? ''}/${load}`;
   if (isFirst) {
     const found = await findCheckpoint(load);
     for (const warning of found.warnings) log.warn(warning);

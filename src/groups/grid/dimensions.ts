@@ -47,23 +47,24 @@ export function dimIndices(f: Factorisation, dims: readonly string[], what: stri
 }
 
 /**
- * The groups of ranks that differ only in the given dimensions. Groups ascend by their smallest rank, ranks ascend
- * inside a group, and every rank of the grid is in exactly one group.
+ * The groups of ranks that differ only in the given dimensions. Ranks are in the grid's order inside a group, groups in
+ * that of their first ranks, and every rank of the grid is in exactly one group.
+ * @param ranks of the grid, in its order
  */
-export function enumerate(f: Factorisation, indices: readonly number[], rankOffset: number): number[][] {
+export function enumerate(f: Factorisation, indices: readonly number[], ranks: readonly number[]): number[][] {
   const groups = new Map<number, number[]>();
-  for (let local = 0; local < sizeOf(f); local++) {
-    // The rank with the requested coordinates set to 0 names the group, and is its smallest member.
-    let first = local;
+  ranks.forEach((rank, place) => {
+    // The place with the requested coordinates set to 0 names the group, and is that of its first member.
+    let first = place;
     let stride = 1;
     f.shape.forEach((size, i) => {
-      if (indices.includes(i)) first -= (Math.floor(local / stride) % size) * stride;
+      if (indices.includes(i)) first -= (Math.floor(place / stride) % size) * stride;
       stride *= size;
     });
     const group = groups.get(first);
-    if (group === undefined) groups.set(first, [rankOffset + local]);
-    else group.push(rankOffset + local);
-  }
+    if (group === undefined) groups.set(first, [rank]);
+    else group.push(rank);
+  });
   return [...groups.values()];
 }
 

@@ -88,7 +88,8 @@ export function expertView(grid: HyperCommGrid, sizes: ExpertSizes = {}): ViewOp
  * groups (interDistOpt) has an empty list.
  */
 export function groupRanks(grid: HyperCommGrid, sizes: ExpertSizes = {}): Record<GroupField, number[][]> {
-  const plan = new HyperCommGrid(grid);
+  const { shape, dimNames, ranks, worldSize, backend } = grid;
+  const plan = new HyperCommGrid({ shape, dimNames, ranks, worldSize, backend });
   plan.registerView(EXPERT_VIEW, expertView(grid, sizes));
   const lists = (source: FieldSource): number[][] => {
     switch (source.kind) {

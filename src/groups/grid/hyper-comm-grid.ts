@@ -1,3 +1,5 @@
+import type { MbridgeError } from '../../base/errors.js';
+import { formatRanks } from '../../base/format-ranks.js';
 import {
   checkedFactorisation,
   dimIndices,
@@ -15,8 +17,10 @@ export interface HyperCommGridOptions {
   /** Size of each dimension; the first varies fastest. */
   readonly shape: readonly number[];
   readonly dimNames: readonly string[];
-  /** The grid covers the ranks [rankOffset, rankOffset + size) of the world. */
+  /** The grid covers the ranks [rankOffset, rankOffset + size) of the world; 0 by default. */
   readonly rankOffset?: number;
+  /** Or any ranks of the world, each once, in the order of the grid: `[3, 1]` as tp 2 has rank 3 as its first. */
+  readonly ranks?: readonly number[];
   readonly worldSize: number;
   /** Which communicators it is meant for, such as 'nccl' or 'shm'. */
   readonly backend: string;
@@ -43,50 +47,42 @@ interface View extends Factorisation {
 const BASE = 'base';
 
 /**
- * A block of ranks arranged in named dimensions, and the process groups made from it. For `[tp, cp, dp, pp]`:
- * rank = rankOffset + tp + TP * (cp + CP * (dp + DP * pp)).
+ * Ranks arranged in named dimensions, and the process groups made from them. For `[tp, cp, dp, pp]`:
+ * rank = ranks[tp + TP * (cp + CP * (dp + DP * pp))].
  * A view is a second arrangement of the same ranks (experts). The grid holds no native code: communicators come from the
  * {@link GroupRuntime} that `createPg` is given. All errors are config errors MB_GRID_*.
  */
 export class HyperCommGrid {
   readonly shape: readonly number[];
   readonly dimNames: readonly string[];
-  readonly rankOffset: number;
+  /** Global ranks, in the order of the grid. */
+  readonly ranks: readonly number[];
   readonly worldSize: number;
   readonly backend: string;
   readonly name: string | undefined;
   /** Number of ranks. */
   readonly size: number;
+  /** Of each rank in `ranks`. */
+  readonly #places: ReadonlyMap<number, number>;
   readonly #views = new Map<string, View>();
   readonly #table = new GroupTable();
   #runtime: GroupRuntime | undefined;
 
-  /** @throws MbridgeError MB_GRID_LENGTHS, _EMPTY, _REPEATED_DIM, _SIZE, _OFFSET, _WORLD, _OVERSIZED */
+  /** @throws MbridgeError MB_GRID_LENGTHS, _EMPTY, _REPEATED_DIM, _SIZE, _WORLD, _OFFSET, _OVERSIZED, _RANKS */
   constructor(options: HyperCommGridOptions) {
-    const { rankOffset = 0, worldSize } = options;
+    const { worldSize } = options;
     const base = checkedFactorisation(options.shape, options.dimNames, 'the grid');
-    if (!Number.isSafeInteger(rankOffset) || rankOffset < 0) {
-      throw gridError('OFFSET', `the rank offset must be an integer of at least 0, got ${rankOffset}`);
-    }
     if (!Number.isSafeInteger(worldSize) || worldSize < 1) {
       throw gridError('WORLD', `the world size must be a positive integer, got ${worldSize}`);
     }
-    const size = sizeOf(base);
-    if (size > worldSize - rankOffset) {
-      throw gridError(
-        'OVERSIZED',
-        `a grid of shape [${base.shape.join(', ')}] has ${size} ranks; the world has ${worldSize}, ` +
-          `${Math.max(0, worldSize - rankOffset)} of them from rank ${rankOffset} on`,
-        { hint: 'start more ranks, or lower the sizes', details: { size, worldSize, rankOffset } },
-      );
-    }
     this.shape = base.shape;
     this.dimNames = base.dimNames;
-    this.rankOffset = rankOffset;
+    this.ranks = ranksOf(options, base);
     this.worldSize = worldSize;
     this.backend = options.backend;
     this.name = options.name;
-    this.size = size;
+    this.size = sizeOf(base);
+    this.#places = new Map(this.ranks.map((rank, place) => [rank, place]));
     this.#views.set(BASE, { ...base, sharedDims: [] });
   }
 
@@ -112,7 +108,7 @@ export class HyperCommGrid {
     refuseRepeated(sharedDims, `the shared dimensions of ${what}`);
     const base = this.#view(BASE);
     const enumeration = (f: Factorisation, dim: string, where: string): number[][] =>
-      enumerate(f, dimIndices(f, [dim], where), this.rankOffset);
+      enumerate(f, dimIndices(f, [dim], where), this.ranks);
     // Together they then enumerate alike too: a group of two dimensions is what their own groups connect.
     for (const dim of sharedDims) {
       if (sameLists(enumeration(base, dim, 'the grid'), enumeration(view, dim, what))) continue;
@@ -126,13 +122,13 @@ export class HyperCommGrid {
   }
 
   /**
-   * The rank lists of the groups of ranks that differ only in `dims`, in the order they are created: groups ascend by
-   * smallest rank, ranks ascend inside a group; the order of `dims` does not matter.
+   * The rank lists of the groups of ranks that differ only in `dims`, in the order they are created: ranks are in the
+   * grid's order inside a group, groups in that of their first ranks; the order of `dims` does not matter.
    * @throws MbridgeError MB_GRID_UNKNOWN_DIM, _REPEATED_DIM, _EMPTY, _UNKNOWN_VIEW
    */
   rankEnum(dims: readonly string[], { view = BASE }: InView = {}): number[][] {
     const found = this.#view(view);
-    return enumerate(found, dimIndices(found, dims, describe(view)), this.rankOffset);
+    return enumerate(found, dimIndices(found, dims, describe(view)), this.ranks);
   }
 
   /**
@@ -159,7 +155,8 @@ export class HyperCommGrid {
     derive: (group: readonly number[]) => readonly number[],
     runtime: GroupRuntime<G>,
   ): Promise<G | NonMember> {
-    const lists = this.rankEnum(dims).map((group) => [...derive(group)].sort((a, b) => a - b));
+    const place = (rank: number): number => this.#places.get(rank) ?? this.size;
+    const lists = this.rankEnum(dims).map((group) => [...derive(group)].sort((a, b) => place(a) - place(b)));
     return this.#create(derivedKey(name), lists, runtime);
   }
 
@@ -177,19 +174,17 @@ export class HyperCommGrid {
   }
 
   isRankInGrid(rank: number): boolean {
-    return rank >= this.rankOffset && rank < this.rankOffset + this.size;
+    return this.#places.has(rank);
   }
 
   /** A rank's index in each dimension. @throws MbridgeError MB_GRID_RANK if it is outside the grid */
   coordinates(rank: number, { view = BASE }: InView = {}): Record<string, number> {
-    if (!Number.isSafeInteger(rank) || !this.isRankInGrid(rank)) {
-      throw gridError(
-        'RANK',
-        `rank ${rank} is outside the grid of ranks ${this.rankOffset} to ${this.rankOffset + this.size - 1}`,
-      );
+    const place = this.#places.get(rank);
+    if (place === undefined) {
+      throw gridError('RANK', `rank ${rank} is outside the grid of ranks ${formatRanks(this.ranks)}`);
     }
     const { shape, dimNames } = this.#view(view);
-    let rest = rank - this.rankOffset;
+    let rest = place;
     return Object.fromEntries(
       dimNames.map((dim, i) => {
         const index = rest % shape[i]!;
@@ -247,6 +242,37 @@ export class HyperCommGrid {
       hint: `registered views are ${[...this.#views.keys()].join(', ')}`,
     });
   }
+}
+
+/** The ranks of a grid of these options, checked. */
+function ranksOf({ rankOffset, ranks, worldSize }: HyperCommGridOptions, base: Factorisation): number[] {
+  const size = sizeOf(base);
+  const grid = `a grid of shape [${base.shape.join(', ')}] has ${size} ranks`;
+  if (ranks === undefined) {
+    const first = rankOffset ?? 0;
+    if (!Number.isSafeInteger(first) || first < 0) {
+      throw gridError('OFFSET', `the rank offset must be an integer of at least 0, got ${first}`);
+    }
+    if (size > worldSize - first) {
+      throw gridError(
+        'OVERSIZED',
+        `${grid}; the world has ${worldSize}, ${Math.max(0, worldSize - first)} of them from rank ${first} on`,
+        { hint: 'start more ranks, or lower the sizes', details: { size, worldSize, rankOffset: first } },
+      );
+    }
+    return Array.from({ length: size }, (_, place) => first + place);
+  }
+  const refuse = (found: string, hint: string): MbridgeError =>
+    gridError('RANKS', `${found} (ranks: [${ranks.join(', ')}])`, { hint, details: { ranks, worldSize } });
+  if (rankOffset !== undefined) throw refuse(`ranks and a rank offset of ${rankOffset}`, 'give one of them');
+  if (ranks.length !== size) throw refuse(`${grid}, ${ranks.length} are listed`, 'list as many, or change the shape');
+  ranks.forEach((rank, place) => {
+    if (!Number.isSafeInteger(rank) || rank < 0 || rank >= worldSize) {
+      throw refuse(`rank ${rank} is not in a world of ${worldSize}`, `ranks are 0 to ${worldSize - 1}`);
+    }
+    if (ranks.indexOf(rank) !== place) throw refuse(`rank ${rank} is listed twice`, 'a rank has one place in a grid');
+  });
+  return [...ranks];
 }
 
 function derivedKey(name: string): string {

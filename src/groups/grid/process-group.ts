@@ -2,7 +2,7 @@
 export interface ProcessGroup {
   /** For logs and errors: the key it was created under. */
   readonly name: string;
-  /** Global ranks of the members, ascending. */
+  /** Global ranks of the members, in the order of the grid. */
   readonly ranks: readonly number[];
   /** This process's index in `ranks`. */
   readonly rank: number;

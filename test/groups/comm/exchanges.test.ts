@@ -1,9 +1,7 @@
 import { expect, test } from 'vitest';
-import { qwen3TinyPretrainConfig } from '../../../recipes/qwen3.js';
-import { runWorkers } from '../../helpers/run-workers.js';
+import { runRanks } from '../../../src/testing/run-ranks.js';
 
 interface Exchanged {
-  type: 'exchanged';
   rank: number;
   sent: number[];
   equal: number[];
@@ -16,10 +14,7 @@ interface Exchanged {
 const SIZE = 3;
 
 test('every rank gets what every other sends it, in equal and unequal parts, and thousands of transfers at once', async () => {
-  const { exitCode, events, log } = await runWorkers('exchanges', qwen3TinyPretrainConfig(), SIZE);
-  expect(exitCode, log).toBe(0);
-  const ranks = (events as Exchanged[]).sort((a, b) => a.rank - b.rank);
-  expect(ranks).toHaveLength(SIZE);
+  const ranks = await runRanks<Exchanged>(SIZE, new URL('../../workers/exchanges.mjs', import.meta.url));
   for (const { rank, equal, unequal, sent, single, previous, received } of ranks) {
     const piece = 6;
     expect(equal).toEqual(ranks.flatMap(({ sent: theirs }) => theirs.slice(rank * piece, (rank + 1) * piece)));

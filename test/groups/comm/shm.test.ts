@@ -18,7 +18,7 @@ describe('collectives over shared memory', () => {
   const parts = [
     ['collectives', 9],
     ['p2p', 14],
-    ['failure', 11],
+    ['failure', 13],
     ['crowded', 1],
     ['memory', 5],
   ] as const;

@@ -119,7 +119,7 @@ describe('rankEnum', () => {
   it('says which ranks it covers', () => {
     const part = grid([2, 1, 1, 1], { rankOffset: 2, worldSize: 8 });
     expect([0, 1, 2, 3, 4].map((rank) => part.isRankInGrid(rank))).toEqual([false, false, true, true, false]);
-    expect(() => part.coordinates(4)).toThrow(throwing('RANK', /rank 4 .* 2 to 3/));
+    expect(() => part.coordinates(4)).toThrow(throwing('RANK', /rank 4 .* 2-3/));
   });
 });
 

@@ -1,29 +1,26 @@
 import { expect, test } from 'vitest';
-import { qwen3TinyPretrainConfig } from '../../../recipes/qwen3.js';
-import { runWorkers } from '../../helpers/run-workers.js';
+import { runRanks } from '../../../src/testing/run-ranks.js';
 
-interface Trained {
-  type: 'trained';
-  clip: number;
-  weight: number;
-  losses: number[];
-}
+/** Sums of the losses of both halves, before the first update and after each. */
+type Losses = [number, number][];
+
+const CASES = [0, 1].flatMap((clip) => [
+  { clip, field: 'mask', weights: [1, 1] },
+  { clip, field: 'mask', weights: [-1, -1] },
+  { clip, field: 'weight', weights: [-1, -1] },
+  { clip, field: 'weight', weights: [1, -1] }, // in all 0
+]);
 
 test('tokens of negative weight are trained away from, with and without clipping', async () => {
-  const config = qwen3TinyPretrainConfig({ seq_length: 64, global_batch_size: 4 });
-  config.scheduler.lr_warmup_iters = 0;
-  const { exitCode, events, log } = await runWorkers('sign', config, 1);
-  expect(exitCode, log).toBe(0);
-  const runs = events as Trained[];
-  expect(runs.map(({ clip, weight }) => [clip, weight])).toEqual([
-    [0, 1],
-    [0, -1],
-    [1, 1],
-    [1, -1],
-  ]);
-  for (const { weight, losses } of runs) {
+  const module = new URL('../../workers/sign.mjs', import.meta.url);
+  const [runs] = await runRanks<Losses[]>(1, module, { options: CASES });
+  expect(runs).toHaveLength(CASES.length);
+  runs!.forEach((losses, i) => {
     for (let step = 1; step < losses.length; step++) {
-      expect((losses[step]! - losses[step - 1]!) * weight).toBeLessThan(0);
+      CASES[i]!.weights.forEach((weight, half) => {
+        const gained = (losses[step - 1]![half]! - losses[step]![half]!) * weight;
+        expect(gained, `${JSON.stringify(CASES[i])}, half ${half}`).toBeGreaterThan(0);
+      });
     }
-  }
+  });
 });
