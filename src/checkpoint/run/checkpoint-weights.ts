@@ -7,8 +7,8 @@ import type { OptimizerState } from '../../model/optim/optimizer-state.js';
 import { tensorName, type TensorKind } from '../format/checkpoint-format.js';
 import type { Checkpoint } from '../format/checkpoint.js';
 import { areaOf, type Rectangle } from '../../model/parameters/rectangle.js';
-import { bucketPieces } from '../format/save-plan.js';
-import { stateStart, stateTensor } from './state-snapshot.js';
+import { bucketPieces } from '../../model/parameters/bucket-pieces.js';
+import { stateTensor } from './state-snapshot.js';
 
 /** Elements that go through the host at once. */
 const CHUNK_ELEMENTS = 16 << 20;
@@ -41,8 +41,8 @@ export async function restoreOptimizer(
   const saved = checkpoint.state.optimizer;
   if (saved === null) return; // imported weights, before the first update: all zero, as the optimizer begins
   for (const state of optimizer.buckets) {
-    const start = stateStart(state);
-    for (const piece of bucketPieces(state.bucket, start, state.m.size)) {
+    const { bucket, start, m } = state;
+    for (const piece of bucketPieces(bucket, start, m.size)) {
       for (const kind of ['exp_avg', 'exp_avg_sq'] as const) {
         const out = stateTensor(state, kind).slice(piece.offset - start, areaOf(piece));
         await upload(checkpoint, device, kind, piece.spec.name, piece, out);

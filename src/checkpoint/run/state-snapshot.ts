@@ -80,16 +80,11 @@ export class StateSnapshot {
   }
 }
 
-/** First element of a bucket that the optimizer's memory of it begins with. */
-export function stateStart({ bucket, m }: BucketState): number {
-  return m.size === bucket.size ? 0 : bucket.shardSize * bucket.replicas.rank;
-}
-
 export function stateTensor({ main, m, v }: BucketState, kind: TensorKind): Tensor {
   return { weight: main, exp_avg: m, exp_avg_sq: v }[kind];
 }
 
 function sourceOf(state: OptimizerState, { kind, bucket, offset, area }: SavedPiece): Tensor {
   const own = state.buckets[bucket] as BucketState;
-  return stateTensor(own, kind).slice(offset - stateStart(own), areaOf(area));
+  return stateTensor(own, kind).slice(offset - own.start, areaOf(area));
 }

@@ -1,13 +1,12 @@
 import { MbridgeError } from '../../base/errors.js';
-import { DTYPES, type DType } from '../../engine/dtype.js';
+import type { DType } from '../../engine/dtype.js';
 import { MemoryPlan } from '../../engine/memory-plan.js';
-import { Ops } from '../../engine/ops.js';
-import type { Strided, Tensor } from '../../engine/tensor.js';
-import type { CommGroup, Part } from '../../groups/comm/comm-group.js';
+import type { CommGroup } from '../../groups/comm/comm-group.js';
 import type { Store } from '../../job/rendezvous/store.js';
 import type { DistributedModel } from '../stage/distributed-model.js';
-import { areaOf } from '../parameters/rectangle.js';
-import { planTransfer, roundsOf, type Move, type Piece, type Placement } from './transfer-plan.js';
+import { Carrier } from './carrier.js';
+import { mainParametersOf, weightsOf, type Held } from './held-weights.js';
+import { planTransfer, type Move, type Piece, type Placement } from './transfer-plan.js';
 
 export interface WeightTransferOptions {
   /** All ranks of both models. */
@@ -18,7 +17,7 @@ export interface WeightTransferOptions {
   readonly name: string;
   /** Null on ranks that have no part of it. */
   readonly source: DistributedModel | null;
-  /** A frozen model of the same shape and type; null on ranks that have no part of it. */
+  /** A model of the same shape and type, frozen or trained; null on ranks that have no part of it. */
   readonly target: DistributedModel | null;
   /** Memory for what is on its way, in each direction; 256 MiB by default; a row of a matrix always fits. */
   readonly stagingBytes?: number;
@@ -27,124 +26,115 @@ export interface WeightTransferOptions {
 /** For a rank that is still building its models. */
 const WAIT_MS = 600_000;
 
-interface Held {
-  readonly piece: Piece;
-  readonly tensor: Tensor;
+/** Float32 main parameters go where both models have them, else what the models compute with. */
+const FORMS = ['weights', 'main'] as const;
+type Form = (typeof FORMS)[number];
+
+/** Of source and target. */
+interface Ends<T> {
+  readonly source: readonly T[];
+  readonly target: readonly T[];
 }
 
-interface Copy {
-  readonly from: Strided;
-  readonly to: Strided;
-}
-
-/** What a rank does in a round: packs, exchanges, unpacks. */
-interface Round {
-  readonly pack: readonly Copy[];
-  readonly send: readonly Part[];
-  readonly receive: readonly Part[];
-  readonly unpack: readonly Copy[];
+/** What a rank tells the others: what it holds. */
+interface Note extends Readonly<Record<Form, Ends<Piece>>> {
+  readonly dtype: DType | null;
 }
 
 /**
  * Brings a model's weights into another one that is spread otherwise, in memory: a policy's to the model that samples.
  * Every rank has the same plan; each element goes to each rank that needs it once, over the group's all-to-all.
+ *
+ * A target that is trained goes on from the weights as one that was loaded with them does: where both are bf16 and
+ * trained, its float32 main parameters become the source's, else they become the weights that were brought. Its moments
+ * and counters stay its own (`optimizer.initialize()` clears them).
  */
 export class WeightTransfer {
   /** Bytes that this rank sends and receives in a run, and takes from itself. */
   readonly bytes: { readonly sent: number; readonly received: number; readonly local: number };
-  readonly #group: CommGroup;
   readonly #source: DistributedModel | null;
-  readonly #ops: Ops;
+  readonly #target: DistributedModel | null;
+  readonly #group: CommGroup;
   readonly #plan = new MemoryPlan();
-  readonly #out: Tensor;
-  readonly #into: Tensor;
-  readonly #local: readonly Copy[];
-  readonly #rounds: readonly Round[];
+  readonly #carriers: readonly Carrier[];
+  /** Parameters that go as float32 main ones. */
+  readonly #exact: ReadonlySet<string>;
 
   /**
    * Every rank of the group calls it.
-   * @throws MbridgeError MB_TRANSFER, exit 3, for models that are not of one shape and type, and for a target that is trained
+   * @throws MbridgeError MB_TRANSFER, exit 3, for models that are not of one shape and type
    */
   static async create(options: WeightTransferOptions): Promise<WeightTransfer> {
     const { group, store, name, source, target } = options;
-    const [held, wanted] = [source, target].map((model) => (model === null ? [] : piecesOf(model)));
-    const dtype = (source ?? target)?.stage.spec.dtype ?? null;
-    const trained = target?.stage.optimizer != null;
-    const note = { dtype, trained, held: held?.map(({ piece }) => piece), wanted: wanted?.map(({ piece }) => piece) };
+    const held = heldBy(source, target);
+    const note: Note = {
+      dtype: (source ?? target)?.stage.spec.dtype ?? null,
+      weights: piecesOf(held.weights),
+      main: piecesOf(held.main),
+    };
     await store.set(`transfer/${name}/${group.rank}`, Buffer.from(JSON.stringify(note)));
     const notes = await Promise.all(
       Array.from({ length: group.size }, async (_, rank) => {
         const text = await store.get(`transfer/${name}/${rank}`, WAIT_MS);
-        return JSON.parse(Buffer.from(text).toString()) as {
-          dtype: DType | null;
-          trained: boolean;
-          held: Piece[];
-          wanted: Piece[];
-        };
+        return JSON.parse(Buffer.from(text).toString()) as Note;
       }),
     );
-    // Said by all ranks, so that none waits for another.
-    if (notes.some((each) => each.trained)) {
-      throw refused('the target is trained', 'an update would undo it: give a model with trainable: false');
-    }
-    const types = new Set(notes.flatMap((each) => (each.dtype === null ? [] : [each.dtype])));
+    // What is wrong is said by all ranks, so that none waits for another.
+    const types = new Set(notes.flatMap(({ dtype }) => (dtype === null ? [] : [dtype])));
     if (types.size > 1) throw refused(`weights of ${[...types].join(' and ')}`, 'build both with one mixed_precision');
-    const placement = (of: 'held' | 'wanted'): Placement => new Map(notes.map((each, rank) => [rank, each[of]]));
-    let moves: Move[];
+    const exact = namesOnBothSides(notes);
+    let moves: Record<Form, Move[]>;
     try {
-      moves = planTransfer(placement('held'), placement('wanted'));
+      moves = { weights: movesOf('weights', notes, exact), main: movesOf('main', notes, exact) };
     } catch (cause) {
       throw refused((cause as Error).message, 'both models are of one shape, and all of the source is in the group');
     }
-    return new WeightTransfer(options, moves, [...types][0] ?? 'f32');
+    return new WeightTransfer(options, { held, moves, exact, dtype: [...types][0] ?? 'f32' });
   }
 
   private constructor(
     { group, source, target, stagingBytes = 256 << 20 }: WeightTransferOptions,
-    moves: readonly Move[],
-    dtype: DType,
+    plan: {
+      readonly held: Readonly<Record<Form, Ends<Held>>>;
+      readonly moves: Readonly<Record<Form, readonly Move[]>>;
+      readonly exact: ReadonlySet<string>;
+      readonly dtype: DType;
+    },
   ) {
-    const { rank } = group;
-    this.#group = group;
     this.#source = source;
-    this.#ops = new Ops(group.device);
-    const local = moves.filter(({ from, to }) => from === to && from === rank);
-    const between = moves.filter(({ from, to }) => from !== to);
-    const rounds = roundsOf(between, Math.floor(stagingBytes / DTYPES[dtype].bytes));
-    const elements = (of: readonly Move[], side: 'from' | 'to'): number =>
-      of.reduce((sum, move) => sum + (move[side] === rank ? areaOf(move) : 0), 0);
-    const room = (side: 'from' | 'to'): number => Math.max(1, ...rounds.map((round) => elements(round, side)));
-    this.#out = this.#plan.tensor('communication', [room('from')], dtype);
-    this.#into = this.#plan.tensor('communication', [room('to')], dtype);
-    this.#plan.commit(group.device);
-    const [from, to] = [source, target].map((model) => viewsOf(model)) as [View, View];
-    this.#local = local.map((move) => ({ from: from(move), to: to(move) }));
-    this.#rounds = rounds.map((round) => {
-      const [sent, received] = [peersOf(round, group, 'from', 'to'), peersOf(round, group, 'to', 'from')];
-      return {
-        pack: sent.placed.map(({ move, offset }) => ({ from: from(move), to: staged(this.#out, move, offset) })),
-        send: sent.parts,
-        receive: received.parts,
-        unpack: received.placed.map(({ move, offset }) => ({ from: staged(this.#into, move, offset), to: to(move) })),
-      };
+    this.#target = target;
+    this.#group = group;
+    this.#exact = plan.exact;
+    const forms = FORMS.filter((form) => plan.moves[form].length > 0);
+    this.#carriers = forms.map((form) => {
+      const { source: from, target: to } = plan.held[form];
+      const dtype = form === 'main' ? 'f32' : plan.dtype;
+      const each = stagingBytes / forms.length;
+      return new Carrier(this.#plan, { group, moves: plan.moves[form], dtype, from, to, stagingBytes: each });
     });
-    const bytes = (of: readonly Move[], side: 'from' | 'to'): number => DTYPES[dtype].bytes * elements(of, side);
-    this.bytes = { sent: bytes(between, 'from'), received: bytes(between, 'to'), local: bytes(local, 'to') };
+    this.#plan.commit(group.device);
+    const sum = (of: keyof Carrier['bytes']): number => this.#carriers.reduce((all, { bytes }) => all + bytes[of], 0);
+    this.bytes = { sent: sum('sent'), received: sum('received'), local: sum('local') };
   }
 
   /** Every rank of the group calls it; the device has done it when what is enqueued next begins. */
   run(): void {
+    const { device } = this.#group;
     this.#source?.settleParameters();
-    this.#copyAll(this.#local);
-    for (const { pack, send, receive, unpack } of this.#rounds) {
-      this.#copyAll(pack);
-      this.#group.allToAll(this.#out, this.#into, { send, receive });
-      this.#copyAll(unpack);
-    }
+    this.#target?.settleParameters();
+    const trained = this.#target?.stage.optimizer ?? null;
+    for (const { bucket } of trained?.buckets ?? []) bucket.readers.wait(device);
+    for (const carrier of this.#carriers) carrier.run();
+    if (trained !== null) this.#adopt(trained);
   }
 
-  #copyAll(copies: readonly Copy[]): void {
-    for (const { from, to } of copies) this.#ops.copyRows(from, to);
+  /** Makes main parameters and weights of the target one again. */
+  #adopt(trained: NonNullable<DistributedModel['stage']['optimizer']>): void {
+    const { ops } = (this.#target as DistributedModel).stage.env;
+    for (const state of trained.buckets) {
+      if (state.bucket.entries.some(({ spec }) => this.#exact.has(spec.name))) trained.publish(ops, state);
+      else trained.follow(ops, state);
+    }
   }
 
   dispose(): void {
@@ -153,52 +143,32 @@ export class WeightTransfer {
   }
 }
 
-type View = (move: Move) => Strided;
-
-/** Where rectangles lie in this rank's part of a model. */
-function viewsOf(model: DistributedModel | null): View {
-  const held = new Map((model === null ? [] : piecesOf(model)).map((each) => [each.piece.name, each]));
-  return ({ name, rows, cols }) => {
-    const { piece, tensor } = held.get(name) as Held;
-    return tensor.rows(rows.start - piece.rows.start, rows.count).columns(cols.start - piece.cols.start, cols.count);
-  };
-}
-
-/** A rank's moves of a round, ordered by the rank at the other side, and where each lies in the buffer. */
-function peersOf(
-  round: readonly Move[],
-  { rank: self, size }: CommGroup,
-  own: 'from' | 'to',
-  other: 'from' | 'to',
-): { placed: { move: Move; offset: number }[]; parts: Part[] } {
-  const mine = round.filter((move) => move[own] === self);
-  const placed: { move: Move; offset: number }[] = [];
-  let offset = 0;
-  const parts = Array.from({ length: size }, (_, rank) => {
-    const start = offset;
-    for (const move of mine) {
-      if (move[other] !== rank) continue;
-      placed.push({ move, offset });
-      offset += areaOf(move);
-    }
-    return { offset: start, count: offset - start };
+function heldBy(source: DistributedModel | null, target: DistributedModel | null): Record<Form, Ends<Held>> {
+  const ends = (of: typeof weightsOf): Ends<Held> => ({
+    source: source === null ? [] : of(source.stage),
+    target: target === null ? [] : of(target.stage),
   });
-  return { placed, parts };
+  return { weights: ends(weightsOf), main: ends(mainParametersOf) };
 }
 
-function staged(buffer: Tensor, move: Move, offset: number): Strided {
-  return buffer.slice(offset, areaOf(move), [move.rows.count, move.cols.count]).columns();
+function piecesOf({ source, target }: Ends<Held>): Ends<Piece> {
+  return { source: source.map(({ piece }) => piece), target: target.map(({ piece }) => piece) };
 }
 
-/** What a rank holds, each name once. */
-function piecesOf({ stage }: DistributedModel): Held[] {
-  const held = stage.buffer.buckets.flatMap((bucket) =>
-    bucket.entries.map(({ spec: { name, rows, cols }, offset }): [string, Held] => {
-      const tensor = bucket.params.slice(offset, rows.count * cols.count, [rows.count, cols.count]);
-      return [name, { piece: { name, rows, cols }, tensor }];
-    }),
-  );
-  return [...new Map(held).values()];
+/** Parameters that have main ones in source and target. */
+function namesOnBothSides(notes: readonly Note[]): Set<string> {
+  const names = (end: 'source' | 'target'): Set<string> =>
+    new Set(notes.flatMap(({ main }) => main[end].map(({ name }) => name)));
+  const wanted = names('target');
+  return new Set([...names('source')].filter((name) => wanted.has(name)));
+}
+
+function movesOf(form: Form, notes: readonly Note[], exact: ReadonlySet<string>): Move[] {
+  const placement = (end: 'source' | 'target'): Placement =>
+    new Map(
+      notes.map((note, rank) => [rank, note[form][end].filter(({ name }) => exact.has(name) === (form === 'main'))]),
+    );
+  return planTransfer(placement('source'), placement('target'));
 }
 
 function refused(found: string, hint: string): MbridgeError {
