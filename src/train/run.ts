@@ -118,7 +118,8 @@ export class Run {
   readonly scheduler: OptimizerHyper;
   readonly data: DataIterator;
   readonly checkpoints: RunCheckpoints | null;
-  readonly #runtime: CommRuntime;
+  /** Makes the run's groups, and those of further models of the program; {@link CommRuntime.watch} it again after these. */
+  readonly runtime: CommRuntime;
   readonly #placement: PlacementCheck | null;
   #step: number;
   #finished = false;
@@ -136,7 +137,7 @@ export class Run {
     this.scheduler = parts.scheduler;
     this.data = parts.data;
     this.checkpoints = parts.checkpoints;
-    this.#runtime = parts.runtime;
+    this.runtime = parts.runtime;
     this.#step = (parts.checkpoints?.position.startStep ?? 1) - 1;
     this.#placement = this.config.dist.check_placement ? new PlacementCheck(this.model, this.pgCollection) : null;
   }
@@ -194,7 +195,7 @@ export class Run {
       this.data.close();
       this.#placement?.dispose();
       this.model.dispose();
-      this.#runtime.destroyAll();
+      this.runtime.destroyAll();
       this.device.close();
     } catch (error) {
       this.abandon(error);
@@ -203,6 +204,6 @@ export class Run {
 
   /** The way out after a failure: makes the other ranks fail too, and throws the cause. */
   abandon(error: unknown): never {
-    this.#runtime.abandon(error);
+    this.runtime.abandon(error);
   }
 }
