@@ -61,7 +61,7 @@ export {
 } from './model/losses/policy-losses.js';
 export { dpoLoss, type DpoOptions } from './model/losses/preference-loss.js';
 export { valueLoss, type ValueLossOptions } from './model/losses/value-loss.js';
-export type { HeadKind } from './model/blocks/stage-env.js';
+export type { HeadKind } from './families/decoder.js';
 export { RowTable, type RowPart } from './model/stage/row-table.js';
 export { WeightTransfer, type WeightTransferOptions } from './model/transfer/weight-transfer.js';
 export { SampleBatches, type SampleBatchesOptions } from './data/sample-batches.js';

@@ -7,6 +7,7 @@ import type { BatchSource } from '../data/micro-batch.js';
 import type { Device } from '../engine/device.js';
 import { openDevice } from '../engine/open-device.js';
 import type { OptimizerHyper } from '../engine/ops.js';
+import type { HeadKind } from '../families/decoder.js';
 import type { HyperCommGrid } from '../groups/grid/hyper-comm-grid.js';
 import type { WorkerContext } from '../job/worker/context.js';
 import type { Loss } from '../model/blocks/loss.js';
@@ -39,6 +40,8 @@ export interface OpenRunOptions {
   readonly loss?: Loss;
   /** Rows that the model can generate at once, and their length; by default what the configuration's samples take. */
   readonly generation?: GenerationSizes;
+  /** `value` for a value or reward model: see {@link provideDistributedModel}. */
+  readonly head?: HeadKind;
   /** Trains the buckets whose name it matches, and freezes the others; all are trained by default. See StageSpec. */
   readonly trainable?: RegExp;
 }
@@ -75,6 +78,7 @@ export async function openRun(context: WorkerContext, options: OpenRunOptions = 
   const { config: cfg, rank, worldSize, store, log } = context;
   const device = options.device ?? openDevice(context.device, context.deviceIndex, context.threads);
   const runtime = new CommRuntime({ rank, device, store, timeoutSeconds: cfg.dist.timeout_s });
+  const { head = 'language' } = options;
   const onSaved = context.saved.bind(context);
   try {
     const { layout, grid, pgCollection } = await setupGroups(cfg, { runtime, worldSize });
@@ -82,12 +86,12 @@ export async function openRun(context: WorkerContext, options: OpenRunOptions = 
     const checkpoints =
       options.checkpoints === false
         ? null
-        : await RunCheckpoints.open({ cfg, layout, device, store, groups: pgCollection, log, onSaved });
+        : await RunCheckpoints.open({ cfg, layout, device, store, groups: pgCollection, log, onSaved, head });
     const { loss, trainable } = options;
     const checkpoint = checkpoints?.resume ?? null;
     const generation = options.generation ?? sampleSizes(cfg, layout.dp);
     const model = await provideDistributedModel(cfg, {
-      ...{ pgCollection, device, checkpoint },
+      ...{ pgCollection, device, checkpoint, head },
       ...(loss === undefined ? {} : { loss }),
       ...(trainable === undefined ? {} : { trainable }),
       ...(generation === undefined ? {} : { generation }),

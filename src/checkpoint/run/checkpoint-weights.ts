@@ -1,3 +1,4 @@
+import type { HeadKind } from '../../families/decoder.js';
 import type { Device } from '../../engine/device.js';
 import { STATE } from '../../engine/ops.js';
 import type { Tensor } from '../../engine/tensor.js';
@@ -15,10 +16,12 @@ const CHUNK_ELEMENTS = 16 << 20;
 
 /** Weights of a checkpoint: each rank reads the rectangles that it holds. */
 export class CheckpointWeights implements WeightSource {
+  readonly head: HeadKind;
   readonly #checkpoint: Checkpoint;
   readonly #device: Device;
 
   constructor(checkpoint: Checkpoint, device: Device) {
+    this.head = checkpoint.head;
     this.#checkpoint = checkpoint;
     this.#device = device;
   }

@@ -154,18 +154,20 @@ interface Saving {
 }
 
 async function prepareSaving(
-  { cfg, store, log }: RunCheckpointsOptions,
+  { cfg, store, log, head = 'language' }: RunCheckpointsOptions,
   root: string,
   claim: FolderClaim | null,
   resume: Checkpoint | null,
 ): Promise<Saving> {
   const goesOn = resume !== null && realpathSync(dirname(resume.folder)) === realpathSync(root);
   const lineage = goesOn ? lineageOf(resume.state) : randomBytes(16).toString('hex');
-  const key = 'checkpoint/token';
+  // Several models of a job save in folders of their own.
+  const key = `checkpoint/token/${root}`;
   if (claim !== null) {
     if (!cfg.checkpoint.overwrite) {
       const first = (resume?.state.step ?? 0) + 1;
-      await refuseOtherLineage(root, { lineage, model: modelSettings(cfg.model), first, last: cfg.train.train_iters });
+      const model = modelSettings(cfg.model);
+      await refuseOtherLineage(root, { lineage, model, head, first, last: cfg.train.train_iters });
     }
     await tidy(root, log);
     await store.set(key, Buffer.from(randomBytes(6).toString('hex')));
@@ -188,7 +190,7 @@ async function openResume(o: RunCheckpointsOptions): Promise<Checkpoint | null> 
   const { load } = cfg.checkpoint;
   if (load === null) return null;
   const isFirst = groups.intraDistOpt.rank === 0;
-  const key = 'checkpoint/load';
+  const key = `checkpoint/load/${load}`;
   if (isFirst) {
     const found = await findCheckpoint(load);
     for (const warning of found.warnings) log.warn(warning);
@@ -200,7 +202,7 @@ async function openResume(o: RunCheckpointsOptions): Promise<Checkpoint | null> 
   const checkpoint = await Checkpoint.open(folder);
   const allowed = cfg.checkpoint.allow_model_changes;
   requireSameModel(join(folder, STATE_FILE), shapeOfState(checkpoint.state), modelShape(cfg), allowed);
-  checkpoint.check(modelShape(cfg));
+  checkpoint.check(modelShape(cfg), [o.head ?? 'language']);
   if (isFirst) {
     const { step, consumed_samples: samples } = checkpoint.state;
     log.info(`resuming from ${folder}: ${step} updates, ${samples} samples`);
