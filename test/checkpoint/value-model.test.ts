@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { mbridge } from '../cli/mbridge.js';
@@ -23,9 +24,10 @@ async function run(
   layout: Layout,
   values: Record<string, unknown>,
   head: 'value' | 'language' = 'value',
+  beside?: string,
 ): Promise<Outcome> {
   const config = layoutConfig(fixture, layout, values);
-  const { exitCode, events, log } = await runWorkers('value', config, ranksOf(layout), { head });
+  const { exitCode, events, log } = await runWorkers('value', config, ranksOf(layout), { head, beside });
   const steps = (events as (Step & { type: string })[]).filter(({ type }) => type === 'step');
   const rows = (events as { type: string; values: number[] }[]).filter(({ type }) => type === 'began');
   return {
@@ -81,3 +83,21 @@ test('a value model is saved, resumed on any layout, and taken for nothing else'
   expect(stdout).toMatch(/^ {2}score\.weight {2}F32 \[1, 96\]/m);
   expect((await run(GRID, { ...again, 'checkpoint.load': cut })).steps).toEqual(whole.steps.slice(2));
 }, 120_000);
+
+test('a value model beside a policy is saved and resumed with it', async () => {
+  const [save, beside] = [join(temporaryFolder(), 'policy'), join(temporaryFolder(), 'value')];
+  const both = (updates: number): Promise<Outcome> => {
+    const values = { 'train.train_iters': updates, 'checkpoint.save': save, 'checkpoint.load': save };
+    return run({ tp: 2, pp: 1, dp: 1 }, values, 'language', beside);
+  };
+  const first = await both(1);
+  expect(first.exitCode, first.log).toBe(0);
+  const again = await both(2);
+  expect(again.exitCode, again.log).toBe(0);
+  expect(again.steps.map(({ step }) => step)).toEqual([2]);
+  // It goes on from what was learned.
+  expect(again.rows[0]).not.toEqual(first.rows[0]);
+  const headOf = (folder: string): unknown =>
+    (JSON.parse(readFileSync(join(folder, 'step-00000002', 'state.json'), 'utf8')) as { head?: unknown }).head;
+  expect([save, beside].map(headOf)).toEqual([undefined, 'value']);
+}, 60_000);

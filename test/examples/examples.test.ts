@@ -157,14 +157,37 @@ test('one model over two grids of different tp has the losses and gradients of o
   });
 });
 
-test('three models with layouts of their own share a job', async () => {
-  const text = await run('policy-value-reference.js', ['--train-iters', '3']);
-  const rows = [...text.matchAll(/policy=(\S+) reference=(\S+)/g)].map((m) => [Number(m[1]), Number(m[2])] as const);
-  expect(rows).toHaveLength(3);
-  // The same weights and data at first: a frozen pp 2 model and a trained tp 2 one see the same loss.
-  expect(Math.abs(rows[0]![0] - rows[0]![1])).toBeLessThan(1e-5);
-  expect(rows[2]![0]).toBeLessThan(rows[2]![1] - 0.5);
+interface Rollout {
+  readonly reward: number;
+  readonly explained: number;
+}
+
+async function rollouts(args: string): Promise<Rollout[]> {
+  const text = await run(join(EXAMPLES, 'policy/ppo.js'), args.split(' '));
+  const found = [...text.matchAll(/reward=(\S+) explained_variance=(\S+)/g)];
+  return found.map(([, reward, explained]) => ({ reward: Number(reward), explained: Number(explained) }));
+}
+
+test('policy, value model and reference with layouts of their own share a job', async () => {
+  const one = await rollouts('--nproc 1 --train-iters 3');
+  const four = await rollouts('--nproc 4 --pp-size 2 --value-tp-size 2 --reference-tp-size 4 --train-iters 3');
+  expect(one).toHaveLength(2);
+  // The same tokens, and the same values of them, whatever the layouts.
+  expect(four.map(({ reward }) => reward)).toEqual(one.map(({ reward }) => reward));
+  four.forEach(({ explained }, i) => expect(explained / one[i]!.explained).toBeCloseTo(1, 3));
+  // What is new says nothing; two updates have it say less that is wrong.
+  expect(one[1]!.explained).toBeGreaterThan(one[0]!.explained);
 });
+
+test.runIf(FULL).each(['--nproc 1', '--nproc 4 --tp-size 2 --value-pp-size 2', '--nproc 2 --value-tp-size 2'])(
+  'a policy and its value model learn: %s',
+  async (layout) => {
+    const { reward, explained } = (await rollouts(layout)).at(-1)!;
+    expect(reward).toBeGreaterThan(0.9);
+    expect(explained).toBeGreaterThan(0.9);
+  },
+  600_000,
+);
 
 test.each([
   ['pretrain-qwen3-simple.js', '--nproc x', 2, "MB_USAGE: --nproc expects a number, got 'x'"],
@@ -174,7 +197,7 @@ test.each([
   ['pretrain-qwen3-simple.js', '--tiny 1 --nproc 3', 3, 'MB_CONFIG_LAYOUT: tp 2 x pp 1 = 2 does not divide'],
   ['pretrain-qwen3-simple.js', '--tiny 1 --train-iters 0', 3, 'MB_CONFIG_VALUE: argument train_iters'],
   ['pretrain-qwen3-with-decentralized-pg.js', '--nproc 2 --tp-size 3 --pp-size 1', 3, 'MB_CONFIG_LAYOUT: 3 problems'],
-  ['policy-value-reference.js', '--train-iters 1.5', 3, 'MB_CONFIG_VALUE: argument train_iters'],
+  ['../policy/ppo.js', '--train-iters 1.5', 3, 'MB_CONFIG_VALUE: argument train_iters'],
 ])('%s %s is refused in words', async (example, line, exitCode, message) => {
   const command = [join(FOLDER, example), ...line.split(' ')];
   const outcome = await execa(process.execPath, command, { reject: false });
