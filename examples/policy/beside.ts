@@ -7,6 +7,7 @@ import {
   type Run,
   type RunConfig,
 } from '../../src/index.js';
+import { ReplicaRows } from './replica-rows.js';
 
 export interface Layout {
   readonly tp: number;
@@ -17,6 +18,8 @@ export interface ModelBeside {
   readonly config: RunConfig;
   readonly pgCollection: Groups;
   readonly model: DistributedModel;
+  /** What of a batch is its replica's here. */
+  readonly rows: ReplicaRows;
 }
 
 /** A further model on all ranks of a run, spread in a way of its own: what tp and pp leave are replicas. */
@@ -30,5 +33,6 @@ export async function modelBeside(
   const config = { ...run.config, model: { ...run.config.model, ...layout } };
   const { pgCollection } = await setupGroups(config, { runtime, worldSize: context.worldSize });
   runtime.watch();
-  return { config, pgCollection, model: await provideDistributedModel(config, { ...options, pgCollection, device }) };
+  const model = await provideDistributedModel(config, { ...options, pgCollection, device });
+  return { config, pgCollection, model, rows: new ReplicaRows(config, pgCollection) };
 }

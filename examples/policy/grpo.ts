@@ -57,9 +57,7 @@ export const runWorker: RunWorker = async (context) => {
     generation: { slots: rows, context: SEQ + 1 },
     onlyGenerates: true,
   });
-  const { model: reference, pgCollection: referencePgs } = await modelBeside(run, layouts.reference, {
-    trainable: false,
-  });
+  const { model: reference, rows: toScore } = await modelBeside(run, layouts.reference, { trainable: false });
   const everyone = pgs.intraDistOpt;
   const refit = await WeightTransfer.create({
     ...{ group: everyone, store: context.store, name: 'policy-to-sampler' },
@@ -69,7 +67,7 @@ export const runWorker: RunWorker = async (context) => {
   const width = 2 * (SEQ + 1);
   const [answers, opinions] = [width, SEQ].map((each) => new RowTable(everyone, { rows, width: each }));
   const lossMask = new Uint8Array(SEQ + 1).fill(1, PROMPT);
-  const [mine, toScore] = [new ReplicaRows(config, pgs), new ReplicaRows(config, referencePgs)];
+  const mine = new ReplicaRows(config, pgs);
 
   /** Answers of the policy as it is, with what the loss wants to know of them, for this replica. */
   const rollOut = async (step: number): Promise<MicroBatch[]> => {

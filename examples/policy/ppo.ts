@@ -28,9 +28,10 @@ import { modelBeside, type Layout } from './beside.js';
 import { ReplicaRows } from './replica-rows.js';
 
 const VOCABULARY = 32;
-/** A token that begins every row, and one to repeat: without the first, no position in a row of equal tokens could be told. */
-const PROMPT = 2;
+/** A token that begins every row, and twice the one to repeat: no position in a row of equal tokens could be told. */
+const PROMPT = 3;
 const SEQ = 16;
+const ANSWER = SEQ + 1 - PROMPT;
 /** Updates from the same answers. */
 const EPOCHS = 2;
 const LAMBDA = 0.9;
@@ -38,16 +39,17 @@ const LAMBDA = 0.9;
 /** Of each token of an answer: a part of the row's worth, if it is the prompt's. */
 function rewardsOf(tokens: Float32Array): Float32Array {
   const wanted = tokens[PROMPT - 1]!;
-  const worth = (0.5 + wanted / VOCABULARY) / (SEQ + 1 - PROMPT);
+  const worth = (0.75 + wanted / VOCABULARY / 2) / ANSWER;
   return tokens.slice(PROMPT).map((token) => (token === wanted ? worth : 0));
 }
 
 export const runWorker: RunWorker = async (context) => {
-  const { config } = context;
   const layouts = context.options as { value: Layout; reference: Layout };
-  const { global_batch_size: rows, train_iters: updates } = config.train;
-  const loss = ppoLoss({ kl: { weight: 0.001 }, entropyBonus: 0.001 });
-  const run = await openRun(context, { loss, generation: { slots: rows, context: SEQ + 1 } });
+  const { global_batch_size: rows, train_iters: updates } = context.config.train;
+  const run = await openRun(context, {
+    loss: ppoLoss({ kl: { weight: 0.001 }, entropyBonus: 0.03 }),
+    generation: { slots: rows, context: SEQ + 1 },
+  });
   const { model: policy, pgCollection: pgs } = run;
   const value = await modelBeside(run, layouts.value, { head: 'value', loss: valueLoss({ clip: 0.2 }) });
   const { optimizer } = setupOptimizer(value.config, value.model, value);
@@ -56,27 +58,26 @@ export const runWorker: RunWorker = async (context) => {
   const width = 2 * (SEQ + 1);
   const [answers, opinions] = [width, SEQ].map((each) => new RowTable(pgs.intraDistOpt, { rows, width: each }));
   const lossMask = new Uint8Array(SEQ + 1).fill(1, PROMPT);
-  const mine = new ReplicaRows(config, pgs);
-  const valued = new ReplicaRows(config, value.pgCollection);
-  const toScore = new ReplicaRows(config, reference.pgCollection);
+  const mine = new ReplicaRows(run.config, pgs);
 
   /** Answers of the policy as it is, with what the losses want to know of them, for this rank's replicas of both models. */
   const rollOut = async (step: number): Promise<{ forPolicy: MicroBatch[]; forValue: MicroBatch[] }> => {
     const prompts = Array.from({ length: rows }, (_, row) => {
       const wanted = 1 + ((step * 7 + row * 5) % (VOCABULARY - 1));
-      return [0, wanted];
+      return [0, wanted, wanted];
     });
     const own = new Float32Array(rows * width);
-    for (const made of await generate(policy, prompts, { maxTokens: SEQ + 1 - PROMPT, seed: step })) {
-      own.set([...prompts[made.row]!, ...made.tokens, 0, 0, ...made.logprobs], made.row * width);
+    for (const { row, tokens, logprobs } of await generate(policy, prompts, { maxTokens: ANSWER, seed: step })) {
+      own.set([...prompts[row]!, ...tokens], row * width);
+      own.set(logprobs, row * width + SEQ + 1 + PROMPT);
     }
     const all = answers!.share(policy.speaks ? { first: 0, values: own } : null);
     const tokensOf = (row: number): Float32Array => all.subarray(row * width, row * width + SEQ + 1);
     const sampleOf = (row: number): Sample => ({ inputIds: Int32Array.from(tokensOf(row)), lossMask });
-    const scored = value.model.score(valued.batches(sampleOf))?.flatMap((each) => [...each.value]) ?? [];
-    const values = opinions!.share(value.model.speaks ? { first: valued.first, values: scored } : null);
-    const known = reference.model.logprobs(toScore.batches(sampleOf))?.flatMap((each) => [...each]) ?? [];
-    const opinion = opinions!.share(reference.model.speaks ? { first: toScore.first, values: known } : null);
+    const scored = value.model.score(value.rows.batches(sampleOf))?.flatMap((each) => [...each.value]) ?? [];
+    const values = opinions!.share(value.model.speaks ? { first: value.rows.first, values: scored } : null);
+    const known = reference.model.logprobs(reference.rows.batches(sampleOf))?.flatMap((each) => [...each]) ?? [];
+    const opinion = opinions!.share(reference.model.speaks ? { first: reference.rows.first, values: known } : null);
 
     // Of the tokens of answers alone: token t is predicted, and valued, where token t - 1 is read.
     const judged = Array.from({ length: rows }, (_, row) => {
@@ -90,11 +91,8 @@ export const runWorker: RunWorker = async (context) => {
     const [mean, deviation] = [meanOf(advantages), Math.sqrt(varianceOf(advantages))];
     if (context.rank === 0) {
       const reward = meanOf(each(({ rewards }) => rewards.map(Math.sign)));
-      const came = each(({ earned }) => earned);
-      const explained = explainedVariance(
-        each(({ value }) => value),
-        came,
-      );
+      const [foreseen, came] = [each(({ value }) => value), each(({ earned }) => earned)];
+      const explained = explainedVariance(foreseen, came);
       context.emit({ type: 'rollout', step, reward, explained_variance: explained });
     }
     const field = (values: Float32Array): Float32Array => {
@@ -108,7 +106,7 @@ export const runWorker: RunWorker = async (context) => {
         old_logprob: (row) => all.subarray(row * width + SEQ + 2, (row + 1) * width),
         ref_logprob: (row) => opinion.subarray(row * SEQ, (row + 1) * SEQ),
       }),
-      forValue: valued.batches(sampleOf, {
+      forValue: value.rows.batches(sampleOf, {
         returns: (row) => field(judged[row]!.earned),
         old_value: (row) => values.subarray(row * SEQ, (row + 1) * SEQ),
       }),
