@@ -127,7 +127,7 @@ export const runWorker: RunWorker = async (context) => {
 if (isMain(import.meta.url)) {
   process.exitCode = await runMain(() => {
     const o = numberOptions({
-      ...{ nproc: undefined as number | undefined, 'train-iters': 120, 'ranks-per-gpu': 1 },
+      ...{ nproc: undefined as number | undefined, 'train-iters': 100, 'ranks-per-gpu': 1 },
       ...{ 'tp-size': 1, 'pp-size': 1 },
       ...{ 'value-tp-size': 1, 'value-pp-size': 1, 'reference-tp-size': 1, 'reference-pp-size': 1 },
     });
@@ -136,7 +136,6 @@ if (isMain(import.meta.url)) {
       ...{ train_iters: o['train-iters'], seq_length: SEQ, global_batch_size: 128, micro_batch_size: 16, lr: 1e-3 },
     });
     config.model.vocab_size = VOCABULARY;
-    config.scheduler.lr_decay_style = 'constant';
     config.dataset = { type: 'mock', seed: 0 };
     config.dist.ranks_per_gpu = o['ranks-per-gpu'];
     const options = {
