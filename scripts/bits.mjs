@@ -112,10 +112,11 @@ try {
     }
   }
   if (values.device === 'cpu') {
-    const example = join(checkout, 'dist/examples/decentralized-pg/policy-value-reference.js');
-    const out = await run(example, '--nproc', '4', '--train-iters', '4');
-    const losses = out.split('\n').filter((line) => line.includes('policy') && line.includes('reference'));
-    console.log(`three models: ${hashText(losses.join('\n'))}\n${losses.join('\n')}`);
+    const example = join(checkout, 'dist/examples/policy/ppo.js');
+    const layouts = ['--tp-size', '2', '--value-pp-size', '2'];
+    const out = await run(example, '--nproc', '4', ...layouts, '--train-iters', '4');
+    const rollouts = out.split('\n').filter((line) => line.startsWith('rollout'));
+    console.log(`three models: ${hashText(rollouts.join('\n'))}\n${rollouts.join('\n')}`);
   }
 } finally {
   rmSync(work, { recursive: true, force: true });

@@ -64,7 +64,7 @@ export { distillationLoss, type DistillationOptions } from './model/losses/disti
 export { FullDistillationLoss, type FullDistillationOptions } from './model/losses/full-distillation-loss.js';
 export type { TopLogprobs, TopOptions } from './model/losses/top-reader.js';
 export { valueLoss, type ValueLossOptions } from './model/losses/value-loss.js';
-export type { HeadKind } from './model/blocks/stage-env.js';
+export type { HeadKind } from './families/decoder.js';
 export { RowTable, type RowPart } from './model/stage/row-table.js';
 export { WeightTransfer, type WeightTarget, type WeightTransferOptions } from './model/transfer/weight-transfer.js';
 export { SampleBatches, type SampleBatchesOptions } from './data/sample-batches.js';

@@ -4,6 +4,8 @@ import type { HfRule, LinearSpec, NormSpec } from './family.js';
 export const EMBEDDING = 'model.embed_tokens.weight';
 export const FINAL_NORM = 'model.norm.weight';
 export const HEAD = 'lm_head.weight';
+/** What a model gives for each token: logits of its vocabulary, or one number. */
+export type HeadKind = 'language' | 'value';
 /** One row: what a value or reward model has in place of `HEAD`, as Hugging Face's classifiers name it. */
 export const VALUE_HEAD = 'score.weight';
 

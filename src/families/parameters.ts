@@ -1,4 +1,4 @@
-import { EMBEDDING, FINAL_NORM, HEAD, layerPrefix } from './decoder.js';
+import { EMBEDDING, FINAL_NORM, HEAD, layerPrefix, VALUE_HEAD, type HeadKind } from './decoder.js';
 import { familyOf } from './families.js';
 import type { LinearSpec, NormSpec, Width } from './family.js';
 import type { ModelShape } from './model-shape.js';
@@ -49,14 +49,15 @@ function layerParameters(shape: ModelShape, layer: number): Parameter[] {
 }
 
 /** Every parameter of a model once, in forward order: embedding, layers, final norm, and the head unless it is tied. */
-export function modelParameters(shape: ModelShape): Parameter[] {
+export function modelParameters(shape: ModelShape, head: HeadKind = 'language'): Parameter[] {
   const { vocabSize, hiddenSize, numLayers, tieWordEmbeddings } = shape;
   const vocabulary = (name: string): Parameter => ({ name, shape: [vocabSize, hiddenSize] });
+  const output = head === 'value' ? [{ name: VALUE_HEAD, shape: [1, hiddenSize] }] : [vocabulary(HEAD)];
   return [
     vocabulary(EMBEDDING),
     ...Array.from({ length: numLayers }, (_, layer) => layerParameters(shape, layer)).flat(),
     { name: FINAL_NORM, shape: [hiddenSize] },
-    ...(tieWordEmbeddings ? [] : [vocabulary(HEAD)]),
+    ...(tieWordEmbeddings && head === 'language' ? [] : output),
   ];
 }
 

@@ -7,6 +7,7 @@ import type { BatchSource } from '../data/micro-batch.js';
 import type { Device } from '../engine/device.js';
 import { openDevice } from '../engine/open-device.js';
 import type { OptimizerHyper } from '../engine/ops.js';
+import type { HeadKind } from '../families/decoder.js';
 import type { HyperCommGrid } from '../groups/grid/hyper-comm-grid.js';
 import type { WorkerContext } from '../job/worker/context.js';
 import type { Loss } from '../model/blocks/loss.js';
@@ -39,6 +40,8 @@ export interface OpenRunOptions {
   readonly loss?: Loss;
   /** Rows that the model can generate at once, and their length; by default what the configuration's samples take. */
   readonly generation?: GenerationSizes;
+  /** `value` for a value or reward model: see {@link provideDistributedModel}. */
+  readonly head?: HeadKind;
   /** Trains the buckets whose name it matches, and freezes the others; all are trained by default. See StageSpec. */
   readonly trainable?: RegExp;
 }
@@ -75,6 +78,7 @@ export async function openRun(context: WorkerContext, options: OpenRunOptions = 
   const { config: cfg, rank, worldSize, store, log } = context;
   const device = options.device ?? openDevice(context.device, context.deviceIndex, context.threads);
   const runtime = new CommRuntime({ rank, device, store, timeoutSeconds: cfg.dist.timeout_s });
+  const { head = 'language' } = options;
   const onSaved = context.saved.bind(context);
   try {
     const { layout, grid, pgCollection } = await setupGroups(cfg, { runtime, worldSize });
@@ -82,12 +86,12 @@ export async function openRun(context: WorkerContext, options: OpenRunOptions = 
     const checkpoints =
       options.checkpoints === false
         ? null
-        : await RunCheckpoints.open({ cfg, layout, device, store, groups: pgCollection, log, onSaved });
+        : await RunCheckpoints.open({ cfg, layout, device, store, groups: pgCollection, log, onSaved, head });
     const { loss, trainable } = options;
     const checkpoint = checkpoints?.resume ?? null;
     const generation = options.generation ?? sampleSizes(cfg, layout.dp);
     const model = await provideDistributedModel(cfg, {
-      ...{ pgCollection, device, checkpoint },
+      ...{ pgCollection, device, checkpoint, head },
       ...(loss === undefined ? {} : { loss }),
       ...(trainable === undefined ? {} : { trainable }),
       ...(generation === undefined ? {} : { generation }),
@@ -118,7 +122,8 @@ export class Run {
   readonly scheduler: OptimizerHyper;
   readonly data: DataIterator;
   readonly checkpoints: RunCheckpoints | null;
-  readonly #runtime: CommRuntime;
+  /** Makes the run's groups, and those of further models of the program; {@link CommRuntime.watch} it again after these. */
+  readonly runtime: CommRuntime;
   readonly #placement: PlacementCheck | null;
   #step: number;
   #finished = false;
@@ -136,7 +141,7 @@ export class Run {
     this.scheduler = parts.scheduler;
     this.data = parts.data;
     this.checkpoints = parts.checkpoints;
-    this.#runtime = parts.runtime;
+    this.runtime = parts.runtime;
     this.#step = (parts.checkpoints?.position.startStep ?? 1) - 1;
     this.#placement = this.config.dist.check_placement ? new PlacementCheck(this.model, this.pgCollection) : null;
   }
@@ -194,7 +199,7 @@ export class Run {
       this.data.close();
       this.#placement?.dispose();
       this.model.dispose();
-      this.#runtime.destroyAll();
+      this.runtime.destroyAll();
       this.device.close();
     } catch (error) {
       this.abandon(error);
@@ -203,6 +208,6 @@ export class Run {
 
   /** The way out after a failure: makes the other ranks fail too, and throws the cause. */
   abandon(error: unknown): never {
-    this.#runtime.abandon(error);
+    this.runtime.abandon(error);
   }
 }

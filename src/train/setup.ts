@@ -6,7 +6,7 @@ import { openWeights } from '../checkpoint/run/open-weights.js';
 import { checkConfig } from '../config/check-config.js';
 import { validateLayout, type RunLayout } from '../config/layout.js';
 import type { RunConfig } from '../config/schema.js';
-import { VALUE_HEAD } from '../families/decoder.js';
+import { VALUE_HEAD, type HeadKind } from '../families/decoder.js';
 import type { DataIterator } from '../data/data-iterator.js';
 import { setupDataIterators, type SetupDataOptions } from '../data/setup-data-iterators.js';
 import type { Device } from '../engine/device.js';
@@ -16,7 +16,6 @@ import { ProcessGroupCollection } from '../groups/grid/process-group-collection.
 import { NON_MEMBER } from '../groups/grid/process-group.js';
 import { DistributedModel } from '../model/stage/distributed-model.js';
 import type { Loss } from '../model/blocks/loss.js';
-import type { HeadKind } from '../model/blocks/stage-env.js';
 import type { GenerationSizes } from '../model/decode/kv-cache.js';
 import { stageSpec } from '../model/stage/stage-spec.js';
 import { buildStage, prepareMemory, stagingOf, type Stage } from '../model/stage/stage.js';
@@ -67,7 +66,7 @@ export interface ProvideModelOptions {
    * pattern trains the buckets whose name it matches: see StageSpec.
    */
   trainable?: boolean | RegExp;
-  /** `value`: a model of one number a token, a value or reward model, whose last row of weights is new. */
+  /** `value`: a model of one number a token, a value or reward model; its row of weights is new where it is loaded from a language model. */
   head?: HeadKind;
   /** What the model is trained to make small: cross entropy, or `valueLoss`, by default. The same on every rank. */
   loss?: Loss;
@@ -109,16 +108,18 @@ async function initializeWeights(
   const { optimizer, buffer } = stage;
   const { pretrained_checkpoint: path } = cfg.checkpoint;
   const fresh = new RandomWeights(ops, cfg.rng.seed, stage.shape.initializerRange);
-  let source: WeightSource & { close?(): Promise<void> };
+  let source: WeightSource & { readonly head?: HeadKind; close?(): Promise<void> };
   if (checkpoint !== null) source = new CheckpointWeights(checkpoint, device);
-  else if (path !== null) source = await openWeights(path, stage.shape, device, cfg.checkpoint.allow_model_changes);
-  else source = fresh;
+  else if (path !== null) {
+    source = await openWeights(path, stage.shape, device, cfg.checkpoint.allow_model_changes, stage.spec.head);
+  } else source = fresh;
+  // A language model has no row of weights for values.
+  const rowIsNew = source.head === 'language';
   try {
     await loadWeights(
       ops,
       buffer.buckets,
-      // The weights of a language model have none for values.
-      { fill: (spec, out) => (spec.name === VALUE_HEAD ? fresh : source).fill(spec, out) },
+      { fill: (spec, out) => (rowIsNew && spec.name === VALUE_HEAD ? fresh : source).fill(spec, out) },
       (bucket) => stagingOf(stage, bucket),
       (bucket, values) => optimizer?.adopt(ops, bucket, values),
     );

@@ -14,12 +14,13 @@ export interface WorkersRun {
   runDir: string;
 }
 
-/** Runs the worker module `test/workers/<name>.mjs` on `nproc` CPU ranks, with `options` as its context's. */
+/** Runs the worker module `test/workers/<name>.mjs` on `nproc` ranks, with `options` as its context's. */
 export async function runWorkers(
   name: string,
   config: RunConfig,
   nproc: number,
   options?: unknown,
+  device: 'cpu' | 'cuda' = 'cpu',
 ): Promise<WorkersRun> {
   const runDir = join(temporaryFolder(), 'run');
   const events: { type: string }[] = [];
@@ -28,7 +29,7 @@ export async function runWorkers(
     name,
     config,
     nproc,
-    device: 'cpu',
+    device,
     runDir,
     argv: [],
     workerModule: join(import.meta.dirname, `../workers/${name}.mjs`),

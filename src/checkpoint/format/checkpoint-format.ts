@@ -1,4 +1,5 @@
 import type { ModelConfig, RunConfig } from '../../config/schema.js';
+import type { HeadKind } from '../../families/decoder.js';
 import type { DataFingerprint } from '../../data/dataset.js';
 import type { FileRecord } from '../files/file-record.js';
 import { describeRectangle, wholeOf, type Rectangle } from '../../model/parameters/rectangle.js';
@@ -136,6 +137,8 @@ export interface CheckpointState {
   readonly consumed_samples: number;
   /** Sizes of the model, by Hugging Face's names. */
   readonly model: Partial<ModelConfig>;
+  /** What it gives for each token; absent for a language model. */
+  readonly head?: HeadKind | undefined;
   /** What the weights were trained in; null for imported ones, which are kept as they came. */
   readonly precision: 'fp32' | 'bf16_mixed' | null;
   /** Null for weights alone. */

@@ -1,10 +1,12 @@
 import { join } from 'node:path';
+import type { HeadKind } from '../../families/decoder.js';
 import type { ModelShape } from '../../families/model-shape.js';
 import { badCheckpoint } from '../files/checkpoint-error.js';
 import { CheckedFile } from '../files/checked-file.js';
 import { readRecords, type CheckpointRecords } from './checkpoint-files.js';
 import {
   INDEX_FILE,
+  STATE_FILE,
   pieceName,
   pieceShape,
   MOMENTS,
@@ -57,16 +59,29 @@ export class Checkpoint {
     return this.index.tensors[tensor] !== undefined;
   }
 
+  /** What the model gives for each token. */
+  get head(): HeadKind {
+    return this.state.head ?? 'language';
+  }
+
   tensor(name: string): TensorRecord {
     const record = this.index.tensors[name];
     if (record !== undefined) return record;
     throw badCheckpoint('MODEL', join(this.folder, INDEX_FILE), `has no tensor ${name}`, OTHER_MODEL, { tensor: name });
   }
 
-  /** Refuses a checkpoint of another model, by its tensors' names and shapes. Reads nothing more. */
-  check(shape: ModelShape): void {
+  /**
+   * Refuses a checkpoint of another model, by its head, and its tensors' names and shapes. Reads nothing more.
+   * @param heads those that may be read
+   */
+  check(shape: ModelShape, heads: readonly HeadKind[]): void {
+    if (!heads.includes(this.head)) {
+      const found = `is of a ${this.head} model, and a ${heads.join(' or ')} model is read`;
+      const hint = 'name a checkpoint of that, or give the model the head of this one (`head` of openRun)';
+      throw badCheckpoint('MODEL', join(this.folder, STATE_FILE), found, hint);
+    }
     const path = join(this.folder, INDEX_FILE);
-    for (const { name, shape: expected } of modelParameters(shape)) {
+    for (const { name, shape: expected } of modelParameters(shape, this.head)) {
       const { shape: found, dtype } = this.tensor(name);
       // Of a parameter that was frozen there are no moments.
       const moments = MOMENTS.map((kind) => tensorName(kind, name));

@@ -1,5 +1,6 @@
 import { lstat, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import type { HeadKind } from '../../families/decoder.js';
 import { crc32 } from '../../base/crc32.js';
 import { errnoOf } from '../../base/system-error.js';
 import { badCheckpoint, checkpointIoError } from '../files/checkpoint-error.js';
@@ -44,6 +45,7 @@ export async function ofLineage(
 export interface Claimant {
   readonly lineage: string;
   readonly model: CheckpointState['model'];
+  readonly head: HeadKind;
   /** The updates that will be saved, at most. */
   readonly first: number;
   readonly last: number;
@@ -54,7 +56,7 @@ export interface Claimant {
  * @throws MbridgeError exit 7 that names it
  */
 export async function refuseOtherLineage(root: string, claimant: Claimant): Promise<void> {
-  const { lineage, model, first, last } = claimant;
+  const { lineage, model, head, first, last } = claimant;
   const listing = await listRoot(root);
   if (listing === null) return;
   const other = 'set checkpoint.save to another folder';
@@ -65,6 +67,10 @@ export async function refuseOtherLineage(root: string, claimant: Claimant): Prom
     const size = SIZES.find((key) => state?.model[key] !== undefined && state.model[key] !== model[key]);
     if (state !== undefined && size !== undefined) {
       const text = `is of another model (${size} ${state.model[size]}, this run has ${model[size]})`;
+      throw badCheckpoint('FOREIGN', join(root, name), text, `${other}; ${replace}`);
+    }
+    if (state !== undefined && (state.head ?? 'language') !== head) {
+      const text = `is of a ${state.head ?? 'language'} model, this run's is a ${head} model`;
       throw badCheckpoint('FOREIGN', join(root, name), text, `${other}; ${replace}`);
     }
     if (step >= first && (state === undefined || lineageOf(state) !== lineage)) later.push(name);

@@ -2,6 +2,7 @@ import { resolvePrecision, type RunLayout } from '../../config/layout.js';
 import type { RunConfig } from '../../config/schema.js';
 import type { DataFingerprint } from '../../data/dataset.js';
 import { modelSettings } from '../../families/model-shape.js';
+import type { HeadKind } from '../../families/decoder.js';
 import type { Device } from '../../engine/device.js';
 import { STATE } from '../../engine/ops.js';
 import { packageVersion } from '../../base/package-root.js';
@@ -11,11 +12,13 @@ export interface RunFacts {
   readonly cfg: RunConfig;
   readonly layout: RunLayout;
   readonly device: Device;
+  /** What the model gives for each token; logits by default. */
+  readonly head?: HeadKind;
 }
 
 /** The training state after update `step`, as it is saved. */
 export function describeState(
-  { cfg, layout, device }: RunFacts,
+  { cfg, layout, device, head }: RunFacts,
   at: {
     step: number;
     consumedSamples: number;
@@ -32,6 +35,7 @@ export function describeState(
     step: at.step,
     consumed_samples: at.consumedSamples,
     model: modelSettings(cfg.model),
+    ...(head === 'value' ? { head } : {}),
     precision: resolvePrecision(cfg, device.kind),
     optimizer: {
       name: 'adamw',

@@ -134,7 +134,7 @@ const STORED: Record<HfDtype, SafetensorsDtype> = { bf16: 'BF16', fp32: 'F32' };
 /** In the model's order, then whatever else was imported. */
 function weightNames(checkpoint: Checkpoint): string[] {
   const shape = modelShape({ model: modelOfSizes(checkpoint.state.model) });
-  checkpoint.check(shape);
+  checkpoint.check(shape, ['language']);
   const names = modelParameters(shape).map(({ name }) => name);
   const known = new Set(names);
   const others = Object.keys(checkpoint.index.tensors).filter((name) => !known.has(name) && !isOptimizerTensor(name));

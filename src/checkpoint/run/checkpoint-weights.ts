@@ -1,4 +1,5 @@
 import { MbridgeError } from '../../base/errors.js';
+import type { HeadKind } from '../../families/decoder.js';
 import type { Device } from '../../engine/device.js';
 import { STATE } from '../../engine/ops.js';
 import type { Tensor } from '../../engine/tensor.js';
@@ -8,18 +9,20 @@ import type { OptimizerState } from '../../model/optim/optimizer-state.js';
 import { MOMENTS, tensorName, type TensorKind } from '../format/checkpoint-format.js';
 import type { Checkpoint } from '../format/checkpoint.js';
 import { areaOf, type Rectangle } from '../../model/parameters/rectangle.js';
-import { bucketPieces } from '../format/save-plan.js';
-import { stateStart, stateTensor } from './state-snapshot.js';
+import { bucketPieces } from '../../model/parameters/bucket-pieces.js';
+import { stateTensor } from './state-snapshot.js';
 
 /** Elements that go through the host at once. */
 const CHUNK_ELEMENTS = 16 << 20;
 
 /** Weights of a checkpoint: each rank reads the rectangles that it holds. */
 export class CheckpointWeights implements WeightSource {
+  readonly head: HeadKind;
   readonly #checkpoint: Checkpoint;
   readonly #device: Device;
 
   constructor(checkpoint: Checkpoint, device: Device) {
+    this.head = checkpoint.head;
     this.#checkpoint = checkpoint;
     this.#device = device;
   }
@@ -53,8 +56,8 @@ export async function restoreOptimizer(
     );
   }
   for (const state of optimizer.buckets) {
-    const start = stateStart(state);
-    for (const piece of bucketPieces(state.bucket, start, state.m.size)) {
+    const { bucket, start, m } = state;
+    for (const piece of bucketPieces(bucket, start, m.size)) {
       for (const kind of MOMENTS) {
         const out = stateTensor(state, kind).slice(piece.offset - start, areaOf(piece));
         await upload(checkpoint, device, kind, piece.spec.name, piece, out);

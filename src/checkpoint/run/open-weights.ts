@@ -1,4 +1,5 @@
 import { join } from 'node:path';
+import type { HeadKind } from '../../families/decoder.js';
 import type { ModelShape } from '../../families/model-shape.js';
 import type { Device } from '../../engine/device.js';
 import type { WeightSource } from '../../model/parameters/weight-source.js';
@@ -10,10 +11,15 @@ import { shapeOfState } from '../hf/hf-files.js';
 import { requireSameModel } from '../format/same-model.js';
 import { HfWeights } from '../hf/hf-weights.js';
 
-export type ClosableWeights = WeightSource & { close(): Promise<void> };
+export interface ClosableWeights extends WeightSource {
+  /** Of the model that they are of. */
+  readonly head: HeadKind;
+  close(): Promise<void>;
+}
 
 /**
- * Opens `checkpoint.pretrained_checkpoint`: a checkpoint, a folder of checkpoints, or a Hugging Face folder.
+ * Opens `checkpoint.pretrained_checkpoint`: a checkpoint, a folder of checkpoints, or a Hugging Face folder. A value model
+ * takes the weights of a language model too.
  * @param allowed `model` keys in which the weights' own model may differ from `shape`
  * @throws MbridgeError exit 7 for weights that are damaged or of another model
  */
@@ -22,13 +28,14 @@ export async function openWeights(
   shape: ModelShape,
   device: Device,
   allowed: readonly string[] = [],
+  head: HeadKind = 'language',
 ): Promise<ClosableWeights> {
   const ours = (await exists(join(path, COMMIT_FILE))) || (await exists(join(path, LATEST_FILE)));
   const folder = ours ? (await findCheckpoint(path)).folder : null;
   if (folder === null) return HfWeights.open(path, shape, device, allowed);
   const checkpoint = await Checkpoint.open(folder);
   requireSameModel(join(folder, STATE_FILE), shapeOfState(checkpoint.state), shape, allowed);
-  checkpoint.check(shape);
+  checkpoint.check(shape, head === 'value' ? ['language', 'value'] : ['language']);
   const weights = new CheckpointWeights(checkpoint, device);
-  return { fill: (spec, out) => weights.fill(spec, out), close: () => checkpoint.close() };
+  return { head: weights.head, fill: (spec, out) => weights.fill(spec, out), close: () => checkpoint.close() };
 }

@@ -1,6 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { validateModelLayout } from '../../config/layout.js';
+import type { HeadKind } from '../../families/decoder.js';
 import { modelShape } from '../../families/model-shape.js';
 import type { ModelConfig } from '../../config/schema.js';
 import { MemoryPlan } from '../../engine/memory-plan.js';
@@ -37,7 +38,7 @@ export async function reshard(checkpoint: Checkpoint, root: string, target: Targ
     seq_length: checkpoint.state.config?.model.seq_length ?? 4096,
   });
   validateModelLayout(model);
-  checkpoint.check(modelShape({ model }));
+  checkpoint.check(modelShape({ model }), ['language', 'value']);
   const files = new Map<string, Uint8Array>();
   for (const name of Object.keys(checkpoint.commit.files).filter((file) => file.startsWith(`${HF_SUBFOLDER}/`))) {
     files.set(name, await readFile(join(checkpoint.folder, name)));
@@ -63,10 +64,10 @@ function* shardsOf(checkpoint: Checkpoint, model: ModelConfig, { tp, pp, dp }: T
       dpCp: { size: dp, rank: Math.floor(rank / tp) % dp },
       pp: { size: pp, rank: Math.floor(rank / (tp * dp)) },
     };
-    const buckets = plannedBuckets(model, place);
+    const buckets = plannedBuckets(model, place, checkpoint.head);
     yield* planSave({ buckets, tp: place.tp, rank, kinds, dtypeOf, has: (tensor) => checkpoint.has(tensor) });
   }
-  const known = new Set(modelParameters(modelShape({ model })).map(({ name }) => name));
+  const known = new Set(modelParameters(modelShape({ model }), checkpoint.head).map(({ name }) => name));
   const others = Object.entries(checkpoint.index.tensors).filter(
     ([name]) => !known.has(name) && !isOptimizerTensor(name),
   );
@@ -76,9 +77,11 @@ function* shardsOf(checkpoint: Checkpoint, model: ModelConfig, { tp, pp, dp }: T
 }
 
 /** A rank's buckets as a run would lay them out; no memory is taken. */
-export function plannedBuckets(model: ModelConfig, place: PartSpec['place']): readonly Bucket[] {
-  const spec = partSpec(model, place, {
-    ...{ dtype: 'f32', trainable: false, frozen: [], gradients: 'whole', head: 'language' },
-  });
+export function plannedBuckets(
+  model: ModelConfig,
+  place: PartSpec['place'],
+  head: HeadKind = 'language',
+): readonly Bucket[] {
+  const spec = partSpec(model, place, { dtype: 'f32', trainable: false, frozen: [], gradients: 'whole', head });
   return layOutParameters(new MemoryPlan(), spec, null).buffer.buckets;
 }

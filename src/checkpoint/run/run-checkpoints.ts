@@ -154,7 +154,7 @@ interface Saving {
 }
 
 async function prepareSaving(
-  { cfg, store, log }: RunCheckpointsOptions,
+  { cfg, store, log, head = 'language' }: RunCheckpointsOptions,
   root: string,
   claim: FolderClaim | null,
   resume: Checkpoint | null,
@@ -166,7 +166,8 @@ async function prepareSaving(
   if (claim !== null) {
     if (!cfg.checkpoint.overwrite) {
       const first = (resume?.state.step ?? 0) + 1;
-      await refuseOtherLineage(root, { lineage, model: modelSettings(cfg.model), first, last: cfg.train.train_iters });
+      const model = modelSettings(cfg.model);
+      await refuseOtherLineage(root, { lineage, model, head, first, last: cfg.train.train_iters });
     }
     await tidy(root, log);
     await store.set(key, Buffer.from(randomBytes(6).toString('hex')));
@@ -201,7 +202,7 @@ async function openResume(o: RunCheckpointsOptions): Promise<Checkpoint | null> 
   const checkpoint = await Checkpoint.open(folder);
   const allowed = cfg.checkpoint.allow_model_changes;
   requireSameModel(join(folder, STATE_FILE), shapeOfState(checkpoint.state), modelShape(cfg), allowed);
-  checkpoint.check(modelShape(cfg));
+  checkpoint.check(modelShape(cfg), [o.head ?? 'language']);
   if (isFirst) {
     const { step, consumed_samples: samples } = checkpoint.state;
     log.info(`resuming from ${folder}: ${step} updates, ${samples} samples`);

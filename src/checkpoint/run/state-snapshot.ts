@@ -84,11 +84,6 @@ export class StateSnapshot {
   }
 }
 
-/** First element of a bucket that the optimizer's memory of it begins with. */
-export function stateStart({ bucket, m }: BucketState): number {
-  return m.size === bucket.size ? 0 : bucket.shardSize * bucket.replicas.rank;
-}
-
 export function stateTensor({ main, m, v }: BucketState, kind: TensorKind): Tensor {
   return { weight: main, exp_avg: m, exp_avg_sq: v }[kind];
 }
@@ -113,5 +108,5 @@ function sourceOf(state: OptimizerState, { kind, bucket, offset, area }: SavedPi
   const own = state.buckets[bucket];
   if (own === undefined)
     return (state.frozen[bucket - state.buckets.length] as Bucket).params.slice(offset, areaOf(area));
-  return stateTensor(own, kind).slice(offset - stateStart(own), areaOf(area));
+  return stateTensor(own, kind).slice(offset - own.start, areaOf(area));
 }

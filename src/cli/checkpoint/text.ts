@@ -31,7 +31,7 @@ function summaryText({ folder, state, parameters, tensors, files, bytes, list }:
         : `${optimizer.name}, ${optimizer.updates} updates, lr ${optimizer.lr}`,
     ],
     ['saved by', layout === null ? 'an import' : pairs(layout)],
-    ['model', pairs(state.model)],
+    ['model', pairs(state.head === undefined ? state.model : { head: state.head, ...state.model })],
     ['versions', pairs(versions)],
   ].map(([key, value]) => `  ${String(key).padEnd(10)}  ${value}`);
   const named = (list ?? []).map(

@@ -1,3 +1,4 @@
+import type { HeadKind } from '../../families/decoder.js';
 import type { ModelShape } from '../../families/model-shape.js';
 import { scaledRope } from '../../families/rope.js';
 import { layerLinears, localOutputs } from '../../families/parameters.js';
@@ -37,9 +38,6 @@ export interface StageSizes {
   /** The most that a tp rank has: memory is the same on all, since they may share it. */
   readonly vocabRoom: number;
 }
-
-/** What a model gives for each token: logits of its vocabulary, or one number. */
-export type HeadKind = 'language' | 'value';
 
 export interface StageEnvOptions {
   plan: MemoryPlan;

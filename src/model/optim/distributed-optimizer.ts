@@ -79,7 +79,9 @@ export class DistributedOptimizer {
   /** Clears moments, gradients and counters. */
   initialize(): void {
     const { ops, state } = this.#o;
-    for (const { m, v } of state.buckets) {
+    state.readers.wait(this.#device);
+    for (const { bucket, m, v } of state.buckets) {
+      bucket.readers.wait(this.#device);
       ops.fill(m, 0);
       ops.fill(v, 0);
     }

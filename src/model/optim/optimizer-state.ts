@@ -9,6 +9,8 @@ import { GradientRing } from './gradient-ring.js';
 /** The optimizer's memory for one bucket: this rank's shard, or the whole bucket where nothing is sharded. */
 export interface BucketState {
   readonly bucket: Bucket;
+  /** The bucket's element that it begins with. */
+  readonly start: number;
   /** Parameters in float32; the model's own memory where that is float32 already. */
   readonly main: Tensor;
   /** First and second moment. */
@@ -43,9 +45,10 @@ export class OptimizerState {
     this.buckets = buckets
       .filter((bucket) => bucket.trainable)
       .map((bucket) => {
-        const own = sharded ? bucket.shard(bucket.params) : bucket.params;
+        const own = this.#own(bucket);
+        const start = sharded ? bucket.shardSize * bucket.replicas.rank : 0;
         const state = (): Tensor => plan.tensor('optimizer', [own.size], 'f32');
-        return { bucket, main: own.dtype === 'f32' ? own : state(), m: state(), v: state() };
+        return { bucket, start, main: own.dtype === 'f32' ? own : state(), m: state(), v: state() };
       });
     this.ring = new GradientRing(plan, buckets);
     this.scalars = totals.state;
@@ -65,5 +68,20 @@ export class OptimizerState {
     const state = this.buckets.find((entry) => entry.bucket === bucket);
     if (state === undefined || state.main.dtype === bucket.params.dtype) return;
     ops.device.copy(this.sharded ? bucket.shard(values) : values, state.main);
+  }
+  /** Takes main parameters from the model's, which something else than an update has set. */
+  follow(ops: Ops, { bucket, main }: BucketState): void {
+    if (main.dtype !== bucket.params.dtype) ops.cast(this.#own(bucket), main);
+  }
+
+  /** Sets the model's parameters, on all replicas, from main ones of their own that something else than an update has set. */
+  publish(ops: Ops, { bucket, main }: BucketState): void {
+    const own = this.#own(bucket);
+    ops.cast(main, own);
+    if (this.sharded && bucket.replicas.size > 1) bucket.group.allGather(own, bucket.params);
+  }
+
+  #own(bucket: Bucket): Tensor {
+    return this.sharded ? bucket.shard(bucket.params) : bucket.params;
   }
 }

@@ -39,7 +39,7 @@ function endOf(range: Range): number {
 }
 
 /** Whether `inner` lies wholly in `outer`. */
-function contains(outer: Rectangle, inner: Rectangle): boolean {
+export function contains(outer: Rectangle, inner: Rectangle): boolean {
   return (['rows', 'cols'] as const).every(
     (axis) => inner[axis].start >= outer[axis].start && endOf(inner[axis]) <= endOf(outer[axis]),
   );

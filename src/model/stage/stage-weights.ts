@@ -1,11 +1,10 @@
-import { EMBEDDING, FINAL_NORM, HEAD, layerPrefix, VALUE_HEAD } from '../../families/decoder.js';
+import { EMBEDDING, FINAL_NORM, HEAD, layerPrefix, VALUE_HEAD, type HeadKind } from '../../families/decoder.js';
 import type { LinearBlock, LinearSpec, NormBlock, NormSpec } from '../../families/family.js';
 import type { ModelShape } from '../../families/model-shape.js';
 import { layerLinears, layerNorms, widthOf } from '../../families/parameters.js';
 import type { Bucket, BucketKind } from '../parameters/bucket.js';
 import type { ParameterBuffer } from '../parameters/parameter-buffer.js';
 import type { AttentionWeights } from '../blocks/attention.js';
-import type { HeadKind } from '../blocks/stage-env.js';
 import type { LinearWeights } from '../blocks/linear.js';
 import type { MlpWeights } from '../blocks/mlp.js';
 import {

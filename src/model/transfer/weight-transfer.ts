@@ -1,13 +1,14 @@
 import { MbridgeError } from '../../base/errors.js';
-import { DTYPES, type DType } from '../../engine/dtype.js';
+import type { DType } from '../../engine/dtype.js';
 import { MemoryPlan } from '../../engine/memory-plan.js';
-import { Ops } from '../../engine/ops.js';
-import type { Strided, Tensor } from '../../engine/tensor.js';
-import type { CommGroup, Part } from '../../groups/comm/comm-group.js';
+import type { CommGroup } from '../../groups/comm/comm-group.js';
 import type { Store } from '../../job/rendezvous/store.js';
+import type { OptimizerState } from '../optim/optimizer-state.js';
 import type { DistributedModel } from '../stage/distributed-model.js';
-import { areaOf, type HeldPiece, type Piece } from '../parameters/rectangle.js';
-import { planTransfer, roundsOf, type Move, type Placement } from './transfer-plan.js';
+import { Carrier } from './carrier.js';
+import type { HeldPiece, Piece } from '../parameters/rectangle.js';
+import { mainParametersOf, weightsOf } from './held-weights.js';
+import { planTransfer, type Move, type Placement } from './transfer-plan.js';
 
 /** What takes weights and is no model, as a FullDistillationLoss does. */
 export interface WeightTarget {
@@ -27,7 +28,7 @@ export interface WeightTransferOptions {
   readonly name: string;
   /** Null on ranks that have no part of it. */
   readonly source: DistributedModel | null;
-  /** A frozen model of the same shape and type, or what takes a part of it; null on ranks that have no part of it. */
+  /** A model of the same shape and type, frozen or trained, or what takes a part of it; null on ranks that have no part of it. */
   readonly target: DistributedModel | WeightTarget | null;
   /** Memory for what is on its way, in each direction; 256 MiB by default; a row of a matrix always fits. */
   readonly stagingBytes?: number;
@@ -36,106 +37,97 @@ export interface WeightTransferOptions {
 /** For a rank that is still building its models. */
 const WAIT_MS = 600_000;
 
-interface Copy {
-  readonly from: Strided;
-  readonly to: Strided;
+/** Float32 main parameters go where both models have them, else what the models compute with. */
+const FORMS = ['weights', 'main'] as const;
+type Form = (typeof FORMS)[number];
+
+/** Of source and target. */
+interface Ends<T> {
+  readonly source: readonly T[];
+  readonly target: readonly T[];
 }
 
-/** What a rank does in a round: packs, exchanges, unpacks. */
-interface Round {
-  readonly pack: readonly Copy[];
-  readonly send: readonly Part[];
-  readonly receive: readonly Part[];
-  readonly unpack: readonly Copy[];
+/** What a rank tells the others: what it holds. */
+interface Note extends Readonly<Record<Form, Ends<Piece>>> {
+  readonly dtypes: readonly DType[];
 }
+
+type End = WeightTransferOptions['target'];
 
 /**
  * Brings a model's weights into another one that is spread otherwise, in memory: a policy's to the model that samples.
  * Every rank has the same plan; each element goes to each rank that needs it once, over the group's all-to-all.
+ *
+ * A target that is trained goes on from the weights as one that was loaded with them does: where both are bf16 and
+ * trained, its float32 main parameters become the source's, else they become the weights that were brought. Its moments
+ * and counters stay its own (`optimizer.initialize()` clears them).
  */
 export class WeightTransfer {
   /** Bytes that this rank sends and receives in a run, and takes from itself. */
   readonly bytes: { readonly sent: number; readonly received: number; readonly local: number };
-  readonly #group: CommGroup;
   readonly #source: DistributedModel | null;
-  readonly #target: WeightTransferOptions['target'];
-  readonly #ops: Ops;
+  readonly #target: End;
+  readonly #group: CommGroup;
   readonly #plan = new MemoryPlan();
-  readonly #out: Tensor;
-  readonly #into: Tensor;
-  readonly #local: readonly Copy[];
-  readonly #rounds: readonly Round[];
+  readonly #carriers: readonly Carrier[];
+  /** Parameters that go as float32 main ones. */
+  readonly #exact: ReadonlySet<string>;
 
   /**
    * Every rank of the group calls it.
-   * @throws MbridgeError MB_TRANSFER, exit 3, for models that are not of one shape and type, and for a target that is trained
+   * @throws MbridgeError MB_TRANSFER, exit 3, for models that are not of one shape and type
    */
   static async create(options: WeightTransferOptions): Promise<WeightTransfer> {
     const { group, store, name, source, target } = options;
-    const [held, wanted] = [piecesOf(source), piecesOf(target)];
-    const dtypes = [source, target].flatMap((of) => dtypeOf(of) ?? []);
-    const trained = isModel(target) && target.stage.optimizer !== null;
-    const note = { dtypes, trained, held: held.map(({ piece }) => piece), wanted: wanted.map(({ piece }) => piece) };
+    const held = heldBy(source, target);
+    const note: Note = {
+      dtypes: [source, target].flatMap((end) => dtypeOf(end) ?? []),
+      weights: piecesOf(held.weights),
+      main: piecesOf(held.main),
+    };
     await store.set(`transfer/${name}/${group.rank}`, Buffer.from(JSON.stringify(note)));
     const notes = await Promise.all(
       Array.from({ length: group.size }, async (_, rank) => {
         const text = await store.get(`transfer/${name}/${rank}`, WAIT_MS);
-        return JSON.parse(Buffer.from(text).toString()) as {
-          dtypes: DType[];
-          trained: boolean;
-          held: Piece[];
-          wanted: Piece[];
-        };
+        return JSON.parse(Buffer.from(text).toString()) as Note;
       }),
     );
-    // Said by all ranks, so that none waits for another.
-    if (notes.some((each) => each.trained)) {
-      throw refused('the target is trained', 'an update would undo it: give a model with trainable: false');
-    }
-    const types = new Set(notes.flatMap((each) => each.dtypes));
+    // What is wrong is said by all ranks, so that none waits for another.
+    const types = new Set(notes.flatMap(({ dtypes }) => dtypes));
     if (types.size > 1) throw refused(`weights of ${[...types].join(' and ')}`, 'build both with one mixed_precision');
-    const placement = (of: 'held' | 'wanted'): Placement => new Map(notes.map((each, rank) => [rank, each[of]]));
-    let moves: Move[];
+    const exact = namesOnBothSides(notes);
+    let moves: Record<Form, Move[]>;
     try {
-      moves = planTransfer(placement('held'), placement('wanted'));
+      moves = { weights: movesOf('weights', notes, exact), main: movesOf('main', notes, exact) };
     } catch (cause) {
       throw refused((cause as Error).message, 'both models are of one shape, and all of the source is in the group');
     }
-    return new WeightTransfer(options, moves, [...types][0] ?? 'f32');
+    return new WeightTransfer(options, { held, moves, exact, dtype: [...types][0] ?? 'f32' });
   }
 
   private constructor(
     { group, source, target, stagingBytes = 256 << 20 }: WeightTransferOptions,
-    moves: readonly Move[],
-    dtype: DType,
+    plan: {
+      readonly held: Readonly<Record<Form, Ends<HeldPiece>>>;
+      readonly moves: Readonly<Record<Form, readonly Move[]>>;
+      readonly exact: ReadonlySet<string>;
+      readonly dtype: DType;
+    },
   ) {
-    const { rank } = group;
-    this.#group = group;
     this.#source = source;
     this.#target = target;
-    this.#ops = new Ops(group.device);
-    const local = moves.filter(({ from, to }) => from === to && from === rank);
-    const between = moves.filter(({ from, to }) => from !== to);
-    const rounds = roundsOf(between, Math.floor(stagingBytes / DTYPES[dtype].bytes));
-    const elements = (of: readonly Move[], side: 'from' | 'to'): number =>
-      of.reduce((sum, move) => sum + (move[side] === rank ? areaOf(move) : 0), 0);
-    const room = (side: 'from' | 'to'): number => Math.max(1, ...rounds.map((round) => elements(round, side)));
-    this.#out = this.#plan.tensor('communication', [room('from')], dtype);
-    this.#into = this.#plan.tensor('communication', [room('to')], dtype);
-    this.#plan.commit(group.device);
-    const [from, to] = [viewsOf(source), viewsOf(target)];
-    this.#local = local.map((move) => ({ from: from(move), to: to(move) }));
-    this.#rounds = rounds.map((round) => {
-      const [sent, received] = [peersOf(round, group, 'from', 'to'), peersOf(round, group, 'to', 'from')];
-      return {
-        pack: sent.placed.map(({ move, offset }) => ({ from: from(move), to: staged(this.#out, move, offset) })),
-        send: sent.parts,
-        receive: received.parts,
-        unpack: received.placed.map(({ move, offset }) => ({ from: staged(this.#into, move, offset), to: to(move) })),
-      };
+    this.#group = group;
+    this.#exact = plan.exact;
+    const forms = FORMS.filter((form) => plan.moves[form].length > 0);
+    this.#carriers = forms.map((form) => {
+      const { source: from, target: to } = plan.held[form];
+      const dtype = form === 'main' ? 'f32' : plan.dtype;
+      const each = stagingBytes / forms.length;
+      return new Carrier(this.#plan, { group, moves: plan.moves[form], dtype, from, to, stagingBytes: each });
     });
-    const bytes = (of: readonly Move[], side: 'from' | 'to'): number => DTYPES[dtype].bytes * elements(of, side);
-    this.bytes = { sent: bytes(between, 'from'), received: bytes(between, 'to'), local: bytes(local, 'to') };
+    this.#plan.commit(group.device);
+    const sum = (of: keyof Carrier['bytes']): number => this.#carriers.reduce((all, { bytes }) => all + bytes[of], 0);
+    this.bytes = { sent: sum('sent'), received: sum('received'), local: sum('local') };
   }
 
   /**
@@ -143,19 +135,24 @@ export class WeightTransfer {
    * @throws MbridgeError MB_PARKED, where the source or the target is parked
    */
   run(): void {
-    for (const end of [this.#source, this.#target]) if (isModel(end)) end.stage.plan.refuseIfParked();
-    this.#source?.settleParameters();
-    this.#copyAll(this.#local);
-    for (const { pack, send, receive, unpack } of this.#rounds) {
-      this.#copyAll(pack);
-      this.#group.allToAll(this.#out, this.#into, { send, receive });
-      this.#copyAll(unpack);
-    }
-    if (this.#target !== null && !isModel(this.#target)) this.#target.filled();
+    const { device } = this.#group;
+    const [source, target] = [this.#source, this.#target];
+    for (const end of [source, target]) if (isModel(end)) end.stage.plan.refuseIfParked();
+    for (const end of [source, target]) if (isModel(end)) end.settleParameters();
+    const trained = isModel(target) ? target.stage.optimizer : null;
+    for (const { bucket } of trained?.buckets ?? []) bucket.readers.wait(device);
+    for (const carrier of this.#carriers) carrier.run();
+    if (target !== null && !isModel(target)) target.filled();
+    if (isModel(target) && trained !== null) this.#adopt(target, trained);
   }
 
-  #copyAll(copies: readonly Copy[]): void {
-    for (const { from, to } of copies) this.#ops.copyRows(from, to);
+  /** Makes main parameters and weights of the target one again. */
+  #adopt({ stage }: DistributedModel, trained: OptimizerState): void {
+    const { ops } = stage.env;
+    for (const state of trained.buckets) {
+      if (state.bucket.entries.some(({ spec }) => this.#exact.has(spec.name))) trained.publish(ops, state);
+      else trained.follow(ops, state);
+    }
   }
 
   dispose(): void {
@@ -163,10 +160,6 @@ export class WeightTransfer {
     this.#plan.release();
   }
 }
-
-type View = (move: Move) => Strided;
-
-type End = WeightTransferOptions['target'];
 
 function isModel(end: End): end is DistributedModel {
   return end !== null && 'stage' in end;
@@ -176,51 +169,31 @@ function dtypeOf(end: End): DType | null {
   return isModel(end) ? end.stage.spec.dtype : (end?.dtype ?? null);
 }
 
-/** Where rectangles lie in this rank's part. */
-function viewsOf(end: End): View {
-  const held = new Map(piecesOf(end).map((each) => [each.piece.name, each]));
-  return ({ name, rows, cols }) => {
-    const { piece, tensor } = held.get(name) as HeldPiece;
-    return tensor.rows(rows.start - piece.rows.start, rows.count).columns(cols.start - piece.cols.start, cols.count);
-  };
+function heldBy(source: End, target: End): Record<Form, Ends<HeldPiece>> {
+  const weights = (end: End): readonly HeldPiece[] => (isModel(end) ? weightsOf(end.stage) : (end?.held ?? []));
+  const main = (end: End): readonly HeldPiece[] => (isModel(end) ? mainParametersOf(end.stage) : []);
+  const ends = (of: typeof main): Ends<HeldPiece> => ({ source: of(source), target: of(target) });
+  return { weights: ends(weights), main: ends(main) };
 }
 
-/** A rank's moves of a round, ordered by the rank at the other side, and where each lies in the buffer. */
-function peersOf(
-  round: readonly Move[],
-  { rank: self, size }: CommGroup,
-  own: 'from' | 'to',
-  other: 'from' | 'to',
-): { placed: { move: Move; offset: number }[]; parts: Part[] } {
-  const mine = round.filter((move) => move[own] === self);
-  const placed: { move: Move; offset: number }[] = [];
-  let offset = 0;
-  const parts = Array.from({ length: size }, (_, rank) => {
-    const start = offset;
-    for (const move of mine) {
-      if (move[other] !== rank) continue;
-      placed.push({ move, offset });
-      offset += areaOf(move);
-    }
-    return { offset: start, count: offset - start };
-  });
-  return { placed, parts };
+function piecesOf({ source, target }: Ends<HeldPiece>): Ends<Piece> {
+  return { source: source.map(({ piece }) => piece), target: target.map(({ piece }) => piece) };
 }
 
-function staged(buffer: Tensor, move: Move, offset: number): Strided {
-  return buffer.slice(offset, areaOf(move), [move.rows.count, move.cols.count]).columns();
+/** Parameters that have main ones in source and target. */
+function namesOnBothSides(notes: readonly Note[]): Set<string> {
+  const names = (end: 'source' | 'target'): Set<string> =>
+    new Set(notes.flatMap(({ main }) => main[end].map(({ name }) => name)));
+  const wanted = names('target');
+  return new Set([...names('source')].filter((name) => wanted.has(name)));
 }
 
-/** What a rank holds, each name once. */
-function piecesOf(end: End): readonly HeldPiece[] {
-  if (!isModel(end)) return end?.held ?? [];
-  const held = end.stage.buffer.buckets.flatMap((bucket) =>
-    bucket.entries.map(({ spec: { name, rows, cols }, offset }): [string, HeldPiece] => {
-      const tensor = bucket.params.slice(offset, rows.count * cols.count, [rows.count, cols.count]);
-      return [name, { piece: { name, rows, cols }, tensor }];
-    }),
-  );
-  return [...new Map(held).values()];
+function movesOf(form: Form, notes: readonly Note[], exact: ReadonlySet<string>): Move[] {
+  const placement = (end: 'source' | 'target'): Placement =>
+    new Map(
+      notes.map((note, rank) => [rank, note[form][end].filter(({ name }) => exact.has(name) === (form === 'main'))]),
+    );
+  return planTransfer(placement('source'), placement('target'));
 }
 
 function refused(found: string, hint: string): MbridgeError {
