@@ -7,7 +7,7 @@
 #pragma once
 #include <stdint.h>
 
-#define MB_ABI 6
+#define MB_ABI 7
 
 #ifdef __cplusplus
 extern "C" {
@@ -44,7 +44,7 @@ typedef struct mb_event mb_event;
 #define MB_REDUCE_PARTS 256
 // Of generation: parts that a long row of keys is cut into at most, places that a cache is rounded up to, parts of a
 // vocabulary shard that SAMPLE looks at side by side.
-#define MB_DECODE_PARTS 32
+#define MB_CHUNK_KEYS 256  // keys that attention over a cache adds up by themselves
 #define MB_CACHE_STEP 16
 #define MB_SAMPLE_PARTS 8
 

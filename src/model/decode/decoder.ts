@@ -4,8 +4,8 @@ import { KvCache, type GenerationSizes } from './kv-cache.js';
 import { TokenRows, type DecoderPart } from './token-rows.js';
 import type { Sampling } from './token-sampler.js';
 
-/** Most tokens of prompts that go through the model at once. */
-const PREFILL_ROWS = 256;
+/** Most tokens of prompts that go through the model at once: of one short prompt, and of many or long ones. */
+const PREFILL_ROWS = { few: 256, many: 2048 } as const;
 
 /** A token and where it stands. */
 export interface PlacedToken {
@@ -23,7 +23,7 @@ export interface ActiveSlot {
 }
 
 /**
- * Decoding on this rank: the cache, and two sets of rows for what goes through the model at once, one row a slot to
+ * Decoding on this rank: the cache, and sets of rows for what goes through the model at once, one row a slot to
  * decode and more to fill the cache with prompts. The token that a slot has sampled stays on the device, as what its
  * next step begins with. Every rank of the model makes the same calls.
  */
@@ -31,7 +31,8 @@ export class Decoder {
   readonly sizes: GenerationSizes;
   readonly cache: KvCache;
   readonly #slots: TokenRows;
-  readonly #prompts: TokenRows;
+  /** From few rows to many. */
+  readonly #prompts: readonly TokenRows[];
 
   constructor(part: DecoderPart, sizes: GenerationSizes) {
     const { plan, shape, dtype, tp, chunks } = part;
@@ -39,27 +40,30 @@ export class Decoder {
     const kvWidth = (shape.numKvHeads / tp.place.size) * shape.headDim;
     this.cache = new KvCache(plan, sizes, kvWidth, layers, dtype);
     this.sizes = { slots: sizes.slots, context: this.cache.context };
-    this.#slots = new TokenRows(part, this.cache, sizes.slots, true);
-    this.#prompts = new TokenRows(part, this.cache, Math.min(PREFILL_ROWS, this.cache.context), false);
+    const whole = (rows: number): number => Math.ceil(rows / tp.place.size) * tp.place.size;
+    this.#slots = new TokenRows(part, this.cache, whole(sizes.slots), true);
+    const { context } = this.cache;
+    const counts = [Math.min(PREFILL_ROWS.few, context), Math.min(PREFILL_ROWS.many, sizes.slots * context)];
+    this.#prompts = [...new Set(counts.map(whole))].map((rows) => new TokenRows(part, this.cache, rows, false));
   }
 
   /** To be called once the memory is there. */
   prepare(): void {
-    this.#slots.prepare();
-    this.#prompts.prepare();
+    for (const rows of [this.#slots, ...this.#prompts]) rows.prepare();
   }
 
   /** Gives back what it took from the device beside the plan's memory. */
   dispose(): void {
-    this.#slots.dispose();
-    this.#prompts.dispose();
+    for (const rows of [this.#slots, ...this.#prompts]) rows.dispose();
   }
 
   /** Puts the keys and values of tokens into the cache; those of a slot in order. */
   fill(pipeline: CommGroup, tokens: readonly PlacedToken[]): void {
-    const rows = this.#prompts;
-    for (let at = 0; at < tokens.length; at += rows.rows) {
+    for (let at = 0; at < tokens.length; ) {
+      const left = tokens.length - at;
+      const rows = (this.#prompts.find((set) => set.rows >= left) ?? this.#prompts.at(-1)) as TokenRows;
       const part = tokens.slice(at, at + rows.rows);
+      at += part.length;
       const of = (value: (token: PlacedToken) => number, none: number): Int32Array =>
         Int32Array.from({ length: rows.rows }, (_, i) => (part[i] === undefined ? none : value(part[i])));
       rows.write({

@@ -62,6 +62,8 @@ export interface StageSpec extends PartSpec {
   readonly generation?: GenerationSizes;
   readonly recompute: Recompute;
   readonly deterministic: boolean;
+  /** Whether a token gets the same bits whatever it is computed with: sampled log-probabilities are those of training. */
+  readonly batchInvariant: boolean;
   /** Whether optimizer state is sharded over the replicas. */
   readonly shardedState: boolean;
 }
@@ -95,6 +97,7 @@ export function stageSpec(
     documents: keepsDocumentsApart(cfg),
     recompute: model.recompute_granularity,
     deterministic: model.deterministic,
+    batchInvariant: model.batch_invariant,
     shardedState: optimizer.use_distributed_optimizer && strategy !== 'no_shard',
     ...(generation === undefined ? {} : { generation }),
   };
