@@ -134,13 +134,12 @@ __global__ void __launch_bounds__(kRowThreads, 2)
   }
 }
 
-// A refusal leaves its error behind for the check after the launch.
 template <int DP, class Rows>
 void launch_rows(cudaStream_t stream, const void* q, const void* k, const void* v, void* o, float* lse, const Rows& all,
                  int64_t tokens, int64_t hq, int64_t hkv, int64_t d, int64_t ldq, int64_t ldk, int64_t ldv, int64_t ldo,
                  float scale) {
   const auto kernel = attention_rows_kernel<DP, Rows>;
-  if (cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kRowBytes<DP>) != cudaSuccess) return;
+  if (!allow_shared_memory(kernel, kRowBytes<DP>)) return;
   kernel<<<dim3(unsigned(ceil_div(tokens, kRowTile)), unsigned(hq)), kRowThreads, kRowBytes<DP>, stream>>>(
       static_cast<const bf16*>(q), static_cast<const bf16*>(k), static_cast<const bf16*>(v), static_cast<bf16*>(o), lse,
       all, int(hq / hkv), int(d), ldq, ldk, ldv, ldo, scale);

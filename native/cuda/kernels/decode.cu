@@ -289,6 +289,7 @@ void decode_f32_group(cudaStream_t stream, const DecodeArgs& z) {
 template <int DP>
 void decode_bf16(cudaStream_t stream, const DecodeArgs& z) {
   const int64_t blocks = z.hkv * ceil_div(z.hq / z.hkv, kWarpQueries);
+  if (!allow_shared_memory(decode_chunk_kernel<DP>, 0)) return;
   decode_chunk_kernel<DP><<<dim3(unsigned(z.chunks()), unsigned(blocks), unsigned(z.tokens)), 32, 0, stream>>>(
       static_cast<const bf16*>(z.q), static_cast<const bf16*>(z.k), static_cast<const bf16*>(z.v), z.ws, cache_of(z),
       int(z.d), z.ldq, z.scale);

@@ -133,7 +133,7 @@ template <int TILES>
 void launch_few(cudaStream_t stream, const Product& z) {
   constexpr int kBytes = kStages * (kBRows + 8 * TILES) * kStride * int(sizeof(bf16));
   const auto kernel = few_rows_kernel<TILES>;
-  if (cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes) != cudaSuccess) return;
+  if (!allow_shared_memory(kernel, kBytes)) return;
   kernel<<<unsigned(z.n / kBRows), 32, kBytes, stream>>>(z);
 }
 

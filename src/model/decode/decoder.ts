@@ -1,5 +1,6 @@
 import type { CommGroup } from '../../groups/comm/comm-group.js';
 import type { Device } from '../../engine/device.js';
+import { Graph } from '../../engine/graph.js';
 import { KvCache, type GenerationSizes } from './kv-cache.js';
 import { TokenRows, type DecoderPart } from './token-rows.js';
 import type { Sampling } from './token-sampler.js';
@@ -33,11 +34,16 @@ export class Decoder {
   readonly #slots: TokenRows;
   /** From few rows to many. */
   readonly #prompts: readonly TokenRows[];
+  /** Whether a step is all this rank's: what other ranks take part in is not kept. */
+  readonly #alone: boolean;
+  /** The last step's sampling, and its calls where they were given a second time. */
+  #kept: { readonly sampling: Sampling; readonly graph: Graph | null } | null = null;
 
   constructor(part: DecoderPart, sizes: GenerationSizes) {
     const { plan, shape, dtype, tp, chunks } = part;
     const layers = chunks.reduce((sum, chunk) => sum + chunk.layers, 0);
     const kvWidth = (shape.numKvHeads / tp.place.size) * shape.headDim;
+    this.#alone = tp.place.size === 1 && part.pp.size === 1;
     this.cache = new KvCache(plan, sizes, kvWidth, layers, dtype);
     this.sizes = { slots: sizes.slots, context: this.cache.context };
     const whole = (rows: number): number => Math.ceil(rows / tp.place.size) * tp.place.size;
@@ -49,11 +55,13 @@ export class Decoder {
 
   /** To be called once the memory is there. */
   prepare(): void {
+    this.#forget();
     for (const rows of [this.#slots, ...this.#prompts]) rows.prepare();
   }
 
   /** Gives back what it took from the device beside the plan's memory. */
   dispose(): void {
+    this.#forget();
     for (const rows of [this.#slots, ...this.#prompts]) rows.dispose();
   }
 
@@ -102,13 +110,33 @@ export class Decoder {
       numbers![slot] = row;
     }
     rows.write({ ids: null, cells: cells!, positions: positions!, rows: numbers! });
-    rows.forward(pipeline, sampling);
-    if (pipeline.size > 1) pipeline.broadcast(sampler.result, pipeline.size - 1);
-    device.copy(sampler.tokens, rows.ids);
+    this.#run(device, sampling, () => {
+      rows.forward(pipeline, sampling);
+      if (pipeline.size > 1) pipeline.broadcast(sampler.result, pipeline.size - 1);
+      device.copy(sampler.tokens, rows.ids);
+    });
     return device.fetch(sampler.result).then((bytes) => {
       const values = bytes.slice().buffer;
       const losses = new Float32Array(values, 4 * rows.rows);
       return { tokens: new Int32Array(values, 0, rows.rows), logprobs: losses.map((loss) => -loss) };
     });
+  }
+
+  /** Makes the calls of a step: one by one, and from the third one of a sampling on as a whole. */
+  #run(device: Device, sampling: Sampling, step: () => void): void {
+    if (!this.#alone || !Graph.serves(device)) return step();
+    if (this.#kept?.sampling !== sampling) {
+      this.#forget();
+      this.#kept = { sampling, graph: null };
+      return step();
+    }
+    const graph = this.#kept.graph ?? Graph.capture(device, step);
+    this.#kept = { sampling, graph };
+    graph.launch();
+  }
+
+  #forget(): void {
+    this.#kept?.graph?.end();
+    this.#kept = null;
   }
 }
