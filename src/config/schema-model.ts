@@ -33,5 +33,7 @@ export const modelSchema = z.strictObject({
   batch_invariant: z
     .boolean()
     .default(false)
-    .describe('a token has the same bits whatever it is computed with, also sampled; on a GPU in bf16, always on the CPU'),
+    .describe(
+      'a token has the same bits whatever it is computed with, also sampled; on a GPU in bf16, always on the CPU',
+    ),
 });

@@ -168,6 +168,7 @@ __device__ __forceinline__ void add_chunk(PartialSoftmax<DP>& total, PartialSoft
 
 // ---- Tiles into shared memory, without waiting ----------------------------------------------------------------------
 
+// Reads nothing where not `inside`.
 __device__ __forceinline__ void copy16_async(bf16* to, const bf16* from, bool inside) {
   const uint32_t at = uint32_t(__cvta_generic_to_shared(to));
   const int bytes = inside ? 16 : 0;  // the rest becomes zero
@@ -183,13 +184,16 @@ __device__ __forceinline__ void wait_copies() {
 // `rows` rows of d columns, `stride` elements apart, into a tile of ROWS x DP; the rest of it becomes zero.
 template <int DP, int ROWS, int THREADS>
 __device__ __forceinline__ void copy_tile(bf16* tile, const bf16* from, int64_t stride, int rows, int d) {
-  constexpr int kStride = MmaTiles<DP, 1>::kStride, kChunks = DP / 8;
-#pragma unroll
-  for (int i = 0; i < ROWS * kChunks / THREADS; ++i) {
-    const int at = i * THREADS + int(threadIdx.x) % THREADS;
-    const int r = at / kChunks, c = at % kChunks * 8;
-    const bool inside = r < rows && c < d;
-    copy16_async(tile + r * kStride + c, inside ? from + r * stride + c : from, inside);
+  constexpr int kStride = MmaTiles<DP, 1>::kStride, kChunks = DP / 8, kTurn = THREADS / kChunks;  // rows at once
+  const int thread = int(threadIdx.x) % THREADS, first = thread / kChunks, column = thread % kChunks * 8;
+  const int here = column < d ? rows : 0;
+  tile += first * kStride + column;
+  from += first * stride + column;
+#pragma unroll 4  // all at once, their addresses would take the registers
+  for (int row = first; row < ROWS; row += kTurn) {
+    copy16_async(tile, from, row < here);
+    tile += kTurn * kStride;
+    from += kTurn * stride;
   }
 }
 

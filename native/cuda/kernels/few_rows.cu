@@ -9,67 +9,86 @@ using Mma = MmaTiles<64, 1>;
 
 constexpr int kBRows = 16, kDepth = 128, kStages = 8, kStride = kDepth + 8;
 
-// A warp: 16 rows of B, and as many of A as there are in tiles of 8, through a ring of stages of `kDepth` columns. B is the
-// first operand, so that its rows fill the tile.
-template <int TILES>
-__global__ void __launch_bounds__(32) few_rows_kernel(Product z) {
-  constexpr int kStage = (kBRows + 8 * TILES) * kStride;
+__device__ __forceinline__ uint32_t shared_address(const void* p) { return uint32_t(__cvta_generic_to_shared(p)); }
+__device__ __forceinline__ void init_barrier(uint64_t* barrier, int arrivals) {
+  asm volatile("mbarrier.init.shared.b64 [%0], %1;" ::"r"(shared_address(barrier)), "r"(arrivals) : "memory");
+}
+__device__ __forceinline__ void arrive(uint64_t* barrier) {
+  asm volatile("{ .reg .b64 state; mbarrier.arrive.shared.b64 state, [%0]; }" ::"r"(shared_address(barrier)) : "memory");
+}
+// Arrives when this thread's copies so far have.
+__device__ __forceinline__ void arrive_with_copies(uint64_t* barrier) {
+  asm volatile("cp.async.mbarrier.arrive.noinc.shared.b64 [%0];" ::"r"(shared_address(barrier)) : "memory");
+}
+__device__ __forceinline__ void wait_barrier(uint64_t* barrier, int parity) {
+  uint32_t done = 0;
+  while (done == 0) {
+    asm volatile(
+        "{ .reg .pred p; mbarrier.test_wait.parity.shared.b64 p, [%1], %2; selp.u32 %0, 1, 0, p; }"
+        : "=r"(done)
+        : "r"(shared_address(barrier)), "r"(parity)
+        : "memory");
+  }
+}
+
+// 16 rows of B, which are the first operand so that they fill a tile, and up to 8 of A. One warp brings stages of kDepth
+// columns into a ring, the other one multiplies: its chain of sums is as long as k, and it has time for nothing else.
+__global__ void __launch_bounds__(64) few_rows_kernel(Product z) {
+  constexpr int kStage = (kBRows + kFewRows) * kStride;
   extern __shared__ __align__(16) unsigned char memory[];
+  __shared__ uint64_t full[kStages], empty[kStages];
   bf16* const ring = reinterpret_cast<bf16*>(memory);
-  const int lane = int(threadIdx.x);
+  const int lane = int(threadIdx.x) % 32, stages = int(z.k / kDepth), rows = int(z.m);
   const int64_t first = int64_t(blockIdx.x) * kBRows;
-  const bf16* b = static_cast<const bf16*>(z.b) + first * z.ldb;
-  const bf16* a = static_cast<const bf16*>(z.a);
-  const int stages = int(z.k / kDepth), rows = int(z.m);
-  const auto fetch = [&](int stage) {
-    if (stage < stages) {
-      bf16* to = ring + stage % kStages * kStage;
+  if (threadIdx.x < kStages) {
+    init_barrier(full + threadIdx.x, 32);
+    init_barrier(empty + threadIdx.x, 1);
+  }
+  // Rows of A that are not there stay zero.
+  for (int i = int(threadIdx.x); i < kStages * kStage / 8; i += 64) {
+    reinterpret_cast<uint4*>(memory)[i] = make_uint4(0, 0, 0, 0);
+  }
+  __syncthreads();
+  if (threadIdx.x >= 32) {
+    const int row = lane / 16, column = lane % 16 * 8;
+    const bf16* b = static_cast<const bf16*>(z.b) + (first + row) * z.ldb + column;
+    const bf16* a = static_cast<const bf16*>(z.a) + row * z.lda + column;
+    for (int stage = 0; stage < stages; ++stage, a += kDepth, b += kDepth) {
+      const int slot = stage % kStages;
+      if (stage >= kStages) wait_barrier(empty + slot, (stage / kStages - 1) % 2);
+      bf16* to = ring + slot * kStage + row * kStride + column;
 #pragma unroll
-      for (int i = 0; i < kBRows * kDepth / 8 / 32; ++i) {
-        const int at = i * 32 + lane, r = at / (kDepth / 8), c = at % (kDepth / 8) * 8;
-        copy16_async(to + r * kStride + c, b + r * z.ldb + stage * kDepth + c, true);
-      }
-      to += kBRows * kStride;
-#pragma unroll
-      for (int i = 0; i < 8 * TILES * kDepth / 8 / 32; ++i) {
-        const int at = i * 32 + lane, r = at / (kDepth / 8), c = at % (kDepth / 8) * 8;
-        copy16_async(to + r * kStride + c, r < rows ? a + r * z.lda + stage * kDepth + c : a, r < rows);
-      }
+      for (int i = 0; i < kBRows; i += 2) copy16_async(to + i * kStride, b + i * z.ldb, true);
+      for (int i = 0; row + i < rows; i += 2) copy16_async(to + (kBRows + i) * kStride, a + i * z.lda, true);
+      arrive_with_copies(full + slot);
     }
     commit_copies();
-  };
-#pragma unroll
-  for (int i = 0; i < kStages - 1; ++i) fetch(i);
-  float acc[TILES][4] = {};
+    wait_copies<0>();
+    return;
+  }
+  float acc[4] = {};
   for (int stage = 0; stage < stages; ++stage) {
-    wait_copies<kStages - 2>();
+    const int slot = stage % kStages;
+    wait_barrier(full + slot, stage / kStages % 2);
+    const bf16* from_b = ring + slot * kStage + Mma::down_first(kStride);
+    const bf16* from_a = ring + slot * kStage + kBRows * kStride + lane % 8 * kStride + lane / 8 * 8;
+    uint32_t w[kDepth / 16][4], x[kDepth / 32][4];
+#pragma unroll
+    for (int i = 0; i < kDepth / 16; ++i) Mma::load_matrices(w[i], from_b + 16 * i);
+#pragma unroll
+    for (int i = 0; i < kDepth / 32; ++i) Mma::load_matrices(x[i], from_a + 32 * i);
     __syncwarp();
-    fetch(stage + kStages - 1);
-    const bf16* from_b = ring + stage % kStages * kStage + Mma::down_first(kStride);
-    const bf16* from_a = ring + stage % kStages * kStage + kBRows * kStride + lane % 8 * kStride + lane / 8 * 8;
+    if (lane == 0) arrive(empty + slot);
 #pragma unroll
-    for (int c = 0; c < kDepth; c += 32) {
-      uint32_t w[2][4];
-      Mma::load_matrices(w[0], from_b + c);
-      Mma::load_matrices(w[1], from_b + c + 16);
-#pragma unroll
-      for (int i = 0; i < TILES; ++i) {
-        uint32_t x[4];
-        Mma::load_matrices(x, from_a + i * 8 * kStride + c);
-        Mma::multiply(acc[i][0], acc[i][1], acc[i][2], acc[i][3], w[0], x[0], x[1]);
-        Mma::multiply(acc[i][0], acc[i][1], acc[i][2], acc[i][3], w[1], x[2], x[3]);
-      }
+    for (int i = 0; i < kDepth / 16; ++i) {
+      Mma::multiply(acc[0], acc[1], acc[2], acc[3], w[i], x[i / 2][i % 2 * 2], x[i / 2][i % 2 * 2 + 1]);
     }
-    __syncwarp();
   }
   bf16* d = static_cast<bf16*>(z.d) + first;
 #pragma unroll
-  for (int i = 0; i < TILES; ++i) {
-#pragma unroll
-    for (int e = 0; e < 4; ++e) {
-      const int row = 8 * i + lane % 4 * 2 + e % 2;
-      if (row < rows) d[row * z.ldd + lane / 4 + e / 2 * 8] = __float2bfloat16_rn(acc[i][e]);
-    }
+  for (int e = 0; e < 4; ++e) {
+    const int row = lane % 4 * 2 + e % 2;
+    if (row < rows) d[row * z.ldd + lane / 4 + e / 2 * 8] = __float2bfloat16_rn(acc[e]);
   }
 }
 
@@ -129,14 +148,6 @@ __global__ void fill_kernel(bf16* to, int64_t n, uint32_t seed) {
   }
 }
 
-template <int TILES>
-void launch_few(cudaStream_t stream, const Product& z) {
-  constexpr int kBytes = kStages * (kBRows + 8 * TILES) * kStride * int(sizeof(bf16));
-  const auto kernel = few_rows_kernel<TILES>;
-  if (!allow_shared_memory(kernel, kBytes)) return;
-  kernel<<<unsigned(z.n / kBRows), 32, kBytes, stream>>>(z);
-}
-
 void in_order(cudaStream_t stream, const Product& z, int64_t tiles, int64_t step, unsigned long long* differing) {
   in_order_kernel<<<dim3(unsigned(ceil_div(z.n, 8)), unsigned(tiles)), 32, 0, stream>>>(z, step, differing);
 }
@@ -149,7 +160,8 @@ bool fits_few_rows(const Product& z) {
 }
 
 int few_rows(cudaStream_t stream, const Product& z) {
-  z.m <= 8 ? launch_few<1>(stream, z) : launch_few<2>(stream, z);
+  constexpr int kBytes = kStages * (kBRows + kFewRows) * kStride * int(sizeof(bf16));
+  if (allow_shared_memory(few_rows_kernel, kBytes)) few_rows_kernel<<<unsigned(z.n / kBRows), 64, kBytes, stream>>>(z);
   return launched("gemm of few rows");
 }
 

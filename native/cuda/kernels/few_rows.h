@@ -13,7 +13,7 @@ struct Product {
   int64_t m, n, k, lda, ldb, ldd;
 };
 
-constexpr int64_t kFewRows = 16;
+constexpr int64_t kFewRows = 8;
 
 // Whether few_rows takes it: at most kFewRows rows, n and k in whole tiles, rows aligned to 16 bytes.
 bool fits_few_rows(const Product& z);

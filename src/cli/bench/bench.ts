@@ -1,5 +1,6 @@
 import type { Command } from 'commander';
 import type { GenerateBenchOptions, GenerateEvent } from '../../bench/run/generate-worker.js';
+import type { LogprobsBenchOptions, LogprobsEvent } from '../../bench/run/logprobs-worker.js';
 import type { CommEvent } from '../../bench/run/comm-worker.js';
 import type { RunConfig } from '../../config/schema.js';
 import type { SingleBench } from '../../bench/device/single.js';
@@ -34,6 +35,8 @@ interface StepFlags extends BenchFlags {
 
 interface GenerateFlags extends BenchFlags, GenerateBenchOptions {}
 
+interface LogprobsFlags extends BenchFlags, LogprobsBenchOptions {}
+
 interface CommFlags extends BenchFlags {
   readonly largest?: number;
 }
@@ -65,6 +68,11 @@ export function addBench(program: Command): void {
     .option('--prompt-tokens <n>', 'tokens of each prompt', parseCount, 128)
     .option('--tokens <n>', 'tokens that are made of each row', parseCount, 128)
     .action(benchGenerate);
+  addRunOptions(bench.command('logprobs'))
+    .description('log-probabilities of sampled tokens against those of the training forward')
+    .option('--rows <n>', 'rows at once on each replica', parseCount, 64)
+    .option('--tokens <n>', 'tokens that each replica samples at least', parseCount, 10_000)
+    .action(benchLogprobs);
   for (const command of bench.commands) command.option('--record <file>', 'also append the JSON to a file');
   addBenchCheck(bench);
 }
@@ -176,6 +184,23 @@ async function benchGenerate(args: string[], options: GenerateFlags): Promise<vo
   else {
     const findings = generationFindings(eventsOf<GenerateEvent>(events, 'generated'), given);
     await print({ ...(await launchedReport('generate', device)), ...findings }, options);
+  }
+  process.exitCode = exitCode;
+}
+
+async function benchLogprobs(args: string[], options: LogprobsFlags): Promise<void> {
+  const { runBench } = await import('./launch.js');
+  const { eventsOf } = await import('../../bench/run/worker-events.js');
+  const { logprobsFindings } = await import('./generation.js');
+  const { rows, tokens } = options;
+  const { config, device, nproc, name } = await prepare(args, options, 'training');
+  const module = 'bench/run/logprobs-worker.js';
+  const job = { module, name, config, nproc, device, options: { rows, tokens } };
+  const { exitCode, result, events } = await runBench(job);
+  if (exitCode !== 0) printFailure(result, options);
+  else {
+    const findings = logprobsFindings(eventsOf<LogprobsEvent>(events, 'logprobs'));
+    await print({ ...(await launchedReport('logprobs', device)), ...findings }, options);
   }
   process.exitCode = exitCode;
 }

@@ -67,7 +67,7 @@ export class Decoder {
 
   /** Puts the keys and values of tokens into the cache; those of a slot in order. */
   fill(pipeline: CommGroup, tokens: readonly PlacedToken[]): void {
-    for (let at = 0; at < tokens.length; ) {
+    for (let at = 0; at < tokens.length;) {
       const left = tokens.length - at;
       const rows = (this.#prompts.find((set) => set.rows >= left) ?? this.#prompts.at(-1)) as TokenRows;
       const part = tokens.slice(at, at + rows.rows);
