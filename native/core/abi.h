@@ -173,9 +173,9 @@ typedef struct {
   int (*record)(mb_device*, int stream, mb_event*);
   int (*wait)(mb_device*, int stream, mb_event*);
   int (*synchronize)(mb_device*);  // blocks until all streams are idle
-  // What this thread enqueues on a stream between begin and end is not run but kept: ops and copies of memory that stays
-  // where it is, and each op once before, so that it has chosen its kernels. launch runs it all with one call. end also ends
-  // a capture that failed. MB_ERR_UNSUPPORTED on the CPU.
+  // What this thread enqueues on a stream between begin and end is not run but kept: ops and copies of memory that
+  // stays where it is, and each op once before, so that it has chosen its kernels. launch runs it all with one call.
+  // end also ends a capture that failed. MB_ERR_UNSUPPORTED on the CPU.
   int (*capture_begin)(mb_device*, int stream);
   int (*capture_end)(mb_device*, int stream, mb_graph** out);
   int (*graph_launch)(mb_device*, int stream, mb_graph*);

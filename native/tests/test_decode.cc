@@ -36,8 +36,8 @@ Values whole_sequence(Context& c, int act, const Shape& z, const Values& rows, i
   return Values(all.end() - q, all.end());
 }
 
-// Attention of one token a slot over a cache that was filled row by row, its independence of the other slots, and, where
-// it is promised, the bits of attention over the whole sequence.
+// Attention of one token a slot over a cache that was filled row by row, its independence of the other slots, and,
+// where it is promised, the bits of attention over the whole sequence.
 void decode(Context& c, int act) {
   for (const Shape& z : kShapes) {
     const int64_t width = (z.hq + 2 * z.hkv) * z.d, kv = z.hkv * z.d, q = z.hq * z.d;
@@ -87,7 +87,8 @@ void decode(Context& c, int act) {
       const Tensor query(c, Values(queries.begin() + first * q, queries.begin() + (first + tokens) * q), act);
       const Tensor cell(c, Values(some_cells.begin() + first, some_cells.begin() + first + tokens), MB_I32);
       const Tensor position(c, Values(positions.begin() + first, positions.begin() + first + tokens), MB_I32);
-      const Tensor o(c, tokens * q, act), ws(c, tokens * z.hq * ((z.context + MB_CHUNK_KEYS - 1) / MB_CHUNK_KEYS) * (z.d + 2), MB_F32);
+      const Tensor o(c, tokens * q, act),
+          ws(c, tokens * z.hq * ((z.context + MB_CHUNK_KEYS - 1) / MB_CHUNK_KEYS) * (z.d + 2), MB_F32);
       c.run(MB_OP_ATTENTION_DECODE, {&query, &cell, &position, &k, &v, &o, &ws},
             {double(tokens), double(z.hq), double(z.hkv), double(z.d), double(q), double(z.slots), double(z.context),
              1 / std::sqrt(double(z.d)), double(prompts)});

@@ -1,6 +1,6 @@
 // The order in which bf16 attention adds up keys, alike in every kernel of ours: chunks of MB_CHUNK_KEYS keys, counted
-// from the first key of the sequence; in a chunk an online softmax over tiles of 64 keys; then the chunks, in order. What
-// a query gets depends on the keys that it sees alone, whether a block has one query or 64, and one chunk or all.
+// from the first key of the sequence; in a chunk an online softmax over tiles of 64 keys; then the chunks, in order.
+// What a query gets depends on the keys that it sees alone, whether a block has one query or 64, and one chunk or all.
 //
 // A warp has 16 queries. A thread owns rows lane / 4 and lane / 4 + 8 of them, with columns 8 n + lane % 4 * 2 and the
 // next one. Contractions are spelled out, so that they are the same wherever this is compiled. Exponents are of two.
@@ -52,9 +52,7 @@ struct Blend {
   }
 };
 
-__device__ __forceinline__ float softmax_result(float out, float sum) {
-  return sum == 0 ? 0.0f : __fdiv_rn(out, sum);
-}
+__device__ __forceinline__ float softmax_result(float out, float sum) { return sum == 0 ? 0.0f : __fdiv_rn(out, sum); }
 
 // score = q k^T of 16 queries and 64 keys, tiles with MmaTiles's stride.
 template <int DP>

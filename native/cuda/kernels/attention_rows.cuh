@@ -62,7 +62,7 @@ __global__ void __launch_bounds__(kRowThreads, 2)
   constexpr int kTileSize = kRowTile * P::kStride;
   extern __shared__ __align__(16) unsigned char memory[];
   bf16* q_tile = reinterpret_cast<bf16*>(memory);
-  bf16* kv_tiles = q_tile + kTileSize;  // keys and values in turn, twice
+  bf16* kv_tiles = q_tile + kTileSize;                                  // keys and values in turn, twice
   const int first = (int(gridDim.x) - 1 - int(blockIdx.x)) * kRowTile;  // the longest first
   const int head = blockIdx.y, rows = min(all.tokens() - first, kRowTile), lane = P::lane();
   const int own = P::warp_row() + lane / 4;
@@ -118,9 +118,8 @@ __global__ void __launch_bounds__(kRowThreads, 2)
     const int row = own + 8 * r;
 #pragma unroll
     for (int n = 0; n < DP / 8; ++n) {
-      *reinterpret_cast<__nv_bfloat162*>(q_tile + row * P::kStride + 8 * n + lane % 4 * 2) =
-          __floats2bfloat162_rn(softmax_result(total.out[n][2 * r], total.sum[r]),
-                                softmax_result(total.out[n][2 * r + 1], total.sum[r]));
+      *reinterpret_cast<__nv_bfloat162*>(q_tile + row * P::kStride + 8 * n + lane % 4 * 2) = __floats2bfloat162_rn(
+          softmax_result(total.out[n][2 * r], total.sum[r]), softmax_result(total.out[n][2 * r + 1], total.sum[r]));
     }
     if (lse != nullptr && row < rows && lane % 4 == 0) {
       all.store_lse(lse, first + row, head, total.top[r] * kLn2 + logf(total.sum[r]));

@@ -1,11 +1,10 @@
-// The cache of keys and values, and attention over it. A row of keys is cut into chunks of MB_CHUNK_KEYS; each is summed
-// by one block in a fixed order, and the chunks are added up in order. In bf16 that is the order of attention_chunks.cuh,
-// whether a block has the heads of one query, or many queries.
+// The cache of keys and values, and attention over it. A row of keys is cut into chunks of MB_CHUNK_KEYS; each is
+// summed by one block in a fixed order, and the chunks are added up in order. In bf16 that is the order of
+// attention_chunks.cuh, whether a block has the heads of one query, or many queries.
 //
 // The cache lies as [slots][context][hkv][d], k and v alike.
 #include "core/args/decode.h"
 #include "cuda/kernels/attention_rows.cuh"
-#include "cuda/kernels/common.cuh"
 
 namespace mb::cuda::kernels {
 namespace {
@@ -172,8 +171,8 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-// Block (chunk, up to 16 heads of a kv head, token), one warp: the same in bf16, on the tensor cores. Keys and values of a
-// tile are on their way while the other ones are multiplied.
+// Block (chunk, up to 16 heads of a kv head, token), one warp: the same in bf16, on the tensor cores. Keys and values
+// of a tile are on their way while the other ones are multiplied.
 template <int DP>
 __global__ void __launch_bounds__(32) decode_chunk_kernel(const bf16* q, const bf16* k, const bf16* v, float* ws,
                                                           Cache c, int d, int64_t ldq, float scale) {
@@ -187,7 +186,8 @@ __global__ void __launch_bounds__(32) decode_chunk_kernel(const bf16* q, const b
   const int heads = min(group - first, kWarpQueries), head = kv_head * group + first, lane = P::lane();
   const int64_t stride = int64_t(c.hkv) * d, row = (int64_t(c.cells[t]) * c.context) * stride + kv_head * d;
   const auto fetch = [&](bf16* tile, const bf16* from, int key0) {
-    if (key0 < end) copy_tile<DP, kTileKeys, 32>(tile, from + row + key0 * stride, stride, min(end - key0, kTileKeys), d);
+    if (key0 < end)
+      copy_tile<DP, kTileKeys, 32>(tile, from + row + key0 * stride, stride, min(end - key0, kTileKeys), d);
     commit_copies();
   };
   copy_tile<DP, kWarpQueries, 32>(q_tile, q + t * ldq + head * d, d, heads, d);
@@ -257,8 +257,7 @@ Cache cache_of(const CacheArgs& z) {
 }
 
 void merge_chunks(cudaStream_t stream, const DecodeArgs& z) {
-  const dim3 grid(unsigned(z.hq), unsigned(z.tokens));
-  const unsigned threads = unsigned(ceil_div(z.d, 32)) * 32;
+  const dim3 grid(unsigned(z.hq), unsigned(z.tokens)), threads(unsigned(ceil_div(z.d, 32)) * 32);
   if (z.dtype == MB_F32) {
     decode_merge_kernel<<<grid, threads, 0, stream>>>(z.ws, static_cast<float*>(z.o), cache_of(z), int(z.d));
   } else {
@@ -339,8 +338,9 @@ int op_attention_decode(cudaStream_t stream, const mb_buf* t, int nt, const doub
   if (z.dtype == MB_BF16) {
     z.d <= 64 ? decode_bf16<64>(stream, z) : decode_bf16<128>(stream, z);
   } else {
-    z.d == 32 ? decode_f32_group<32>(stream, z)
-              : z.d == 64 ? decode_f32_group<64>(stream, z) : decode_f32_group<128>(stream, z);
+    z.d == 32   ? decode_f32_group<32>(stream, z)
+    : z.d == 64 ? decode_f32_group<64>(stream, z)
+                : decode_f32_group<128>(stream, z);
   }
   merge_chunks(stream, z);
   return launched("attention_decode");

@@ -1,6 +1,5 @@
-#include "cuda/kernels/few_rows.h"
-
 #include "cuda/kernels/attention_chunks.cuh"
+#include "cuda/kernels/few_rows.h"
 
 namespace mb::cuda::kernels {
 namespace {
@@ -14,7 +13,8 @@ __device__ __forceinline__ void init_barrier(uint64_t* barrier, int arrivals) {
   asm volatile("mbarrier.init.shared.b64 [%0], %1;" ::"r"(shared_address(barrier)), "r"(arrivals) : "memory");
 }
 __device__ __forceinline__ void arrive(uint64_t* barrier) {
-  asm volatile("{ .reg .b64 state; mbarrier.arrive.shared.b64 state, [%0]; }" ::"r"(shared_address(barrier)) : "memory");
+  asm volatile("{ .reg .b64 state; mbarrier.arrive.shared.b64 state, [%0]; }" ::"r"(shared_address(barrier))
+               : "memory");
 }
 // Arrives when this thread's copies so far have.
 __device__ __forceinline__ void arrive_with_copies(uint64_t* barrier) {
@@ -23,16 +23,16 @@ __device__ __forceinline__ void arrive_with_copies(uint64_t* barrier) {
 __device__ __forceinline__ void wait_barrier(uint64_t* barrier, int parity) {
   uint32_t done = 0;
   while (done == 0) {
-    asm volatile(
-        "{ .reg .pred p; mbarrier.test_wait.parity.shared.b64 p, [%1], %2; selp.u32 %0, 1, 0, p; }"
-        : "=r"(done)
-        : "r"(shared_address(barrier)), "r"(parity)
-        : "memory");
+    asm volatile("{ .reg .pred p; mbarrier.test_wait.parity.shared.b64 p, [%1], %2; selp.u32 %0, 1, 0, p; }"
+                 : "=r"(done)
+                 : "r"(shared_address(barrier)), "r"(parity)
+                 : "memory");
   }
 }
 
-// 16 rows of B, which are the first operand so that they fill a tile, and up to 8 of A. One warp brings stages of kDepth
-// columns into a ring, the other one multiplies: its chain of sums is as long as k, and it has time for nothing else.
+// 16 rows of B, which are the first operand so that they fill a tile, and up to 8 of A. One warp brings stages of
+// kDepth columns into a ring, the other one multiplies: its chain of sums is as long as k, and it has time for nothing
+// else.
 __global__ void __launch_bounds__(64) few_rows_kernel(Product z) {
   constexpr int kStage = (kBRows + kFewRows) * kStride;
   extern __shared__ __align__(16) unsigned char memory[];
@@ -177,8 +177,8 @@ int compare_in_order(cudaStream_t stream, const Product& z, unsigned long long* 
 }
 
 int fill_for_comparison(cudaStream_t stream, void* to, int64_t n, uint32_t seed) {
-  fill_kernel<<<unsigned(ceil_div(n, 256) < 1024 ? ceil_div(n, 256) : 1024), 256, 0, stream>>>(static_cast<bf16*>(to), n,
-                                                                                             seed);
+  fill_kernel<<<unsigned(ceil_div(n, 256) < 1024 ? ceil_div(n, 256) : 1024), 256, 0, stream>>>(static_cast<bf16*>(to),
+                                                                                               n, seed);
   return launched("fill");
 }
 

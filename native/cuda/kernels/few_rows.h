@@ -1,5 +1,5 @@
-// Products of our own whose sums have the order of cuBLASLt's kernels that split nothing: 16 elements of k at a time, in
-// sequence, in float32 on the tensor cores. On H100 they give those kernels' bits, whatever their tiles.
+// Products of our own whose sums have the order of cuBLASLt's kernels that split nothing: 16 elements of k at a time,
+// in sequence, in float32 on the tensor cores. On H100 they give those kernels' bits, whatever their tiles.
 #pragma once
 #include <cuda_runtime_api.h>
 #include <stdint.h>

@@ -183,7 +183,8 @@ int Attention::forward(cudaStream_t stream, const mb_buf* t, int nt, const doubl
   const AttentionArgs z = read_attention_fwd(call);
   if (!call.ok()) return call.status();
   if (z.fixed_order && (z.dtype != MB_BF16 || z.d > 128)) {
-    return fail(MB_ERR_UNSUPPORTED, "attention_fwd: a fixed order of sums of %s and d %lld; on a GPU bf16 and up to 128",
+    return fail(MB_ERR_UNSUPPORTED,
+                "attention_fwd: a fixed order of sums of %s and d %lld; on a GPU bf16 and up to 128",
                 dtype_name(z.dtype), static_cast<long long>(z.d));
   }
   bool served = false;

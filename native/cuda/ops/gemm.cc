@@ -2,7 +2,7 @@
 
 #include <string.h>
 
-#include <algorithm>
+#include <vector>
 
 #include "core/args/gemm.h"
 #include "cuda/device/error.h"
@@ -32,6 +32,10 @@ int32_t alignment(const void* pointer) {
   if (address % 256 == 0) return 256;
   if (address % 16 == 0) return 16;
   return static_cast<int32_t>(address & (~address + 1));
+}
+
+kernels::Product product_of(const GemmArgs& z, const void* a) {
+  return {a, z.b, z.d, z.m, z.n, z.k, z.lda, z.ldb, z.ldd};
 }
 
 // Device memory for as long as an algorithm is chosen.
@@ -142,9 +146,8 @@ int Gemm::choose(const Key& key, const Call& call, lt::Preference preference, Pl
   MB_LT(lib.MatmulPreferenceSetAttribute(preference, lt::kPrefMinAlignmentD, &d, sizeof d));
   lt::HeuristicResult results[8] = {};
   int found = 0;
-  const lt::Status status =
-      lib.MatmulAlgoGetHeuristic(handle_, plan->desc, plan->a, plan->b, plan->c, plan->d, preference,
-                                 key.fixed_order ? 8 : 4, results, &found);
+  const lt::Status status = lib.MatmulAlgoGetHeuristic(handle_, plan->desc, plan->a, plan->b, plan->c, plan->d,
+                                                       preference, key.fixed_order ? 8 : 4, results, &found);
   if (key.fixed_order) return choose_in_order(call, results, status == lt::kSuccess ? found : 0, plan);
   for (int i = 0; status == lt::kSuccess && i < found; i++) {
     if (results[i].state != lt::kSuccess || results[i].workspace_bytes > kWorkspaceBytes) continue;
@@ -178,42 +181,52 @@ int Gemm::choose_in_order(const Call& call, const lt::HeuristicResult* results, 
     MB_TRY(deviates.take(trials * z.m * z.lda * 2));
     MB_TRY(kernels::fill_for_comparison(stream, deviates.get(), trials * z.m * z.lda, 1));
   }
-  plan->in_order = true;
-  float best = 0;
+  std::vector<Plan> candidates;
+  const auto add = [&](Plan::Server server, const lt::Algo& algo) {
+    candidates.push_back(*plan);
+    candidates.back().server = server;
+    candidates.back().algo = algo;
+  };
   for (int i = 0; i < found; ++i) {
-    const lt::Algo& algo = results[i].algo;
-    if (results[i].state != lt::kSuccess || results[i].workspace_bytes > kWorkspaceBytes) continue;
+    const bool fits = results[i].state == lt::kSuccess && results[i].workspace_bytes <= kWorkspaceBytes;
+    if (fits) add(Plan::Server::library, results[i].algo);
+  }
+  if (kernels::fits_few_rows(product_of(z, z.a))) add(Plan::Server::few_rows, {});
+  plan->server = Plan::Server::in_order;
+  float best = 0;
+  for (const Plan& candidate : candidates) {
     auto* const differing = static_cast<unsigned long long*>(counted.get());
     MB_CUDA(cudaMemsetAsync(differing, 0, sizeof *differing, stream));
     for (int64_t trial = 0; trial < trials; ++trial) {
       const void* const a = few ? static_cast<const char*>(deviates.get()) + trial * z.m * z.lda * 2 : z.a;
-      MB_TRY(multiply(*plan, algo, call, a, z.d));
-      MB_TRY(kernels::compare_in_order(stream, {a, z.b, z.d, z.m, z.n, z.k, z.lda, z.ldb, z.ldd}, differing));
+      MB_TRY(multiply(candidate, call, a));
+      MB_TRY(kernels::compare_in_order(stream, product_of(z, a), differing));
     }
     unsigned long long count = 0;
     MB_CUDA(cudaMemcpyAsync(&count, differing, sizeof count, cudaMemcpyDeviceToHost, stream));
     MB_CUDA(cudaStreamSynchronize(stream));
     if (count > 0) continue;
     MB_CUDA(cudaEventRecord(events.first, stream));
-    for (int run = 0; run < kRuns; ++run) MB_TRY(multiply(*plan, algo, call, z.a, z.d));
+    for (int run = 0; run < kRuns; ++run) MB_TRY(multiply(candidate, call, z.a));
     MB_CUDA(cudaEventRecord(events.last, stream));
     MB_CUDA(cudaEventSynchronize(events.last));
     float ms = 0;
     MB_CUDA(cudaEventElapsedTime(&ms, events.first, events.last));
-    if (!plan->in_order && ms >= best) continue;
+    if (plan->server != Plan::Server::in_order && ms >= best) continue;
     best = ms;
-    plan->algo = algo;
-    plan->in_order = false;
+    *plan = candidate;
   }
   return MB_OK;
 }
 
-int Gemm::multiply(const Plan& plan, const lt::Algo& algo, const Call& call, const void* a, void* d) {
+int Gemm::multiply(const Plan& plan, const Call& call, const void* a) {
   const GemmArgs& z = call.args;
+  if (plan.server == Plan::Server::few_rows) return kernels::few_rows(call.cuda_stream, product_of(z, a));
+  if (plan.server == Plan::Server::in_order) return kernels::product_in_order(call.cuda_stream, product_of(z, a));
   const float alpha = z.alpha, beta = z.beta;
-  const void* const c = z.beta != 0 && z.c != z.d ? z.c : d;
-  MB_LT(load_cublaslt().Matmul(handle_, plan.desc, &alpha, z.b, plan.a, a, plan.b, &beta, c, plan.c, d, plan.d, &algo,
-                               workspace_[call.stream], kWorkspaceBytes, call.cuda_stream));
+  const void* const c = z.beta != 0 && z.c != z.d ? z.c : z.d;
+  MB_LT(load_cublaslt().Matmul(handle_, plan.desc, &alpha, z.b, plan.a, a, plan.b, &beta, c, plan.c, z.d, plan.d,
+                               &plan.algo, workspace_[call.stream], kWorkspaceBytes, call.cuda_stream));
   return MB_OK;
 }
 
@@ -221,10 +234,9 @@ int Gemm::run(int stream, cudaStream_t cuda_stream, const mb_buf* t, int nt, con
   OpArgs args(kOps[MB_OP_GEMM], t, nt, s, ns);
   const GemmArgs z = read_gemm(args);
   if (!args.ok() || z.m == 0 || z.n == 0) return args.status();
-  const kernels::Product product = {z.a, z.b, z.d, z.m, z.n, z.k, z.lda, z.ldb, z.ldd};
-  const bool plain = !z.ta && z.tb && z.alpha == 1 && z.beta == 0 && z.output == MB_BF16;
-  if (z.fixed_order && !plain) return fail(MB_ERR_UNSUPPORTED, "gemm: a fixed order of sums of float32; on a GPU bf16");
-  if (plain && kernels::fits_few_rows(product)) return kernels::few_rows(cuda_stream, product);
+  if (z.fixed_order && z.output != MB_BF16) {
+    return fail(MB_ERR_UNSUPPORTED, "gemm: a fixed order of sums into float32; on a GPU into bf16 alone");
+  }
   Key key = {};
   key.m = z.m;
   key.n = z.n;
@@ -261,8 +273,7 @@ int Gemm::run(int stream, cudaStream_t cuda_stream, const mb_buf* t, int nt, con
     found = plans_.emplace(key, plan).first;
   }
   const Plan& plan = found->second;
-  if (plan.in_order) return kernels::product_in_order(cuda_stream, product);
-  return multiply(plan, plan.algo, call, z.a, z.d);
+  return multiply(plan, call, z.a);
 }
 
 }  // namespace mb::cuda

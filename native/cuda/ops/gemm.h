@@ -4,8 +4,8 @@
 // each stream, the same product on the same device and library gives the same bits. Split sums are only allowed in
 // float32 in the workspace, added in a fixed order.
 //
-// A product in fixed_order takes an algorithm that gave the bits of product_in_order in a comparison on its first use, and
-// of those the fastest; products of any number of rows then have the same order.
+// A product in fixed_order is served by what gave the bits of product_in_order in a comparison on its first use, and of
+// that by the fastest; products of any number of rows then have the same order.
 #pragma once
 #include <cuda_runtime_api.h>
 
@@ -44,9 +44,9 @@ class Gemm {
   };
   struct Plan {
     lt::MatmulDesc desc = nullptr;
-    lt::MatrixLayout a = nullptr, b = nullptr, c = nullptr, d = nullptr;  // in cuBLAS's order: a is our B
+    lt::MatrixLayout a = nullptr, b = nullptr, c = nullptr, d = nullptr;         // in cuBLAS's order: a is our B
+    enum class Server { library, few_rows, in_order } server = Server::library;  // of fixed_order: the fastest
     lt::Algo algo = {};
-    bool in_order = false;  // by product_in_order, no algorithm having its bits
   };
   // What a product multiplies and where it goes, and on which stream.
   struct Call {
@@ -58,7 +58,7 @@ class Gemm {
   int build(const Key& key, const Call& call, Plan* plan);
   int choose(const Key& key, const Call& call, lt::Preference preference, Plan* plan);
   int choose_in_order(const Call& call, const lt::HeuristicResult* results, int found, Plan* plan);
-  int multiply(const Plan& plan, const lt::Algo& algo, const Call& call, const void* a, void* d);
+  int multiply(const Plan& plan, const Call& call, const void* a);
   void destroy(Plan* plan);
 
   lt::Handle handle_ = nullptr;
