@@ -20,12 +20,6 @@ export const STATE = {
   length: 16,
 } as const;
 
-/** How ops of a model compute what leaves a choice. */
-export interface OpChoices {
-  /** Whether a token gets the same bits from {@link Ops.linear} and {@link Ops.attention} whatever it is computed with. */
-  readonly batchInvariant?: boolean;
-}
-
 /** Queries [batch * seq, heads * headDim], and keys and values [batch * keyRows, kvHeads * headDim]. */
 export interface AttentionInputs {
   q: Strided;
@@ -66,10 +60,11 @@ export class Ops {
   readonly #stream: Stream;
   readonly #fixedOrder: boolean;
 
-  constructor(device: Device, stream: Stream = STREAM.compute, { batchInvariant = false }: OpChoices = {}) {
+  /** @param choices.batchInvariant a token gets the same bits from `linear` and `attention` whatever it is computed with */
+  constructor(device: Device, stream: Stream = STREAM.compute, choices: { readonly batchInvariant?: boolean } = {}) {
     this.device = device;
     this.#stream = stream;
-    this.#fixedOrder = batchInvariant;
+    this.#fixedOrder = choices.batchInvariant ?? false;
   }
 
   #run(op: OpDeclaration, tensors: readonly (Tensor | null)[], scalars: readonly number[]): void {
