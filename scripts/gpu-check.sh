@@ -15,7 +15,7 @@ usage: OUT=folder scripts/gpu-check.sh BUNDLE.tar.xz PART[@seconds]...
   doctor       what mbridge finds and would use
   native       every op against float64, on the CUDA backend (native-bench: and its timings)
   memcheck, racecheck   the same under compute-sanitizer (ONLY=text limits it to some ops)
-  fixtures, bits, layouts, precision, failures   parts of `mbridge bench check`
+  fixtures, bits, layouts, precision, sampled, failures  parts of `mbridge bench check`
   torch        bf16 against transformers (needs a python3 with torch and transformers)
   gemm, attention, ops, bound, comm    `mbridge bench` of Qwen3-4B (tp 1); gemm-tp2, attention-tp2, ops-tp2, bound-tp2
   step-0.6b    one GPU, 4 sequences a step
@@ -28,7 +28,7 @@ usage: OUT=folder scripts/gpu-check.sh BUNDLE.tar.xz PART[@seconds]...
   quick-start-4096  the same 100 updates at the recipe's sequence length
   'sh:COMMAND' anything else, with mbridge on the PATH (LIMIT=seconds sets its time limit and that of the steps)
 RANKS_PER_GPU=K lets K processes share each GPU (NCCL 2.30), for layouts of more processes than there are GPUs.
-groups: correct = machine doctor native fixtures bits layouts precision torch failures; speed = gemm attention ops bound comm
+groups: correct = machine doctor native fixtures bits layouts precision torch sampled failures; speed = gemm attention ops bound comm
 TEXT
   exit 2
 }
@@ -106,7 +106,7 @@ run_part() {
     native-bench) "$tests" --backend "$engine" --bench ;;
     memcheck | racecheck)
       compute-sanitizer --tool "$1" --error-exitcode 9 "$tests" --backend "$engine" ${ONLY:+--only "$ONLY"} ;;
-    fixtures | bits | layouts | precision | failures) check "$1" ;;
+    fixtures | bits | layouts | precision | sampled | failures) check "$1" ;;
     torch) torch_oracle && check torch ;;
     gemm | attention | ops | bound) bench "$1" qwen3-4b ;;
     gemm-tp2 | attention-tp2 | ops-tp2 | bound-tp2) bench "${1%-tp2}" qwen3-4b --tp-size 2 ;;
@@ -145,7 +145,7 @@ limit_of() {
   case $1 in
     machine | doctor) echo 60 ;;
     fixtures | bits | layouts | failures) echo 300 ;;
-    native | native-bench | memcheck | racecheck | precision | torch) echo 240 ;;
+    native | native-bench | memcheck | racecheck | precision | sampled | torch) echo 240 ;;
     quick-start) echo 240 ;;
     quick-start-4096) echo 360 ;;
     *) echo "${LIMIT:-150}" ;;
@@ -165,7 +165,7 @@ timed() {
 parts=()
 for part in "$@"; do
   case $part in
-    correct) parts+=(machine doctor native fixtures bits layouts precision torch failures) ;;
+    correct) parts+=(machine doctor native fixtures bits layouts precision torch sampled failures) ;;
     speed) parts+=(gemm attention ops bound comm) ;;
     *) parts+=("$part") ;;
   esac

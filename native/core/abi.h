@@ -38,13 +38,14 @@ typedef struct {
 typedef struct mb_device mb_device;
 typedef struct mb_comm mb_comm;
 typedef struct mb_event mb_event;
+typedef struct mb_graph mb_graph;
 
 // Partial results of a deterministic two-stage reduction over rows: an op that takes `ws` for that needs
 // MB_REDUCE_PARTS * (length of the reduced vector) * 4 bytes.
 #define MB_REDUCE_PARTS 256
 // Of generation: parts that a long row of keys is cut into at most, places that a cache is rounded up to, parts of a
 // vocabulary shard that SAMPLE looks at side by side.
-#define MB_DECODE_PARTS 32
+#define MB_CHUNK_KEYS 256  // keys that attention over a cache adds up by themselves
 #define MB_CACHE_STEP 16
 #define MB_SAMPLE_PARTS 8
 // Most tokens of a row that TOP_K gives.
@@ -178,6 +179,13 @@ typedef struct {
   int (*record)(mb_device*, int stream, mb_event*);
   int (*wait)(mb_device*, int stream, mb_event*);
   int (*synchronize)(mb_device*);  // blocks until all streams are idle
+  // What this thread enqueues on a stream between begin and end is not run but kept: ops and copies of memory that
+  // stays where it is, and each op once before, so that it has chosen its kernels. launch runs it all with one call.
+  // end also ends a capture that failed. MB_ERR_UNSUPPORTED on the CPU.
+  int (*capture_begin)(mb_device*, int stream);
+  int (*capture_end)(mb_device*, int stream, mb_graph** out);
+  int (*graph_launch)(mb_device*, int stream, mb_graph*);
+  void (*graph_destroy)(mb_device*, mb_graph*);
   // Milliseconds between two timed events that were recorded; waits for them.
   int (*elapsed_ms)(mb_device*, mb_event* first, mb_event* second, double* ms);
   // Bytes of ws that ATTENTION_FWD and _BWD need for these sizes; also builds and caches what the op needs. kernel

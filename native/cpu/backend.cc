@@ -148,6 +148,12 @@ int event_create(mb_device*, int timed, mb_event** out) {
 
 void event_destroy(mb_device*, mb_event* event) { delete event; }
 
+int no_graphs() { return fail(MB_ERR_UNSUPPORTED, "the CPU runs every call at once and keeps none"); }
+int capture_begin(mb_device*, int) { return no_graphs(); }
+int capture_end(mb_device*, int, mb_graph**) { return no_graphs(); }
+int graph_launch(mb_device*, int, mb_graph*) { return no_graphs(); }
+void graph_destroy(mb_device*, mb_graph*) {}
+
 int record(mb_device*, int, mb_event* event) {
   const auto now = std::chrono::steady_clock::now().time_since_epoch();
   event->seconds = std::chrono::duration<double>(now).count();
@@ -233,6 +239,10 @@ const mb_backend* mb_cpu_backend() {
       .record = record,
       .wait = wait_event,
       .synchronize = synchronize,
+      .capture_begin = capture_begin,
+      .capture_end = capture_end,
+      .graph_launch = graph_launch,
+      .graph_destroy = graph_destroy,
       .elapsed_ms = elapsed_ms,
       .attention_workspace = attention_workspace,
       .describe = describe,

@@ -88,6 +88,10 @@ mb_backend make_table() {
   table.record = record;
   table.wait = wait;
   table.synchronize = synchronize;
+  table.capture_begin = capture_begin;
+  table.capture_end = capture_end;
+  table.graph_launch = graph_launch;
+  table.graph_destroy = graph_destroy;
   table.elapsed_ms = elapsed_ms;
   table.attention_workspace = attention_workspace;
   table.describe = describe_text;

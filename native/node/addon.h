@@ -57,6 +57,10 @@ class Addon : public Napi::Addon<Addon> {
   void record(Info info);
   void wait(Info info);
   void synchronize(Info info);
+  void capture_begin(Info info);
+  Napi::Value capture_end(Info info);
+  void graph_launch(Info info);
+  void graph_destroy(Info info);
   Napi::Value elapsed_ms(Info info);
   Napi::Value attention_workspace(Info info);
 
@@ -123,6 +127,7 @@ class Addon : public Napi::Addon<Addon> {
     Handles<Arena> arenas;
     Handles<Comm> comms;
     Handles<Event> events;
+    Handles<Graph> graphs;
     Handles<Watchdog> watchdogs;
     Jobs jobs;
   };

@@ -60,6 +60,7 @@ void Addon::close(Info info) {
   const auto of_it = [&](const auto& object) { return object.device == closing; };
   state_.comms.remove_if(of_it);
   state_.events.remove_if(of_it);
+  state_.graphs.remove_if(of_it);
   state_.arenas.remove_if(of_it);
   state_.devices.remove(number(info, 0, "device"));
 }
@@ -88,6 +89,7 @@ Napi::Value Addon::handles(Info info) {
   out.Set("arenas", count(state_.arenas.count()));
   out.Set("comms", count(state_.comms.count()));
   out.Set("events", count(state_.events.count()));
+  out.Set("graphs", count(state_.graphs.count()));
   out.Set("watches", count(state_.watchdogs.count()));
   return out;
 }

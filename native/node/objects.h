@@ -42,6 +42,16 @@ struct Event {
   mb_event* const event;
 };
 
+struct Graph {
+  Graph(std::shared_ptr<Device> owner, mb_graph* captured) : device(std::move(owner)), graph(captured) {}
+  ~Graph() { device->backend->graph_destroy(device->device, graph); }
+  Graph(const Graph&) = delete;
+  Graph& operator=(const Graph&) = delete;
+
+  const std::shared_ptr<Device> device;
+  mb_graph* const graph;
+};
+
 struct Comm {
   Comm(std::shared_ptr<Device> owner, mb_comm* created, int members)
       : device(std::move(owner)), comm(created), size(members) {}

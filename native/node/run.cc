@@ -42,6 +42,36 @@ void Addon::synchronize(Info info) {
   check(info.Env(), of->backend, of->backend->synchronize(of->device));
 }
 
+void Addon::capture_begin(Info info) {
+  const std::shared_ptr<Device>& of = device(info, 0);
+  const int stream = static_cast<int>(integer(info, 1, "stream", 0, 7));
+  check(info.Env(), of->backend, of->backend->capture_begin(of->device, stream));
+}
+
+Napi::Value Addon::capture_end(Info info) {
+  const std::shared_ptr<Device>& of = device(info, 0);
+  const int stream = static_cast<int>(integer(info, 1, "stream", 0, 7));
+  mb_graph* captured = nullptr;
+  check(info.Env(), of->backend, of->backend->capture_end(of->device, stream, &captured));
+  const int64_t handle = state_.graphs.add(std::make_shared<Graph>(of, captured));
+  return Napi::Number::New(info.Env(), static_cast<double>(handle));
+}
+
+void Addon::graph_launch(Info info) {
+  const std::shared_ptr<Device>& of = device(info, 0);
+  const int stream = static_cast<int>(integer(info, 1, "stream", 0, 7));
+  const double handle = number(info, 2, "graph");
+  const std::shared_ptr<Graph>& found = state_.graphs.find(handle);
+  if (!found || found->device != of) throw_argument(info.Env(), "graph %g does not exist on this device", handle);
+  check(info.Env(), of->backend, of->backend->graph_launch(of->device, stream, found->graph));
+}
+
+void Addon::graph_destroy(Info info) {
+  const double handle = number(info, 0, "graph");
+  if (!state_.graphs.find(handle)) throw_argument(info.Env(), "graph %g does not exist", handle);
+  state_.graphs.remove(handle);
+}
+
 Napi::Value Addon::elapsed_ms(Info info) {
   const std::shared_ptr<Device>& of = device(info, 0);
   mb_event* const first = event(info, 1, *of);

@@ -33,7 +33,7 @@ void gemm(Context& c, int act, int64_t m, int64_t n, int64_t k, bool ta, bool tb
   const double ms = best_ms(c, [&] {
     c.run(MB_OP_GEMM, {&a, &b, nullptr, &d},
           {double(m), double(n), double(k), double(ta), double(tb), double(ta ? m : k), double(tb ? k : n), 0,
-           double(n), 1, 0});
+           double(n), 1, 0, 0});
   });
   printf("gemm %s %5lld x %5lld x %5lld %c%c  %9.3f ms  %9.1f GFLOP/s\n", act == MB_F32 ? "f32 " : "bf16", (long long)m,
          (long long)n, (long long)k, ta ? 'T' : 'N', tb ? 'T' : 'N', ms, 2e-6 * double(m) * double(n) * double(k) / ms);
@@ -115,6 +115,7 @@ void bench(Context& c) {
         scalars->insert(scalars->end(), rest.begin(), rest.end());
       const mb_buf none = {nullptr, 0, MB_F32, 0};
       const double flops = 4.0 * double(batch * hq) * double(length) * double(length) / 2 * double(d);
+      sizes.push_back(0);
       double ms = best_ms(c, [&] {
         c.run_on(MB_OP_ATTENTION_FWD, {query(qkv), key(qkv), value(qkv), o.buf(), lse.buf(), none, space.buf()}, sizes);
       });

@@ -208,6 +208,7 @@ void check(Context& c, int act, const Problem& z) {
   const Tensor lse(c, z.b * z.hq * z.sq, MB_F32);
   std::vector<double> forward = scalars;
   forward.insert(forward.end(), rest.begin(), rest.end());
+  forward.push_back(0);
   c.run_on(MB_OP_ATTENTION_FWD, {in.q.buf(), in.k.buf(), in.v.buf(), o.buf(), lse.buf(), seen, ws.buf()}, forward);
   // Sharp scores reach 150, where lse itself is rounded by 1e-5, and the exponential makes that relative.
   const double limit = tolerance(act) * (act == MB_F32 && z.spread > 1 ? 10 : 1);

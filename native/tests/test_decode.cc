@@ -12,13 +12,32 @@ struct Shape {
   int64_t slots, context, hq, hkv, d;
   std::vector<int> positions;  // of one token a slot; -1: none
 };
-// Parts of 128 keys end, and blocks of 256; more than 32 of 128; groups of 1, 2, 4, 7 heads.
+// Tiles of 64 keys end, and chunks of 256; groups of 1, 2, 4, 7, 20 heads.
 const Shape kShapes[] = {{3, 16, 2, 2, 32, {0, 15, -1}},
                          {2, 400, 8, 2, 64, {127, 399}},
                          {4, 320, 4, 2, 128, {128, 255, 256, 300}},
+                         {2, 528, 20, 1, 32, {63, 520}},
                          {2, 4160, 7, 1, 64, {4095, 4100}}};
 
-// Attention of one token a slot over a cache that was filled row by row, and its independence of the other slots.
+// The last query of a slot in a forward over its whole sequence, in the same order of sums.
+Values whole_sequence(Context& c, int act, const Shape& z, const Values& rows, int64_t n) {
+  const int64_t q = z.hq * z.d, kv = z.hkv * z.d, width = q + 2 * kv;
+  int64_t bytes = 0;
+  char kernel[64] = "";
+  c.table->attention_workspace(c.device, act, 1, n, n, z.hq, z.hkv, z.d, 0, 1, &bytes, kernel);
+  const Tensor qkv(c, rows, act), o(c, n * q, act), lse(c, n * z.hq, MB_F32), ws(c, bytes / 4 + 1, MB_F32);
+  const mb_buf none = {nullptr, 0, MB_F32, 0};
+  c.run_on(MB_OP_ATTENTION_FWD,
+           {qkv.part(0, n * width - 2 * kv), qkv.part(q, n * width - q - kv), qkv.part(q + kv, n * width - q - kv),
+            o.buf(), lse.buf(), none, ws.buf()},
+           {1, double(n), double(n), double(z.hq), double(z.hkv), double(z.d), double(width), double(width),
+            double(width), double(q), double(n), 0, 1 / std::sqrt(double(z.d)), 1, 1});
+  const Values all = o.read();
+  return Values(all.end() - q, all.end());
+}
+
+// Attention of one token a slot over a cache that was filled row by row, its independence of the other slots, and,
+// where it is promised, the bits of attention over the whole sequence.
 void decode(Context& c, int act) {
   for (const Shape& z : kShapes) {
     const int64_t width = (z.hq + 2 * z.hkv) * z.d, kv = z.hkv * z.d, q = z.hq * z.d;
@@ -64,20 +83,29 @@ void decode(Context& c, int act) {
         for (int64_t i = 0; i < z.d; ++i) expected.push_back(at < 0 ? 0 : out[size_t(i)] / sum);
       }
     }
-    const auto run = [&](const Values& some_cells, int64_t tokens, int64_t first) {
+    const auto run = [&](const Values& some_cells, int64_t tokens, int64_t first, bool prompts) {
       const Tensor query(c, Values(queries.begin() + first * q, queries.begin() + (first + tokens) * q), act);
       const Tensor cell(c, Values(some_cells.begin() + first, some_cells.begin() + first + tokens), MB_I32);
       const Tensor position(c, Values(positions.begin() + first, positions.begin() + first + tokens), MB_I32);
-      const Tensor o(c, tokens * q, act), ws(c, tokens * z.hq * MB_DECODE_PARTS * (z.d + 2), MB_F32);
+      const Tensor o(c, tokens * q, act),
+          ws(c, tokens * z.hq * ((z.context + MB_CHUNK_KEYS - 1) / MB_CHUNK_KEYS) * (z.d + 2), MB_F32);
       c.run(MB_OP_ATTENTION_DECODE, {&query, &cell, &position, &k, &v, &o, &ws},
             {double(tokens), double(z.hq), double(z.hkv), double(z.d), double(q), double(z.slots), double(z.context),
-             1 / std::sqrt(double(z.d))});
+             1 / std::sqrt(double(z.d)), double(prompts)});
       return o.read();
     };
-    const Values all = run(cells, z.slots, 0);
+    const Values all = run(cells, z.slots, 0, false);
     c.close("o", all, expected, tolerance(act, 64), 1e-2);
-    const Values alone = run(cells, 1, z.slots - 1);
+    const Values alone = run(cells, 1, z.slots - 1, false);
     c.equal("o of one slot alone", alone, Values(all.end() - q, all.end()));
+    c.equal("o of prompts", run(cells, z.slots, 0, true), all);
+    if (c.cuda() && act == MB_F32) continue;
+    for (int64_t slot = 0; slot < z.slots; ++slot) {
+      const int64_t n = z.positions[size_t(slot)] + 1;
+      if (n == 0) continue;
+      c.equal("o of a whole sequence", whole_sequence(c, act, z, rows[size_t(slot)], n),
+              Values(all.begin() + slot * q, all.begin() + (slot + 1) * q));
+    }
   }
 }
 

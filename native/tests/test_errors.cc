@@ -16,7 +16,7 @@ void arguments(Context& c, int) {
   const mb_buf seven = f.part(0, 7);
   mb_buf crooked = f.part(0, 32);
   crooked.ptr = static_cast<char*>(crooked.ptr) + 2;
-  const std::vector<double> square = {8, 8, 8, 0, 0, 8, 8, 8, 8, 1, 0};
+  const std::vector<double> square = {8, 8, 8, 0, 0, 8, 8, 8, 8, 1, 0, 0};
   const auto gemm = [&](size_t at, double value) {
     std::vector<double> s = square;
     s[at] = value;
@@ -42,16 +42,17 @@ void arguments(Context& c, int) {
       {MB_OP_GEMM, {x, x, none, x}, gemm(3, 2), "gemm: ta is 2"},
       {MB_OP_GEMM, {x, x, none, x}, gemm(0, -1), "gemm: m is -1"},
       {MB_OP_GEMM, {x, x, none, x}, gemm(10, 1), "gemm: tensor C is absent"},
+      {MB_OP_GEMM, {x, x, none, x}, gemm(11, 1), "gemm: expected a fixed order of sums only of A B^T"},
       {MB_OP_RMSNORM_FWD, {x, x, crooked, x}, {4, 8, 1e-6}, "rmsnorm_fwd: y is not aligned"},
       {MB_OP_RMSNORM_FWD, {x, x, x, seven}, {8, 8, 1e-6}, "rmsnorm_fwd: rstd"},
       {MB_OP_RMSNORM_BWD, {x, x, x, x, x, x, x}, {8, 8, 0, 0}, "rmsnorm_bwd: ws"},
       {MB_OP_ROPE_TABLE, {x, none}, {8, 7, 1e4, 1}, "rope_table: expected an even d"},
-      {MB_OP_ATTENTION_FWD, attention, {1, 1, 1, 3, 2, 8, 24, 16, 16, 24, 1, 0, 1, 1}, "hq to be a multiple of hkv"},
-      {MB_OP_ATTENTION_FWD, attention, {1, 1, 1, 1, 1, 12, 16, 16, 16, 16, 1, 0, 1, 1}, "d to be a multiple of 8"},
-      {MB_OP_ATTENTION_FWD, attention, {1, 1, 1, 1, 1, 8, 12, 8, 8, 8, 1, 0, 1, 1}, "multiples of 8"},
-      {MB_OP_ATTENTION_FWD, attention, {1, 1, 2, 1, 1, 8, 8, 8, 8, 8, 1, 0, 1, 1}, "attention_fwd: kv_rows is 1"},
-      {MB_OP_ATTENTION_FWD, attention, {1, 1, 1, 1, 1, 8, 8, 8, 8, 8, 1, 0, 1, 1}, "rows of q and o overlap"},
-      {MB_OP_ATTENTION_FWD, shifted, {1, 1, 1, 1, 1, 8, 8, 8, 8, 8, 1, 0, 1, 1}, "q is not aligned to 16 bytes"},
+      {MB_OP_ATTENTION_FWD, attention, {1, 1, 1, 3, 2, 8, 24, 16, 16, 24, 1, 0, 1, 1, 0}, "hq to be a multiple of hkv"},
+      {MB_OP_ATTENTION_FWD, attention, {1, 1, 1, 1, 1, 12, 16, 16, 16, 16, 1, 0, 1, 1, 0}, "d to be a multiple of 8"},
+      {MB_OP_ATTENTION_FWD, attention, {1, 1, 1, 1, 1, 8, 12, 8, 8, 8, 1, 0, 1, 1, 0}, "multiples of 8"},
+      {MB_OP_ATTENTION_FWD, attention, {1, 1, 2, 1, 1, 8, 8, 8, 8, 8, 1, 0, 1, 1, 0}, "attention_fwd: kv_rows is 1"},
+      {MB_OP_ATTENTION_FWD, attention, {1, 1, 1, 1, 1, 8, 8, 8, 8, 8, 1, 0, 1, 1, 0}, "rows of q and o overlap"},
+      {MB_OP_ATTENTION_FWD, shifted, {1, 1, 1, 1, 1, 8, 8, 8, 8, 8, 1, 0, 1, 1, 0}, "q is not aligned to 16 bytes"},
       {MB_OP_SWIGLU_FWD, {x, x}, {8, 8}, "swiglu_fwd: gu"},
       {MB_OP_EMBED_FWD, {x, x, x}, {8, 8, 0, 8}, "embed_fwd: ids is f32, expected i32"},
       {MB_OP_CE_STATS, {x, ids, seven}, {8, 8, 0}, "ce_stats: stats"},
@@ -67,7 +68,7 @@ void arguments(Context& c, int) {
       {MB_OP_SWIGLU_FWD, {x, x}, {8589934592.0, 2147483648.0}, "swiglu_fwd: gu has 256 bytes"},
       {MB_OP_GEMM,
        {x, x, none, x},
-       {8589934592.0, 2147483648.0, 1, 0, 0, 1, 2147483648.0, 0, 2147483648.0, 1, 0},
+       {8589934592.0, 2147483648.0, 1, 0, 0, 1, 2147483648.0, 0, 2147483648.0, 1, 0, 0},
        "gemm: A has 256 bytes"},
       {MB_OP_COPY_2D, {x, x}, {8589934592.0, 8, 4294967296.0, 8}, "copy_2d: src has 256 bytes"},
       {MB_OP_INIT_NORMAL, {x}, {8589934592.0, 2147483648.0, 0, 0, 2147483648.0, 1, 0, 0, 0, 0}, "init_normal: out has"},

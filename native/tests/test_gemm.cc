@@ -1,3 +1,5 @@
+#include <utility>
+
 #include "tests/harness.h"
 
 namespace mb::test {
@@ -43,7 +45,7 @@ void one(Context& c, Size z, bool ta, bool tb, Variant v, int in, int out) {
   }
   c.run(MB_OP_GEMM, {&a, &b, from, &d},
         {double(z.m), double(z.n), double(z.k), double(ta), double(tb), double(lda), double(ldb), double(ldc),
-         double(ldd), v.alpha, v.beta});
+         double(ldd), v.alpha, v.beta, 0});
   const Values found = d.read();
   char what[160];
   snprintf(what, sizeof(what), "m %lld n %lld k %lld ta %d tb %d alpha %g beta %g in place %d pad %lld", (long long)z.m,
@@ -72,6 +74,35 @@ void sweep(Context& c, int in, int out) {
   }
 }
 
+// Rows have the same bits however many they are: in tiles of every kind, in one of our own, and split by none.
+void fixed_order(Context& c, int act) {
+  if (c.cuda() && act == MB_F32) return;
+  constexpr int64_t kMost = 300;
+  for (const auto& [n, k] : {std::pair<int64_t, int64_t>{64, 128}, {96, 2048}, {40, 200}, {1024, 640}, {1, 64}}) {
+    const Tensor a(c, matrix(c, kMost, k), act), b(c, matrix(c, n, k), act);
+    const auto product = [&](int64_t first, int64_t m) {
+      const Tensor d(c, m * n, act);
+      const mb_buf none = {nullptr, 0, MB_F32, 0};
+      c.run_on(MB_OP_GEMM, {a.part(first * k, m * k), b.buf(), none, d.buf()},
+               {double(m), double(n), double(k), 0, 1, double(k), double(k), double(n), double(n), 1, 0, 1});
+      return d.read();
+    };
+    const Values all = product(0, kMost);
+    Values expected;
+    for (int64_t i = 0; i < 8 * n; ++i) {
+      double sum = 0;
+      for (int64_t j = 0; j < k; ++j) sum += a.values()[size_t(i / n * k + j)] * b.values()[size_t(i % n * k + j)];
+      expected.push_back(sum);
+    }
+    const std::string what = "n " + std::to_string(n) + " k " + std::to_string(k);
+    c.close(what, Values(all.begin(), all.begin() + 8 * n), expected, tolerance(act, k));
+    for (const int64_t m : {1, 2, 7, 8, 9, 16, 17, 33, 64, 100, 256}) {
+      const int64_t first = kMost - m;
+      c.equal(what + " m " + std::to_string(m), product(first, m), Values(all.begin() + first * n, all.end()));
+    }
+  }
+}
+
 void gemm(Context& c, int act) { sweep(c, act, act); }
 
 void gemm_to_f32(Context& c, int) {
@@ -83,7 +114,7 @@ void gemm_poisoned(Context& c, int act) {
   const Tensor a(c, c.random.uniforms(40 * 24), act);
   const Tensor b(c, c.random.uniforms(24 * 56), act);
   const Tensor d(c, 40 * 56, act);
-  c.run(MB_OP_GEMM, {&a, &b, &d, &d}, {40, 56, 24, 0, 0, 24, 56, 56, 56, 1, 0});
+  c.run(MB_OP_GEMM, {&a, &b, &d, &d}, {40, 56, 24, 0, 0, 24, 56, 56, 56, 1, 0, 0});
   Values expected(40 * 56, 0.0);
   for (size_t i = 0; i < 40; ++i) {
     for (size_t k = 0; k < 24; ++k) {
@@ -103,6 +134,7 @@ const std::vector<Case> gemm_cases = {
     {"gemm bf16 to f32", gemm_to_f32, false},
     {"gemm over poison", gemm_poisoned, true},
     {"gemm with a long sum", gemm_long, true},
+    {"gemm in a fixed order", fixed_order, true},
 };
 
 }  // namespace mb::test

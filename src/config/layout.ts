@@ -180,5 +180,22 @@ function deviceProblems(cfg: RunConfig, device: DeviceKind | undefined): Problem
   if (cfg.model.head_dim % 8 !== 0) {
     bad('model.head_dim', `${cfg.model.head_dim} is not a multiple of 8, which the attention needs`);
   }
+  if (device === 'cuda' && cfg.model.batch_invariant) problems.push(...batchInvariantProblems(cfg));
+  return problems;
+}
+
+/** What `model.batch_invariant` does not hold with on a GPU. */
+function batchInvariantProblems(cfg: RunConfig): Problem[] {
+  const problems: Problem[] = [];
+  const bad = (found: string): void => {
+    badOf(problems)('model.batch_invariant', `on GPUs it does not hold ${found}; change that, or set this to false`);
+  };
+  const { head_dim: headDim, tensor_model_parallel_size: tp, sequence_parallel: sequenceParallel } = cfg.model;
+  if (resolvePrecision(cfg, 'cuda') === 'fp32') bad('with mixed_precision fp32, only with bf16_mixed');
+  if (headDim > 128) bad(`with a head_dim of ${headDim}, only up to 128`);
+  // Of two numbers there is one sum; of more, NCCL's order depends on where they lie.
+  if (tp > 2 && !(sequenceParallel && cfg.dist.peer_memory)) {
+    bad(`at tp ${tp} without model.sequence_parallel and dist.peer_memory`);
+  }
   return problems;
 }

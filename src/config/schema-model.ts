@@ -30,4 +30,10 @@ export const modelSchema = z.strictObject({
     .default('none')
     .describe('what backward computes again instead of keeping it'),
   deterministic: z.boolean().default(true).describe('the same command gives the same bits'),
+  batch_invariant: z
+    .boolean()
+    .default(false)
+    .describe(
+      'a token has the same bits whatever it is computed with, also sampled; on a GPU in bf16, always on the CPU',
+    ),
 });

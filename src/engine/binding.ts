@@ -29,7 +29,7 @@ export interface NativeBinding {
   close(device: number): void;
   info(device: number): NativeDeviceInfo;
   /** How many of each there are in this process: what is not given back shows here. */
-  handles(): { devices: number; arenas: number; comms: number; events: number; watches: number };
+  handles(): { devices: number; arenas: number; comms: number; events: number; graphs: number; watches: number };
   /** Memory of the device. Fresh memory is not zeroed on a GPU. */
   arenaCreate(device: number, bytes: number): number;
   /** Memory of the host that `copy` reads and writes at the full rate of the bus: pinned on a GPU. */
@@ -56,6 +56,11 @@ export interface NativeBinding {
   /** Refused for an event that was never recorded. */
   wait(device: number, stream: number, event: number): void;
   synchronize(device: number): void;
+  /** What is enqueued on the stream from here to captureEnd is kept and not run. MB_UNSUPPORTED on the CPU. */
+  captureBegin(device: number, stream: number): void;
+  captureEnd(device: number, stream: number): number;
+  graphLaunch(device: number, stream: number, graph: number): void;
+  graphDestroy(graph: number): void;
   /** Between two timed events. */
   elapsedMs(device: number, first: number, second: number): number;
   attentionWorkspace(

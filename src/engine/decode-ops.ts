@@ -4,8 +4,8 @@ import type { Strided, Tensor } from './tensor.js';
 
 // The ops of generation; ops.def documents them. All of them go to the compute stream.
 
-/** MB_DECODE_PARTS, MB_CACHE_STEP and MB_SAMPLE_PARTS of abi.h. */
-export const DECODE = { parts: 32, cacheStep: 16, sampleParts: 8 } as const;
+/** MB_CHUNK_KEYS, MB_CACHE_STEP and MB_SAMPLE_PARTS of abi.h. */
+export const DECODE = { chunkKeys: 256, cacheStep: 16, sampleParts: 8 } as const;
 
 /** Keys and values of one layer, each [slots, context, kvHeads * headDim], and where the tokens of a call are in them. */
 export interface CachedRows {
@@ -29,15 +29,20 @@ export function kvStore(device: Device, qkv: Tensor, c: CachedRows, { heads, kvH
   device.run(OPS.kvStore.number, [qkv, c.cells, c.positions, c.k, c.v], scalars, STREAM.compute);
 }
 
-/** out [tokens, heads * headDim] of single queries over a cache; `ws`: tokens * heads * DECODE.parts * (headDim + 2) f32. */
+/**
+ * out [tokens, heads * headDim] of single queries over a cache.
+ * @param t.ws tokens * heads * ceil(context / DECODE.chunkKeys) * (headDim + 2) f32; null for `prompts` in bf16
+ * @param prompts whether neighbouring tokens mostly share a slot: it changes the time alone
+ */
 export function attentionDecode(
   device: Device,
-  t: CachedRows & { q: Strided; out: Tensor; ws: Tensor },
+  t: CachedRows & { q: Strided; out: Tensor; ws: Tensor | null },
   { heads, kvHeads, headDim }: HeadSizes,
+  prompts: boolean,
 ): void {
   const [slots = 0, context = 0] = t.v.shape;
   const tensors = [t.q.data, t.cells, t.positions, t.k, t.v, t.out, t.ws];
-  const scalars = [t.cells.size, heads, kvHeads, headDim, t.q.stride, slots, context, headDim ** -0.5];
+  const scalars = [t.cells.size, heads, kvHeads, headDim, t.q.stride, slots, context, headDim ** -0.5, prompts ? 1 : 0];
   device.run(OPS.attentionDecode.number, tensors, scalars, STREAM.compute);
 }
 

@@ -16,7 +16,7 @@ export const OPS = {
     number: 0,
     name: 'gemm',
     tensors: { A: 'r', B: 'r', C: 'r?', D: 'w' },
-    scalars: ['m', 'n', 'k', 'ta', 'tb', 'lda', 'ldb', 'ldc', 'ldd', 'alpha', 'beta'],
+    scalars: ['m', 'n', 'k', 'ta', 'tb', 'lda', 'ldb', 'ldc', 'ldd', 'alpha', 'beta', 'fixed_order'],
   },
   rmsnormFwd: {
     number: 1,
@@ -84,6 +84,7 @@ export const OPS = {
       'offset',
       'scale',
       'deterministic',
+      'fixed_order',
     ],
   },
   attentionBwd: {
@@ -181,8 +182,8 @@ export const OPS = {
   attentionDecode: {
     number: 27,
     name: 'attention_decode',
-    tensors: { q: 'r', cells: 'r', positions: 'r', k: 'r', v: 'r', o: 'w', ws: 's' },
-    scalars: ['T', 'hq', 'hkv', 'd', 'ldq', 'slots', 'context', 'scale'],
+    tensors: { q: 'r', cells: 'r', positions: 'r', k: 'r', v: 'r', o: 'w', ws: 's?' },
+    scalars: ['T', 'hq', 'hkv', 'd', 'ldq', 'slots', 'context', 'scale', 'prompts'],
   },
   sample: {
     number: 28,

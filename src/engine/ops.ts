@@ -58,10 +58,13 @@ const bit = (flag: boolean): number => (flag ? 1 : 0);
 export class Ops {
   readonly device: Device;
   readonly #stream: Stream;
+  readonly #fixedOrder: boolean;
 
-  constructor(device: Device, stream: Stream = STREAM.compute) {
+  /** @param choices.batchInvariant a token gets the same bits from `linear` and `attention` whatever it is computed with */
+  constructor(device: Device, stream: Stream = STREAM.compute, choices: { readonly batchInvariant?: boolean } = {}) {
     this.device = device;
     this.#stream = stream;
+    this.#fixedOrder = choices.batchInvariant ?? false;
   }
 
   #run(op: OpDeclaration, tensors: readonly (Tensor | null)[], scalars: readonly number[]): void {
@@ -69,7 +72,12 @@ export class Ops {
   }
 
   /** d[m,n] = op(a) op(b) + beta * d, 2-D row-major; `ta`/`tb` say that the stored matrix is the transpose. */
-  gemm(a: Tensor, b: Tensor, d: Tensor, options: { ta?: boolean; tb?: boolean; beta?: number } = {}): void {
+  gemm(
+    a: Tensor,
+    b: Tensor,
+    d: Tensor,
+    options: { ta?: boolean; tb?: boolean; beta?: number; fixedOrder?: boolean } = {},
+  ): void {
     const ta = options.ta ?? false;
     const tb = options.tb ?? false;
     const beta = options.beta ?? 0;
@@ -80,12 +88,14 @@ export class Ops {
     if ((tb ? db.cols : db.rows) !== k || m * n !== d.size) {
       throw new RangeError(`gemm of [${a.shape}]${ta ? "'" : ''} x [${b.shape}]${tb ? "'" : ''} into [${d.shape}]`);
     }
-    this.#run(OPS.gemm, [a, b, beta === 0 ? null : d, d], [m, n, k, bit(ta), bit(tb), da.cols, db.cols, n, n, 1, beta]);
+    const lds = [da.cols, db.cols, n, n];
+    const scalars = [m, n, k, bit(ta), bit(tb), ...lds, 1, beta, bit(options.fixedOrder ?? false)];
+    this.#run(OPS.gemm, [a, b, beta === 0 ? null : d, d], scalars);
   }
 
   /** y = x W^T for W [out, in]. */
   linear(x: Tensor, w: Tensor, y: Tensor): void {
-    this.gemm(x, w, y, { tb: true });
+    this.gemm(x, w, y, { tb: true, fixedOrder: this.#fixedOrder });
   }
 
   /** dx = dy W. */
@@ -172,7 +182,8 @@ export class Ops {
   /** out [batch * seq, heads * headDim], lse f32 [batch, heads, seq]; the scale is headDim^-0.5. */
   attention(t: AttentionInputs & { out: Strided; lse: Tensor; ws: Tensor }, sizes: AttentionSizes): void {
     const tensors = [t.q.data, t.k.data, t.v.data, t.out.data, t.lse, t.bounds ?? null, t.ws];
-    this.#run(OPS.attentionFwd, tensors, attentionScalars(sizes, [t.q, t.k, t.v, t.out]));
+    const scalars = [...attentionScalars(sizes, [t.q, t.k, t.v, t.out]), bit(this.#fixedOrder)];
+    this.#run(OPS.attentionFwd, tensors, scalars);
   }
 
   /** `dout` lies as `out` does; dq, dk and dv are written wholly. */

@@ -96,6 +96,16 @@ test.each<[RecipeOverrides, number, string]>([
     1,
     'mixed_precision: bf16_mixed runs on GPUs only; use auto or fp32 on the CPU',
   ],
+  [
+    { batch_invariant: true, mixed_precision: 'fp32', dist: { device: 'cuda' } },
+    1,
+    'model.batch_invariant: on GPUs it does not hold with mixed_precision fp32, only with bf16_mixed; change that, or set this to false',
+  ],
+  [
+    { batch_invariant: true, tensor_model_parallel_size: 4, sequence_parallel: false, dist: { device: 'cuda' } },
+    4,
+    'model.batch_invariant: on GPUs it does not hold at tp 4 without model.sequence_parallel and dist.peer_memory; change that, or set this to false',
+  ],
 ])('%j on %i processes is refused', (overrides, world, message) => {
   const cfg = qwen3TinyPretrainConfig(overrides);
   expect(() => validateLayout(cfg, world)).toThrow(

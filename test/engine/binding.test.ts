@@ -57,8 +57,8 @@ describe('the addon', () => {
     b.write(device, 0, bytesOf([1, 2, 3, 4]));
     put(tensor(64, 16));
     b.write(device, 0, bytesOf([5, 6, 7, 8]));
-    put(tensor(0, 16), tensor(64, 16), ABSENT, tensor(128, 16), [2, 2, 2, 0, 0, 2, 2, 0, 2, 1, 0]);
-    b.run(device, 0, GEMM, 4, 11);
+    put(tensor(0, 16), tensor(64, 16), ABSENT, tensor(128, 16), [2, 2, 2, 0, 0, 2, 2, 0, 2, 1, 0, 0]);
+    b.run(device, 0, GEMM, 4, 12);
     const out = new Float32Array(4);
     put(tensor(128, 16));
     b.read(device, 0, new Uint8Array(out.buffer));

@@ -30,7 +30,7 @@ struct AttentionArgs : AttentionSizes {
   int64_t ldq, ldk, ldv, ldo, lddq, lddk, lddv;  // ldd...: backward only
   int64_t kv_rows, offset;
   float scale;
-  bool deterministic;
+  bool deterministic, fixed_order;
   int dtype;
   const void *q, *k, *v;
   void* o;  // read by the backward
@@ -115,6 +115,7 @@ inline void check_apart(OpArgs& a, int dtype, std::initializer_list<AttentionVie
 
 inline AttentionArgs read_attention_fwd(OpArgs& a) {
   AttentionArgs z = read_attention_scalars(a, 6, 10);
+  z.fixed_order = a.flag(14);
   z.bounds = read_bounds(a, 5, z);
   const int64_t q = z.q_width(), kv = z.kv_width();
   check_apart(a, z.dtype, {{3, q, z.ldo}}, {{0, q, z.ldq}, {1, kv, z.ldk}, {2, kv, z.ldv}});

@@ -53,19 +53,26 @@ inline KvStoreArgs read_kv_store(OpArgs& a) {
 struct DecodeArgs : CacheArgs {
   int64_t ldq;
   float scale;
+  bool prompts;
+
+  int64_t chunks() const { return (context + MB_CHUNK_KEYS - 1) / MB_CHUNK_KEYS; }
+
   const void* q;
   void* o;
   float* ws;
 };
 
 inline DecodeArgs read_attention_decode(OpArgs& a) {
-  DecodeArgs z{read_cache(a, 5, 1, a.act(0)), 0, 0, nullptr, nullptr, nullptr};
+  DecodeArgs z{read_cache(a, 5, 1, a.act(0)), 0, 0, false, nullptr, nullptr, nullptr};
   z.ldq = a.size(4, z.q_width(), INT32_MAX);
   a.require(z.ldq % 8 == 0, "a leading dimension that is a multiple of 8");
   z.scale = static_cast<float>(a.real(7));
   z.q = a.tensor16(0, z.dtype, extent(z.tokens, z.ldq, z.q_width()));
   z.o = a.tensor16(5, z.dtype, times(z.tokens, z.q_width()));
-  z.ws = a.scratch(6, times(times(times(z.tokens, z.hq), MB_DECODE_PARTS), (z.d + 2) * 4));
+  z.prompts = a.flag(8);
+  if (!z.prompts || z.dtype != MB_BF16) {
+    z.ws = a.scratch(6, times(times(times(z.tokens, z.hq), z.chunks()), (z.d + 2) * 4));
+  }
   for (const int read : {0, 3, 4}) a.distinct(read, 5);
   return z;
 }

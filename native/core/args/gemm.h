@@ -12,6 +12,7 @@ struct GemmArgs {
   int input, output;      // dtypes of A and B, and of C and D
   const void *a, *b, *c;  // c: null where beta is 0
   void* d;
+  bool fixed_order;
 };
 
 inline GemmArgs read_gemm(OpArgs& args) {
@@ -27,6 +28,9 @@ inline GemmArgs read_gemm(OpArgs& args) {
   z.beta = static_cast<float>(args.real(10));
   z.ldc = args.size(7, z.beta == 0 ? 0 : z.n);
   z.ldd = args.size(8, z.n);
+  z.fixed_order = args.flag(11);
+  args.require(!z.fixed_order || (!z.ta && z.tb && z.alpha == 1 && z.beta == 0),
+               "a fixed order of sums only of A B^T, with alpha 1 and beta 0");
   args.require(z.k > 0 || z.m == 0 || z.n == 0, "k >= 1");
   z.input = args.act(0);
   z.output = args.act(3);

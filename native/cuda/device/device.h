@@ -26,6 +26,10 @@ struct mb_event {
   bool timed = false, recorded = false;
 };
 
+struct mb_graph {
+  cudaGraphExec_t exec = nullptr;
+};
+
 struct mb_device {
   int index = 0;
   bool sync_each_op = false;  // MBRIDGE_CUDA_SYNC=1
@@ -65,6 +69,10 @@ void event_destroy(mb_device* device, mb_event* event);
 int record(mb_device* device, int stream, mb_event* event);
 int wait(mb_device* device, int stream, mb_event* event);
 int synchronize(mb_device* device);
+int capture_begin(mb_device* device, int stream);
+int capture_end(mb_device* device, int stream, mb_graph** out);
+int graph_launch(mb_device* device, int stream, mb_graph* graph);
+void graph_destroy(mb_device* device, mb_graph* graph);
 int elapsed_ms(mb_device* device, mb_event* first, mb_event* second, double* ms);
 
 // Makes the device current on this thread and resolves the stream. Every entry point begins with it: CUDA's current

@@ -1,10 +1,12 @@
 // Masked grouped-query attention of our own, tile by tile with an online softmax; deterministic in both directions.
 //
-// Forward: a block per (query tile, query head, batch). Backward: delta = sum(dO * O) per row, then a block per (key
+// Forward: a block per (query tile, query head, batch); in bf16 with heads of up to 128 that of attention_rows.cuh.
+// Backward: delta = sum(dO * O) per row, then a block per (key
 // tile, kv head, batch) sums dK and dV over query tiles and over the heads of the group, and a block per (query tile,
 // query head, batch) sums dQ over key tiles. Everything is summed in one thread, in a fixed order.
 #include "core/args/attention.h"
 #include "cuda/kernels/attention_mask.cuh"
+#include "cuda/kernels/attention_rows.cuh"
 #include "cuda/kernels/attention_tiles.cuh"
 
 namespace mb::cuda::kernels {
@@ -269,6 +271,11 @@ struct Policies {
 
   static void forward(cudaStream_t stream, const AttentionArgs& a) {
     const Shape z = shape_of(a);
+    if constexpr (std::is_same_v<T, bf16> && DP <= 128) {
+      launch_rows<DP>(stream, a.q, a.k, a.v, a.o, a.lse, SequenceRows{z}, a.b * a.sq, a.hq, a.hkv, a.d, a.ldq, a.ldk,
+                      a.ldv, a.ldo, z.scale);
+      return;
+    }
     launch<F>(stream, attention_fwd_kernel<F, DP>, 3, 1, z.sq, z.hq, z, static_cast<const T*>(a.q),
               static_cast<const T*>(a.k), static_cast<const T*>(a.v), static_cast<T*>(a.o), a.lse);
   }

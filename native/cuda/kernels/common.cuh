@@ -22,6 +22,15 @@ inline int launched(const char* op) {
   return fail(MB_ERR_DEVICE, "%s: launch failed: %s (%s)", op, cudaGetErrorString(e), cudaGetErrorName(e));
 }
 
+// Lets a kernel have `bytes` of dynamic shared memory a block, and as many blocks a multiprocessor as its shared memory
+// holds. A refusal leaves its error behind for the check after the launch.
+template <class Kernel>
+inline bool allow_shared_memory(Kernel kernel, int bytes) {
+  return cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes) == cudaSuccess &&
+         cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout, cudaSharedmemCarveoutMaxShared) ==
+             cudaSuccess;
+}
+
 inline bool aligned16(const void* p) { return reinterpret_cast<uintptr_t>(p) % 16 == 0; }
 inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 

@@ -187,8 +187,13 @@ int Attention::forward(cudaStream_t stream, const mb_buf* t, int nt, const doubl
   OpArgs call(kOps[MB_OP_ATTENTION_FWD], t, nt, s, ns);
   const AttentionArgs z = read_attention_fwd(call);
   if (!call.ok()) return call.status();
+  if (z.fixed_order && (z.dtype != MB_BF16 || z.d > 128)) {
+    return fail(MB_ERR_UNSUPPORTED,
+                "attention_fwd: a fixed order of sums of %s and d %lld; on a GPU bf16 and up to 128",
+                dtype_name(z.dtype), static_cast<long long>(z.d));
+  }
   bool served = false;
-  MB_TRY(run_cudnn(stream, z, call, 6, &served));
+  if (!z.fixed_order) MB_TRY(run_cudnn(stream, z, call, 6, &served));
   return served ? MB_OK : kernels::op_attention_fwd(stream, t, nt, s, ns);
 }
 

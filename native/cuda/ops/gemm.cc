@@ -2,10 +2,11 @@
 
 #include <string.h>
 
-#include <algorithm>
+#include <vector>
 
 #include "core/args/gemm.h"
 #include "cuda/device/error.h"
+#include "cuda/kernels/few_rows.h"
 #include "cuda/libs/libs.h"
 
 namespace mb::cuda {
@@ -33,12 +34,49 @@ int32_t alignment(const void* pointer) {
   return static_cast<int32_t>(address & (~address + 1));
 }
 
+kernels::Product product_of(const GemmArgs& z, const void* a) {
+  return {a, z.b, z.d, z.m, z.n, z.k, z.lda, z.ldb, z.ldd};
+}
+
+// Device memory for as long as an algorithm is chosen.
+class DeviceMemory {
+ public:
+  DeviceMemory() = default;
+  DeviceMemory(const DeviceMemory&) = delete;
+  ~DeviceMemory() { cudaFree(memory_); }
+  int take(int64_t bytes) {
+    MB_CUDA(cudaMalloc(&memory_, static_cast<size_t>(bytes)));
+    return MB_OK;
+  }
+  void* get() const { return memory_; }
+
+ private:
+  void* memory_ = nullptr;
+};
+
+struct EventPair {
+  cudaEvent_t first = nullptr, last = nullptr;
+
+  EventPair() = default;
+  EventPair(const EventPair&) = delete;
+  ~EventPair() {
+    for (cudaEvent_t event : {first, last}) {
+      if (event) cudaEventDestroy(event);
+    }
+  }
+  int create() {
+    MB_CUDA(cudaEventCreate(&first));
+    MB_CUDA(cudaEventCreate(&last));
+    return MB_OK;
+  }
+};
+
 }  // namespace
 
 bool Gemm::Key::operator==(const Key& other) const { return memcmp(this, &other, sizeof(Key)) == 0; }
 
 size_t Gemm::Hash::operator()(const Key& key) const {
-  static_assert(sizeof(Key) == 7 * 8 + 10 * 4, "padding would make equal keys differ");
+  static_assert(sizeof(Key) == 7 * 8 + 12 * 4, "padding would make equal keys differ");
   uint64_t words[sizeof(Key) / 8];
   memcpy(words, &key, sizeof words);
   uint64_t hash = 0xcbf29ce484222325u;
@@ -75,7 +113,7 @@ void Gemm::destroy(Plan* plan) {
 
 // cuBLAS is column-major: our row-major X is its X^T, so D = op(A) op(B) is asked for as D^T = op(B)^T op(A)^T, with B
 // as its first operand. A row-major [r, c] with leading dimension ld is its [c, r] with the same ld.
-int Gemm::build(const Key& key, Plan* plan) {
+int Gemm::build(const Key& key, const Call& call, Plan* plan) {
   const CublasLt& lib = load_cublaslt();
   const cudaDataType input = cuda_type(key.input), output = cuda_type(key.output);
   MB_LT(lib.MatmulDescCreate(&plan->desc, lt::kCompute32F, CUDA_R_32F));
@@ -90,15 +128,15 @@ int Gemm::build(const Key& key, Plan* plan) {
 
   lt::Preference preference = nullptr;
   MB_LT(lib.MatmulPreferenceCreate(&preference));
-  const int status = choose(key, preference, plan);
+  const int status = choose(key, call, preference, plan);
   lib.MatmulPreferenceDestroy(preference);
   return status;
 }
 
-int Gemm::choose(const Key& key, lt::Preference preference, Plan* plan) {
+int Gemm::choose(const Key& key, const Call& call, lt::Preference preference, Plan* plan) {
   const CublasLt& lib = load_cublaslt();
   const uint64_t workspace = kWorkspaceBytes;
-  const uint32_t schemes = lt::kReductionNone | lt::kReductionComputeType;
+  const uint32_t schemes = key.fixed_order ? lt::kReductionNone : lt::kReductionNone | lt::kReductionComputeType;
   const uint32_t first = key.align_b, second = key.align_a, c = key.align_c, d = key.align_d;
   MB_LT(lib.MatmulPreferenceSetAttribute(preference, lt::kPrefMaxWorkspaceBytes, &workspace, sizeof workspace));
   MB_LT(lib.MatmulPreferenceSetAttribute(preference, lt::kPrefReductionSchemeMask, &schemes, sizeof schemes));
@@ -106,10 +144,11 @@ int Gemm::choose(const Key& key, lt::Preference preference, Plan* plan) {
   MB_LT(lib.MatmulPreferenceSetAttribute(preference, lt::kPrefMinAlignmentB, &second, sizeof second));
   MB_LT(lib.MatmulPreferenceSetAttribute(preference, lt::kPrefMinAlignmentC, &c, sizeof c));
   MB_LT(lib.MatmulPreferenceSetAttribute(preference, lt::kPrefMinAlignmentD, &d, sizeof d));
-  lt::HeuristicResult results[4] = {};
+  lt::HeuristicResult results[8] = {};
   int found = 0;
   const lt::Status status = lib.MatmulAlgoGetHeuristic(handle_, plan->desc, plan->a, plan->b, plan->c, plan->d,
-                                                       preference, 4, results, &found);
+                                                       preference, key.fixed_order ? 8 : 4, results, &found);
+  if (key.fixed_order) return choose_in_order(call, results, status == lt::kSuccess ? found : 0, plan);
   for (int i = 0; status == lt::kSuccess && i < found; i++) {
     if (results[i].state != lt::kSuccess || results[i].workspace_bytes > kWorkspaceBytes) continue;
     plan->algo = results[i].algo;
@@ -125,10 +164,79 @@ int Gemm::choose(const Key& key, lt::Preference preference, Plan* plan) {
       key.align_a, key.align_b, key.align_c, key.align_d, lib.GetStatusName(status));
 }
 
+// Compares on deviates in place of A where its rows are few and may all be zero, several times so that there are enough
+// elements; on A itself where it is long.
+int Gemm::choose_in_order(const Call& call, const lt::HeuristicResult* results, int found, Plan* plan) {
+  constexpr int64_t kRows = 256;
+  constexpr int kRuns = 3;
+  const GemmArgs& z = call.args;
+  const cudaStream_t stream = call.cuda_stream;
+  const bool few = z.m <= kRows;
+  const int64_t trials = few ? kRows / z.m : 1;
+  DeviceMemory deviates, counted;
+  EventPair events;
+  MB_TRY(counted.take(sizeof(unsigned long long)));
+  MB_TRY(events.create());
+  if (few) {
+    MB_TRY(deviates.take(trials * z.m * z.lda * 2));
+    MB_TRY(kernels::fill_for_comparison(stream, deviates.get(), trials * z.m * z.lda, 1));
+  }
+  std::vector<Plan> candidates;
+  const auto add = [&](Plan::Server server, const lt::Algo& algo) {
+    candidates.push_back(*plan);
+    candidates.back().server = server;
+    candidates.back().algo = algo;
+  };
+  for (int i = 0; i < found; ++i) {
+    const bool fits = results[i].state == lt::kSuccess && results[i].workspace_bytes <= kWorkspaceBytes;
+    if (fits) add(Plan::Server::library, results[i].algo);
+  }
+  if (kernels::fits_few_rows(product_of(z, z.a))) add(Plan::Server::few_rows, {});
+  plan->server = Plan::Server::in_order;
+  float best = 0;
+  for (const Plan& candidate : candidates) {
+    auto* const differing = static_cast<unsigned long long*>(counted.get());
+    MB_CUDA(cudaMemsetAsync(differing, 0, sizeof *differing, stream));
+    for (int64_t trial = 0; trial < trials; ++trial) {
+      const void* const a = few ? static_cast<const char*>(deviates.get()) + trial * z.m * z.lda * 2 : z.a;
+      MB_TRY(multiply(candidate, call, a));
+      MB_TRY(kernels::compare_in_order(stream, product_of(z, a), differing));
+    }
+    unsigned long long count = 0;
+    MB_CUDA(cudaMemcpyAsync(&count, differing, sizeof count, cudaMemcpyDeviceToHost, stream));
+    MB_CUDA(cudaStreamSynchronize(stream));
+    if (count > 0) continue;
+    MB_CUDA(cudaEventRecord(events.first, stream));
+    for (int run = 0; run < kRuns; ++run) MB_TRY(multiply(candidate, call, z.a));
+    MB_CUDA(cudaEventRecord(events.last, stream));
+    MB_CUDA(cudaEventSynchronize(events.last));
+    float ms = 0;
+    MB_CUDA(cudaEventElapsedTime(&ms, events.first, events.last));
+    if (plan->server != Plan::Server::in_order && ms >= best) continue;
+    best = ms;
+    *plan = candidate;
+  }
+  return MB_OK;
+}
+
+int Gemm::multiply(const Plan& plan, const Call& call, const void* a) {
+  const GemmArgs& z = call.args;
+  if (plan.server == Plan::Server::few_rows) return kernels::few_rows(call.cuda_stream, product_of(z, a));
+  if (plan.server == Plan::Server::in_order) return kernels::product_in_order(call.cuda_stream, product_of(z, a));
+  const float alpha = z.alpha, beta = z.beta;
+  const void* const c = z.beta != 0 && z.c != z.d ? z.c : z.d;
+  MB_LT(load_cublaslt().Matmul(handle_, plan.desc, &alpha, z.b, plan.a, a, plan.b, &beta, c, plan.c, z.d, plan.d,
+                               &plan.algo, workspace_[call.stream], kWorkspaceBytes, call.cuda_stream));
+  return MB_OK;
+}
+
 int Gemm::run(int stream, cudaStream_t cuda_stream, const mb_buf* t, int nt, const double* s, int ns) {
   OpArgs args(kOps[MB_OP_GEMM], t, nt, s, ns);
   const GemmArgs z = read_gemm(args);
   if (!args.ok() || z.m == 0 || z.n == 0) return args.status();
+  if (z.fixed_order && z.output != MB_BF16) {
+    return fail(MB_ERR_UNSUPPORTED, "gemm: a fixed order of sums into float32; on a GPU into bf16 alone");
+  }
   Key key = {};
   key.m = z.m;
   key.n = z.n;
@@ -139,8 +247,8 @@ int Gemm::run(int stream, cudaStream_t cuda_stream, const mb_buf* t, int nt, con
   key.ldb = z.ldb;
   key.ldc = z.ldc;
   key.ldd = z.ldd;
-  const float alpha = z.alpha, beta = z.beta;
-  key.has_beta = beta != 0;
+  key.has_beta = z.beta != 0;
+  key.fixed_order = z.fixed_order;
   key.input = z.input;
   key.output = z.output;
   const bool separate_c = key.has_beta && z.c != z.d;
@@ -153,10 +261,11 @@ int Gemm::run(int stream, cudaStream_t cuda_stream, const mb_buf* t, int nt, con
   key.align_d = alignment(z.d);
 
   MB_TRY(prepare(stream));
+  const Call call = {stream, cuda_stream, z};
   auto found = plans_.find(key);
   if (found == plans_.end()) {
     Plan plan;
-    const int status = build(key, &plan);
+    const int status = build(key, call, &plan);
     if (status != MB_OK) {
       destroy(&plan);
       return status;
@@ -164,10 +273,7 @@ int Gemm::run(int stream, cudaStream_t cuda_stream, const mb_buf* t, int nt, con
     found = plans_.emplace(key, plan).first;
   }
   const Plan& plan = found->second;
-  const CublasLt& lib = load_cublaslt();
-  MB_LT(lib.Matmul(handle_, plan.desc, &alpha, z.b, plan.a, z.a, plan.b, &beta, c_ptr, plan.c, z.d, plan.d, &plan.algo,
-                   workspace_[stream], kWorkspaceBytes, cuda_stream));
-  return MB_OK;
+  return multiply(plan, call, z.a);
 }
 
 }  // namespace mb::cuda

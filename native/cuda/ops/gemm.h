@@ -3,12 +3,16 @@
 // Algorithms come from the library's heuristic, once per distinct product, and stay: with a workspace of its own for
 // each stream, the same product on the same device and library gives the same bits. Split sums are only allowed in
 // float32 in the workspace, added in a fixed order.
+//
+// A product in fixed_order is served by what gave the bits of product_in_order in a comparison on its first use, and of
+// that by the fastest; products of any number of rows then have the same order.
 #pragma once
 #include <cuda_runtime_api.h>
 
 #include <unordered_map>
 
 #include "core/abi.h"
+#include "core/args/gemm.h"
 #include "cuda/libs/abi_cublaslt.h"
 
 namespace mb::cuda {
@@ -32,6 +36,7 @@ class Gemm {
     int32_t input, output;  // mb_dtype
     int32_t ta, tb, in_place, has_beta;
     int32_t align_a, align_b, align_c, align_d;  // bytes
+    int32_t fixed_order, unused;
     bool operator==(const Key& other) const;
   };
   struct Hash {
@@ -39,12 +44,21 @@ class Gemm {
   };
   struct Plan {
     lt::MatmulDesc desc = nullptr;
-    lt::MatrixLayout a = nullptr, b = nullptr, c = nullptr, d = nullptr;  // in cuBLAS's order: a is our B
+    lt::MatrixLayout a = nullptr, b = nullptr, c = nullptr, d = nullptr;         // in cuBLAS's order: a is our B
+    enum class Server { library, few_rows, in_order } server = Server::library;  // of fixed_order: the fastest
     lt::Algo algo = {};
   };
+  // What a product multiplies and where it goes, and on which stream.
+  struct Call {
+    int stream;
+    cudaStream_t cuda_stream;
+    const GemmArgs& args;
+  };
 
-  int build(const Key& key, Plan* plan);
-  int choose(const Key& key, lt::Preference preference, Plan* plan);
+  int build(const Key& key, const Call& call, Plan* plan);
+  int choose(const Key& key, const Call& call, lt::Preference preference, Plan* plan);
+  int choose_in_order(const Call& call, const lt::HeuristicResult* results, int found, Plan* plan);
+  int multiply(const Plan& plan, const Call& call, const void* a);
   void destroy(Plan* plan);
 
   lt::Handle handle_ = nullptr;

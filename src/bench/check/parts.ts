@@ -2,6 +2,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Check, CheckPlace, Measure } from './check.js';
 import { failureChecks } from './failures.js';
+import { sampledChecks } from './sampled.js';
 import { textRun } from './text-run.js';
 import { farthest, layoutName, ranksOf, type CheckLayout, type TrainedStep } from './train-run.js';
 
@@ -12,6 +13,7 @@ export const PARTS = {
   layouts: layoutChecks,
   precision: precisionChecks,
   torch: torchChecks,
+  sampled: sampledChecks,
   failures: failureChecks,
 } as const satisfies Record<string, (place: CheckPlace) => Check[]>;
 export type PartName = keyof typeof PARTS;

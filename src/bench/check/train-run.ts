@@ -25,6 +25,8 @@ export interface TrainedStep {
 }
 
 export interface TrainRequest {
+  /** `pretrain` by default. */
+  readonly command?: readonly string[];
   readonly device: 'cpu' | 'cuda';
   /** Indices of the GPUs to use; the run is given no others. */
   readonly gpus: readonly number[];
@@ -49,14 +51,15 @@ export function ranksOf({ tp, cp = 1, pp, dp }: CheckLayout): number {
 }
 
 /** The arguments of Node that make the run, with its folder in `folder`. */
-function trainCommand({ device, ranksPerGpu, layout, args = [], config }: TrainRequest, folder: string): string[] {
+function trainCommand(request: TrainRequest, folder: string): string[] {
+  const { command = ['pretrain'], device, ranksPerGpu, layout, args = [], config } = request;
   const file = join(folder, 'run.yaml');
   if (config !== undefined) writeFileSync(file, JSON.stringify(config));
   const { tp, cp = 1, pp } = layout;
   const sizes = Object.entries({ nproc: ranksOf(layout), 'tp-size': tp, 'cp-size': cp, 'pp-size': pp });
   return [
     join(packageRoot(), 'bin', 'mbridge.js'),
-    'pretrain',
+    ...command,
     ...args,
     ...(layout.set ?? []),
     `dist.ranks_per_gpu=${ranksPerGpu}`,

@@ -2,6 +2,7 @@ import type { Command } from 'commander';
 import type { GenerateBenchOptions, GenerateEvent } from '../../bench/run/generate-worker.js';
 import { EXIT } from '../../base/errors.js';
 import type { ParkEvent } from '../../bench/run/park-worker.js';
+import type { LogprobsBenchOptions, LogprobsEvent } from '../../bench/run/logprobs-worker.js';
 import type { CommEvent } from '../../bench/run/comm-worker.js';
 import type { RunConfig } from '../../config/schema.js';
 import type { SingleBench } from '../../bench/device/single.js';
@@ -40,6 +41,8 @@ interface ParkFlags extends BenchFlags {
   readonly steps: number;
 }
 
+interface LogprobsFlags extends BenchFlags, LogprobsBenchOptions {}
+
 interface CommFlags extends BenchFlags {
   readonly largest?: number;
 }
@@ -75,6 +78,11 @@ export function addBench(program: Command): void {
     .description('a model parked in host memory and back: time, memory given back, and the losses afterwards')
     .option('--steps <n>', 'updates, half of them before', parseCount, 6)
     .action(benchPark);
+  addRunOptions(bench.command('logprobs'))
+    .description('log-probabilities of sampled tokens against those of the training forward')
+    .option('--rows <n>', 'rows at once on each replica', parseCount, 64)
+    .option('--tokens <n>', 'tokens that each replica samples at least', parseCount, 10_000)
+    .action(benchLogprobs);
   for (const command of bench.commands) command.option('--record <file>', 'also append the JSON to a file');
   addBenchCheck(bench);
 }
@@ -212,6 +220,23 @@ async function benchPark(args: string[], options: ParkFlags): Promise<void> {
   const findings = parkFindings(eventsOf<ParkEvent>(parked.events, 'parked'), steps, differing);
   await print({ ...(await launchedReport('park', device)), ...findings }, options);
   if (differing !== 0) process.exitCode = EXIT.internal;
+}
+
+async function benchLogprobs(args: string[], options: LogprobsFlags): Promise<void> {
+  const { runBench } = await import('./launch.js');
+  const { eventsOf } = await import('../../bench/run/worker-events.js');
+  const { logprobsFindings } = await import('./generation.js');
+  const { rows, tokens } = options;
+  const { config, device, nproc, name } = await prepare(args, options, 'training');
+  const module = 'bench/run/logprobs-worker.js';
+  const job = { module, name, config, nproc, device, options: { rows, tokens } };
+  const { exitCode, result, events } = await runBench(job);
+  if (exitCode !== 0) printFailure(result, options);
+  else {
+    const findings = logprobsFindings(eventsOf<LogprobsEvent>(events, 'logprobs'));
+    await print({ ...(await launchedReport('logprobs', device)), ...findings }, options);
+  }
+  process.exitCode = exitCode;
 }
 
 /** The head of a report whose device was opened by other processes. */

@@ -18,7 +18,7 @@ export function addBenchCheck(bench: Command): void {
   bench
     .command('check')
     .description('train models whose results are known on every layout that fits, and compare')
-    .option('--parts <list>', 'of fixtures, bits, layouts, precision, torch, failures; default: all')
+    .option('--parts <list>', 'of fixtures, bits, layouts, precision, torch, sampled, failures; default: all')
     .option('--only <text>', 'checks whose name holds this')
     .option('--fixtures <folder>', "the oracle fixtures; default: this package's fixtures/")
     .option('--oracle <folder>', 'what bench/torch_bf16_oracle.py wrote, for the part torch')

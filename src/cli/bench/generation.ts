@@ -1,4 +1,5 @@
 import type { GenerateBenchOptions, GenerateEvent } from '../../bench/run/generate-worker.js';
+import type { LogprobsEvent } from '../../bench/run/logprobs-worker.js';
 import { percent, round } from './numbers.js';
 import type { Findings, Row } from './report.js';
 
@@ -30,5 +31,20 @@ export function generationFindings(
     notes: [
       'bound: weights once, and keys and values at mid-length, at the rate of a copy; per rank, without communication',
     ],
+  };
+}
+
+/** Sampled log-probabilities against those of the training forward, as a table. */
+export function logprobsFindings(events: readonly LogprobsEvent[]): Findings {
+  const rows = events.map(({ rank, compared, differing, mean, most }): Row => ({
+    rank,
+    compared,
+    differing,
+    mean: round(mean),
+    most: round(most),
+  }));
+  return {
+    tables: [{ title: 'log-probabilities of sampled tokens, and of the training forward', rows }],
+    notes: ['differing: in any bit; mean and most: distance in nats'],
   };
 }

@@ -5,7 +5,7 @@ import { Linear } from '../blocks/linear.js';
 import { ResidualNorm, type ResidualStream } from '../blocks/residual-norm.js';
 import type { StageEnv } from '../blocks/stage-env.js';
 
-/** Queries of one call of the attention: its workspace is for these. */
+/** Queries of one call of the attention that needs a workspace for each. */
 const QUERIES = 64;
 
 /** Where the tokens of a step go, i32 [rows] each. */
@@ -23,9 +23,17 @@ export class CachedAttention {
   readonly #heads: AttentionWeights['heads'];
   readonly #cache: { readonly k: Tensor; readonly v: Tensor };
   readonly #places: Places;
-  readonly #t: { raw: Tensor; qkv: Tensor; rstd: Tensor | null; out: Tensor; wide: Tensor; ws: Tensor };
+  readonly #prompts: boolean;
+  readonly #t: { raw: Tensor; qkv: Tensor; rstd: Tensor | null; out: Tensor; wide: Tensor; ws: Tensor | null };
 
-  constructor(env: StageEnv, weights: AttentionWeights, cache: { k: Tensor; v: Tensor }, places: Places) {
+  /** @param prompts whether the tokens are of prompts, not one of each slot */
+  constructor(
+    env: StageEnv,
+    weights: AttentionWeights,
+    cache: { k: Tensor; v: Tensor },
+    places: Places,
+    prompts: boolean,
+  ) {
     const { tokens, heads, kvHeads, qWidth, qkvWidth } = env.sizes;
     const { hiddenSize, headDim } = env.shape;
     this.#env = env;
@@ -34,17 +42,19 @@ export class CachedAttention {
     this.#heads = weights.heads;
     this.#cache = cache;
     this.#places = places;
+    this.#prompts = prompts;
     this.norm = new ResidualNorm(env, 'attention.norm', weights.norm, 1, null);
     const inPlace = weights.heads === null;
     const qkv = env.scratch('attention.qkv', [tokens, qkvWidth]);
-    const queries = Math.min(tokens, QUERIES);
+    const chunks = Math.ceil((cache.k.shape[1] ?? 0) / DECODE.chunkKeys);
+    const room = [Math.min(tokens, QUERIES), heads, chunks, headDim + 2];
     this.#t = {
       qkv,
       raw: inPlace ? qkv : env.scratch('attention.raw', [tokens, qkvWidth]),
       rstd: inPlace ? null : env.scratch('attention.rstd', [tokens, heads + kvHeads], 'f32'),
       out: env.scratch('attention.out', [tokens, qWidth]),
       wide: env.scratch('wide', [tokens, hiddenSize]),
-      ws: env.scratch('decode.ws', [queries, heads, DECODE.parts, headDim + 2], 'f32'),
+      ws: prompts && env.dtype === 'bf16' ? null : env.scratch('decode.ws', room, 'f32'),
     };
   }
 
@@ -59,11 +69,13 @@ export class CachedAttention {
     const rope = { qkv: t.raw, wq, wk, table: env.ropeTable, positions, out: t.qkv, rstd: t.rstd };
     ops.qknormRope(rope, { tokens, ...sizes, eps: shape.rmsNormEps });
     kvStore(ops.device, t.qkv, { ...this.#cache, cells, positions }, sizes);
-    for (let at = 0; at < tokens; at += QUERIES) {
-      const n = Math.min(QUERIES, tokens - at);
+    const most = t.ws === null ? tokens : QUERIES;
+    for (let at = 0; at < tokens; at += most) {
+      const n = Math.min(most, tokens - at);
       const places = { cells: cells.slice(at, n), positions: positions.slice(at, n) };
       const q = t.qkv.rows(at, n).columns(0, qWidth);
-      attentionDecode(ops.device, { ...this.#cache, ...places, q, out: t.out.rows(at, n), ws: t.ws }, sizes);
+      const tensors = { ...this.#cache, ...places, q, out: t.out.rows(at, n), ws: t.ws };
+      attentionDecode(ops.device, tensors, sizes, this.#prompts);
     }
     this.#out.forward(t.out, t.wide);
     return { residual: this.norm.x(0), partial: t.wide };

@@ -34,7 +34,7 @@ export interface DecoderPart {
   readonly weights: DecoderWeights;
   /** Its decoder layers [firstLayer, firstLayer + layers), by chunk. */
   readonly chunks: readonly { readonly firstLayer: number; readonly layers: number }[];
-  readonly tp: { readonly place: Place; readonly group: CommGroup | null };
+  readonly tp: { readonly place: Place; readonly group: CommGroup | null; readonly sequenceParallel: boolean };
   readonly pp: Place;
 }
 
@@ -85,10 +85,13 @@ export class TokenRows {
   readonly #sent: Tensor | null;
   readonly #narrow: Tensor;
 
-  /** @param samples whether tokens are sampled, or the cache is filled alone */
+  /**
+   * @param rows a multiple of tp: under sequence parallelism each rank norms as many of them, as in training
+   * @param samples whether tokens are sampled, or the cache is filled alone
+   */
   constructor(part: DecoderPart, cache: KvCache, rows: number, samples: boolean) {
     const { plan, shape, dtype, weights, tp: tpPart, pp } = part;
-    const tp = new TensorParallel(tpPart.place, tpPart.group, false);
+    const tp = new TensorParallel(tpPart.place, tpPart.group, tpPart.sequenceParallel);
     const env = new StageEnv({
       ...{ plan, ops: part.ops, shape, tp, cp: new ContextParallel({ size: 1, rank: 0 }, null), dtype },
       ...{ batch: rows, seq: 1, positions: cache.context, recompute: 'full' },
@@ -117,12 +120,13 @@ export class TokenRows {
       layers: Array.from({ length: layers }, (_, i) => {
         const layer = weights.layers.get(firstLayer + i);
         if (layer === undefined) throw new Error(`no weights for layer ${firstLayer + i}`);
-        const attention = new CachedAttention(env, layer.attention, cache.layer(at++), places);
+        const attention = new CachedAttention(env, layer.attention, cache.layer(at++), places, !samples);
         return { attention, mlp: new Mlp(env, layer.mlp, 1) };
       }),
     }));
-    this.#narrow = env.scratch('narrow', [rows, hiddenSize]);
-    this.#sent = pp.size > 1 ? plan.tensor('communication', [rows, hiddenSize], dtype) : null;
+    const between = [env.sizes.localTokens, hiddenSize];
+    this.#narrow = env.scratch('narrow', between);
+    this.#sent = pp.size > 1 ? plan.tensor('communication', between, dtype) : null;
     this.#head = samples && weights.head !== null ? headOf(env, weights.head) : null;
     this.sampler = samples ? new TokenSampler(env, tpPart.group) : null;
   }

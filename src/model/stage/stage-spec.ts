@@ -68,6 +68,8 @@ export interface StageSpec extends PartSpec {
   readonly deterministic: boolean;
   /** How keys and values come to the ranks of a sequence. */
   readonly cpCommType: CpCommType;
+  /** Whether a token gets the same bits whatever it is computed with: sampled log-probabilities are those of training. */
+  readonly batchInvariant: boolean;
   /** Whether optimizer state is sharded over the replicas. */
   readonly shardedState: boolean;
 }
@@ -107,6 +109,7 @@ export function stageSpec(
     recompute: model.recompute_granularity,
     deterministic: model.deterministic,
     cpCommType: model.cp_comm_type,
+    batchInvariant: model.batch_invariant,
     shardedState: optimizer.use_distributed_optimizer && strategy !== 'no_shard',
     ...(generation === undefined ? {} : { generation }),
   };

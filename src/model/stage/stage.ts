@@ -1,7 +1,7 @@
 import { MbridgeError } from '../../base/errors.js';
 import { BATCH_FIELDS } from '../../data/micro-batch.js';
 import type { CommGroup } from '../../groups/comm/comm-group.js';
-import type { Device } from '../../engine/device.js';
+import { STREAM, type Device } from '../../engine/device.js';
 import { MemoryPlan } from '../../engine/memory-plan.js';
 import { Ops } from '../../engine/ops.js';
 import type { Tensor } from '../../engine/tensor.js';
@@ -78,7 +78,7 @@ export function buildStage(spec: StageSpec, live: LiveStage | null, loss: Loss =
   const onlyGenerates = spec.microBatches === 0;
   const env = new StageEnv({
     plan,
-    ops: device && new Ops(device),
+    ops: device && new Ops(device, STREAM.compute, spec),
     shape,
     head: spec.head,
     tp,
@@ -206,7 +206,7 @@ function planDecoder(
       hint: 'a model generates without context parallelism: use tensor_model_parallel_size or more replicas',
     });
   }
-  const tp = { place: place.tp, group: live?.tp ?? null };
+  const tp = { place: place.tp, group: live?.tp ?? null, sequenceParallel: spec.sequenceParallel };
   const ops = live && env.ops;
   return new Decoder({ plan: env.plan, ops, shape, dtype, weights, chunks, tp, pp: place.pp }, sizes);
 }
