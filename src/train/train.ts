@@ -1,6 +1,6 @@
 import type { RunConfig } from '../config/schema.js';
 import type { BatchSource } from '../data/micro-batch.js';
-import { STREAM } from '../engine/device.js';
+import { STREAM, type Device } from '../engine/device.js';
 import type { EventLease } from '../engine/event-lease.js';
 import type { OptimizerHyper } from '../engine/ops.js';
 import type { DistributedModel } from '../model/stage/distributed-model.js';
@@ -34,6 +34,8 @@ export interface TrainOptions {
   until?: number;
   /** Called on the model's first rank for each update that is shown, in order, one update late. */
   onStep?: (event: StepEvent) => void;
+  /** Called on every rank for each update, shown or not, in order, one update late. */
+  onResult?: (result: StepResult) => void;
   /** Called on every rank as an update begins. */
   onBegin?: (step: number) => void;
   /** What to do every so many updates, in this order: save, evaluate, check. */
@@ -50,7 +52,11 @@ export interface TrainResult {
   readonly last: StepResult | null;
   /** Of the last update in which a token counted. */
   readonly loss: number | null;
+  /** Of the first. */
+  readonly firstLoss: number | null;
   readonly stopped: boolean;
+  /** For which the host waited for samples. */
+  readonly dataSeconds: number;
 }
 
 /**
@@ -73,6 +79,7 @@ async function loop(o: TrainOptions, clock: StepClock): Promise<TrainResult> {
   let pending: Promise<StepResult> | null = null;
   let last: StepResult | null = null;
   let loss: number | null = null;
+  let firstLoss: number | null = null;
   const skipped = new SkippedUpdates(maxSkipped);
   const fresh = (o.startStep ?? 1) === 1;
   let step = (o.startStep ?? 1) - 1;
@@ -82,9 +89,12 @@ async function loop(o: TrainOptions, clock: StepClock): Promise<TrainResult> {
     last = await result;
     const failed = skipped.note(last);
     clock.report(last, shown || failed);
+    o.onResult?.(last);
     stopped ||= last.stopVotes > 0;
     if (failed) throw skipped.cause(last, await optimizer.squaredWeights());
-    if (last.tokens !== 0) loss = last.loss;
+    if (last.tokens === 0) return;
+    loss = last.loss;
+    firstLoss ??= loss;
   };
 
   const requireCounted = async (final: StepResult | null): Promise<void> => {
@@ -117,7 +127,14 @@ async function loop(o: TrainOptions, clock: StepClock): Promise<TrainResult> {
   }
   if (pending !== null) await settle(pending, true);
   await requireCounted(last);
-  return { step, last, loss, stopped: stopped && step < iterations };
+  return { step, last, loss, firstLoss, stopped: stopped && step < iterations, dataSeconds: clock.dataSeconds };
+}
+
+/** Of the whole GPU, whoever uses it; on a CPU of this process. */
+function memoryInUse(device: Device): number {
+  if (device.kind === 'cpu') return process.memoryUsage.rss();
+  const { totalBytes, freeBytes } = device.memory();
+  return totalBytes - freeBytes;
 }
 
 /** Moments in time that are kept: two updates are enqueued at most before the first is looked at. */
@@ -133,6 +150,8 @@ class StepClock {
   /** What the samples of an update took, by its moment. */
   readonly #dataMs = new Float64Array(TIMES);
   readonly #reports: boolean;
+  readonly #started = performance.now();
+  #allDataMs = 0;
 
   constructor(o: TrainOptions) {
     this.#o = o;
@@ -148,8 +167,14 @@ class StepClock {
   timeData<T>(step: number, read: () => T): T {
     const begin = performance.now();
     const batches = read();
-    this.#dataMs[step % TIMES] = performance.now() - begin;
+    const ms = performance.now() - begin;
+    this.#dataMs[step % TIMES] = ms;
+    this.#allDataMs += ms;
     return batches;
+  }
+
+  get dataSeconds(): number {
+    return this.#allDataMs / 1000;
   }
 
   /** What was done since update `step` ended is not the next one's time. */
@@ -169,12 +194,18 @@ class StepClock {
     const { log_interval: interval } = cfg.logger;
     const shown = always || result.step % interval === 0;
     if (!this.#reports || onStep === undefined || !shown) return;
+    const { startStep = 1, until = cfg.train.train_iters } = this.#o;
+    const elapsedS = (performance.now() - this.#started) / 1000;
     const run = {
       milliseconds,
       dataMs: this.#dataMs[result.step % TIMES] as number,
       devices: devicesOf(cfg, pgCollection.intraDistOpt.size, model.device.kind),
       peakTflops: model.device.info.peakTflops,
       epoch: data.epoch?.(result.step) ?? 0,
+      time: new Date().toISOString(),
+      elapsedS,
+      etaS: (elapsedS / (result.step - startStep + 1)) * (until - result.step),
+      memoryBytes: memoryInUse(model.device),
     };
     onStep(stepEvent(cfg, result, run));
   }

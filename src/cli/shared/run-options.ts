@@ -61,10 +61,23 @@ export function addRunOptions(command: Command): Command {
   return addLayoutOptions(command);
 }
 
+/** Adds the flag of commands that train. */
+export function addRestartOption(command: Command): Command {
+  const help =
+    'after a worker failed or hung (exit codes 5, 6), go on from the last checkpoint up to n times (default: 0)';
+  return command.option('--max-restarts <n>', help, parseRestarts);
+}
+
+function parseRestarts(text: string): number {
+  return text === '0' ? 0 : parseCount(text);
+}
+
 /** Adds the flags that say on how many processes, how they are laid out, and where the output goes. */
 export function addLayoutOptions(command: Command): Command {
   command.option('--nproc <n>', 'processes; default: the GPUs of this machine, else 1', parseCount);
-  for (const { flag, path, help } of CONFIG_FLAGS) command.option(`${flag} <n>`, `${help} (${path})`);
+  for (const { flag, path, help } of CONFIG_FLAGS) {
+    command.option(`${flag.replace('-size', '')}, ${flag} <n>`, `${help} (${path})`);
+  }
   return command
     .option('--device <kind>', `auto, cuda or cpu (${DEVICE_FLAG.path})`)
     .option('--log-dir <folder>', `folder of the run (${LOG_DIR_FLAG.path})`)
