@@ -6,6 +6,7 @@ import { shortPath } from './job/shared/ending-text.js';
 import { findRun } from './job/shared/run-list.js';
 import { withSavesOf } from './job/shared/run-start.js';
 import { detectStarter, firstSet, variablesOf } from './job/shared/starter.js';
+import { withoutSaves } from './train/default-saves.js';
 import { trainAsCommand, type RunDistributedOptions } from './run-distributed.js';
 
 export interface ResumeOptions extends Pick<RunDistributedOptions, 'nproc' | 'json'> {
@@ -29,7 +30,10 @@ export async function resume(options: ResumeOptions): Promise<number> {
   const { folder, record } = findRun(options.run);
   refuseFinetune(folder, record.sessions[0]?.argv ?? []);
   const { name, config: had } = record;
-  const sources = { recipe: { name: `run ${name}`, config: withoutDerived(had) }, flags, overrides };
+  // How often to save is nothing to say where it does not.
+  const saves = !overrides.some(({ text }) => /^checkpoint\.save=(null)?$/.test(text));
+  const base = withoutDerived(saves ? had : withoutSaves(had));
+  const sources = { recipe: { name: `run ${name}`, config: base }, flags, overrides };
   const { config: wanted, origins } = resolve(sources);
   const given = (path: string): boolean => ['flag', 'override'].includes(origins.get(path)?.origin ?? '');
   const savesInRunFolder = record.savesInRunFolder && !given('checkpoint.save');

@@ -1,5 +1,5 @@
 import { EVENT, type EvaluationEvent, type OtherEvent, type StepEvent, type WorkerEvent } from './messages.js';
-import { formatShort, formatStep, stepOf, type StepStyle } from './step-line.js';
+import { fit, formatShort, formatStep, stepOf, type StepStyle } from './step-line.js';
 
 /** ANSI styles, or plain text. */
 export interface Paint {
@@ -44,7 +44,7 @@ export class EventLines {
     if (style.json) return JSON.stringify(event);
     if (LOGGED_TOO.has(event.type)) return null;
     if (event.type === 'step') return formatStep(event as StepEvent, { ...style, columns }, this.validation);
-    if (isEvaluation(event)) return formatEvaluation(event, style);
+    if (isEvaluation(event)) return formatEvaluation(event, { ...style, columns });
     if (isSample(event)) return formatSample(event, style);
     return formatOther(event);
   }
@@ -76,18 +76,16 @@ function isEvaluation(event: WorkerEvent): event is EvaluationEvent {
   return event.type === 'evaluation' && 'set' in event && keys.every((key) => typeof event[key] === 'number');
 }
 
-function formatEvaluation(event: EvaluationEvent, { totalSteps }: EventStyle): string {
+function formatEvaluation(event: EvaluationEvent, { totalSteps, columns = Infinity }: EventStyle): string {
   const { step, set, loss, perplexity, bits_per_byte: bits, tokens, seconds } = event;
-  const parts = [
-    stepOf(step, totalSteps, 'eval'),
-    set,
-    `loss ${loss.toFixed(4)}`,
+  const needed = [stepOf(step, totalSteps, 'eval'), set, `loss ${loss.toFixed(4)}`];
+  const further = [
     `perplexity ${formatShort(perplexity)}`,
     ...(bits === undefined ? [] : [`${bits.toFixed(4)} bits/byte`]),
     `${tokens.toLocaleString('en-US')} tokens`,
     `${seconds.toFixed(seconds < 10 ? 1 : 0)} s`,
   ];
-  return parts.join('  ');
+  return fit(needed, further, columns);
 }
 
 function formatOther(event: OtherEvent): string {

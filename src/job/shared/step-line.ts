@@ -9,7 +9,7 @@ export interface StepStyle {
   ranks?: number;
   /** Whether the run evaluates as it trains: the last validation loss then has a column. */
   validates?: boolean;
-  /** Width of the terminal: columns that do not fit are left out, the last ones first. A pipe gets all. */
+  /** Width of the terminal: columns that it has no room for are left out. A pipe gets all. */
   columns?: number | undefined;
 }
 
@@ -45,11 +45,11 @@ export function formatStep(event: StepEvent, style: StepStyle, validation?: numb
   return fit([...cells, ...notes], further, columns);
 }
 
-function fit(needed: readonly string[], further: readonly string[], columns: number): string {
+/** The cells that a line must have, and of the further ones those that it has room for. */
+export function fit(needed: readonly string[], further: readonly string[], columns: number): string {
   let line = needed.join(GAP);
   for (const cell of further) {
-    if (line.length + GAP.length + cell.length > columns) break;
-    line += `${GAP}${cell}`;
+    if (line.length + GAP.length + cell.length <= columns) line += `${GAP}${cell}`;
   }
   return line;
 }
