@@ -2,14 +2,12 @@ import { median } from '../base/median.js';
 import type { EVENT } from '../job/shared/messages.js';
 import type { StepResult } from './metrics.js';
 
-/** Losses that a jump is told from, and how many of them there must be. */
+/** Losses that tell how much one differs from the next, and the last ones, which a jump is measured from. */
 const WINDOW = 32;
-const FEWEST = 8;
-/** A jump is so many times the usual spread above the median, and at least so many nats. */
-const SPREADS = 8;
+const LAST = 8;
+/** A jump is so many times that difference above the last ones' median, and at least so many nats. */
+const DIFFERENCES = 8;
 const LEAST_NATS = 0.5;
-/** A spread of normally distributed numbers, by their median absolute deviation. */
-const DEVIATION = 1.4826;
 /** From this update on a model has learned which tokens are frequent. */
 const SETTLED = 20;
 /** Above that of guessing by more than what chance does, then and before. */
@@ -54,10 +52,11 @@ export class LossWatch {
   }
 
   #jump(step: number, loss: number): LossWarning | null {
-    if (this.#losses.length < FEWEST) return null;
-    const usual = median(this.#losses);
-    const spread = DEVIATION * median(this.#losses.map((each) => Math.abs(each - usual)));
-    if (loss - usual <= Math.max(LEAST_NATS, SPREADS * spread)) return null;
+    const losses = this.#losses;
+    if (losses.length < LAST) return null;
+    const usual = median(losses.slice(-LAST));
+    const difference = median(losses.slice(1).map((each, i) => Math.abs(each - (losses[i] ?? each))));
+    if (loss - usual <= Math.max(LEAST_NATS, DIFFERENCES * difference)) return null;
     const text = `the loss jumped to ${loss.toFixed(4)} at update ${step}, from ${usual.toFixed(4)}: look at the data of this update; if it stays, lower optimizer.lr`;
     return this.#once({ type: 'loss_warning', step, kind: 'spike', loss, usual, text });
   }

@@ -28,11 +28,13 @@ export interface Conclusion {
   readonly how: Ending;
   /** Of the restart that would follow, from 1. */
   readonly attempt: number;
+  /** Failures in a row without a new checkpoint in between. */
+  readonly idle: number;
   readonly restarts: Restarts | undefined;
 }
 
 /** Prints how the run ended, or that it begins again. */
-export function conclude({ supervision, plan, output, how, attempt, restarts }: Conclusion): Attempted {
+export function conclude({ supervision, plan, output, how, attempt, idle, restarts }: Conclusion): Attempted {
   const { exits, stubborn, givenUp } = supervision;
   const { signal } = how;
   const { runDir } = plan;
@@ -48,7 +50,7 @@ export function conclude({ supervision, plan, output, how, attempt, restarts }: 
     return result;
   };
   const fail = (text: string, exitCode: number, error: Record<string, unknown>): Attempted => {
-    const pauseS = signal === 'no' ? pauseBefore(attempt, exitCode, restarts) : null;
+    const pauseS = signal === 'no' ? pauseBefore(attempt, idle, exitCode, restarts) : null;
     if (pauseS === null) {
       output.note([text, ...savedBefore(how)].join('\n'));
       return end(exitCode, { error });

@@ -57,7 +57,7 @@ export async function launch(job: LaunchJob): Promise<LaunchResult> {
 
 /** The run, and as often as it may begin again the runs that go on from it. */
 async function superviseRuns(job: LaunchJob, plan: ProcessPlan): Promise<LaunchResult> {
-  const run: Attempts = { started: performance.now(), number: 0, saved: undefined };
+  const run: Attempts = { started: performance.now(), number: 0, idle: 0, before: undefined, saved: undefined };
   for (let { config } = job; ;) {
     const { save } = config.checkpoint;
     let ended: Attempted;
@@ -80,7 +80,10 @@ interface Attempts {
   readonly started: number;
   /** Of the attempt, from 0. */
   number: number;
-  /** Its last checkpoint. */
+  /** Attempts in a row that have saved nothing. */
+  idle: number;
+  /** The last checkpoint before this attempt, and by now. */
+  before: SavedCheckpoint | undefined;
   saved: SavedCheckpoint | undefined;
 }
 
@@ -189,7 +192,17 @@ async function superviseRun(job: LaunchJob, plan: ProcessPlan, attempts: Attempt
       result: output.sent,
     };
     output.settle();
-    return conclude({ supervision, plan, output, how: ending, attempt: attempts.number + 1, restarts: job.restarts });
+    attempts.idle = attempts.saved?.step === attempts.before?.step ? attempts.idle + 1 : 1;
+    attempts.before = attempts.saved;
+    return conclude({
+      supervision,
+      plan,
+      output,
+      how: ending,
+      attempt: attempts.number + 1,
+      idle: attempts.idle,
+      restarts: job.restarts,
+    });
   } finally {
     killAll();
     process.off('exit', killAll);

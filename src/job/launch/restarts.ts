@@ -16,10 +16,18 @@ const RETRIED: readonly number[] = [EXIT.worker, EXIT.hang];
 const FIRST_PAUSE_S = 1;
 const LONGEST_PAUSE_S = 60;
 
-/** Seconds to wait before restart `attempt` (from 1), twice as long each time; null where there is none. */
-export function pauseBefore(attempt: number, exitCode: number, restarts: Restarts | undefined): number | null {
+/**
+ * Seconds to wait before restart `attempt` (from 1); null where there is none.
+ * @param idle failures in a row, this one among them, without a new checkpoint in between: the pause doubles with each
+ */
+export function pauseBefore(
+  attempt: number,
+  idle: number,
+  exitCode: number,
+  restarts: Pick<Restarts, 'most'> | undefined,
+): number | null {
   if (restarts === undefined || attempt > restarts.most || !RETRIED.includes(exitCode)) return null;
-  return Math.min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2 ** (attempt - 1));
+  return Math.min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2 ** (idle - 1));
 }
 
 /** Waits, or returns the signal that ended the wait. */
