@@ -192,7 +192,9 @@ export class Run {
         onResult: (result) => {
           this.#look(result);
         },
-        onBegin: (step) => context.progress(step),
+        onBegin: (step, ownMs) => {
+          context.progress(step, ownMs === null ? undefined : { ms: ownMs, stage: pgCollection.pp.rank });
+        },
         endsAfter: (step) => context.endsAfter(step),
         // The clock counts from this process's start.
         wantsStop: () => performance.now() > lastMillisecond,

@@ -36,8 +36,11 @@ export interface TrainOptions {
   onStep?: (event: StepEvent) => void;
   /** Called on every rank for each update, shown or not, in order, one update late. */
   onResult?: (result: StepResult) => void;
-  /** Called on every rank as an update begins. */
-  onBegin?: (step: number) => void;
+  /**
+   * Called on every rank as an update begins, with the milliseconds of this rank's own work (its time less that in which
+   * it waited for others) in an update before, where that was measured.
+   */
+  onBegin?: (step: number, ownMs: number | null) => void;
   /** What to do every so many updates, in this order: save, evaluate, check. */
   every?: readonly Every[];
   /** Awaited on every rank after each update but the last: whether the run ends with it. All ranks get the same answer. */
@@ -104,7 +107,7 @@ async function loop(o: TrainOptions, clock: StepClock): Promise<TrainResult> {
 
   while (step < iterations && !stopped) {
     step++;
-    o.onBegin?.(step);
+    o.onBegin?.(step, clock.begin(step));
     const batches = clock.timeData(step, () => data.next(step));
     model.forwardBackward(batches, { hooks: optimizer.hooks });
     optimizer.step(o.wantsStop?.() ?? false);
@@ -137,6 +140,9 @@ function memoryInUse(device: Device): number {
   return totalBytes - freeBytes;
 }
 
+/** Of so many updates of a GPU one is looked at for its waits, which takes events. */
+const GPU_SAMPLE = 5;
+
 /** Moments in time that are kept: two updates are enqueued at most before the first is looked at. */
 const TIMES = 4;
 
@@ -152,6 +158,9 @@ class StepClock {
   readonly #reports: boolean;
   readonly #started = performance.now();
   #allDataMs = 0;
+  /** The update in which waits are measured, until it was looked at; then what its own work took. */
+  #measured: number | null = null;
+  #ownMs: number | null = null;
 
   constructor(o: TrainOptions) {
     this.#o = o;
@@ -160,7 +169,20 @@ class StepClock {
     this.mark((o.startStep ?? 1) - 1);
   }
 
+  /** @returns the time of this rank's own work in an update since the last call */
+  begin(step: number): number | null {
+    const { kind, stalls } = this.#o.model.device;
+    if (this.#measured === null && step % (kind === 'cuda' ? GPU_SAMPLE : 1) === 0) {
+      this.#measured = step;
+      stalls.begin();
+    }
+    const ownMs = this.#ownMs;
+    this.#ownMs = null;
+    return ownMs;
+  }
+
   mark(step: number): void {
+    if (step === this.#measured) this.#o.model.device.stalls.end();
     this.#o.model.device.record(this.#events.at(step % TIMES), STREAM.compute);
   }
 
@@ -191,6 +213,10 @@ class StepClock {
   report(result: StepResult, always: boolean): void {
     const { cfg, model, data, onStep, pgCollection } = this.#o;
     const milliseconds = this.#between(result.step);
+    if (result.step === this.#measured) {
+      this.#ownMs = Math.max(0, milliseconds - model.device.stalls.milliseconds());
+      this.#measured = null;
+    }
     const { log_interval: interval } = cfg.logger;
     const shown = always || result.step % interval === 0;
     if (!this.#reports || onStep === undefined || !shown) return;

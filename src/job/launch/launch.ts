@@ -9,6 +9,7 @@ import type { Ending } from '../shared/ending-text.js';
 import { ENV, EVENT, type SavedCheckpoint, type WorkerRun } from '../shared/messages.js';
 import { claimRunFolder, writeRunRecord, writeRunResult } from '../shared/run-folder.js';
 import { withSavesOf } from '../shared/run-start.js';
+import { StragglerNotice } from '../shared/straggler-notice.js';
 import { StallNotice } from '../shared/stall-notice.js';
 import { refuseSeveralLaunchers } from '../shared/starter.js';
 import { listenForSignals, type StopSignal } from '../shared/stop-signals.js';
@@ -108,10 +109,19 @@ async function superviseRun(job: LaunchJob, plan: ProcessPlan, attempts: Attempt
   if (attempts.number === 0) announce(job, runDir, output);
   const warn = output.warn.bind(output);
   const stall = new StallNotice(job.nproc, warn);
+  const stragglers = new StragglerNotice(job.nproc, (text, slow) => {
+    warn(text);
+    output.fact({ type: EVENT.straggler, ranks: slow });
+  });
   const token = randomBytes(32).toString('hex');
   const store = await StoreServer.listen(
     { host: '127.0.0.1', port: 0, token, worldSize: job.nproc },
-    { onBegin: stall.progress.bind(stall) },
+    {
+      onBegin: (rank, step, pace) => {
+        stall.progress(rank, step);
+        if (pace !== undefined) stragglers.note(rank, step, pace);
+      },
+    },
   );
   const waiting = new WaitingNotice({ worldSize: job.nproc, missing: () => store.missing }, warn);
   const saves = job.config.checkpoint.save !== null;

@@ -51,7 +51,7 @@ export class EventLines {
 }
 
 /** What the log says to people. */
-const LOGGED_TOO: ReadonlySet<string> = new Set<string>([EVENT.lossWarning, EVENT.straggler]);
+const LOGGED_TOO: ReadonlySet<string> = new Set<string>([EVENT.lossWarning]);
 
 interface SampleEvent extends OtherEvent {
   readonly step: number;

@@ -161,10 +161,10 @@ async function enterRun(
       channel.event(event);
       metrics.add(event);
     },
-    progress: (step) => {
+    progress: (step, pace) => {
       stop.looping();
       state.step = step;
-      store.begin(step);
+      store.begin(step, pace);
     },
     saved: (checkpoint) => {
       channel.saved(checkpoint);
