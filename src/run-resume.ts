@@ -1,10 +1,10 @@
+import { basename, join } from 'node:path';
 import { MbridgeError } from './base/errors.js';
 import { configChanges } from './config/changes.js';
 import { withoutDerived } from './config/derive.js';
 import { resolve, type ConfigSources } from './config/resolve.js';
 import { shortPath } from './job/shared/ending-text.js';
-import { findRun } from './job/shared/run-list.js';
-import { withSavesOf } from './job/shared/run-start.js';
+import { findRun, type KnownRun } from './job/shared/run-list.js';
 import { detectStarter, firstSet, variablesOf } from './job/shared/starter.js';
 import { withoutSaves } from './train/default-saves.js';
 import { trainAsCommand, type RunDistributedOptions } from './run-distributed.js';
@@ -37,12 +37,9 @@ export async function resume(options: ResumeOptions): Promise<number> {
   const { config: wanted, origins } = resolve(sources);
   const given = (path: string): boolean => ['flag', 'override'].includes(origins.get(path)?.origin ?? '');
   const savesInRunFolder = record.savesInRunFolder && !given('checkpoint.save');
-  const { checkpoint } = withSavesOf(wanted, folder, savesInRunFolder);
-  const from = given('checkpoint.load')
-    ? checkpoint.load
-    : withSavesOf(had, folder, record.savesInRunFolder).checkpoint.save;
+  const from = given('checkpoint.load') ? wanted.checkpoint.load : savesOf(folder, record);
   const step = await lastStep(folder, from);
-  const config = { ...wanted, checkpoint: { ...checkpoint, load: from } };
+  const config = { ...wanted, checkpoint: { ...wanted.checkpoint, load: from } };
   const { train_iters: last } = config.train;
   if (step >= last) {
     const run = shortPath(folder);
@@ -62,6 +59,12 @@ export async function resume(options: ResumeOptions): Promise<number> {
   const { maxRestarts } = options;
   const nproc = options.nproc ?? (starter === undefined ? record.nproc : undefined);
   return trainAsCommand({ config, name, origins, nproc, json, maxRestarts, savesInRunFolder, runDir: folder });
+}
+
+/** Where the run saved; its folder may have been moved since. */
+function savesOf(folder: string, { savesInRunFolder, config }: KnownRun['record']): string | null {
+  const { save } = config.checkpoint;
+  return savesInRunFolder && save !== null ? join(folder, basename(save)) : save;
 }
 
 /** Updates in the checkpoint that the run goes on from. */

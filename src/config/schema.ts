@@ -172,7 +172,9 @@ const checkpointSchema = z.strictObject({
     'updates between saves; null saves at the end only; in the run folder a tenth of the run by default, at least 100',
   ),
   load: optionalPath.describe('folder to resume from; an empty or absent one starts fresh'),
-  keep_last: optionalCount.describe('how many newest checkpoints to keep; null keeps all; in the run folder 2 by default'),
+  keep_last: optionalCount.describe(
+    'how many newest checkpoints to keep; null keeps all; in the run folder 2 by default',
+  ),
   keep_every: optionalCount.describe('also keep checkpoints whose update number is a multiple of this'),
   overwrite: z
     .boolean()

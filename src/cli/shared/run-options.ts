@@ -1,5 +1,5 @@
 import { statSync } from 'node:fs';
-import { basename, extname } from 'node:path';
+import { basename, dirname, extname } from 'node:path';
 import { InvalidArgumentError, type Command } from 'commander';
 import { throwProblems, type Problem } from '../../config/problem.js';
 import type { ConfigSources, Resolution } from '../../config/resolve.js';
@@ -133,7 +133,15 @@ export async function resolveRequest(args: readonly string[], options: RunOption
     flags: await configFlags(options),
     overrides,
   });
-  return { ...resolution, name: recipe?.name ?? basename(file ?? 'run', extname(file ?? '')) };
+  return { ...resolution, name: recipe?.name ?? (await nameOfFile(file ?? 'run')) };
+}
+
+/** The file's own name; of a run's `resolved.yaml` that of the run. */
+async function nameOfFile(file: string): Promise<string> {
+  const own = basename(file, extname(file));
+  if (own !== 'resolved') return own;
+  const { readRunRecord } = await import('../../job/shared/run-folder.js');
+  return readRunRecord(dirname(file))?.name ?? own;
 }
 
 /** A folder is none: one that is called as a recipe hides nothing. */

@@ -8,9 +8,10 @@ export interface Paint {
   dim(text: string): string;
 }
 
-/** Colours only on a terminal, and not against the user's wish (https://no-color.org). */
+/** Colours only on a terminal, or where FORCE_COLOR wants them, and not against the user's wish (https://no-color.org). */
 export function paintFor(stream: object, env: NodeJS.ProcessEnv = process.env): Paint {
-  const on = 'isTTY' in stream && stream.isTTY === true && (env['NO_COLOR'] ?? '') === '';
+  const forced = !['', '0', 'false'].includes(env['FORCE_COLOR'] ?? '');
+  const on = (forced || ('isTTY' in stream && stream.isTTY === true)) && (env['NO_COLOR'] ?? '') === '';
   const style = (code: number) => (text: string) => (on ? `\x1b[${code}m${text}\x1b[0m` : text);
   return { red: style(31), yellow: style(33), dim: style(2) };
 }

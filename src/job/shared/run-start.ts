@@ -1,4 +1,5 @@
-import { join } from 'node:path';
+import { existsSync } from 'node:fs';
+import { dirname, join, resolve } from 'node:path';
 import type { RunConfig } from '../../config/schema.js';
 
 /** How a run is announced: lines for people, and facts for `--json`. */
@@ -17,11 +18,21 @@ export interface RunStart {
   readonly savesInRunFolder?: boolean;
 }
 
-/** Of a run's folder: its checkpoints, where it saves in it. */
-const CHECKPOINTS = 'checkpoints';
-
-/** The configuration with `checkpoint.save` in the run's folder, if it saves there. */
+/**
+ * The configuration with `checkpoint.save` in the run's folder, if it saves there: where it goes on from, or in a folder of
+ * its own, `checkpoints` or `checkpoints-2`, ..., where earlier runs saved beside it.
+ */
 export function withSavesOf(config: RunConfig, runDir: string, saves: boolean | undefined): RunConfig {
   if (saves !== true) return config;
-  return { ...config, checkpoint: { ...config.checkpoint, save: join(runDir, CHECKPOINTS) } };
+  const { load } = config.checkpoint;
+  const goesOn = load !== null && dirname(resolve(load)) === resolve(runDir);
+  const save = goesOn ? resolve(load) : freeFolder(join(runDir, 'checkpoints'));
+  return { ...config, checkpoint: { ...config.checkpoint, save } };
+}
+
+function freeFolder(wanted: string): string {
+  for (let number = 1; ; number++) {
+    const folder = number === 1 ? wanted : `${wanted}-${number}`;
+    if (!existsSync(folder)) return folder;
+  }
 }

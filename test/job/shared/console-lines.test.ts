@@ -106,6 +106,8 @@ describe('a log line', () => {
     [{ isTTY: true }, { NO_COLOR: '1' }, 'warning: x'],
     [{ isTTY: true }, { NO_COLOR: '' }, '\x1b[33mwarning: \x1b[0mx'],
     [{}, {}, 'warning: x'],
+    [{}, { FORCE_COLOR: '1' }, '\x1b[33mwarning: \x1b[0mx'],
+    [{ isTTY: true }, { FORCE_COLOR: '1', NO_COLOR: '1' }, 'warning: x'],
   ])('on %j with %j is %j', (stream, env, text) => {
     expect(formatLogLine('{"level":40,"msg":"x"}', paintFor(stream, env))).toBe(text);
   });
