@@ -1,6 +1,6 @@
 import { basename, join } from 'node:path';
 import { MbridgeError } from './base/errors.js';
-import { configChanges } from './config/changes.js';
+import { changedValue, configChanges } from './config/changes.js';
 import { withoutDerived } from './config/derive.js';
 import { resolve, type ConfigSources } from './config/resolve.js';
 import { shortPath } from './job/shared/ending-text.js';
@@ -52,7 +52,7 @@ export async function resume(options: ResumeOptions): Promise<number> {
   if (isFirst) {
     const changes = configChanges(had, config)
       .filter(({ key }) => key !== 'checkpoint.load')
-      .map(({ key, a, b }) => `${key} ${JSON.stringify(a) ?? 'unset'} -> ${JSON.stringify(b) ?? 'unset'}`);
+      .map(({ key, a, b }) => `${key} ${changedValue(a)} -> ${changedValue(b)}`);
     const lines = [`resume ${shortPath(folder)} after update ${step}`, ...changes];
     process.stderr.write(`${lines.join('\n  ')}\n`);
   }

@@ -14,7 +14,7 @@ import { addGrid } from './run/grid.js';
 import { addPlan } from './run/plan.js';
 import { addPretrain } from './run/pretrain.js';
 import { addResume } from './run/resume.js';
-import { addRuns } from './runs/runs.js';
+import { addRuns } from './past-runs/runs.js';
 import { addConfig } from './run/config-keys.js';
 import { addRecipes } from './run/recipes.js';
 import { addShowConfig } from './run/show-config.js';

@@ -8,6 +8,11 @@ export interface ConfigChange {
   readonly b: unknown;
 }
 
+/** A value as a message has it. */
+export function changedValue(value: unknown): string {
+  return value === undefined ? 'unset' : JSON.stringify(value);
+}
+
 /** Keys in which two configurations differ, in the order of the schema. */
 export function configChanges(first: RunConfig, second: RunConfig): ConfigChange[] {
   const [a, b] = [flat(first), flat(second)];

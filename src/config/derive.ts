@@ -76,11 +76,13 @@ export function isDerived(path: string): boolean {
 export function withoutDerived(config: RunConfig): ConfigInput {
   const values = config as unknown as Record<string, Record<string, unknown>>;
   const get = (section: string, key: string): unknown => values[section]?.[key];
-  const left = structuredClone(values);
-  for (const { section, key, value } of RULES) {
-    if (left[section] !== undefined && value(get) === get(section, key)) delete left[section][key];
-  }
-  return left as ConfigInput;
+  const follows = (section: string, key: string): boolean =>
+    RULES.some((rule) => rule.section === section && rule.key === key && rule.value(get) === get(section, key));
+  const left = Object.entries(values).map(([section, content]) => {
+    if (!isPlainObject(content)) return [section, content];
+    return [section, Object.fromEntries(Object.entries(content).filter(([key]) => !follows(section, key)))];
+  });
+  return Object.fromEntries(left) as ConfigInput;
 }
 
 /** Fills in keys whose default follows from other keys, as long as those are there and make sense. */

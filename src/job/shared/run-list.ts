@@ -64,7 +64,7 @@ export function readSteps(folder: string): Map<number, StepEvent> {
 }
 
 /** The lines of a run's metrics that are of a type, as they were written. */
-export function readMetrics(folder: string, type: string): WorkerEvent[] {
+function readMetrics(folder: string, type: string): WorkerEvent[] {
   let text: string;
   try {
     text = readFileSync(join(folder, METRICS_FILE), 'utf8');
