@@ -81,7 +81,7 @@ async function main(argv: readonly string[]): Promise<number> {
     return Number(process.exitCode ?? EXIT.ok);
   } catch (error) {
     if (error instanceof CommanderError && error.exitCode === 0) return EXIT.ok;
-    return reportError(error instanceof CommanderError ? usageError(error) : error, argv.includes('--json'));
+    return reportError(error instanceof CommanderError ? await usageError(error) : error, argv.includes('--json'));
   }
 }
 

@@ -19,7 +19,15 @@ describe('errors: one clear line, the right exit code, no stack', () => {
   test.each<[string, number, string]>([
     ['pretran', 2, "MB_USAGE: unknown command 'pretran' (did you mean pretrain?)"],
     ['recipes --jsn', 2, "MB_USAGE: unknown option '--jsn' (did you mean --json?)"],
+    ['train', 2, "MB_USAGE: unknown command 'train' (did you mean pretrain?)"],
+    [
+      'pretrain qwen3-tiny --seq-length 64',
+      2,
+      "MB_USAGE: unknown option '--seq-length' (did you mean model.seq_length=VALUE?)",
+    ],
     ['', 2, 'MB_USAGE: no command given'],
+    ['config keys optimzer', 3, 'MB_CONFIG_UNKNOWN_KEY: no section or key optimzer (did you mean optimizer?)'],
+    ['runs compare a b', 7, 'MB_NO_RUN: a is no run of mbridge pretrain'],
     ['pretrain', 2, 'MB_USAGE: nothing to run: no recipe and no configuration file'],
     ['pretrain qwen3-tiny stray', 2, 'MB_USAGE: unexpected argument stray'],
     ['pretrain a.yaml --config b.yaml', 2, 'MB_USAGE: two configuration files: a.yaml and --config b.yaml'],
@@ -226,6 +234,18 @@ describe('plan', () => {
     ]);
     const { error } = JSON.parse(stdout) as { error: { details: { needed: number; available: number } } };
     expect(error.details.needed).toBeGreaterThan(error.details.available);
+  });
+});
+
+describe('config keys', () => {
+  test('says of each key what it takes, its default and what it does', async () => {
+    const { stdout } = await mbridge(['config', 'keys', 'optimizer.lr']);
+    expect(stdout).toBe('optimizer.lr\n  peak learning rate\n  a number above 0; default 0.0003');
+    const all = JSON.parse((await mbridge(['config', 'keys', '--json'])).stdout) as { key: string; types?: string[] }[];
+    expect(all.find(({ key }) => key === 'dataset.too_long')).toMatchObject({ types: ['chat'], default: 'truncate' });
+    const text = (await mbridge(['config', 'keys'])).stdout;
+    for (const { key } of all) expect(text).toContain(key.split('.').at(-1));
+    expect(text.split('\n').filter((line) => line.length > 80)).toEqual([]);
   });
 });
 
