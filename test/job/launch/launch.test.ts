@@ -49,7 +49,15 @@ describe('a run that succeeds', () => {
     await startLaunch('steps', job).ended;
     await startLaunch('steps', job).ended; // a folder that was asked for may be used again
     const files = readdirSync(runDir, { recursive: true }).sort();
-    const own = ['rank-0', 'rank-0/log.ndjson', 'rank-1', 'rank-1/log.ndjson', 'resolved.yaml', 'result.json', 'run.json'];
+    const own = [
+      'rank-0',
+      'rank-0/log.ndjson',
+      'rank-1',
+      'rank-1/log.ndjson',
+      'resolved.yaml',
+      'result.json',
+      'run.json',
+    ];
     expect(files).toEqual(['metrics.ndjson', ...own]);
     const record = JSON.parse(readFileSync(join(runDir, 'run.json'), 'utf8')) as Record<string, unknown>;
     expect(record).toMatchObject({ nproc: 2, device: 'cpu', layout: { tp: 2 }, config: { train: { train_iters: 3 } } });
