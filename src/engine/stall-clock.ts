@@ -49,8 +49,9 @@ export class StallClock {
     return sum;
   }
 
-  /** Gives the events back. */
+  /** Gives the events back, and measures no more until the next {@link begin}. */
   close(): void {
+    this.#measuring = false;
     for (const lease of this.#leases) lease.end();
     this.#leases = [];
     this.#waits = 0;

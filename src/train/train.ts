@@ -207,6 +207,7 @@ class StepClock {
 
   end(): void {
     this.#events.end();
+    this.#o.model.device.stalls.close();
   }
 
   /** @param always whether it is shown whatever the interval */
