@@ -8,9 +8,13 @@ import type { Recipe } from './recipe.js';
 /** Every recipe, in the order that `mbridge recipes` lists them. */
 export const RECIPES: readonly Recipe[] = [...QWEN3_RECIPES, ...QWEN25_RECIPES, ...LLAMA3_RECIPES];
 
-/** The recipe of that name, as the hub writes it too (`Qwen/Qwen3-0.6B`); an unknown one is a config error (exit code 3). */
+/**
+ * The recipe of that name, as the hub writes it too (`Qwen/Qwen3-0.6B-Base`, `meta-llama/Llama-3.2-1B`); an unknown one is
+ * a config error (exit code 3).
+ */
 export function findRecipe(name: string): Recipe {
-  const wanted = name.slice(name.lastIndexOf('/') + 1).toLowerCase();
+  const model = name.slice(name.lastIndexOf('/') + 1).toLowerCase();
+  const wanted = model.replace(/^(meta-)?llama-/, 'llama').replace(/-base$/, '');
   const recipe = RECIPES.find((r) => r.name === wanted);
   if (recipe) return recipe;
   const names = RECIPES.map((r) => r.name);

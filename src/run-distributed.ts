@@ -7,12 +7,18 @@ import type { Resolution } from './config/resolve.js';
 import type { RunConfig } from './config/schema.js';
 import { validationSets } from './config/validation-sets.js';
 import { takeEarlySignals } from './base/early-signals.js';
+import { MbridgeError } from './base/errors.js';
 import { checkDataFile } from './data/open-dataset.js';
 import { checkVocabulary } from './data/tokenizer.js';
 import { chooseDevice, defaultProcesses, requireDevices } from './engine/devices.js';
+import type { Restarts } from './job/launch/restarts.js';
+import { shortPath } from './job/shared/ending-text.js';
 import type { WorkerEvent } from './job/shared/messages.js';
 import { reportError } from './job/shared/report-error.js';
-import { checkMachineMemory } from './train/machine-memory.js';
+import type { Announcement } from './job/shared/run-start.js';
+import { announceRun } from './train/banner.js';
+import { reasonNotToSave, withDefaultSaves, withoutSaves } from './train/default-saves.js';
+import { checkMachineMemory, fitsMachine } from './train/machine-memory.js';
 import { planRun } from './train/plan.js';
 import { detectStarter, refuseSeveralLaunchers } from './job/shared/starter.js';
 import { prepareSamples } from './run-samples.js';
@@ -57,6 +63,12 @@ export function runDistributed(options: RunDistributedOptions): Promise<number> 
 export interface StartOptions extends RunDistributedOptions {
   /** What is printed in the place of an event, by a launcher of ours; null for nothing. */
   shown?: (event: WorkerEvent, runDir: string) => WorkerEvent | null;
+  /** Saves in the run's own folder, a few checkpoints, unless there is no room for them. */
+  savesInRunFolder?: boolean;
+  /** How often a run that fails begins again from its last checkpoint; never by default. */
+  maxRestarts?: number | undefined;
+  /** Folder of an earlier run, to go on in. */
+  runDir?: string;
 }
 
 /** What is looked at before processes are started: the data files, and whether such a model fits the memory. */
@@ -80,7 +92,10 @@ export async function start(
   if (options.nproc !== undefined || detectStarter(process.env) === undefined) refuseSeveralLaunchers(process.env);
   const external = options.nproc === undefined && detectStarter(process.env) !== undefined;
   // A program may have changed what a recipe or resolveConfig gave it.
-  const checked = checkConfig(options.config);
+  const { origins } = options;
+  const isSet = (path: string): boolean => origins?.has(path) ?? false;
+  let saves = options.savesInRunFolder ?? false;
+  const checked = checkConfig(saves ? withDefaultSaves(options.config, isSet) : options.config);
   const device = chooseDevice(checked);
   const { ranks_per_gpu: ranksPerGpu } = checked.dist;
   const nproc = options.nproc ?? defaultProcesses(device, ranksPerGpu);
@@ -89,9 +104,9 @@ export async function start(
   const localRanks = environment?.localWorldSize ?? nproc;
   requireDevices(device, localRanks, ranksPerGpu);
   let config = fit(checked, worldSize);
-  const { origins } = options;
   const layout = { ...validateLayout(config, worldSize, { device, ...(origins === undefined ? {} : { origins }) }) };
   const rank = environment?.rank ?? 0;
+  let unsaved: string | undefined;
   if (checks !== null) {
     const { data, trainable } = checks;
     if (data) {
@@ -99,22 +114,43 @@ export async function start(
       for (const each of new Set([config.dataset, ...sets])) checkDataFile(each);
     }
     if (data && !external) await checkTokenizer(config);
-    checkMachineMemory(planRun(config, worldSize, device, { trainable }), localRanks);
+    let plan = planRun(config, worldSize, device, { trainable });
+    if (saves && !['save_interval', 'keep_last', 'keep_every'].some((key) => isSet(`checkpoint.${key}`))) {
+      const folder = options.runDir ?? config.logger.log_dir ?? '.';
+      if (localRanks < worldSize) unsaved = 'nothing: on several nodes checkpoint.save says which folder they share';
+      else if (!fitsMachine(plan, localRanks)) unsaved = 'nothing: no memory to stage it in (set checkpoint.save)';
+      else unsaved = reasonNotToSave(plan, config.checkpoint.keep_last, folder);
+      if (unsaved !== undefined) {
+        saves = false;
+        config = withoutSaves(config);
+        plan = planRun(config, worldSize, device, { trainable });
+      }
+    }
+    checkMachineMemory(plan, localRanks);
     if (data) {
       const { prepareRunData } = await import('./data/prepare/prepare-run.js');
       config = await prepareRunData(config, { make: !external, warn: rank === 0 ? warn : () => undefined });
     }
   }
   const samples = checks !== null && options.worker === undefined ? await prepareSamples(config, external) : null;
-  if (checks?.data === true && config.dataset.type === 'mock' && rank === 0) {
-    process.stderr.write('dataset: mock tokens; the loss means nothing (set dataset.type and dataset.path)\n');
-  }
   // The run's record says what ran, not what was left open.
   const settled = { ...config, mixed_precision: resolvePrecision(config, device), dist: { ...config.dist, device } };
   const file = options.worker === undefined ? undefined : fileURLToPath(options.worker);
+  const name = options.name ?? (file === undefined ? 'run' : basename(file, extname(file)));
+  const { maxRestarts = 0, runDir } = options;
+  const announce = (folder: string, ran: RunConfig): Announcement =>
+    announceRun({
+      ...{ name, config: ran, unsaved, restarts: maxRestarts, runDir: shortPath(folder) },
+      plan: planRun(ran, worldSize, device),
+      saveFolder: ran.checkpoint.save === null ? null : shortPath(ran.checkpoint.save),
+    });
   const job = {
-    name: options.name ?? (file === undefined ? 'run' : basename(file, extname(file))),
+    name,
     config: settled,
+    savesInRunFolder: saves,
+    validates: config.validation.eval_interval !== null,
+    ...(runDir === undefined ? {} : { runDir }),
+    ...(file === undefined && checks?.trainable === true ? { announce } : {}),
     device,
     argv: process.argv,
     layout,
@@ -123,8 +159,17 @@ export async function start(
     ...(samples === null ? {} : { options: { samples: samples.prompts }, shown: samples.shown.bind(samples) }),
     ...(file === undefined ? {} : { workerModule: file, options: options.options }),
   };
-  if (external) return (await import('./job/worker/entry.js')).runAsWorker(job);
-  return (await (await import('./job/launch/launch.js')).launch({ ...job, nproc })).exitCode;
+  if (external) {
+    if (maxRestarts > 0) throw restartsElsewhere();
+    return (await import('./job/worker/entry.js')).runAsWorker(job);
+  }
+  const restarts = maxRestarts === 0 ? {} : { restarts: await restartsFrom(settled, saves, maxRestarts) };
+  return (await (await import('./job/launch/launch.js')).launch({ ...job, ...restarts, nproc })).exitCode;
+}
+
+/** The standard training loop as the commands start it. Resolves and throws as {@link runDistributed}. */
+export function trainAsCommand(options: StartOptions): Promise<number> {
+  return start(options, { data: true, trainable: true });
 }
 
 /** `mbridge pretrain` as a function: trains `config` on `nproc` processes. Resolves and throws as {@link runDistributed}. */
@@ -143,6 +188,27 @@ export async function runMain(main: () => number | Promise<number>): Promise<num
   } catch (error) {
     return reportError(error, false);
   }
+}
+
+/** @param saves whether the run saves in a folder of its own, where it will find nothing of others */
+async function restartsFrom({ checkpoint }: RunConfig, saves: boolean, most: number): Promise<Restarts> {
+  const { findCheckpoint } = await import('./checkpoint/format/checkpoint-root.js');
+  const { save, load } = checkpoint;
+  const isOwn = saves || save === load || save === null || (await findCheckpoint(save)).folder === null;
+  return {
+    most,
+    goOn: async (config, saved) => {
+      const root = config.checkpoint.save;
+      const own = isOwn && root !== null && (await findCheckpoint(root)).folder !== null ? root : saved?.folder;
+      return own === undefined ? config : { ...config, checkpoint: { ...config.checkpoint, load: own } };
+    },
+  };
+}
+
+function restartsElsewhere(): MbridgeError {
+  return new MbridgeError('usage', 'MB_USAGE', '--max-restarts, and other processes start the ranks', {
+    hint: 'ask what starts them (torchrun --max-restarts, sbatch --requeue), with checkpoint.load and checkpoint.save of one folder',
+  });
 }
 
 /** What the ranks do not do: they load no tokenizer. */

@@ -175,6 +175,12 @@ export function isClaimFile(name: string): boolean {
   return name.startsWith('.mbridge-') && name.includes('.claim');
 }
 
+/** Whether a process that lives claims a folder, as far as this machine can tell. */
+export function isClaimed(folder: string, kind: ClaimKind): boolean {
+  const found = readClaim(join(folder, claimFile(kind)));
+  return typeof found === 'object' && stateOf(found, identifyThisProcess()) !== 'dead';
+}
+
 /** Removes a claim whose process is known to be gone: what a launcher does for workers that it had to kill. */
 export function removeDeadClaim(folder: string, kind: ClaimKind): void {
   const file = join(folder, claimFile(kind));

@@ -13,6 +13,9 @@ import { addGenerate } from './run/generate.js';
 import { addGrid } from './run/grid.js';
 import { addPlan } from './run/plan.js';
 import { addPretrain } from './run/pretrain.js';
+import { addResume } from './run/resume.js';
+import { addRuns } from './past-runs/runs.js';
+import { addConfig } from './run/config-keys.js';
 import { addRecipes } from './run/recipes.js';
 import { addShowConfig } from './run/show-config.js';
 import { addSetup } from './setup/setup.js';
@@ -46,7 +49,19 @@ function makeProgram(): Command {
     .configureOutput({ outputError: () => undefined })
     .exitOverride();
   for (const add of [
-    ...[addPretrain, addFinetune, addEval, addGenerate, addRecipes, addPlan, addGrid, addShowConfig],
+    ...[
+      addPretrain,
+      addResume,
+      addRuns,
+      addFinetune,
+      addEval,
+      addGenerate,
+      addRecipes,
+      addPlan,
+      addGrid,
+      addShowConfig,
+      addConfig,
+    ],
     ...[addDoctor, addBench, addData, addCheckpoint, addSetup],
   ]) {
     add(program);
@@ -66,7 +81,7 @@ async function main(argv: readonly string[]): Promise<number> {
     return Number(process.exitCode ?? EXIT.ok);
   } catch (error) {
     if (error instanceof CommanderError && error.exitCode === 0) return EXIT.ok;
-    return reportError(error instanceof CommanderError ? usageError(error) : error, argv.includes('--json'));
+    return reportError(error instanceof CommanderError ? await usageError(error) : error, argv.includes('--json'));
   }
 }
 

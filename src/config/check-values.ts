@@ -50,8 +50,10 @@ export function checkValues(cfg: RunConfig, placeOf: (path: string) => string | 
   checkFrozen(cfg, bad);
   checkDataset(cfg, bad);
   const { checkpoint } = cfg;
+  // Where nothing is said, commands that train save in the run's folder.
+  const saysNot = checkpoint.save === null && placeOf('checkpoint.save') !== undefined;
   for (const key of ['save_interval', 'keep_last', 'keep_every'] as const) {
-    if (checkpoint[key] !== null && checkpoint.save === null) {
+    if (checkpoint[key] !== null && saysNot) {
       bad(`checkpoint.${key}`, 'nothing is saved; set checkpoint.save to a folder, or leave it unset');
     }
   }

@@ -1,4 +1,5 @@
 import type { Merged } from './merge.js';
+import type { ConfigInput, RunConfig } from './schema.js';
 import { isPlainObject } from '../base/plain-object.js';
 
 interface Rule {
@@ -66,6 +67,22 @@ const RULES: readonly Rule[] = [
 /** Whether a key gets its value from other keys where nobody sets it. */
 export function isDerived(path: string): boolean {
   return RULES.some(({ section, key }) => `${section}.${key}` === path);
+}
+
+/**
+ * A configuration without the values that follow from others of it, so that they follow those again where they change.
+ * One that somebody set to just that value is taken for one that followed.
+ */
+export function withoutDerived(config: RunConfig): ConfigInput {
+  const values = config as unknown as Record<string, Record<string, unknown>>;
+  const get = (section: string, key: string): unknown => values[section]?.[key];
+  const follows = (section: string, key: string): boolean =>
+    RULES.some((rule) => rule.section === section && rule.key === key && rule.value(get) === get(section, key));
+  const left = Object.entries(values).map(([section, content]) => {
+    if (!isPlainObject(content)) return [section, content];
+    return [section, Object.fromEntries(Object.entries(content).filter(([key]) => !follows(section, key)))];
+  });
+  return Object.fromEntries(left) as ConfigInput;
 }
 
 /** Fills in keys whose default follows from other keys, as long as those are there and make sense. */

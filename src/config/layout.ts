@@ -111,12 +111,17 @@ function tensorParallelProblems(model: ModelConfig): Problem[] {
   return problems;
 }
 
-function contextParallelProblems({ context_parallel_size: cp, seq_length: seq }: ModelConfig): Problem[] {
+function contextParallelProblems(model: ModelConfig): Problem[] {
+  const { context_parallel_size: cp, seq_length: seq } = model;
   const problems: Problem[] = [];
+  const bad = badOf(problems);
+  if (cp > 1 && model.batch_invariant) {
+    bad('model.batch_invariant', `cp ${cp} puts a softmax together from parts; leave cp at 1, or set this to false`);
+  }
   // A rank holds two chunks of every sequence.
   if (cp > 1 && seq % (2 * cp) !== 0) {
     const found = `2 x ${cp} chunks do not divide the seq_length of ${seq}`;
-    badOf(problems)('model.context_parallel_size', `${found}; make that a multiple of ${2 * cp}, or change this`);
+    bad('model.context_parallel_size', `${found}; make that a multiple of ${2 * cp}, or change this`);
   }
   return problems;
 }

@@ -169,10 +169,16 @@ const validationSchema = z.strictObject({
 });
 
 const checkpointSchema = z.strictObject({
-  save: optionalPath.describe('folder to save checkpoints in'),
-  save_interval: optionalCount.describe('updates between saves; null saves at the end only'),
+  save: optionalPath.describe(
+    'folder to save checkpoints in; where nothing is said, mbridge pretrain saves in the run folder; null saves nothing',
+  ),
+  save_interval: optionalCount.describe(
+    'updates between saves; null saves at the end only; in the run folder a tenth of the run by default, at least 100',
+  ),
   load: optionalPath.describe('folder to resume from; an empty or absent one starts fresh'),
-  keep_last: optionalCount.describe('how many newest checkpoints to keep; null keeps all'),
+  keep_last: optionalCount.describe(
+    'how many newest checkpoints to keep; null keeps all; in the run folder 2 by default',
+  ),
   keep_every: optionalCount.describe('also keep checkpoints whose update number is a multiple of this'),
   overwrite: z
     .boolean()

@@ -2,6 +2,7 @@ import type { AttentionSizes } from './attention-sizes.js';
 import type { NativeBinding, NativeDeviceInfo } from './binding.js';
 import { DTYPES } from './dtype.js';
 import { EventLease } from './event-lease.js';
+import { StallClock } from './stall-clock.js';
 import type { Tensor } from './tensor.js';
 
 /** Streams of a device. On the CPU all of them are synchronous. */
@@ -17,12 +18,15 @@ export class Device {
   readonly kind: 'cpu' | 'cuda';
   readonly handle: number;
   readonly info: NativeDeviceInfo;
+  /** Every wait for others goes through it. */
+  readonly stalls: StallClock;
 
   private constructor(binding: NativeBinding, kind: 'cpu' | 'cuda', handle: number) {
     this.binding = binding;
     this.kind = kind;
     this.handle = handle;
     this.info = binding.info(handle);
+    this.stalls = new StallClock(binding, handle, kind === 'cpu');
   }
 
   /** @param threads CPU threads of this process; ignored on a GPU. */
@@ -65,7 +69,9 @@ export class Device {
 
   /** Work enqueued on `stream` from now on starts after `event`. */
   wait(stream: Stream, event: number): void {
-    this.binding.wait(this.handle, stream, event);
+    this.stalls.during(stream, () => {
+      this.binding.wait(this.handle, stream, event);
+    });
   }
 
   /** Host to device, ordered on the stream; `src` may be reused on return. */
@@ -130,6 +136,7 @@ export class Device {
   }
 
   close(): void {
+    this.stalls.close();
     this.binding.close(this.handle);
   }
 

@@ -26,14 +26,18 @@ function regionsText({ bytes }: RankPlan): string {
     .join(', ');
 }
 
+/** Whether the plan's ranks on this machine fit its memory; always for GPUs, which have their own. */
+export function fitsMachine(plan: RunPlan, localRanks: number, available = availableBytes()): boolean {
+  return plan.device !== 'cpu' || bytesOfRanks(plan, localRanks) <= available;
+}
+
 /**
  * Refuses a run on the CPU whose ranks on this machine do not fit its memory (exit code 4), before anything is started.
  * GPUs have their own memory; there each rank compares the same plan with what its GPU has free.
  */
 export function checkMachineMemory(plan: RunPlan, localRanks: number, available = availableBytes()): void {
-  if (plan.device !== 'cpu') return;
+  if (fitsMachine(plan, localRanks, available)) return;
   const needed = bytesOfRanks(plan, localRanks);
-  if (needed <= available) return;
   const largest = plan.ranks.reduce((a, b) => (b.totalBytes > a.totalBytes ? b : a));
   const rank = `rank ${largest.rank} the most, ${gib(largest.totalBytes)}: ${regionsText(largest)}`;
   const found = `${localRanks} processes need ${gib(needed)} (${rank}), this machine has ${gib(available)} free`;

@@ -60,12 +60,23 @@ export function devicesOf({ dist }: RunConfig, ranks: number, device: DeviceKind
   return device === 'cuda' ? gpusFor(ranks, dist.ranks_per_gpu) : ranks;
 }
 
+/** What the host knows of an update beside its result. */
+export interface StepFacts {
+  readonly milliseconds: number;
+  readonly dataMs: number;
+  readonly devices: number;
+  readonly peakTflops: number;
+  readonly epoch: number;
+  /** ISO 8601. */
+  readonly time: string;
+  /** Since the first update of this process was begun, and until the last at that pace. */
+  readonly elapsedS: number;
+  readonly etaS: number;
+  readonly memoryBytes: number;
+}
+
 /** The step line: the device's numbers with throughput, by Megatron's FLOP formula over the attention that is done. */
-export function stepEvent(
-  cfg: RunConfig,
-  result: StepResult,
-  run: { milliseconds: number; dataMs: number; devices: number; peakTflops: number; epoch: number },
-): StepEvent {
+export function stepEvent(cfg: RunConfig, result: StepResult, run: StepFacts): StepEvent {
   const { global_batch_size: batch } = cfg.train;
   const { seq_length: seq } = cfg.model;
   const seconds = run.milliseconds / 1000;
@@ -83,6 +94,11 @@ export function stepEvent(
     tokens_per_s_per_gpu: (batch * seq) / (seconds * run.devices),
     tflops_per_gpu: tflops,
     ...(run.peakTflops > 0 ? { mfu: tflops / run.peakTflops } : {}),
+    tokens_seen: result.step * batch * seq,
+    memory_bytes: run.memoryBytes,
+    time: run.time,
+    elapsed_s: Math.round(run.elapsedS * 1000) / 1000,
+    eta_s: Math.round(run.etaS * 1000) / 1000,
     ...(run.epoch > 0 ? { epoch: run.epoch } : {}),
     ...(result.skipped ? { skipped: true } : {}),
     ...(Object.keys(result.totals).length > 0 ? { totals: result.totals } : {}),

@@ -1,5 +1,7 @@
 import type { Device } from '../engine/device.js';
 import type { WorkerContext } from '../job/worker/context.js';
+import type { TrainingResult } from '../job/shared/summary-text.js';
+import { planRun } from './plan.js';
 import { openRun, type OwnSamples, type Run } from './run.js';
 import { samplesOf, type SamplePrompts } from './samples.js';
 import { Validation } from './validation.js';
@@ -10,17 +12,24 @@ import { Validation } from './validation.js';
  */
 export async function runWorker(context: WorkerContext, samples: OwnSamples = {}): Promise<void> {
   const run = await openRun(context, { samples });
-  const { config: cfg, device, model, data } = run;
+  const { config: cfg, device, model, data, step: before } = run;
   sayWhatRuns(run);
   const validation = await orAbandon(run, () => Validation.open(run));
-  if (cfg.validation.eval_at_start) await orAbandon(run, () => validation?.evaluate(run.step));
+  const startS = performance.now() / 1000;
+  const evaluate = (step: number): Promise<number> =>
+    orAbandon(run, async () => {
+      const begin = performance.now();
+      await validation?.evaluate(step);
+      return (performance.now() - begin) / 1000;
+    });
+  const evaluatedFirst = cfg.validation.eval_at_start ? await evaluate(run.step) : 0;
   const prompts = (context.options as { readonly samples?: SamplePrompts } | undefined)?.samples;
-  const { step, loss, stopped } = await run.train({
+  const { step, loss, firstLoss, stopped } = await run.train({
     every: [...(validation?.every() ?? []), ...samplesOf(run, prompts)],
   });
   await run.finish();
   // A run that was asked to stop ends soon.
-  if (!stopped) await orAbandon(run, () => validation?.evaluate(step));
+  const evaluatedLast = stopped ? 0 : await evaluate(step);
   validation?.close();
   const memory = deviceMemory(device, model.stage.plan.totalBytes, cfg.dist.ranks_per_gpu);
   await run.close();
@@ -32,7 +41,29 @@ export async function runWorker(context: WorkerContext, samples: OwnSamples = {}
   const read = sources.length > 0 ? { sources } : {};
   if (context.rank !== 0) return;
   const evaluated = validation === null ? {} : { validation: validation.results };
-  context.emit({ type: 'result', steps: step, loss, ...evaluated, ...memory, ...read });
+  const { updates, data: waited, saves, others } = run.times;
+  const result: TrainingResult = {
+    ...{ type: 'result', steps: step, loss, ...evaluated, ...memory, ...read },
+    first_loss: firstLoss,
+    updates: step - before,
+    tokens_trained: (step - before) * cfg.train.global_batch_size * cfg.model.seq_length,
+    time_s: { start: startS, updates, data: waited, evaluation: others + evaluatedFirst + evaluatedLast, saves },
+    peak_memory_bytes: memory['device_bytes'] ?? peakMemory(),
+    planned_memory_bytes: plannedMemory(run),
+  };
+  context.emit(result);
+}
+
+/** Of this process. */
+function peakMemory(): number {
+  return process.resourceUsage().maxRSS * 1024;
+}
+
+/** Of this rank: the arena and, on a GPU, what is allowed for libraries; what saves are staged in is memory of the host. */
+function plannedMemory({ config: cfg, context: { worldSize, rank }, device }: Run): number {
+  const planned = planRun(cfg, worldSize, device.kind).ranks[rank];
+  if (planned === undefined) return 0;
+  return planned.totalBytes + (device.kind === 'cuda' ? planned.runtimeBytes : planned.hostBytes);
 }
 
 async function orAbandon<T>(run: Run, act: () => T | Promise<T>): Promise<T> {
@@ -43,12 +74,20 @@ async function orAbandon<T>(run: Run, act: () => T | Promise<T>): Promise<T> {
   }
 }
 
-function sayWhatRuns({ context: { log }, config: cfg, layout, data, device, pgCollection: pgs, step }: Run): void {
+function sayWhatRuns({
+  context: { log, rank },
+  config: cfg,
+  layout,
+  data,
+  device,
+  pgCollection: pgs,
+  step,
+}: Run): void {
   const { tp, cp, dp, pp } = layout;
   const sizes = [`tp ${tp}`, ...(cp > 1 ? [`cp ${cp}`] : []), `dp ${dp}`, `pp ${pp}`].join(', ');
   log.info(`${data.describe()}; ${cfg.train.train_iters} updates on ${sizes}`);
   if (step >= cfg.train.train_iters) {
-    log.warn(`nothing is left to train: the checkpoint has ${step} updates; raise train.train_iters`);
+    if (rank === 0) log.warn(`nothing is left to train: the checkpoint has ${step} updates; raise train.train_iters`);
   }
   const wide = [...new Set([pgs.tp, pgs.cp, pgs.dpCp])].filter(({ size }) => size > 1);
   if (device.kind === 'cuda' && wide.length > 0) {

@@ -15,6 +15,8 @@ import type { GenerationSizes } from '../model/decode/kv-cache.js';
 import type { DistributedOptimizer } from '../model/optim/distributed-optimizer.js';
 import type { DistributedModel } from '../model/stage/distributed-model.js';
 import { sampleSizes } from './samples.js';
+import { LossWatch } from './loss-watch.js';
+import type { StepResult } from './metrics.js';
 import { PlacementCheck } from './placement-check.js';
 import {
   provideDistributedModel,
@@ -67,6 +69,16 @@ interface RunParts {
   readonly scheduler: OptimizerHyper;
   readonly data: DataIterator;
   readonly checkpoints: RunCheckpoints | null;
+  /** ln of this is the loss of guessing; null where the loss is another than cross entropy. */
+  readonly vocabulary: number | null;
+}
+
+/** Seconds that a run has spent, on this rank: in updates (in them waiting for samples), saves, and whatever else it did in between. */
+export interface RunTimes {
+  readonly updates: number;
+  readonly data: number;
+  readonly saves: number;
+  readonly others: number;
 }
 
 /**
@@ -99,7 +111,8 @@ export async function openRun(context: WorkerContext, options: OpenRunOptions = 
     const { optimizer, scheduler } = setupOptimizer(cfg, model, { pgCollection });
     const data = await setupRunData(cfg, pgCollection, { ...checkpoints?.position, ...options.samples });
     await checkpoints?.begin(optimizer.state, data);
-    const built = { model, optimizer, scheduler, data, checkpoints };
+    const vocabulary = loss === undefined ? cfg.model.vocab_size : null;
+    const built = { model, optimizer, scheduler, data, checkpoints, vocabulary };
     return new Run({ context, device, runtime, layout, grid, pgCollection, ...built });
   } catch (error) {
     return runtime.abandon(error);
@@ -125,6 +138,8 @@ export class Run {
   /** Makes the run's groups, and those of further models of the program; {@link CommRuntime.watch} it again after these. */
   readonly runtime: CommRuntime;
   readonly #placement: PlacementCheck | null;
+  readonly #watch: LossWatch | null;
+  readonly #ms = { updates: 0, data: 0, saves: 0, others: 0 };
   #step: number;
   #finished = false;
 
@@ -143,12 +158,18 @@ export class Run {
     this.checkpoints = parts.checkpoints;
     this.runtime = parts.runtime;
     this.#step = (parts.checkpoints?.position.startStep ?? 1) - 1;
+    this.#watch = parts.vocabulary === null ? null : new LossWatch(parts.vocabulary);
     this.#placement = this.config.dist.check_placement ? new PlacementCheck(this.model, this.pgCollection) : null;
   }
 
   /** The last update that was run; after a resume, the checkpoint's. */
   get step(): number {
     return this.#step;
+  }
+
+  get times(): RunTimes {
+    const { updates, data, saves, others } = this.#ms;
+    return { updates: updates / 1000, data: data / 1000, saves: saves / 1000, others: others / 1000 };
   }
 
   /**
@@ -160,21 +181,33 @@ export class Run {
     const lastMillisecond = (cfg.train.exit_duration_in_mins ?? Infinity) * 60_000;
     const own: Every[] = [
       { every: 1, act: (step) => this.#placement?.check(step) },
-      { every: 1, act: (step) => this.checkpoints?.onUpdate(step) },
+      { every: 1, act: (step) => this.#timed('saves', () => this.checkpoints?.onUpdate(step)) },
     ];
+    const others = every.map((each) => ({
+      ...each,
+      act: (step: number) => this.#timed('others', () => each.act(step)),
+    }));
+    const started = performance.now() - this.#ms.saves - this.#ms.others;
     try {
       const result = await train({
         ...{ cfg, model, optimizer, scheduler, data, pgCollection },
         startStep: this.#step + 1,
         ...(until === undefined ? {} : { until }),
         onStep: (event) => context.emit(event),
-        onBegin: (step) => context.progress(step),
+        onResult: (result) => {
+          this.#look(result);
+        },
+        onBegin: (step, ownMs) => {
+          context.progress(step, ownMs === null ? undefined : { ms: ownMs, stage: pgCollection.pp.rank });
+        },
         endsAfter: (step) => context.endsAfter(step),
         // The clock counts from this process's start.
         wantsStop: () => performance.now() > lastMillisecond,
-        every: [...own, ...every],
+        every: [...own, ...others],
       });
       this.#step = result.step;
+      this.#ms.updates += performance.now() - started - this.#ms.saves - this.#ms.others;
+      this.#ms.data += result.dataSeconds * 1000;
       return result;
     } catch (error) {
       this.abandon(error);
@@ -186,7 +219,7 @@ export class Run {
     if (this.#finished) return;
     this.#finished = true;
     try {
-      await this.checkpoints?.finish(this.#step);
+      await this.#timed('saves', () => this.checkpoints?.finish(this.#step));
     } catch (error) {
       this.abandon(error);
     }
@@ -204,6 +237,21 @@ export class Run {
     } catch (error) {
       this.abandon(error);
     }
+  }
+
+  /** Says of an update what somebody should look at. */
+  #look(result: StepResult): void {
+    const warning = this.pgCollection.intraDistOpt.rank === 0 ? this.#watch?.note(result) : null;
+    if (warning == null) return;
+    const { text, ...facts } = warning;
+    this.context.log.warn(text);
+    this.context.emit(facts);
+  }
+
+  async #timed(what: 'saves' | 'others', act: () => void | Promise<void>): Promise<void> {
+    const begin = performance.now();
+    await act();
+    this.#ms[what] += performance.now() - begin;
   }
 
   /** The way out after a failure: makes the other ranks fail too, and throws the cause. */

@@ -1,6 +1,6 @@
 import type { RunConfig } from '../config/schema.js';
 import type { BatchSource } from '../data/micro-batch.js';
-import { STREAM } from '../engine/device.js';
+import { STREAM, type Device } from '../engine/device.js';
 import type { EventLease } from '../engine/event-lease.js';
 import type { OptimizerHyper } from '../engine/ops.js';
 import type { DistributedModel } from '../model/stage/distributed-model.js';
@@ -34,8 +34,13 @@ export interface TrainOptions {
   until?: number;
   /** Called on the model's first rank for each update that is shown, in order, one update late. */
   onStep?: (event: StepEvent) => void;
-  /** Called on every rank as an update begins. */
-  onBegin?: (step: number) => void;
+  /** Called on every rank for each update, shown or not, in order, one update late. */
+  onResult?: (result: StepResult) => void;
+  /**
+   * Called on every rank as an update begins, with the milliseconds of this rank's own work (its time less that in which
+   * it waited for others) in an update before, where that was measured.
+   */
+  onBegin?: (step: number, ownMs: number | null) => void;
   /** What to do every so many updates, in this order: save, evaluate, check. */
   every?: readonly Every[];
   /** Awaited on every rank after each update but the last: whether the run ends with it. All ranks get the same answer. */
@@ -50,7 +55,11 @@ export interface TrainResult {
   readonly last: StepResult | null;
   /** Of the last update in which a token counted. */
   readonly loss: number | null;
+  /** Of the first. */
+  readonly firstLoss: number | null;
   readonly stopped: boolean;
+  /** For which the host waited for samples. */
+  readonly dataSeconds: number;
 }
 
 /**
@@ -73,6 +82,7 @@ async function loop(o: TrainOptions, clock: StepClock): Promise<TrainResult> {
   let pending: Promise<StepResult> | null = null;
   let last: StepResult | null = null;
   let loss: number | null = null;
+  let firstLoss: number | null = null;
   const skipped = new SkippedUpdates(maxSkipped);
   const fresh = (o.startStep ?? 1) === 1;
   let step = (o.startStep ?? 1) - 1;
@@ -82,9 +92,12 @@ async function loop(o: TrainOptions, clock: StepClock): Promise<TrainResult> {
     last = await result;
     const failed = skipped.note(last);
     clock.report(last, shown || failed);
+    o.onResult?.(last);
     stopped ||= last.stopVotes > 0;
     if (failed) throw skipped.cause(last, await optimizer.squaredWeights());
-    if (last.tokens !== 0) loss = last.loss;
+    if (last.tokens === 0) return;
+    loss = last.loss;
+    firstLoss ??= loss;
   };
 
   const requireCounted = async (final: StepResult | null): Promise<void> => {
@@ -94,7 +107,7 @@ async function loop(o: TrainOptions, clock: StepClock): Promise<TrainResult> {
 
   while (step < iterations && !stopped) {
     step++;
-    o.onBegin?.(step);
+    o.onBegin?.(step, clock.begin(step));
     const batches = clock.timeData(step, () => data.next(step));
     model.forwardBackward(batches, { hooks: optimizer.hooks });
     optimizer.step(o.wantsStop?.() ?? false);
@@ -117,8 +130,18 @@ async function loop(o: TrainOptions, clock: StepClock): Promise<TrainResult> {
   }
   if (pending !== null) await settle(pending, true);
   await requireCounted(last);
-  return { step, last, loss, stopped: stopped && step < iterations };
+  return { step, last, loss, firstLoss, stopped: stopped && step < iterations, dataSeconds: clock.dataSeconds };
 }
+
+/** Of the whole GPU, whoever uses it; on a CPU of this process. */
+function memoryInUse(device: Device): number {
+  if (device.kind === 'cpu') return process.memoryUsage.rss();
+  const { totalBytes, freeBytes } = device.memory();
+  return totalBytes - freeBytes;
+}
+
+/** Of so many updates of a GPU one is looked at for its waits, which takes events. */
+const GPU_SAMPLE = 5;
 
 /** Moments in time that are kept: two updates are enqueued at most before the first is looked at. */
 const TIMES = 4;
@@ -133,6 +156,11 @@ class StepClock {
   /** What the samples of an update took, by its moment. */
   readonly #dataMs = new Float64Array(TIMES);
   readonly #reports: boolean;
+  readonly #started = performance.now();
+  #allDataMs = 0;
+  /** The update in which waits are measured, until it was looked at; then what its own work took. */
+  #measured: number | null = null;
+  #ownMs: number | null = null;
 
   constructor(o: TrainOptions) {
     this.#o = o;
@@ -141,15 +169,34 @@ class StepClock {
     this.mark((o.startStep ?? 1) - 1);
   }
 
+  /** @returns the time of this rank's own work in an update since the last call */
+  begin(step: number): number | null {
+    const { kind, stalls } = this.#o.model.device;
+    if (this.#measured === null && step % (kind === 'cuda' ? GPU_SAMPLE : 1) === 0) {
+      this.#measured = step;
+      stalls.begin();
+    }
+    const ownMs = this.#ownMs;
+    this.#ownMs = null;
+    return ownMs;
+  }
+
   mark(step: number): void {
+    if (step === this.#measured) this.#o.model.device.stalls.end();
     this.#o.model.device.record(this.#events.at(step % TIMES), STREAM.compute);
   }
 
   timeData<T>(step: number, read: () => T): T {
     const begin = performance.now();
     const batches = read();
-    this.#dataMs[step % TIMES] = performance.now() - begin;
+    const ms = performance.now() - begin;
+    this.#dataMs[step % TIMES] = ms;
+    this.#allDataMs += ms;
     return batches;
+  }
+
+  get dataSeconds(): number {
+    return this.#allDataMs / 1000;
   }
 
   /** What was done since update `step` ended is not the next one's time. */
@@ -160,21 +207,32 @@ class StepClock {
 
   end(): void {
     this.#events.end();
+    this.#o.model.device.stalls.close();
   }
 
   /** @param always whether it is shown whatever the interval */
   report(result: StepResult, always: boolean): void {
     const { cfg, model, data, onStep, pgCollection } = this.#o;
     const milliseconds = this.#between(result.step);
+    if (result.step === this.#measured) {
+      this.#ownMs = Math.max(0, milliseconds - model.device.stalls.milliseconds());
+      this.#measured = null;
+    }
     const { log_interval: interval } = cfg.logger;
     const shown = always || result.step % interval === 0;
     if (!this.#reports || onStep === undefined || !shown) return;
+    const { startStep = 1, until = cfg.train.train_iters } = this.#o;
+    const elapsedS = (performance.now() - this.#started) / 1000;
     const run = {
       milliseconds,
       dataMs: this.#dataMs[result.step % TIMES] as number,
       devices: devicesOf(cfg, pgCollection.intraDistOpt.size, model.device.kind),
       peakTflops: model.device.info.peakTflops,
       epoch: data.epoch?.(result.step) ?? 0,
+      time: new Date().toISOString(),
+      elapsedS,
+      etaS: (elapsedS / (result.step - startStep + 1)) * (until - result.step),
+      memoryBytes: memoryInUse(model.device),
     };
     onStep(stepEvent(cfg, result, run));
   }

@@ -21,8 +21,9 @@ test('inspect: a folder of checkpoints and one of them, as text and as JSON, cou
     .filter((found) => found.isFile());
   const bytes = files.reduce((sum, { size }) => sum + size, 0);
 
+  const saved = statSync(join(folder, 'commit.json')).mtime.toISOString();
   const whole = JSON.parse(await succeeds('inspect', root, '--json')) as RootSummary;
-  expect(whole.checkpoints).toEqual([{ name: 'step-00000000', step: 0, bytes }]);
+  expect(whole.checkpoints).toEqual([{ name: 'step-00000000', step: 0, bytes, saved }]);
   const one = JSON.parse(await succeeds('inspect', folder, '--json')) as CheckpointSummary;
   expect(one).toMatchObject({ bytes, files: files.length });
 
@@ -30,7 +31,7 @@ test('inspect: a folder of checkpoints and one of them, as text and as JSON, cou
   expect(await succeeds('inspect', root)).toBe(
     [
       root,
-      `  step-00000000  ${size}  <- latest`,
+      `  step-00000000  ${size}  ${saved}  <- latest`,
       '  .tmp-step-00000009-abc  not committed: a save or a removal that did not end',
     ].join('\n'),
   );
@@ -40,7 +41,7 @@ test('inspect: a folder of checkpoints and one of them, as text and as JSON, cou
     folder,
     '  step        0 (0 samples)',
     `  parameters  ${one.parameters.toLocaleString('en-US')} in ${one.tensors} tensors`,
-    `  files       ${files.length}, ${size}`,
+    `  files       ${files.length}, ${size}, saved ${saved}`,
     '  precision   as imported',
     '  optimizer   none (weights alone)',
     '  saved by    an import',

@@ -20,7 +20,15 @@ describe('errors: one clear line, the right exit code, no stack', () => {
   test.each<[string, number, string]>([
     ['pretran', 2, "MB_USAGE: unknown command 'pretran' (did you mean pretrain?)"],
     ['recipes --jsn', 2, "MB_USAGE: unknown option '--jsn' (did you mean --json?)"],
+    ['train', 2, "MB_USAGE: unknown command 'train' (did you mean pretrain?)"],
+    [
+      'pretrain qwen3-tiny --seq-length 64',
+      2,
+      "MB_USAGE: unknown option '--seq-length' (did you mean model.seq_length=VALUE?)",
+    ],
     ['', 2, 'MB_USAGE: no command given'],
+    ['config keys optimzer', 3, 'MB_CONFIG_UNKNOWN_KEY: no section or key optimzer (did you mean optimizer?)'],
+    ['runs compare a b', 7, 'MB_NO_RUN: a is no run of mbridge pretrain'],
     ['pretrain', 2, 'MB_USAGE: nothing to run: no recipe and no configuration file'],
     ['pretrain qwen3-tiny stray', 2, 'MB_USAGE: unexpected argument stray'],
     ['pretrain a.yaml --config b.yaml', 2, 'MB_USAGE: two configuration files: a.yaml and --config b.yaml'],
@@ -214,8 +222,13 @@ describe('plan', () => {
     expect(unknown.stderr).toContain('models.policy: unknown recipe qwen3-tinny (did you mean qwen3-tiny?)');
   });
 
-  test('as a table', async () => {
-    const { stdout } = await mbridge(line.split(' '));
+  test('as a table, of ranks with the same work or of each', async () => {
+    const grouped = await mbridge(line.split(' '));
+    expect(grouped.stdout).toMatch(
+      /^ranks +0-3 +4-7\npp +0 +1\nlayers +E 0-19 +20-35 H\nparameters +1,203,840,000 +1,001,970,176\nparameters GiB /m,
+    );
+    expect(grouped.stdout).not.toContain('staging');
+    const { stdout } = await mbridge([...line.split(' '), '--per-rank']);
     expect(stdout).toContain('layout: tp 2, cp 1, dp 2, pp 2 on cuda, bf16_mixed\nparameters: 4,022,468,096\n');
     expect(stdout).toMatch(/^ {3}0 {3}0 {3}0 {3}0 {3}0 {2}E 0-19 /m);
     expect(stdout).toMatch(/^ {3}7 {3}1 {3}0 {3}1 {3}1 {2}20-35 H /m);
@@ -236,7 +249,7 @@ describe('plan', () => {
 
   test('a small model is printed in small units', async () => {
     const { stdout } = await mbridge('plan qwen3-tiny --nproc 2 --tp-size 2 --device cpu'.split(' '));
-    expect(stdout).toMatch(/ parameters MiB .* total MiB +GFLOP\n/);
+    expect(stdout).toMatch(/^parameters MiB [^]*^total MiB [^]*^GFLOP /m);
     expect(stdout).not.toContain('GiB');
   });
 
@@ -248,6 +261,18 @@ describe('plan', () => {
     ]);
     const { error } = JSON.parse(stdout) as { error: { details: { needed: number; available: number } } };
     expect(error.details.needed).toBeGreaterThan(error.details.available);
+  });
+});
+
+describe('config keys', () => {
+  test('says of each key what it takes, its default and what it does', async () => {
+    const { stdout } = await mbridge(['config', 'keys', 'optimizer.lr']);
+    expect(stdout).toBe('optimizer.lr\n  peak learning rate\n  a number above 0; default 0.0003');
+    const all = JSON.parse((await mbridge(['config', 'keys', '--json'])).stdout) as { key: string; types?: string[] }[];
+    expect(all.find(({ key }) => key === 'dataset.too_long')).toMatchObject({ types: ['chat'], default: 'truncate' });
+    const text = (await mbridge(['config', 'keys'])).stdout;
+    for (const { key } of all) expect(text).toContain(key.split('.').at(-1));
+    expect(text.split('\n').filter((line) => line.length > 80)).toEqual([]);
   });
 });
 
@@ -284,7 +309,7 @@ describe('show-config', () => {
 });
 
 // The run's first line fails; small updates, so that the one in flight ends soon.
-const SMALL_RUN = 'pretrain qwen3-tiny --device cpu model.seq_length=32 train.global_batch_size=1';
+const SMALL_RUN = 'pretrain qwen3-tiny --device cpu model.seq_length=32 train.global_batch_size=1 checkpoint.save=null';
 test.each<[string, 'stdout' | 'stderr', number, string]>([
   ['recipes', 'stdout', 7, 'error MB_STDOUT: stdout cannot be written: ENOSPC'],
   ['show-config nothing', 'stderr', 3, ''],

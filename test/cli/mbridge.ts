@@ -10,9 +10,14 @@ export interface Outcome {
 }
 
 /** Runs the real command line (compiled to dist/), as a user does. */
-export async function mbridge(args: readonly string[], env: Record<string, string> = {}): Promise<Outcome> {
+export async function mbridge(
+  args: readonly string[],
+  env: Record<string, string> = {},
+  cwd: string = process.cwd(),
+): Promise<Outcome> {
   const { exitCode, stdout, stderr } = await execa(process.execPath, [BIN, ...args], {
     reject: false,
+    cwd,
     env: { NO_COLOR: '1', ...env },
   });
   return { exitCode, stdout, stderr };

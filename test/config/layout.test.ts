@@ -97,6 +97,11 @@ test.each<[RecipeOverrides, number, string]>([
     'mixed_precision: bf16_mixed runs on GPUs only; use auto or fp32 on the CPU',
   ],
   [
+    { ...cp(2), batch_invariant: true },
+    2,
+    'model.batch_invariant: cp 2 puts a softmax together from parts; leave cp at 1, or set this to false',
+  ],
+  [
     { batch_invariant: true, mixed_precision: 'fp32', dist: { device: 'cuda' } },
     1,
     'model.batch_invariant: on GPUs it does not hold with mixed_precision fp32, only with bf16_mixed; change that, or set this to false',

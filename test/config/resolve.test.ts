@@ -160,8 +160,8 @@ describe('problems', () => {
       'MB_CONFIG_VALUE run.yaml:1:14 checkpoint.save_interval: expected an integer of at least 1, or null, got "often"',
     ],
     [
-      'checkpoint: {save_interval: 10}',
-      'MB_CONFIG_VALUE run.yaml:1:14 checkpoint.save_interval: nothing is saved; set checkpoint.save to a folder, or ' +
+      'checkpoint: {save: null, save_interval: 10}',
+      'MB_CONFIG_VALUE run.yaml:1:26 checkpoint.save_interval: nothing is saved; set checkpoint.save to a folder, or ' +
         'leave it unset',
     ],
     [

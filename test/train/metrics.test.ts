@@ -27,11 +27,16 @@ test.each<['cpu' | 'cuda', number, number, number]>([
   const texts = ['model.seq_length=256', 'train.global_batch_size=8', `dist.ranks_per_gpu=${ranksPerGpu}`];
   const overrides = texts.map((text) => ({ text, place: 'here' }));
   const { config } = resolve({ recipe: findRecipe('qwen3-tiny'), flags: [], overrides });
-  const run = { milliseconds: 500, dataMs: 2, devices: devicesOf(config, ranks, device), peakTflops: 1, epoch: 0 };
+  const run = { ...FACTS, devices: devicesOf(config, ranks, device), peakTflops: 1 };
   const { tokens_per_s_per_gpu: rate, tflops_per_gpu: tflops, mfu } = stepEvent(config, RESULT, run);
   expect(rate).toBe((2 * 8 * 256) / devices);
   expect(mfu).toBe(tflops);
 });
+
+const FACTS = {
+  ...{ milliseconds: 500, dataMs: 2, devices: 1, peakTflops: 0, epoch: 0 },
+  ...{ time: '2026-11-28T00:00:00.000Z', elapsedS: 1.5, etaS: 2, memoryBytes: 7 },
+};
 
 test.each([
   [{}, {}, {}],
@@ -40,7 +45,7 @@ test.each([
   [{ totals: { aux: 0.5 } }, { peakTflops: 0 }, { totals: { aux: 0.5 } }],
 ])('a step of %o, run %o, says %o beyond what every step says', (result, run, more) => {
   const { config } = resolve({ recipe: findRecipe('qwen3-tiny'), flags: [], overrides: [] });
-  const facts = { milliseconds: 500, dataMs: 2, devices: 1, peakTflops: 0, epoch: 0, ...run };
+  const facts = { ...FACTS, ...run };
   const event = stepEvent(config, { ...RESULT, ...result }, facts);
   const rates = { tokens_per_s_per_gpu: expect.any(Number) as number, tflops_per_gpu: expect.any(Number) as number };
   const common = {
@@ -52,6 +57,11 @@ test.each([
     tokens: 2048,
     step_time_ms: 500,
     data_ms: 2,
+    tokens_seen: 3 * 8 * 256,
+    memory_bytes: 7,
+    time: '2026-11-28T00:00:00.000Z',
+    elapsed_s: 1.5,
+    eta_s: 2,
   };
   expect(event).toEqual({ ...common, ...rates, ...more });
 });

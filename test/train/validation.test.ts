@@ -9,8 +9,10 @@ const SEQ = trajectory.seq;
 /** No multiple of the sequence, and of no batch: 14 samples, the last of 21 tokens. */
 const TEXT = 'What is measured need not be trained on. '.repeat(40).slice(0, 13 * SEQ + 22);
 
+/** But for those of the launcher, which say where the run is and what it saved. */
 function events(stdout: string): Record<string, unknown>[] {
-  return stdout.split('\n').map((line) => JSON.parse(line) as Record<string, unknown>);
+  const all = stdout.split('\n').map((line) => JSON.parse(line) as Record<string, unknown>);
+  return all.filter(({ type }) => type !== 'start' && type !== 'saved');
 }
 
 function evaluations(stdout: string): EvaluationEvent[] {

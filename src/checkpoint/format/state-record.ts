@@ -1,3 +1,4 @@
+import { configChanges } from '../../config/changes.js';
 import { resolvePrecision, type RunLayout } from '../../config/layout.js';
 import type { RunConfig } from '../../config/schema.js';
 import type { DataFingerprint } from '../../data/dataset.js';
@@ -69,19 +70,16 @@ export function differences(saved: CheckpointState, { cfg, layout, device }: Run
   const changed = (what: string, before: unknown, after: unknown): string[] =>
     JSON.stringify(before) === JSON.stringify(after) ? [] : [`${what} was ${before}, is ${after}`];
   const old = saved.config;
+  const sections = ['dataset', 'optimizer', 'scheduler'] as const;
+  const wasSet = old === null ? [] : configChanges(old, cfg);
+  const counts = ['train.global_batch_size', 'train.micro_batch_size', 'model.seq_length'];
+  const relevant = wasSet.filter(
+    ({ key }) => counts.includes(key) || sections.some((section) => key.startsWith(`${section}.`)),
+  );
   return [
     ...changed('precision', saved.precision, resolvePrecision(cfg, device.kind)),
     ...Object.keys({ ...saved.versions, ...now }).flatMap((key) => changed(key, saved.versions[key], now[key])),
     ...(['tp', 'cp', 'dp', 'pp'] as const).flatMap((key) => changed(key, saved.layout?.[key], layout[key])),
-    ...(old === null
-      ? []
-      : [
-          ...changed('train.global_batch_size', old.train.global_batch_size, cfg.train.global_batch_size),
-          ...changed('train.micro_batch_size', old.train.micro_batch_size, cfg.train.micro_batch_size),
-          ...changed('model.seq_length', old.model.seq_length, cfg.model.seq_length),
-          ...changed('dataset', JSON.stringify(old.dataset), JSON.stringify(cfg.dataset)),
-          ...changed('optimizer', JSON.stringify(old.optimizer), JSON.stringify(cfg.optimizer)),
-          ...changed('scheduler', JSON.stringify(old.scheduler), JSON.stringify(cfg.scheduler)),
-        ]),
+    ...relevant.flatMap(({ key, a, b }) => changed(key, JSON.stringify(a), JSON.stringify(b))),
   ];
 }

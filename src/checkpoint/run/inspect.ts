@@ -13,6 +13,8 @@ export interface CheckpointSummary {
   readonly tensors: number;
   readonly files: number;
   readonly bytes: number;
+  /** ISO 8601, when it was committed, by the file system. */
+  readonly saved: string;
   /** By name; only if asked for. */
   readonly list?: readonly {
     readonly name: string;
@@ -26,7 +28,12 @@ export interface CheckpointSummary {
 export interface RootSummary {
   readonly folder: string;
   readonly latest: string | null;
-  readonly checkpoints: readonly { readonly name: string; readonly step: number; readonly bytes: number }[];
+  readonly checkpoints: readonly {
+    readonly name: string;
+    readonly step: number;
+    readonly bytes: number;
+    readonly saved: string;
+  }[];
   readonly unfinished: readonly string[];
 }
 
@@ -36,7 +43,7 @@ export async function inspect(path: string, list: boolean): Promise<CheckpointSu
   if (listing !== null && listing.checkpoints.length + listing.unfinished.length > 0) {
     const checkpoints = [];
     for (const { name, step } of listing.checkpoints) {
-      checkpoints.push({ name, step, bytes: await bytesOf(await Checkpoint.open(join(path, name))) });
+      checkpoints.push({ name, step, ...(await commitOf(await Checkpoint.open(join(path, name)))) });
     }
     return { folder: path, latest: listing.latest, checkpoints, unfinished: listing.unfinished };
   }
@@ -50,13 +57,14 @@ export async function inspect(path: string, list: boolean): Promise<CheckpointSu
     parameters: weights.reduce((sum, [, { shape }]) => sum + elementCount(shape), 0),
     tensors: tensors.length,
     files: Object.keys(checkpoint.commit.files).length + 1,
-    bytes: await bytesOf(checkpoint),
+    ...(await commitOf(checkpoint)),
     ...(list ? { list: entries } : {}),
   };
 }
 
-/** Of all its files, the commit among them. */
-async function bytesOf({ folder, commit }: Checkpoint): Promise<number> {
-  const { size } = await stat(join(folder, COMMIT_FILE));
-  return Object.values(commit.files).reduce((sum, { bytes }) => sum + bytes, size);
+/** Bytes of all its files, the commit among them, and when that was written. */
+async function commitOf({ folder, commit }: Checkpoint): Promise<{ bytes: number; saved: string }> {
+  const { size, mtime } = await stat(join(folder, COMMIT_FILE));
+  const bytes = Object.values(commit.files).reduce((sum, file) => sum + file.bytes, size);
+  return { bytes, saved: mtime.toISOString() };
 }

@@ -7,13 +7,13 @@ export function inspectionText(found: CheckpointSummary | RootSummary): string {
 
 function rootText({ folder, latest, checkpoints, unfinished }: RootSummary): string {
   const lines = checkpoints.map(
-    ({ name, bytes }) => `  ${name}  ${megabytes(bytes)}${name === latest ? '  <- latest' : ''}`,
+    ({ name, bytes, saved }) => `  ${name}  ${megabytes(bytes)}  ${saved}${name === latest ? '  <- latest' : ''}`,
   );
   const rest = unfinished.map((name) => `  ${name}  not committed: a save or a removal that did not end`);
   return `${[folder, ...lines, ...rest].join('\n')}\n`;
 }
 
-function summaryText({ folder, state, parameters, tensors, files, bytes, list }: CheckpointSummary): string {
+function summaryText({ folder, state, parameters, tensors, files, bytes, saved, list }: CheckpointSummary): string {
   const { step, consumed_samples: samples, precision, optimizer, layout, versions } = state;
   const pairs = (record: Readonly<Record<string, unknown>>): string =>
     Object.entries(record)
@@ -22,7 +22,7 @@ function summaryText({ folder, state, parameters, tensors, files, bytes, list }:
   const rows = [
     ['step', `${step} (${samples} samples)`],
     ['parameters', `${parameters.toLocaleString('en-US')} in ${tensors} tensors`],
-    ['files', `${files}, ${megabytes(bytes)}`],
+    ['files', `${files}, ${megabytes(bytes)}, saved ${saved}`],
     ['precision', precision ?? 'as imported'],
     [
       'optimizer',

@@ -1,4 +1,5 @@
 import type { Command } from 'commander';
+import { formatRanks } from '../../base/format-ranks.js';
 import type { RunPlan } from '../../train/plan.js';
 import { largest } from '../shared/table.js';
 import {
@@ -16,7 +17,8 @@ export function addPlan(program: Command): void {
     .description(
       'print the ranks of a run: layers, parameters, memory, work; of a job.yaml the memory of its models by phase',
     )
-    .action(async (args: string[], options: RunOptions) => {
+    .option('--per-rank', 'a line for each rank, where by default those with the same work are shown together')
+    .action(async (args: string[], options: RunOptions & { perRank?: boolean }) => {
       if (await isJob(args[0])) {
         const { planJobFile } = await import('./plan-job.js');
         process.stdout.write(await planJobFile(args, options));
@@ -25,7 +27,9 @@ export function addPlan(program: Command): void {
       const request = await resolveRequest(args, options);
       const plan = await planRequest(request, options.nproc);
       const ranksPerGpu = plan.device === 'cuda' ? request.config.dist.ranks_per_gpu : 1;
-      process.stdout.write(options.json ? `${JSON.stringify(plan)}\n` : await asText(plan, ranksPerGpu));
+      process.stdout.write(
+        options.json ? `${JSON.stringify(plan)}\n` : await asText(plan, ranksPerGpu, options.perRank ?? false),
+      );
     });
 }
 
@@ -47,39 +51,41 @@ async function planRequest({ config, origins }: RunRequest, asked: number | unde
   return planRun(config, nproc, device);
 }
 
-async function asText(plan: RunPlan, ranksPerGpu: number): Promise<string> {
+async function asText(plan: RunPlan, ranksPerGpu: number, perRank: boolean): Promise<string> {
   const { formatTable } = await import('../shared/table.js');
   const { deviceIndexOf, gpusFor } = await import('../../engine/devices.js');
   const { layout, ranks } = plan;
-  const regions = Object.keys(ranks[0]?.bytes ?? {}).filter((name) =>
-    ranks.some(({ bytes }) => bytes[name as keyof typeof bytes] > 0),
-  ) as (keyof (typeof ranks)[number]['bytes'])[];
   const memory = inUnit(
     ranks.map(({ totalBytes }) => totalBytes),
     MEMORY_UNITS,
   );
   const work = inUnit([plan.flopsPerStep], WORK_UNITS);
+  // What is nothing in this unit is nothing to look at.
+  const regions = Object.keys(ranks[0]?.bytes ?? {}).filter((name) =>
+    ranks.some(({ bytes }) => memory.of(bytes[name as keyof typeof bytes]) > 0),
+  ) as (keyof (typeof ranks)[number]['bytes'])[];
   const extra = (
     [
       ['runtime', 'runtimeBytes'],
       ['host', 'hostBytes'],
     ] as const
-  ).filter(([, key]) => ranks.some((r) => r[key] > 0));
+  ).filter(([, key]) => ranks.some((r) => memory.of(r[key]) > 0));
   const memoryHeads = [...regions, 'total', ...extra.map(([name]) => name)].map((name) => `${name} ${memory.name}`);
-  const head = ['rank', 'tp', 'cp', 'dp', 'pp', 'layers', 'parameters', ...memoryHeads, work.name];
-  const rows = ranks.map(({ rank, coordinates: at, ...r }) => [
-    rank,
-    at.tp,
-    at.cp,
-    at.dp,
-    at.pp,
+  const head = ['layers', 'parameters', ...memoryHeads, work.name];
+  const cellsOf = (r: (typeof ranks)[number]): (string | number)[] => [
     layersText(r),
     r.parameters,
     ...regions.map((name) => memory.of(r.bytes[name])),
     memory.of(r.totalBytes),
     ...extra.map(([, key]) => memory.of(r[key])),
     work.of(r.flopsPerStep),
-  ]);
+  ];
+  const table = perRank
+    ? [
+        ['rank', 'tp', 'cp', 'dp', 'pp', ...head],
+        ...ranks.map((r) => [r.rank, ...Object.values(r.coordinates), ...cellsOf(r)]),
+      ]
+    : groupedTable(['ranks', 'pp', ...head], ranks, cellsOf);
   const device = `${plan.device}, ${plan.precision}${plan.device === 'cpu' ? ' (--device cuda plans for GPUs)' : ''}`;
   const facts = [
     `layout: tp ${layout.tp}, cp ${layout.cp}, dp ${layout.dp}, pp ${layout.pp} on ${device}`,
@@ -98,7 +104,27 @@ async function asText(plan: RunPlan, ranksPerGpu: number): Promise<string> {
     const most = `${memory.of(largest(held))} ${memory.name}`;
     facts.push(`dist.ranks_per_gpu: ${ranksPerGpu} ranks share each of ${held.length} GPUs; the fullest holds ${most}`);
   }
-  return `${facts.join('\n')}\n\n${formatTable([head, ...rows])}`;
+  return `${facts.join('\n')}\n\n${formatTable(table)}`;
+}
+
+/** Ranks with the same work side by side, what they have below each other: that fits a terminal. */
+function groupedTable(
+  head: readonly string[],
+  ranks: RunPlan['ranks'],
+  cellsOf: (rank: RunPlan['ranks'][number]) => (string | number)[],
+): string[][] {
+  const groups = new Map<string, { readonly ranks: number[]; readonly cells: (string | number)[] }>();
+  for (const each of ranks) {
+    const cells = [each.coordinates.pp, ...cellsOf(each)];
+    const key = cells.join();
+    const group = groups.get(key) ?? { ranks: [], cells };
+    group.ranks.push(each.rank);
+    groups.set(key, group);
+  }
+  const columns = [...groups.values()].map((group) => [formatRanks(group.ranks), ...group.cells]);
+  const text = (cell: string | number | undefined): string =>
+    typeof cell === 'number' ? cell.toLocaleString('en-US') : (cell ?? '');
+  return head.map((name, i) => [name, ...columns.map((cells) => text(cells[i]))]);
 }
 
 /** `E 0-19`, `20-35 H`: decoder layers by chunk, with E for the embedding and H for the head. */

@@ -1,5 +1,5 @@
 import { statSync } from 'node:fs';
-import { basename, extname } from 'node:path';
+import { basename, dirname, extname } from 'node:path';
 import { InvalidArgumentError, type Command } from 'commander';
 import { throwProblems, type Problem } from '../../config/problem.js';
 import type { ConfigSources, Resolution } from '../../config/resolve.js';
@@ -61,10 +61,23 @@ export function addRunOptions(command: Command): Command {
   return addLayoutOptions(command);
 }
 
+/** Adds the flag of commands that train. */
+export function addRestartOption(command: Command): Command {
+  const help =
+    'after a worker failed or hung (exit codes 5, 6), go on from the last checkpoint up to n times (default: 0)';
+  return command.option('--max-restarts <n>', help, parseRestarts);
+}
+
+function parseRestarts(text: string): number {
+  return text === '0' ? 0 : parseCount(text);
+}
+
 /** Adds the flags that say on how many processes, how they are laid out, and where the output goes. */
 export function addLayoutOptions(command: Command): Command {
   command.option('--nproc <n>', 'processes; default: the GPUs of this machine, else 1', parseCount);
-  for (const { flag, path, help } of CONFIG_FLAGS) command.option(`${flag} <n>`, `${help} (${path})`);
+  for (const { flag, path, help } of CONFIG_FLAGS) {
+    command.option(`${flag.replace('-size', '')}, ${flag} <n>`, `${help} (${path})`);
+  }
   return command
     .option('--device <kind>', `auto, cuda or cpu (${DEVICE_FLAG.path})`)
     .option('--log-dir <folder>', `folder of the run (${LOG_DIR_FLAG.path})`)
@@ -120,7 +133,15 @@ export async function resolveRequest(args: readonly string[], options: RunOption
     flags: await configFlags(options),
     overrides,
   });
-  return { ...resolution, name: recipe?.name ?? basename(file ?? 'run', extname(file ?? '')) };
+  return { ...resolution, name: recipe?.name ?? (await nameOfFile(file ?? 'run')) };
+}
+
+/** The file's own name; of a run's `resolved.yaml` that of the run. */
+async function nameOfFile(file: string): Promise<string> {
+  const own = basename(file, extname(file));
+  if (own !== 'resolved') return own;
+  const { readRunRecord } = await import('../../job/shared/run-folder.js');
+  return readRunRecord(dirname(file))?.name ?? own;
 }
 
 /** Whether a word that says what to run is a configuration file's name, not a recipe's. */

@@ -60,7 +60,9 @@ export class CommGroup implements ProcessGroup {
     if (this.size === 1) return;
     this.device.put(0, x);
     this.device.put(4, x);
-    this.device.binding.allReduce(this.#comm, stream, x.size, reduce === 'sum' ? 0 : 1);
+    this.#together(stream, (comm) => {
+      this.device.binding.allReduce(comm, stream, x.size, reduce === 'sum' ? 0 : 1);
+    });
   }
 
   /** out [n] = this rank's slice of the sum of `input` [size * n]; out may be that slice. */
@@ -68,7 +70,9 @@ export class CommGroup implements ProcessGroup {
     if (this.size === 1) return this.#copyUnlessSame(input, out, stream);
     this.device.put(0, input);
     this.device.put(4, out);
-    this.device.binding.reduceScatter(this.#comm, stream, out.size, 0);
+    this.#together(stream, (comm) => {
+      this.device.binding.reduceScatter(comm, stream, out.size, 0);
+    });
   }
 
   /** out [size * n] = every rank's `input` [n]; input may be this rank's slice of out. */
@@ -76,13 +80,17 @@ export class CommGroup implements ProcessGroup {
     if (this.size === 1) return this.#copyUnlessSame(input, out, stream);
     this.device.put(0, input);
     this.device.put(4, out);
-    this.device.binding.allGather(this.#comm, stream, input.size);
+    this.#together(stream, (comm) => {
+      this.device.binding.allGather(comm, stream, input.size);
+    });
   }
 
   broadcast(x: Tensor, root: number, stream: Stream = STREAM.compute): void {
     if (this.size === 1) return;
     this.device.put(0, x);
-    this.device.binding.broadcast(this.#comm, stream, x.size, root);
+    this.#together(stream, (comm) => {
+      this.device.binding.broadcast(comm, stream, x.size, root);
+    });
   }
 
   /** All transfers, however many, progress together; the order between two ranks is the order of the list. */
@@ -97,7 +105,9 @@ export class CommGroup implements ProcessGroup {
       list[at++] = peer;
       list[at++] = kind === 'send' ? 1 : 0;
     }
-    this.device.binding.p2p(this.#comm, stream, list);
+    this.#together(stream, (comm) => {
+      this.device.binding.p2p(comm, stream, list);
+    });
   }
 
   /**
@@ -127,11 +137,16 @@ export class CommGroup implements ProcessGroup {
     const list = [send, receive].flatMap((list) => [list.map((p) => p.count), list.map((p) => p.offset)]).flat();
     this.device.put(0, input);
     this.device.put(4, out);
-    this.device.binding.allToAll(this.#comm, stream, Float64Array.from(list));
+    this.#together(stream, (comm) => {
+      this.device.binding.allToAll(comm, stream, Float64Array.from(list));
+    });
   }
 
   barrier(stream: Stream = STREAM.compute): void {
-    if (this.size > 1) this.device.binding.barrier(this.#comm, stream);
+    if (this.size === 1) return;
+    this.#together(stream, (comm) => {
+      this.device.binding.barrier(comm, stream);
+    });
   }
 
   /**
@@ -180,7 +195,9 @@ export class CommGroup implements ProcessGroup {
     const cols = t.w.size;
     const tensors = [t.partial, t.residual, t.w, t.sum, t.y, t.full, t.rstd];
     const count = this.device.arguments(tensors, [t.rstd.size, cols, eps]);
-    this.device.binding.commRun(this.#comm, stream, COMM_OPS.reduceNormGather.number, ...count);
+    this.#together(stream, (comm) => {
+      this.device.binding.commRun(comm, stream, COMM_OPS.reduceNormGather.number, ...count);
+    });
   }
 
   /**
@@ -204,7 +221,9 @@ export class CommGroup implements ProcessGroup {
     const tensors = [t.partial, t.x, t.w, t.rstd, t.dx, t.dw, t.ws, t.full];
     const scalars = [t.rstd.size, t.w.size, Number(accumulate.dx), Number(accumulate.dw)];
     const count = this.device.arguments(tensors, scalars);
-    this.device.binding.commRun(this.#comm, stream, COMM_OPS.normBwdGather.number, ...count);
+    this.#together(stream, (comm) => {
+      this.device.binding.commRun(comm, stream, COMM_OPS.normBwdGather.number, ...count);
+    });
   }
 
   /** The native communicator, or null in a group of one. */
@@ -220,6 +239,14 @@ export class CommGroup implements ProcessGroup {
   destroy(): void {
     if (this.size > 1 && this.#handle !== null) this.device.binding.commDestroy(this.#handle);
     this.#handle = null;
+  }
+
+  /** A call in which the members wait for each other. */
+  #together(stream: Stream, call: (comm: number) => void): void {
+    const comm = this.#comm;
+    this.device.stalls.during(stream, () => {
+      call(comm);
+    });
   }
 
   #copyUnlessSame(input: Tensor, out: Tensor, stream: Stream): void {

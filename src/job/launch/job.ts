@@ -1,8 +1,10 @@
 import type { RunConfig } from '../../config/schema.js';
 import type { WorkerEvent } from '../shared/messages.js';
+import type { RunStart } from '../shared/run-start.js';
+import type { Restarts } from './restarts.js';
 
 /** One run on this machine: what to start, and how to show it. */
-export interface LaunchJob {
+export interface LaunchJob extends RunStart {
   /** Short name for the run's folder: the recipe or the file's base name. */
   name: string;
   /** Resolved and validated; handed to the workers, and written to the run's folder. */
@@ -27,6 +29,8 @@ export interface LaunchJob {
    * 10 min where the run saves.
    */
   gracePeriodMs?: number;
+  /** Begins again after a failure that may be gone at the next try; never by default. */
+  restarts?: Restarts;
   /** Absolute path of another module that exports runWorker (tests). */
   workerModule?: string;
   /** What such a module needs to know: its `context.options`. Goes through JSON. */

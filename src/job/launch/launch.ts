@@ -1,23 +1,23 @@
 import { randomBytes } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { takeEarlySignals } from '../../base/early-signals.js';
-import { EXIT, MbridgeError } from '../../base/errors.js';
+import { MbridgeError } from '../../base/errors.js';
 import { removeDeadClaim } from '../../base/folder-claim.js';
-import { formatRanks } from '../../base/format-ranks.js';
 import { compiledFile } from '../../base/package-root.js';
 import { StoreServer } from '../rendezvous/store-server.js';
-import { formatEnding, formatSaved, type Ending } from '../shared/ending-text.js';
-import { formatFailure } from '../shared/failure-text.js';
-import { ENV, type SavedCheckpoint, type WorkerRun } from '../shared/messages.js';
-import { reportError } from '../shared/report-error.js';
-import { findRootCause, type RootCause } from '../shared/root-cause.js';
-import { claimRunFolder, writeRunRecord } from '../shared/run-folder.js';
+import type { Ending } from '../shared/ending-text.js';
+import { ENV, EVENT, type SavedCheckpoint, type WorkerRun } from '../shared/messages.js';
+import { claimRunFolder, writeRunRecord, writeRunResult } from '../shared/run-folder.js';
+import { withSavesOf } from '../shared/run-start.js';
+import { StragglerNotice } from '../shared/straggler-notice.js';
 import { StallNotice } from '../shared/stall-notice.js';
 import { refuseSeveralLaunchers } from '../shared/starter.js';
-import { listenForSignals, signalExitCode, type StopSignal } from '../shared/stop-signals.js';
+import { listenForSignals, type StopSignal } from '../shared/stop-signals.js';
 import { WaitingNotice } from '../shared/waiting-notice.js';
+import { conclude, type Attempted } from './conclude.js';
 import type { LaunchJob, LaunchResult } from './job.js';
 import { planProcesses, type ProcessPlan } from './process-plan.js';
+import { pause } from './restarts.js';
 import { RunOutput } from './run-output.js';
 import { Supervisor, type Supervision } from './supervisor.js';
 import { TeardownDeadline } from './teardown-deadline.js';
@@ -43,22 +43,52 @@ export async function launch(job: LaunchJob): Promise<LaunchResult> {
   const ranks = Array.from({ length: job.nproc }, (_, rank) => rank);
   const { runDir, claim } = claimRunFolder(job.name, job.runDir ?? job.config.logger.log_dir ?? undefined, ranks);
   try {
-    const plan = planProcesses(job, runDir);
-    const { name, argv, device, nproc, layout = {}, config, options } = job;
-    await writeRunRecord(runDir, { name, argv, device, nproc, layout, config, options });
-    try {
-      return await superviseRun(job, plan);
-    } finally {
-      // A worker that had to be killed could not give its folder back.
-      if (config.checkpoint.save !== null) removeDeadClaim(config.checkpoint.save, 'save');
-    }
+    const { savesInRunFolder = false, workerModule = null, ...facts } = job;
+    const config = withSavesOf(job.config, runDir, savesInRunFolder);
+    const { name, argv, device, nproc, layout = {}, options } = facts;
+    const record = { name, argv, device, nproc, layout, config, savesInRunFolder, worker: workerModule, options };
+    await writeRunRecord(runDir, record);
+    const ended = await superviseRuns({ ...job, config }, planProcesses(job, runDir));
+    writeRunResult(runDir, ended.result);
+    return ended;
   } finally {
     claim.release();
   }
 }
 
-async function superviseRun(job: LaunchJob, plan: ProcessPlan): Promise<LaunchResult> {
-  const started = performance.now();
+/** The run, and as often as it may begin again the runs that go on from it. */
+async function superviseRuns(job: LaunchJob, plan: ProcessPlan): Promise<LaunchResult> {
+  const run: Attempts = { started: performance.now(), number: 0, idle: 0, before: undefined, saved: undefined };
+  for (let { config } = job; ;) {
+    const { save } = config.checkpoint;
+    let ended: Attempted;
+    try {
+      ended = await superviseRun({ ...job, config }, plan, run);
+    } finally {
+      // A worker that had to be killed could not give its folder back.
+      if (save !== null) removeDeadClaim(save, 'save');
+    }
+    if (ended.again === undefined) return ended;
+    run.number++;
+    const signal = await pause(ended.again.pauseS);
+    if (signal !== null) return ended.again.stopped(signal);
+    config = (await job.restarts?.goOn(config, run.saved)) ?? config;
+  }
+}
+
+/** What the attempts of a run have in common. */
+interface Attempts {
+  readonly started: number;
+  /** Of the attempt, from 0. */
+  number: number;
+  /** Attempts in a row that have saved nothing. */
+  idle: number;
+  /** The last checkpoint before this attempt, and by now. */
+  before: SavedCheckpoint | undefined;
+  saved: SavedCheckpoint | undefined;
+}
+
+async function superviseRun(job: LaunchJob, plan: ProcessPlan, attempts: Attempts): Promise<Attempted> {
   const { runDir } = plan;
   const stopped: { request: (signal: StopSignal) => void } = { request: () => undefined };
   const output = new RunOutput({
@@ -68,24 +98,36 @@ async function superviseRun(job: LaunchJob, plan: ProcessPlan): Promise<LaunchRe
     totalSteps: job.config.train.train_iters,
     device: job.device,
     nproc: job.nproc,
+    ranks: job.nproc,
+    validates: job.validates ?? false,
     consoleRanks: job.consoleRanks ?? [0],
+    live: job.workerModule === undefined,
     onBrokenPipe: () => {
       stopped.request('SIGPIPE');
     },
   });
+  if (attempts.number === 0) announce(job, runDir, output);
   const warn = output.warn.bind(output);
   const stall = new StallNotice(job.nproc, warn);
+  const stragglers = new StragglerNotice(job.nproc, (text, slow) => {
+    warn(text);
+    output.fact({ type: EVENT.straggler, ranks: slow });
+  });
   const token = randomBytes(32).toString('hex');
   const store = await StoreServer.listen(
     { host: '127.0.0.1', port: 0, token, worldSize: job.nproc },
-    { onBegin: stall.progress.bind(stall) },
+    {
+      onBegin: (rank, step, pace) => {
+        stall.progress(rank, step);
+        if (pace !== undefined) stragglers.note(rank, step, pace);
+      },
+    },
   );
   const waiting = new WaitingNotice({ worldSize: job.nproc, missing: () => store.missing }, warn);
   const saves = job.config.checkpoint.save !== null;
   const graceMs = job.gracePeriodMs ?? (saves ? SAVING_GRACE_MS : DEFAULT_GRACE_MS);
   const workers: WorkerProcess[] = [];
   const supervisor = new Supervisor(workers, graceMs);
-  const last: { saved: SavedCheckpoint | undefined } = { saved: undefined };
   // Other programs may have ranks that are done long before the others.
   const teardown = new TeardownDeadline(
     job.nproc,
@@ -130,7 +172,8 @@ async function superviseRun(job: LaunchJob, plan: ProcessPlan): Promise<LaunchRe
       },
       output: output.output.bind(output),
       saved: (saved) => {
-        last.saved = saved;
+        attempts.saved = saved;
+        output.fact({ type: EVENT.saved, ...saved });
       },
       step: (rank) => store.begun[rank] ?? 0,
       failed: () => {
@@ -151,14 +194,25 @@ async function superviseRun(job: LaunchJob, plan: ProcessPlan): Promise<LaunchRe
     const ending: Ending = {
       signal: signalOf(supervision),
       steps: output.steps ?? store.begun.reduce((most, step) => Math.max(most, step), 0),
-      saved: last.saved,
+      saved: attempts.saved,
       saveFolder: job.config.checkpoint.save,
       argv: job.argv,
       runDir,
-      wallS: (performance.now() - started) / 1000,
+      wallS: (performance.now() - attempts.started) / 1000,
+      result: output.sent,
     };
-    const exitCode = conclude(supervision, plan, output, ending);
-    return { exitCode, runDir, result: output.closing };
+    output.settle();
+    attempts.idle = attempts.saved?.step === attempts.before?.step ? attempts.idle + 1 : 1;
+    attempts.before = attempts.saved;
+    return conclude({
+      supervision,
+      plan,
+      output,
+      how: ending,
+      attempt: attempts.number + 1,
+      idle: attempts.idle,
+      restarts: job.restarts,
+    });
   } finally {
     killAll();
     process.off('exit', killAll);
@@ -176,46 +230,10 @@ function signalOf({ stop, exits }: Supervision): 'no' | StopSignal {
   return stop === 'no' ? (exits.find((exit) => exit.stopped !== 'no')?.stopped ?? 'no') : stop;
 }
 
-/** Prints how the run ended, and returns the exit code. */
-function conclude(supervision: Supervision, plan: ProcessPlan, output: RunOutput, how: Ending): number {
-  const { exits, stubborn, givenUp } = supervision;
-  const { signal } = how;
-  const cause = givenUp === undefined ? findRootCause(exits) : undefined;
-  const ending = { run_dir: plan.runDir, wall_s: Math.round(how.wallS * 1000) / 1000 };
-
-  // After a stop was asked for, ranks that were killed are no failure; one that reported an error of its own is.
-  if (cause !== undefined && (signal === 'no' || isOwnFailure(cause, exits))) {
-    const files = plan.ranks[cause.rank]?.files;
-    if (files !== undefined) output.note([formatFailure(cause, files, output.paint), ...savedBefore(how)].join('\n'));
-    const { rank, step, code, message, hint } = cause;
-    output.result({ ok: false, exit_code: cause.exitCode, error: { rank, step, code, message, hint }, ...ending });
-    return cause.exitCode;
-  }
-  if (givenUp !== undefined) {
-    output.note([`${output.paint.red('error:')} ${givenUp} [MB_RANK_STUCK]`, ...savedBefore(how)].join('\n'));
-    output.result({ ok: false, exit_code: EXIT.hang, error: { code: 'MB_RANK_STUCK', message: givenUp }, ...ending });
-    return EXIT.hang;
-  }
-  if (stubborn.length > 0) output.warn(`rank ${formatRanks(stubborn)} did not end in time and was killed`);
-  // Work of hours was not given up for lines that a full disk had no room for, but it is said.
-  const complete = output.refused === undefined ? EXIT.ok : reportError(output.refused, false);
-  const exitCode = signal === 'no' ? complete : signalExitCode(signal);
-  output.result({
-    ok: exitCode === EXIT.ok,
-    exit_code: exitCode,
-    ...(signal === 'no' ? {} : { signal, saved: how.saved?.folder ?? null }),
-    ...ending,
-  });
-  output.note(formatEnding(how));
-  return exitCode;
-}
-
-/** After a failure: how to go on, where there is something to go on from. */
-function savedBefore(how: Ending): string[] {
-  return how.saved === undefined ? [] : formatSaved(how).map((line) => `  ${line}`);
-}
-
-function isOwnFailure(cause: RootCause, exits: Supervision['exits']): boolean {
-  const exit = exits.find(({ rank }) => rank === cause.rank);
-  return exit !== undefined && !exit.ended && cause.code !== 'MB_PEER_LOST';
+/** Says what runs, and where. */
+function announce({ announce: say, config }: LaunchJob, runDir: string, output: RunOutput): void {
+  const announced = say?.(runDir, config);
+  if (announced === undefined) return;
+  output.note(announced.lines.join('\n'));
+  output.fact({ type: EVENT.start, run_dir: runDir, ...announced.facts });
 }

@@ -1,20 +1,25 @@
 import {
+  EventLines,
   WARN_LEVEL,
-  formatEvent,
   formatLogLine,
   paintFor,
   type EventStyle,
   type Paint,
 } from '../shared/console-lines.js';
 import type { MbridgeError } from '../../base/errors.js';
-import type { WorkerEvent } from '../shared/messages.js';
+import type { StepEvent, WorkerEvent } from '../shared/messages.js';
+import { isTrainingResult } from '../shared/summary-text.js';
 import { stdoutRefused } from '../shared/report-error.js';
+import { LiveLine, isWatched } from './live-line.js';
+import { liveText } from './live-text.js';
 
 export interface RunOutputOptions extends EventStyle {
   stdout: NodeJS.WritableStream;
   stderr: NodeJS.WritableStream;
   nproc: number;
   consoleRanks: 'all' | readonly number[];
+  /** Whether a terminal has a live line of how far the training is. */
+  live: boolean;
   /** The reader of stdout is gone. Called once. */
   onBrokenPipe(): void;
 }
@@ -23,6 +28,11 @@ export interface RunOutputOptions extends EventStyle {
 export class RunOutput {
   readonly #options: RunOutputOptions;
   readonly #paint: Paint;
+  readonly #lines: EventLines;
+  readonly #live: LiveLine | null;
+  readonly #started = performance.now();
+  /** The last step that was shown, and when. */
+  #step: { readonly event: StepEvent; readonly time: number } | undefined;
   readonly #removeListeners: () => void;
   #broken = false;
   #refused: MbridgeError | undefined;
@@ -32,6 +42,10 @@ export class RunOutput {
   constructor(options: RunOutputOptions) {
     this.#options = options;
     this.#paint = paintFor(options.stderr);
+    this.#lines = new EventLines(options);
+    const { stdout, stderr, live, json } = options;
+    this.#live =
+      live && !json && isWatched(stdout, stderr) ? new LiveLine(stderr, (width) => this.#liveText(width)) : null;
     const onError = (error: NodeJS.ErrnoException): void => {
       if (this.#broken) return;
       this.#broken = true;
@@ -59,6 +73,11 @@ export class RunOutput {
     return this.#refused;
   }
 
+  /** What a worker sent as the result, if it did. */
+  get sent(): WorkerEvent | undefined {
+    return this.#result;
+  }
+
   /** Updates of the run, if a worker's result says so. */
   get steps(): number | undefined {
     const steps = this.#result?.['steps'];
@@ -69,6 +88,11 @@ export class RunOutput {
   event(event: WorkerEvent): void {
     if (event.type === 'result') this.#result = event;
     else this.#print(event);
+  }
+
+  /** A fact that only `--json` has as a line: people read it on stderr. */
+  fact(event: WorkerEvent): void {
+    if (this.#options.json) this.#print(event);
   }
 
   log(rank: number, line: string): void {
@@ -82,7 +106,9 @@ export class RunOutput {
   }
 
   note(text: string): void {
+    this.#live?.clear();
     this.#options.stderr.write(`${text}\n`);
+    this.#live?.draw();
   }
 
   warn(text: string): void {
@@ -93,7 +119,7 @@ export class RunOutput {
   result(ending: Record<string, unknown>): void {
     this.#closing = { type: 'result', ...ending, ...withoutType(this.#result) };
     if (this.#options.json) this.#print(this.#closing);
-    else if (this.#result !== undefined) this.#print(this.#result);
+    else if (this.#result !== undefined && !isTrainingResult(this.#result)) this.#print(this.#result);
   }
 
   /** What {@link result} printed, or would have with json. */
@@ -101,7 +127,13 @@ export class RunOutput {
     return this.#closing;
   }
 
+  /** Nothing more is to come: the live line goes. */
+  settle(): void {
+    this.#live?.close();
+  }
+
   close(): void {
+    this.settle();
     // A write that was refused reports its error later than this call.
     setImmediate(this.#removeListeners);
   }
@@ -111,7 +143,26 @@ export class RunOutput {
   }
 
   #print(event: WorkerEvent): void {
-    if (!this.#broken) this.#options.stdout.write(`${formatEvent(event, this.#options)}\n`);
+    const { stdout } = this.#options;
+    const columns = 'columns' in stdout && typeof stdout.columns === 'number' ? stdout.columns : undefined;
+    const line = this.#lines.format(event, columns);
+    if (event.type === 'step') this.#step = { event: event as StepEvent, time: performance.now() };
+    if (line === null || this.#broken) return;
+    this.#live?.clear();
+    stdout.write(`${line}\n`);
+    this.#live?.draw();
+  }
+
+  #liveText(columns: number): string {
+    const now = performance.now();
+    const facts = {
+      totalSteps: this.#options.totalSteps,
+      step: this.#step?.event,
+      validation: this.#lines.validation,
+      seconds: (now - this.#started) / 1000,
+      sinceStep: (now - (this.#step?.time ?? now)) / 1000,
+    };
+    return liveText(facts, columns);
   }
 }
 

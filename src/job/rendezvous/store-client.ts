@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { connect, type Socket } from 'node:net';
 import { MbridgeError } from '../../base/errors.js';
+import type { Pace } from '../../base/pace.js';
 import { LineSplitter } from '../../base/line-splitter.js';
 import { systemFault } from '../../base/system-error.js';
 import {
@@ -149,8 +150,9 @@ class StoreClient implements Store {
     return sum;
   }
 
-  begin(step: number): void {
-    if (this.#closed === undefined) this.#socket.write(`${JSON.stringify({ id: -1, op: 'begin', step })}\n`);
+  begin(step: number, pace?: Pace): void {
+    const request: StoreRequest = { id: -1, op: 'begin', step, ...pace };
+    if (this.#closed === undefined) this.#socket.write(`${JSON.stringify(request)}\n`);
   }
 
   async pause(step: number, timeoutMs: number): Promise<number> {

@@ -33,8 +33,8 @@ export type StoreRequest =
   | { id: number; op: 'set'; key: string; value: string }
   | { id: number; op: 'get'; key: string; timeoutMs: number }
   | { id: number; op: 'add'; key: string; delta: number }
-  /** This rank begins an update; there is no reply. */
-  | { id: number; op: 'begin'; step: number }
+  /** This rank begins an update; a {@link Pace} of one before may be there. There is no reply. */
+  | { id: number; op: 'begin'; step: number; ms?: number; stage?: number }
   /** This rank was asked to stop and has begun no later update; `sum` of the reply: the last that any rank has begun. */
   | { id: number; op: 'pause'; step: number; timeoutMs: number }
   | { id: number; op: 'bye' };
@@ -77,7 +77,7 @@ const REQUEST: readonly Shape[] = [
   { id: integer, op: is('set'), key: text, value: text },
   { id: integer, op: is('get'), key: text, timeoutMs: milliseconds },
   { id: integer, op: is('add'), key: text, delta: integer },
-  { id: integer, op: is('begin'), step: integer },
+  { id: integer, op: is('begin'), step: integer, ms: optional(milliseconds), stage: optional(integer) },
   { id: integer, op: is('pause'), step: integer, timeoutMs: milliseconds },
   { id: integer, op: is('bye') },
 ];

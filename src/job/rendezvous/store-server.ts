@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { createServer, type Server, type Socket } from 'node:net';
 import { formatRanks } from '../../base/format-ranks.js';
+import type { Pace } from '../../base/pace.js';
 import { LineSplitter } from '../../base/line-splitter.js';
 import { systemError } from '../../base/system-error.js';
 import { publishSocket, removeSocket, temporarySocket } from './private-socket.js';
@@ -33,7 +34,7 @@ export type StoreServerOptions = StoreEndpoint & {
 
 /** What the process that serves the store may want to know of the ranks. */
 export interface StoreListener {
-  onBegin?(rank: number, step: number): void;
+  onBegin?(rank: number, step: number, pace: Pace | undefined): void;
 }
 
 interface Waiter {
@@ -239,7 +240,7 @@ export class StoreServer {
         return;
       case 'begin':
         this.#steps.begin(rank, request.step);
-        this.#listener.onBegin?.(rank, request.step);
+        this.#listener.onBegin?.(rank, request.step, paceOf(request));
         return;
       case 'pause':
         if (this.#lost.size > 0) send({ id, failure: this.#lostFailure() });
@@ -304,4 +305,8 @@ export class StoreServer {
     const after = `${(timeoutMs / 1000).toFixed(1)} s`;
     return { code: 'MB_RENDEZVOUS_TIMEOUT', message: `'${key}' was not set within ${after}: ${who}` };
   }
+}
+
+function paceOf({ ms, stage }: { ms?: number; stage?: number }): Pace | undefined {
+  return ms === undefined || stage === undefined ? undefined : { ms, stage };
 }

@@ -1,3 +1,5 @@
+import type { Pace } from '../../base/pace.js';
+
 /**
  * The rendezvous store: a small key-value service that the workers of one run use to find each other at start-up, above
  * all to pass the 128-byte id of each communicator from the group's first rank to the others.
@@ -12,8 +14,8 @@ export interface Store {
   get(key: string, timeoutMs: number): Promise<Uint8Array>;
   /** Adds to a counter that starts at 0, and returns the sum. */
   add(key: string, delta: number): Promise<number>;
-  /** Says that this rank begins an update, from 1. Nobody is waited for. */
-  begin(step: number): void;
+  /** Says that this rank begins an update, from 1, and how long its own work took in one before. Nobody is waited for. */
+  begin(step: number, pace?: Pace): void;
   /**
    * Pauses this rank, which has begun no update after `step`, until it is known where the run ends. Resolves with the
    * last update that any rank has begun: with `step` itself once all ranks have paused there, so that all may end; with a

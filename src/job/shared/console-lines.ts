@@ -1,4 +1,5 @@
-import type { EvaluationEvent, OtherEvent, StepEvent, WorkerEvent } from './messages.js';
+import { EVENT, type EvaluationEvent, type OtherEvent, type StepEvent, type WorkerEvent } from './messages.js';
+import { fit, formatShort, formatStep, stepOf, type StepStyle } from './step-line.js';
 
 /** ANSI styles, or plain text. */
 export interface Paint {
@@ -7,28 +8,51 @@ export interface Paint {
   dim(text: string): string;
 }
 
-/** Colours only on a terminal, and not against the user's wish (https://no-color.org). */
+/** Colours only on a terminal, or where FORCE_COLOR wants them, and not against the user's wish (https://no-color.org). */
 export function paintFor(stream: object, env: NodeJS.ProcessEnv = process.env): Paint {
-  const on = 'isTTY' in stream && stream.isTTY === true && (env['NO_COLOR'] ?? '') === '';
+  const forced = !['', '0', 'false'].includes(env['FORCE_COLOR'] ?? '');
+  const on = (forced || ('isTTY' in stream && stream.isTTY === true)) && (env['NO_COLOR'] ?? '') === '';
   const style = (code: number) => (text: string) => (on ? `\x1b[${code}m${text}\x1b[0m` : text);
   return { red: style(31), yellow: style(33), dim: style(2) };
 }
 
-export interface EventStyle {
+export interface EventStyle extends StepStyle {
   json: boolean;
-  /** train.train_iters. */
-  totalSteps: number;
-  device: 'cpu' | 'cuda';
 }
 
-/** One line of stdout for one event. In JSON, a number that is not finite becomes null. */
-export function formatEvent(event: WorkerEvent, style: EventStyle): string {
-  if (style.json) return JSON.stringify(event);
-  if (event.type === 'step') return formatStep(event as StepEvent, style);
-  if (isEvaluation(event)) return formatEvaluation(event, style);
-  if (isSample(event)) return formatSample(event, style);
-  return formatOther(event);
+/** The events of a run as lines of stdout. */
+export class EventLines {
+  readonly #style: EventStyle;
+  #validated: { readonly set: string; readonly loss: number } | undefined;
+
+  constructor(style: EventStyle) {
+    this.#style = style;
+  }
+
+  /** Loss of the last evaluation, of the first set. */
+  get validation(): number | undefined {
+    return this.#validated?.loss;
+  }
+
+  /**
+   * One line for one event; null for one that only JSON has, since people are told in other ways. In JSON, a number that
+   * is not finite becomes null.
+   * @param columns of the terminal, if it is one
+   */
+  format(event: WorkerEvent, columns?: number): string | null {
+    const style = this.#style;
+    if (isEvaluation(event) && event.set === (this.#validated?.set ?? event.set)) this.#validated = event;
+    if (style.json) return JSON.stringify(event);
+    if (LOGGED_TOO.has(event.type)) return null;
+    if (event.type === 'step') return formatStep(event as StepEvent, { ...style, columns }, this.validation);
+    if (isEvaluation(event)) return formatEvaluation(event, { ...style, columns });
+    if (isSample(event)) return formatSample(event, style);
+    return formatOther(event);
+  }
 }
+
+/** What the log says to people. */
+const LOGGED_TOO: ReadonlySet<string> = new Set<string>([EVENT.lossWarning]);
 
 interface SampleEvent extends OtherEvent {
   readonly step: number;
@@ -43,9 +67,8 @@ function isSample(event: WorkerEvent): event is SampleEvent {
 
 /** On one line, whatever the text. */
 function formatSample({ step, prompt, text }: SampleEvent, { totalSteps }: EventStyle): string {
-  const total = String(totalSteps);
   const quoted = [prompt, text].map((part) => JSON.stringify(part));
-  return `sample ${String(step).padStart(Math.max(4, total.length))}/${total}  ${quoted.join(' ')}`;
+  return `${stepOf(step, totalSteps, 'sample')}  ${quoted.join(' ')}`;
 }
 
 /** Programs have events of that type with other keys. */
@@ -54,43 +77,16 @@ function isEvaluation(event: WorkerEvent): event is EvaluationEvent {
   return event.type === 'evaluation' && 'set' in event && keys.every((key) => typeof event[key] === 'number');
 }
 
-function formatEvaluation(event: EvaluationEvent, { totalSteps }: EventStyle): string {
+function formatEvaluation(event: EvaluationEvent, { totalSteps, columns = Infinity }: EventStyle): string {
   const { step, set, loss, perplexity, bits_per_byte: bits, tokens, seconds } = event;
-  const total = String(totalSteps);
-  const parts = [
-    `eval ${String(step).padStart(Math.max(4, total.length))}/${total}`,
-    set,
-    `loss ${loss.toFixed(4)}`,
+  const needed = [stepOf(step, totalSteps, 'eval'), set, `loss ${loss.toFixed(4)}`];
+  const further = [
     `perplexity ${formatShort(perplexity)}`,
     ...(bits === undefined ? [] : [`${bits.toFixed(4)} bits/byte`]),
     `${tokens.toLocaleString('en-US')} tokens`,
     `${seconds.toFixed(seconds < 10 ? 1 : 0)} s`,
   ];
-  return parts.join('  ');
-}
-
-function formatStep(event: StepEvent, { totalSteps, device }: EventStyle): string {
-  const total = String(totalSteps);
-  const parts = [
-    `step ${String(event.step).padStart(Math.max(4, total.length))}/${total}`,
-    `loss ${event.loss.toFixed(4)}`,
-    `grad_norm ${formatShort(event.grad_norm)}`,
-    `lr ${event.lr.toExponential(1)}`,
-    `${event.step_time_ms < 10 ? event.step_time_ms.toFixed(1) : event.step_time_ms.toFixed(0)} ms`,
-  ];
-  const { tokens_per_s_per_gpu: rate, tflops_per_gpu: tflops, mfu } = event;
-  const unit = device === 'cuda' ? 'GPU' : 'rank';
-  if (rate !== undefined) parts.push(`${Math.round(rate).toLocaleString('en-US')} tokens/s/${unit}`);
-  if (tflops !== undefined && device === 'cuda') parts.push(`${tflops.toFixed(1)} TFLOP/s/${unit}`);
-  if (mfu !== undefined && mfu > 0) parts.push(`MFU ${(mfu * 100).toFixed(1)} %`);
-  if (event['skipped'] === true) parts.push(event.tokens === 0 ? 'skipped: no token counts (tokens 0)' : 'skipped');
-  return parts.join('  ');
-}
-
-function formatShort(value: number): string {
-  return value !== 0 && (Math.abs(value) < 0.01 || Math.abs(value) >= 10_000)
-    ? value.toExponential(2)
-    : value.toFixed(2);
+  return fit(needed, further, columns);
 }
 
 function formatOther(event: OtherEvent): string {

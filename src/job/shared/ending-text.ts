@@ -1,6 +1,7 @@
 import { basename, isAbsolute, relative } from 'node:path';
 import { shellWord } from '../../base/shell-word.js';
-import type { SavedCheckpoint, StopSignal } from './messages.js';
+import type { SavedCheckpoint, StopSignal, WorkerEvent } from './messages.js';
+import { formatSummary, isTrainingResult } from './summary-text.js';
 
 /** How a run came to its end, for people. */
 export interface Ending {
@@ -15,34 +16,42 @@ export interface Ending {
   argv: readonly string[] | undefined;
   runDir: string;
   wallS: number;
+  /** What the workers sent as their result, if they did. */
+  result: WorkerEvent | undefined;
 }
 
 /** The last words of a run that was not cut short by a failure. */
 export function formatEnding(ending: Ending): string {
-  const { signal, steps, wallS, runDir } = ending;
+  const { signal, steps, wallS, runDir, result } = ending;
+  const summary = result !== undefined && isTrainingResult(result) ? formatSummary(result) : [];
   const files = `logs and configuration: ${shortPath(runDir)}`;
-  if (signal === 'no') return `finished in ${wallS.toFixed(1)} s; ${files}`;
+  if (signal === 'no') {
+    const saved = summary.length === 0 ? [] : formatSaved(ending);
+    return [...summary, ...saved, `finished in ${wallS.toFixed(1)} s; ${files}`].join('\n');
+  }
   const when = steps === 0 ? 'before the first update' : `after update ${steps}`;
-  return [`stopped ${when} by ${signal}, ${wallS.toFixed(1)} s after the start`, ...formatSaved(ending), files].join(
-    '\n',
-  );
+  const stopped = `stopped ${when} by ${signal}, ${wallS.toFixed(1)} s after the start`;
+  return [...summary, stopped, ...formatSaved(ending), files].join('\n');
 }
 
 /** What is left of the work: the last checkpoint, and how to go on from it. */
-export function formatSaved({ steps, saved, saveFolder, argv }: Omit<Ending, 'signal' | 'runDir' | 'wallS'>): string[] {
+export function formatSaved(ending: Omit<Ending, 'wallS'>): string[] {
+  const { steps, saved, saveFolder, signal, result } = ending;
   if (saved === undefined) {
     if (saveFolder === null) return steps === 0 ? [] : ['not saved: checkpoint.save is not set'];
     return [`nothing was saved in ${saveFolder}`];
   }
   const lost = saved.step < steps ? `; the updates after it are lost` : '';
+  const ended = signal === 'no' && result !== undefined && saved.step >= steps;
+  const more = ended ? [`train.train_iters=${2 * saved.step}`] : [];
   return [
-    `saved: update ${saved.step} in ${saved.folder}${lost}`,
-    `continue with: ${continueCommand(argv, saveFolder ?? saved.folder)}`,
+    `saved: update ${saved.step} in ${shortPath(saved.folder)}${lost}`,
+    `${ended ? 'train on' : 'continue'} with: ${[continueCommand(ending, saveFolder ?? saved.folder), ...more].join(' ')}`,
   ];
 }
 
-/** The command that was given, with `checkpoint.load` set to `folder`. */
-function continueCommand(argv: readonly string[] | undefined, folder: string): string {
+/** `mbridge resume` of the run, or the command that was given with `checkpoint.load` set to `folder`. */
+function continueCommand({ argv, runDir }: Pick<Ending, 'argv' | 'runDir'>, folder: string): string {
   const load = `checkpoint.load=${folder}`;
   const [, program = '', ...args] = argv ?? [];
   if (!/^mbridge(\.js)?$/.test(basename(program))) return `the same command and ${shellWord(load)}`;
@@ -51,11 +60,16 @@ function continueCommand(argv: readonly string[] | undefined, folder: string): s
     : program.endsWith('.js')
       ? `node ${shellWord(shortPath(program))}`
       : 'mbridge';
+  if (args[0] === 'pretrain' || args[0] === 'resume') {
+    const json = args.includes('--json') ? [' --json'] : [];
+    return [start, ' resume ', shellWord(shortPath(runDir)), ...json].join('');
+  }
   const kept = args.filter((arg) => !arg.startsWith('checkpoint.load='));
   return [start, ...kept.map(shellWord), shellWord(load)].join(' ');
 }
 
-function shortPath(path: string): string {
+/** From here, where that is not longer. */
+export function shortPath(path: string): string {
   const short = relative(process.cwd(), path);
   return isAbsolute(path) && (short.startsWith('../../') || short === '') ? path : short;
 }

@@ -55,12 +55,36 @@ export interface StepEvent {
   step_time_ms: number;
   /** For which the host waited for the update's samples on the rank that reports. */
   data_ms?: number;
+  /** ISO 8601, when it was reported. */
+  time?: string;
+  /** Since this process began the first of its updates. */
+  elapsed_s?: number;
+  /** Until the last update, at the pace so far. */
+  eta_s?: number;
+  /** Of all updates, also of those before a resume: positions of the samples, masked or not. */
+  tokens_seen?: number;
+  /** In use on the rank that reports: of its GPU, or of its process on a CPU. */
+  memory_bytes?: number;
   tokens_per_s_per_gpu?: number;
   tflops_per_gpu?: number;
   /** 0..1. */
   mfu?: number;
   [key: string]: unknown;
 }
+
+/** Types of events that are lines of `--json` alone: of what text says on stderr. */
+export const EVENT = {
+  /** The first: what runs, and where. */
+  start: 'start',
+  /** The loss jumped, or is above that of guessing. */
+  lossWarning: 'loss_warning',
+  /** Ranks that are slower than the others. */
+  straggler: 'straggler',
+  /** A checkpoint is whole. */
+  saved: 'saved',
+  /** The run failed, and begins again from its last checkpoint. */
+  restart: 'restart',
+} as const;
 
 /** What an evaluation came to. */
 export interface EvaluationNumbers {

@@ -1,12 +1,14 @@
-import { mkdirSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
+import type { WorkerEvent } from './messages.js';
 import type { RunConfig } from '../../config/schema.js';
 import { FolderClaim } from '../../base/folder-claim.js';
 import { systemError } from '../../base/system-error.js';
 import { makeFolder } from '../../base/make-folder.js';
 import { packageVersion } from '../../base/package-root.js';
 
-/** Files of one run: `run.json`, `resolved.yaml`, `metrics.ndjson`, and a folder for each rank. */
+/** Where runs are, unless --log-dir says otherwise, and the files of one: `run.json`, `resolved.yaml`, `metrics.ndjson`, and a folder for each rank. */
+export const RUNS_FOLDER = 'runs';
 const RUN_FILE = 'run.json';
 const RESOLVED_FILE = 'resolved.yaml';
 export const ERROR_FILE = 'error.json';
@@ -14,18 +16,26 @@ export const LOG_FILE = 'log.ndjson';
 export const STDERR_FILE = 'stderr.log';
 export const STDOUT_FILE = 'stdout.log';
 export const METRICS_FILE = 'metrics.ndjson';
+/** The last line of `--json`, once the run has ended. */
+export const RESULT_FILE = 'result.json';
 
-/** What `run.json` holds: enough to know what ran. Nothing reads it back. */
+/** What `run.json` holds: enough to know what ran, and to go on with it. */
 export interface RunRecord {
   name: string;
-  /** ISO 8601. */
+  /** ISO 8601, of the first session. */
   started: string;
+  /** When the run was begun and gone on with in this folder, with the command line of each. */
+  sessions: readonly { readonly started: string; readonly argv: readonly string[] }[];
   versions: { mbridge: string; node: string; platform: string };
   argv: readonly string[];
   device: 'cpu' | 'cuda';
   nproc: number;
   layout: Readonly<Record<string, number>>;
   config: RunConfig;
+  /** Whether `checkpoint.save` is in the run's folder because nothing else was said. */
+  savesInRunFolder: boolean;
+  /** Module of the program's own that the ranks run; null for the standard training loop. */
+  worker: string | null;
   /** What a worker module of its own was given beside the configuration. */
   options?: unknown;
 }
@@ -35,7 +45,7 @@ export function rankFolder(runDir: string, rank: number): string {
 }
 
 /** `<root>/20261122-113005-<name>`, in local time. */
-export function defaultRunFolder(name: string, now: Date, root = 'runs'): string {
+export function defaultRunFolder(name: string, now: Date, root = RUNS_FOLDER): string {
   const two = (n: number): string => String(n).padStart(2, '0');
   const date = `${now.getFullYear()}${two(now.getMonth() + 1)}${two(now.getDate())}`;
   const time = `${two(now.getHours())}${two(now.getMinutes())}${two(now.getSeconds())}`;
@@ -44,8 +54,8 @@ export function defaultRunFolder(name: string, now: Date, root = 'runs'): string
 
 /**
  * Makes the run's folder and those of the ranks, and returns its absolute path. A default folder is always new (`-2`, `-3`
- * where two runs start in one second); a folder that was asked for may exist: its logs are appended to, its old failure
- * reports are removed. Fails with MB_RUN_FOLDER (exit 7).
+ * where two runs start in one second); a folder that was asked for may exist: its logs are appended to, its old result
+ * and failure reports are removed. Fails with MB_RUN_FOLDER (exit 7).
  * @param own called before anything in the folder is touched
  */
 export function createRunFolder(
@@ -62,6 +72,7 @@ export function createRunFolder(
     for (const entry of readdirSync(folder)) {
       if (/^rank-\d+$/.test(entry)) rmSync(join(folder, entry, ERROR_FILE), { force: true });
     }
+    rmSync(join(folder, RESULT_FILE), { force: true });
     return folder;
   } catch (error) {
     throw runFolderError(error);
@@ -99,11 +110,18 @@ function runFolderError(cause: unknown): unknown {
 }
 
 /** Writes run.json and resolved.yaml. Fails with MB_RUN_FOLDER (exit 7). */
-export async function writeRunRecord(runDir: string, record: Omit<RunRecord, 'versions' | 'started'>): Promise<void> {
+export async function writeRunRecord(
+  runDir: string,
+  record: Omit<RunRecord, 'versions' | 'started' | 'sessions'>,
+): Promise<void> {
   const { stringify } = await import('yaml'); // 50 ms that workers need not pay
+  const started = new Date().toISOString();
+  const before = readRunRecord(runDir)?.sessions ?? [];
+  const { savesInRunFolder, config } = record;
   const full: RunRecord = {
     name: record.name,
-    started: new Date().toISOString(),
+    started: before[0]?.started ?? started,
+    sessions: [...before, { started, argv: record.argv }],
     versions: {
       mbridge: packageVersion(),
       node: process.versions.node,
@@ -113,14 +131,38 @@ export async function writeRunRecord(runDir: string, record: Omit<RunRecord, 've
     device: record.device,
     nproc: record.nproc,
     layout: record.layout,
-    config: record.config,
+    config,
+    savesInRunFolder,
+    worker: record.worker,
     ...(record.options === undefined ? {} : { options: record.options }),
   };
   try {
     writeAtomically(join(runDir, RUN_FILE), `${JSON.stringify(full, null, 2)}\n`);
-    writeAtomically(join(runDir, RESOLVED_FILE), stringify(record.config));
+    // Run again, it is another run, which saves in its own folder.
+    const { save, ...checkpoint } = config.checkpoint;
+    const again = { ...config, checkpoint: savesInRunFolder ? checkpoint : { save, ...checkpoint } };
+    writeAtomically(join(runDir, RESOLVED_FILE), stringify(again));
   } catch (error) {
     throw runFolderError(error);
+  }
+}
+
+/** What a run's folder says ran there; undefined where there is no record that can be read, or one without its sessions. */
+export function readRunRecord(runDir: string): RunRecord | undefined {
+  try {
+    const record = JSON.parse(readFileSync(join(runDir, RUN_FILE), 'utf8')) as Partial<RunRecord>;
+    return Array.isArray(record.sessions) && record.config !== undefined ? (record as RunRecord) : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/** Leaves how a run ended in its folder. One that has ended does not fail because there is no room to say so. */
+export function writeRunResult(runDir: string, result: WorkerEvent): void {
+  try {
+    writeAtomically(join(runDir, RESULT_FILE), `${JSON.stringify(result, null, 2)}\n`);
+  } catch {
+    // what is in the folder tells how far it came
   }
 }
 

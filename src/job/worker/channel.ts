@@ -7,10 +7,13 @@ import type {
   WorkerMessage,
   WorkerRun,
 } from '../shared/messages.js';
+import type { Announcement } from '../shared/run-start.js';
 import type { WorkerReport } from '../shared/worker-report.js';
 
 /** Where a worker's results and console lines go: to our launcher, or to its own stdout and stderr. */
 export interface Channel {
+  /** What runs, and where; where no launcher has said it. */
+  announce(runDir: string, announced: Announcement): void;
   event(event: WorkerEvent): void;
   /** One pino line. */
   log(line: string): void;
@@ -39,6 +42,7 @@ export function launcherChannel(): Channel {
     return sent;
   };
   return {
+    announce: () => undefined,
     event: (event) => void send({ kind: 'event', event }),
     log: (line) => void send({ kind: 'log', line }),
     looping: () => void send({ kind: 'looping' }),

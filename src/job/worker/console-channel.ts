@@ -1,14 +1,16 @@
 import { EXIT } from '../../base/errors.js';
-import { formatEvent, formatLogLine, paintFor, type EventStyle } from '../shared/console-lines.js';
+import { EventLines, formatLogLine, paintFor, type EventStyle } from '../shared/console-lines.js';
 import { formatEnding } from '../shared/ending-text.js';
-import type { SavedCheckpoint, WorkerEvent } from '../shared/messages.js';
+import { EVENT, type SavedCheckpoint, type WorkerEvent } from '../shared/messages.js';
+import { writeRunResult } from '../shared/run-folder.js';
+import { isTrainingResult } from '../shared/summary-text.js';
 import { signalExitCode } from '../shared/stop-signals.js';
 import type { Channel } from './channel.js';
 
 export interface ConsoleOptions extends EventStyle {
   rank: number;
-  /** checkpoint.save */
-  saveFolder: string | null;
+  /** checkpoint.save, once it is known. */
+  saveFolder: () => string | null;
   /** Once it is known. */
   runDir: () => string | undefined;
   /** Last update that was begun. */
@@ -22,7 +24,7 @@ export interface ConsoleOptions extends EventStyle {
  * as the launcher does.
  */
 export function consoleChannel(options: ConsoleOptions): Channel {
-  const { rank, saveFolder } = options;
+  const { rank } = options;
   const { stdout, stderr } = process;
   const paint = paintFor(stderr);
   const state = { result: undefined as WorkerEvent | undefined, saved: undefined as SavedCheckpoint | undefined };
@@ -38,10 +40,19 @@ export function consoleChannel(options: ConsoleOptions): Channel {
       say(`[r${rank}] warning: stdout cannot be written, and gets no more results: ${error.message}`);
     }
   });
+  const lines = new EventLines(options);
   const print = (event: WorkerEvent): void => {
-    if (!output.broken) stdout.write(`${formatEvent(event, options)}\n`);
+    const line = lines.format(event, stdout.columns);
+    if (line !== null && !output.broken) stdout.write(`${line}\n`);
+  };
+  const fact = (event: WorkerEvent): void => {
+    if (options.json) print(event);
   };
   return {
+    announce: (runDir, { lines: text, facts }) => {
+      say(text.join('\n'));
+      fact({ type: EVENT.start, run_dir: runDir, ...facts });
+    },
     event: (event) => {
       if (event.type === 'result') state.result = event;
       else print(event);
@@ -50,6 +61,7 @@ export function consoleChannel(options: ConsoleOptions): Channel {
     looping: () => undefined,
     saved: (saved) => {
       state.saved = saved;
+      fact({ type: EVENT.saved, ...saved });
     },
     failed: () => undefined,
     done: (stopped, atOnce) => {
@@ -61,12 +73,15 @@ export function consoleChannel(options: ConsoleOptions): Channel {
         const signal = stopped === 'no' ? {} : { signal: stopped, saved: saved?.folder ?? null };
         const ending = { run_dir: runDir ?? null, wall_s: Math.round(wallS * 1000) / 1000 };
         const facts = { ok: exitCode === EXIT.ok, exit_code: exitCode, ...signal, ...ending };
-        if (options.json) print({ type: 'result', ...facts, ...result });
-        else if (result !== undefined) print(result);
+        const closing = { type: 'result', ...facts, ...result };
+        if (rank === 0 && runDir !== undefined) writeRunResult(runDir, closing);
+        if (options.json) print(closing);
+        else if (result !== undefined && !isTrainingResult(result)) print(result);
       }
       if (rank === 0 && runDir !== undefined && !atOnce) {
         const steps = typeof result?.['steps'] === 'number' ? result['steps'] : options.step();
-        say(formatEnding({ signal: stopped, steps, saved, saveFolder, argv: undefined, runDir, wallS }));
+        const how = { signal: stopped, steps, saved, saveFolder: options.saveFolder(), result };
+        say(formatEnding({ ...how, argv: undefined, runDir, wallS }));
       } else if (atOnce) say(`[r${rank}] ${stopped}: ended before the first update`);
       return Promise.resolve(exitCode);
     },

@@ -1,6 +1,7 @@
 import type { Logger } from 'pino';
 import type { Store } from '../rendezvous/store.js';
 import type { RunConfig } from '../../config/schema.js';
+import type { Pace } from '../../base/pace.js';
 import type { SavedCheckpoint, StopSignal, WorkerEvent } from '../shared/messages.js';
 
 export type { StepEvent, StopSignal, WorkerEvent } from '../shared/messages.js';
@@ -33,8 +34,11 @@ export interface WorkerContext {
    * also appended to `<runDir>/metrics.ndjson`. Does not wait.
    */
   emit(event: WorkerEvent): void;
-  /** To be called as a step begins: names the step in a failure report, and tells the launcher that this rank is alive. */
-  progress(step: number): void;
+  /**
+   * To be called as a step begins: names the step in a failure report, and tells the launcher that this rank is alive.
+   * @param pace of an earlier step, where it was measured: ranks that are slower than others of their stage are told
+   */
+  progress(step: number, pace?: Pace): void;
   /** To be called on one rank when a checkpoint is whole: what the run's last words lead to. */
   saved(checkpoint: SavedCheckpoint): void;
   /**

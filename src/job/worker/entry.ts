@@ -15,7 +15,7 @@ import { launcherChannel, receiveRun, type Channel } from './channel.js';
 import { consoleChannel } from './console-channel.js';
 import type { RunWorker, WorkerContext } from './context.js';
 import { parseEnvironment } from './environment.js';
-import { agreeOnFolder, type ExternalRun } from './external.js';
+import { agreeOnRun, type ExternalRun } from './external.js';
 import { reportOf } from './failure.js';
 import { makeLogger } from './logger.js';
 import { MetricsFile } from './metrics-file.js';
@@ -30,6 +30,8 @@ interface WorkerState {
   /** Whether native code may be waiting for other ranks, so that an ordinary exit would wait too. */
   running: boolean;
   runDir: string | undefined;
+  /** checkpoint.save, once it is known. */
+  saveFolder: string | null;
   channel: Channel | undefined;
   log: Logger | undefined;
   opened: OpenedStore | undefined;
@@ -49,6 +51,7 @@ export async function runAsWorker(external?: ExternalRun): Promise<number> {
     step: 0,
     running: false,
     runDir: external === undefined ? process.env[ENV.runDir] : undefined,
+    saveFolder: null,
     channel: external === undefined ? launcherChannel() : undefined,
     log: undefined,
     opened: undefined,
@@ -101,15 +104,17 @@ async function enterRun(
   const environment = parseEnvironment(process.env);
   state.rank = environment.rank;
   const record = external ?? (await receiveRun());
-  const { config, device, options } = record;
-  const { ranks_per_gpu: ranksPerGpu } = config.dist;
+  const { device, options } = record;
+  const { ranks_per_gpu: ranksPerGpu, timeout_s: timeoutS } = record.config.dist;
   if (device === 'cuda') prepareSharedGpu(ranksPerGpu);
   state.channel ??= consoleChannel({
     rank: environment.rank,
     json: external?.json ?? false,
-    totalSteps: config.train.train_iters,
+    totalSteps: record.config.train.train_iters,
     device,
-    saveFolder: config.checkpoint.save,
+    ranks: environment.worldSize,
+    validates: external?.validates ?? false,
+    saveFolder: () => state.saveFolder,
     runDir: () => state.runDir,
     step: () => state.step,
     onClosedPipe: () => {
@@ -120,13 +125,17 @@ async function enterRun(
   channel.onStop((signal) => {
     stop.take(signal, false);
   });
-  const timeoutMs = config.dist.timeout_s * 1000;
+  const timeoutMs = timeoutS * 1000;
   state.opened = await openStore(environment, timeoutMs, external?.json ?? false);
   const { store } = state.opened;
   void stop.watch(store);
-  const runDir =
-    external === undefined ? (state.runDir ?? '') : await agreeOnFolder(external, environment, store, timeoutMs);
+  const { runDir, config, announced } =
+    external === undefined
+      ? { runDir: state.runDir ?? '', config: record.config, announced: undefined }
+      : await agreeOnRun(external, environment, store, timeoutMs);
   state.runDir = runDir;
+  state.saveFolder = config.checkpoint.save;
+  if (announced !== undefined) channel.announce(runDir, announced);
   const consoleLevel = Number(process.env[ENV.consoleLevel] ?? (environment.rank === 0 ? INFO_LEVEL : WARN_LEVEL));
   const log = makeLogger(runDir, environment.rank, consoleLevel, (line) => {
     channel.log(line);
@@ -152,10 +161,10 @@ async function enterRun(
       channel.event(event);
       metrics.add(event);
     },
-    progress: (step) => {
+    progress: (step, pace) => {
       stop.looping();
       state.step = step;
-      store.begin(step);
+      store.begin(step, pace);
     },
     saved: (checkpoint) => {
       channel.saved(checkpoint);

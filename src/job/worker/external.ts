@@ -1,10 +1,11 @@
 import type { RunConfig } from '../../config/schema.js';
 import type { Store } from '../rendezvous/store.js';
+import { withSavesOf, type Announcement, type RunStart } from '../shared/run-start.js';
 import { claimRunFolder, writeRunRecord } from '../shared/run-folder.js';
 import type { WorkerEnvironment } from './environment.js';
 
 /** What a worker under our launcher reads from the run's folder; under torchrun, srun or mpirun every rank brings it. */
-export interface ExternalRun {
+export interface ExternalRun extends RunStart {
   /** For the default name of the run's folder. */
   name: string;
   config: RunConfig;
@@ -19,18 +20,51 @@ export interface ExternalRun {
   options?: unknown;
 }
 
+/** What the ranks agree on before anything is built. */
+export interface AgreedRun {
+  readonly runDir: string;
+  /** With `checkpoint.save` as rank 0 has it. */
+  readonly config: RunConfig;
+  /** Of rank 0. */
+  readonly announced?: Announcement | undefined;
+}
+
 /** Rank 0 makes the run's folder, which is its own until the process ends, and the store tells the others which it is. */
-export async function agreeOnFolder(
+export async function agreeOnRun(
   external: ExternalRun,
   { rank, worldSize }: WorkerEnvironment,
   store: Store,
   timeoutMs: number,
-): Promise<string> {
-  if (rank !== 0) return Buffer.from(await store.get('run/folder', timeoutMs)).toString();
-  const { name, config, device, argv, layout = {}, options } = external;
+): Promise<AgreedRun> {
+  if (rank !== 0) {
+    const told = JSON.parse(Buffer.from(await store.get(KEY, timeoutMs)).toString()) as Told;
+    const { config } = external;
+    return { runDir: told.runDir, config: { ...config, checkpoint: { ...config.checkpoint, ...told.checkpoint } } };
+  }
+  const { name, device, argv, layout = {}, options, savesInRunFolder = false, workerModule = null } = external;
   const ranks = Array.from({ length: worldSize }, (_, r) => r);
-  const { runDir } = claimRunFolder(name, external.runDir ?? config.logger.log_dir ?? undefined, ranks);
-  await writeRunRecord(runDir, { name, argv, device, nproc: worldSize, layout, config, options });
-  await store.set('run/folder', Buffer.from(runDir));
-  return runDir;
+  const { runDir } = claimRunFolder(name, external.runDir ?? external.config.logger.log_dir ?? undefined, ranks);
+  const config = withSavesOf(external.config, runDir, savesInRunFolder);
+  const record = {
+    name,
+    argv,
+    device,
+    nproc: worldSize,
+    layout,
+    config,
+    savesInRunFolder,
+    worker: workerModule,
+    options,
+  };
+  await writeRunRecord(runDir, record);
+  const told: Told = { runDir, checkpoint: config.checkpoint };
+  await store.set(KEY, Buffer.from(JSON.stringify(told)));
+  return { runDir, config, announced: external.announce?.(runDir, config) };
+}
+
+const KEY = 'run/folder';
+
+interface Told {
+  readonly runDir: string;
+  readonly checkpoint: RunConfig['checkpoint'];
 }

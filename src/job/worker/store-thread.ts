@@ -9,6 +9,8 @@ import { paintFor } from '../shared/console-lines.js';
 import { formatFailure } from '../shared/failure-text.js';
 import { findRootCause, type RootCause } from '../shared/root-cause.js';
 import { LOG_FILE, STDERR_FILE, rankFolder } from '../shared/run-folder.js';
+import { StragglerNotice } from '../shared/straggler-notice.js';
+import { EVENT } from '../shared/messages.js';
 import { StallNotice } from '../shared/stall-notice.js';
 import { WaitingNotice } from '../shared/waiting-notice.js';
 import type { WorkerExit } from '../shared/worker-exit.js';
@@ -75,7 +77,16 @@ function conclude(cause: RootCause, { runDir, report }: StoreThreadOrder, json: 
 async function serve({ store, hosts, hint, json }: StoreThreadData): Promise<number> {
   const { worldSize } = store;
   const stall = new StallNotice(worldSize, warn);
-  const server = await StoreServer.listen(store, { onBegin: stall.progress.bind(stall) });
+  const stragglers = new StragglerNotice(worldSize, (text, slow) => {
+    warn(text);
+    if (json) print(STDOUT, JSON.stringify({ type: EVENT.straggler, ranks: slow }));
+  });
+  const server = await StoreServer.listen(store, {
+    onBegin: (rank, step, pace) => {
+      stall.progress(rank, step);
+      if (pace !== undefined) stragglers.note(rank, step, pace);
+    },
+  });
   new WaitingNotice({ worldSize, missing: () => server.missing, hostOf: (rank) => hosts[rank], hint }, warn);
   // The server does not keep a thread alive by itself; this does, until the process ends.
   parentPort?.on('message', (order: StoreThreadOrder) => {

@@ -18,9 +18,9 @@ describe('a run that succeeds', () => {
   it('prints readable steps on stdout and everything else on stderr', async () => {
     const { code, stdout, stderr } = await startLaunch('steps', { nproc: 2, cores: 5 }).ended;
     expect(stdout).toMatchInlineSnapshot(`
-      "step    1/3  loss 5.1234  grad_norm 1.23  lr 1.0e-3  812 ms  2,522 tokens/s/rank
-      step    2/3  loss 5.1234  grad_norm NaN  lr 1.0e-3  812 ms  2,522 tokens/s/rank
-      step    3/3  loss 5.1234  grad_norm 1.23  lr 1.0e-3  812 ms  2,522 tokens/s/rank
+      "step 1/3  loss 5.1234  norm  1.23  lr 1.0e-3   812 ms   2,522 tok/s/rank
+      step 2/3  loss 5.1234  norm   NaN  lr 1.0e-3   812 ms   2,522 tok/s/rank
+      step 3/3  loss 5.1234  norm  1.23  lr 1.0e-3   812 ms   2,522 tok/s/rank
       result  steps=3
       "
     `);
@@ -49,7 +49,15 @@ describe('a run that succeeds', () => {
     await startLaunch('steps', job).ended;
     await startLaunch('steps', job).ended; // a folder that was asked for may be used again
     const files = readdirSync(runDir, { recursive: true }).sort();
-    const own = ['rank-0', 'rank-0/log.ndjson', 'rank-1', 'rank-1/log.ndjson', 'resolved.yaml', 'run.json'];
+    const own = [
+      'rank-0',
+      'rank-0/log.ndjson',
+      'rank-1',
+      'rank-1/log.ndjson',
+      'resolved.yaml',
+      'result.json',
+      'run.json',
+    ];
     expect(files).toEqual(['metrics.ndjson', ...own]);
     const record = JSON.parse(readFileSync(join(runDir, 'run.json'), 'utf8')) as Record<string, unknown>;
     expect(record).toMatchObject({ nproc: 2, device: 'cpu', layout: { tp: 2 }, config: { train: { train_iters: 3 } } });

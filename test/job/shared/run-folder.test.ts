@@ -61,7 +61,8 @@ it('leaves no temporary file when a write fails', () => {
 });
 
 it('says that the record cannot be written', async () => {
-  const record = { name: 'a', argv: [], device: 'cpu' as const, nproc: 1, layout: {}, config: {} as RunConfig };
+  const ran = { name: 'a', argv: [], device: 'cpu' as const, nproc: 1, layout: {}, config: {} as RunConfig };
+  const record = { ...ran, savesInRunFolder: false, worker: null };
   await expect(writeRunRecord(join(temporary(), 'gone'), record)).rejects.toMatchObject({
     code: 'MB_RUN_FOLDER',
     exitCode: 7,

@@ -90,7 +90,15 @@ it('workers find each other without our launcher; the reporting rank prints on i
   expect(second).toMatchObject({ code: 0, stdout: '', stderr: '' });
   expect(first?.code).toBe(0);
   const files = readdirSync(runDir, { recursive: true }).sort();
-  const own = ['rank-0', 'rank-0/log.ndjson', 'rank-1', 'rank-1/log.ndjson', 'resolved.yaml', 'run.json'];
+  const own = [
+    'rank-0',
+    'rank-0/log.ndjson',
+    'rank-1',
+    'rank-1/log.ndjson',
+    'resolved.yaml',
+    'result.json',
+    'run.json',
+  ];
   expect(files).toEqual(['metrics.ndjson', ...own]);
   const printed = (first?.stdout ?? '').split('\n').slice(0, 2);
   expect(readFileSync(join(runDir, 'metrics.ndjson'), 'utf8')).toBe(`${printed.join('\n')}\n`);

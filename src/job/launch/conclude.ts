@@ -1,0 +1,93 @@
+import { EXIT } from '../../base/errors.js';
+import { formatRanks } from '../../base/format-ranks.js';
+import { formatEnding, formatSaved, type Ending } from '../shared/ending-text.js';
+import { formatFailure } from '../shared/failure-text.js';
+import { EVENT } from '../shared/messages.js';
+import { reportError } from '../shared/report-error.js';
+import { findRootCause, type RootCause } from '../shared/root-cause.js';
+import { signalExitCode, type StopSignal } from '../shared/stop-signals.js';
+import type { LaunchResult } from './job.js';
+import type { ProcessPlan } from './process-plan.js';
+import { pauseBefore, type Restarts } from './restarts.js';
+import type { RunOutput } from './run-output.js';
+import type { Supervision } from './supervisor.js';
+
+/** How an attempt ended; `again` where another follows. */
+export interface Attempted extends LaunchResult {
+  readonly again?: {
+    readonly pauseS: number;
+    /** Where the pause was ended by a signal. */
+    readonly stopped: (signal: StopSignal) => LaunchResult;
+  };
+}
+
+export interface Conclusion {
+  readonly supervision: Supervision;
+  readonly plan: ProcessPlan;
+  readonly output: RunOutput;
+  readonly how: Ending;
+  /** Of the restart that would follow, from 1. */
+  readonly attempt: number;
+  /** Failures in a row without a new checkpoint in between. */
+  readonly idle: number;
+  readonly restarts: Restarts | undefined;
+}
+
+/** Prints how the run ended, or that it begins again. */
+export function conclude({ supervision, plan, output, how, attempt, idle, restarts }: Conclusion): Attempted {
+  const { exits, stubborn, givenUp } = supervision;
+  const { signal } = how;
+  const { runDir } = plan;
+  const cause = givenUp === undefined ? findRootCause(exits) : undefined;
+  const ending = { run_dir: runDir, wall_s: Math.round(how.wallS * 1000) / 1000 };
+  const end = (exitCode: number, facts: Record<string, unknown>): LaunchResult => {
+    output.result({ ok: exitCode === EXIT.ok, exit_code: exitCode, ...facts, ...ending });
+    return { exitCode, runDir, result: output.closing };
+  };
+  const stopped = (by: StopSignal): LaunchResult => {
+    const result = end(signalExitCode(by), { signal: by, saved: how.saved?.folder ?? null });
+    output.note(formatEnding({ ...how, signal: by }));
+    return result;
+  };
+  const fail = (text: string, exitCode: number, error: Record<string, unknown>): Attempted => {
+    const pauseS = signal === 'no' ? pauseBefore(attempt, idle, exitCode, restarts) : null;
+    if (pauseS === null) {
+      output.note([text, ...savedBefore(how)].join('\n'));
+      return end(exitCode, { error });
+    }
+    const from = how.saved === undefined ? 'the start' : `update ${how.saved.step}`;
+    const next = `restart ${attempt} of ${restarts?.most} in ${pauseS} s, from ${from}`;
+    output.note(`${text}\n${next}`);
+    const step = how.saved?.step ?? 0;
+    output.fact({ type: EVENT.restart, attempt, of: restarts?.most, wait_s: pauseS, step, exit_code: exitCode, error });
+    return { exitCode, runDir, result: output.closing, again: { pauseS, stopped } };
+  };
+
+  // After a stop was asked for, ranks that were killed are no failure; one that reported an error of its own is.
+  if (cause !== undefined && (signal === 'no' || isOwnFailure(cause, exits))) {
+    const files = plan.ranks[cause.rank]?.files ?? { log: runDir, stderr: runDir };
+    const { rank, step, code, message, hint, exitCode } = cause;
+    return fail(formatFailure(cause, files, output.paint), exitCode, { rank, step, code, message, hint });
+  }
+  if (givenUp !== undefined) {
+    const text = `${output.paint.red('error:')} ${givenUp} [MB_RANK_STUCK]`;
+    return fail(text, EXIT.hang, { code: 'MB_RANK_STUCK', message: givenUp });
+  }
+  if (stubborn.length > 0) output.warn(`rank ${formatRanks(stubborn)} did not end in time and was killed`);
+  // Work of hours was not given up for lines that a full disk had no room for, but it is said.
+  const complete = output.refused === undefined ? EXIT.ok : reportError(output.refused, false);
+  if (signal !== 'no') return stopped(signal);
+  const result = end(complete, {});
+  output.note(formatEnding(how));
+  return result;
+}
+
+/** After a failure: how to go on, where there is something to go on from. */
+function savedBefore(how: Ending): string[] {
+  return how.saved === undefined ? [] : formatSaved(how).map((line) => `  ${line}`);
+}
+
+function isOwnFailure(cause: RootCause, exits: Supervision['exits']): boolean {
+  const exit = exits.find(({ rank }) => rank === cause.rank);
+  return exit !== undefined && !exit.ended && cause.code !== 'MB_PEER_LOST';
+}
