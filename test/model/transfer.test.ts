@@ -52,7 +52,14 @@ const LAYOUTS = {
   'pp2 on the last': { tp: 1, pp: 2, dp: 1, first: 2 },
   'tp2 on the first': { tp: 2, pp: 1, dp: 1 },
 } as const;
-/** In CI every fourth pair. */
+/** And more, for weights alone: a rank of its own, sequence parallel, two chunks a stage. */
+const MORE_LAYOUTS = {
+  ...LAYOUTS,
+  'one on the third': { tp: 1, pp: 1, dp: 1, first: 2 },
+  'tp2 sp on the last': { tp: 2, pp: 1, dp: 1, first: 2, model: { sequence_parallel: true } },
+  'pp2 vpp2': { tp: 1, pp: 2, dp: 1, model: { virtual_pipeline_model_parallel_size: 2 } },
+} as const;
+/** In CI a few of the pairs. */
 const FULL = process.env['MBRIDGE_TEST_FULL'] === '1';
 const NAMES = Object.keys(LAYOUTS) as (keyof typeof LAYOUTS)[];
 
@@ -60,9 +67,10 @@ test('weights go to every layout and back with the same bits', async () => {
   const config = qwen3TinyPretrainConfig({ train_iters: 1, seq_length: 16, micro_batch_size: 1, global_batch_size: 4 });
   // A vocabulary that tp does not divide.
   config.model.vocab_size = 301;
-  const all = NAMES.flatMap((from) => NAMES.filter((to) => to !== from).map((to) => ({ from, to })));
-  const pairs = FULL ? all : all.filter((_, i) => i % 4 === 1);
-  const layouts = pairs.map(({ from, to }) => ({ from: LAYOUTS[from], to: LAYOUTS[to] }));
+  const names = Object.keys(MORE_LAYOUTS) as (keyof typeof MORE_LAYOUTS)[];
+  const all = names.flatMap((from) => names.map((to) => ({ from, to })));
+  const pairs = FULL ? all : all.filter((_, i) => i % 13 === 1);
+  const layouts = pairs.map(({ from, to }) => ({ from: MORE_LAYOUTS[from], to: MORE_LAYOUTS[to] }));
   const options = { pairs: layouts, stagingBytes: 1 << 20 };
   const { exitCode, events, log } = await runWorkers('transfer', config, 4, options);
   expect(exitCode, log).toBe(0);

@@ -35,7 +35,7 @@ export async function runWorker(context) {
         ...config,
         ...changes,
         rng: { ...config.rng, seed },
-        model: { ...config.model, num_hidden_layers: layers ?? config.model.num_hidden_layers },
+        model: { ...config.model, num_hidden_layers: layers ?? config.model.num_hidden_layers, ...layout.model },
       },
       { pgCollection: groups, device, trainable },
     );
