@@ -16,8 +16,7 @@ export const NOT_BUILT_KEYS: Readonly<Record<string, string>> = {
   'scheduler.lr_wsd_decay_style': 'the final decay of WSD is linear',
   'dataset.seq_length': 'the length is set on the model only (model.seq_length)',
   'dataset.sequence_length': 'the length is set on the model only (model.seq_length)',
-  'logger.tensorboard_dir': 'use --json and its step lines',
-  'logger.wandb_project': 'use --json and its step lines',
+  'logger.wandb_project': "use metrics.ndjson or TensorBoard's event files, in the run's folder",
 };
 
 interface Gap {

@@ -199,6 +199,7 @@ const checkpointSchema = z.strictObject({
 const loggerSchema = z.strictObject({
   log_interval: count.default(1).describe('updates between step lines; the last is always shown'),
   log_dir: optionalPath.describe('run folder; default runs/<recipe>-<time>'),
+  tensorboard_dir: optionalPath.describe("folder of TensorBoard's event files; default the run's own"),
   sample_interval: optionalCount.describe('updates between samples of what the model writes; null writes none'),
   sample_prompts: z
     .array(z.string())

@@ -219,7 +219,7 @@ describe('problems', () => {
     'model.expert_model_parallel_size=2',
     'ddp.grad_reduce_in_fp32=false',
     'ddp.bucket_size=1000',
-    'logger.tensorboard_dir=x',
+    'logger.wandb_project=x',
     'peft={dim: 8}',
   ])('%s is refused, not ignored', (text) => {
     expect(failure(override(text))).toMatch(/^MB_CONFIG_NOT_BUILT argv\[4\] .*(not|is) built yet/);

@@ -19,6 +19,7 @@ import { agreeOnRun, type ExternalRun } from './external.js';
 import { reportOf } from './failure.js';
 import { makeLogger } from './logger.js';
 import { MetricsFile } from './metrics-file.js';
+import { TensorboardFile } from './tensorboard-file.js';
 import { openStore, type OpenedStore } from './rendezvous.js';
 import { describeSharing, prepareSharedGpu } from './shared-gpu.js';
 import { StopState } from './stop.js';
@@ -142,7 +143,7 @@ async function enterRun(
   });
   state.log = log;
   if (device === 'cuda' && ranksPerGpu > 1) log.info(describeSharing(ranksPerGpu));
-  const metrics = new MetricsFile(runDir, log);
+  const files = [new MetricsFile(runDir, log), new TensorboardFile(config.logger.tensorboard_dir ?? runDir, log)];
   const share = Math.max(1, Math.floor(binding.cpuCount() / environment.localWorldSize));
   const context: WorkerContext = {
     rank: environment.rank,
@@ -159,7 +160,7 @@ async function enterRun(
     log,
     emit: (event) => {
       channel.event(event);
-      metrics.add(event);
+      for (const file of files) file.add(event);
     },
     progress: (step, pace) => {
       stop.looping();

@@ -3,7 +3,6 @@ import type { DType } from '../../engine/dtype.js';
 import { MemoryPlan } from '../../engine/memory-plan.js';
 import type { CommGroup } from '../../groups/comm/comm-group.js';
 import type { Store } from '../../job/rendezvous/store.js';
-import type { OptimizerState } from '../optim/optimizer-state.js';
 import type { DistributedModel } from '../stage/distributed-model.js';
 import { Carrier } from './carrier.js';
 import type { HeldPiece, Piece } from '../parameters/rectangle.js';
@@ -147,7 +146,7 @@ export class WeightTransfer {
   }
 
   /** Makes main parameters and weights of the target one again. */
-  #adopt({ stage }: DistributedModel, trained: OptimizerState): void {
+  #adopt({ stage }: DistributedModel, trained: NonNullable<DistributedModel['stage']['optimizer']>): void {
     const { ops } = stage.env;
     for (const state of trained.buckets) {
       if (state.bucket.entries.some(({ spec }) => this.#exact.has(spec.name))) trained.publish(ops, state);

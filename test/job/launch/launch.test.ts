@@ -58,7 +58,13 @@ describe('a run that succeeds', () => {
       'result.json',
       'run.json',
     ];
-    expect(files).toEqual(['metrics.ndjson', ...own]);
+    const isEvents = (name: unknown): boolean => String(name).startsWith('events.out.tfevents.');
+    expect(files.filter((name) => !isEvents(name))).toEqual(['metrics.ndjson', ...own]);
+    // One of each run.
+    expect(files.filter(isEvents)).toHaveLength(2);
+    for (const name of files.filter(isEvents)) {
+      expect(readFileSync(join(runDir, String(name)), 'latin1')).toContain('train/loss');
+    }
     const record = JSON.parse(readFileSync(join(runDir, 'run.json'), 'utf8')) as Record<string, unknown>;
     expect(record).toMatchObject({ nproc: 2, device: 'cpu', layout: { tp: 2 }, config: { train: { train_iters: 3 } } });
     expect(readFileSync(join(runDir, 'resolved.yaml'), 'utf8')).toContain('train_iters: 3');

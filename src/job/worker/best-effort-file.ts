@@ -1,0 +1,31 @@
+import { closeSync, writeSync } from 'node:fs';
+import type { Logger } from 'pino';
+
+/** A file that a run can do without: what cannot be written is dropped, after one warning. */
+export class BestEffortFile {
+  readonly #path: string;
+  readonly #open: (path: string) => number;
+  readonly #log: Logger;
+  /** Of the file, which is made with the first write; null once it could not be written. */
+  #descriptor: number | null | undefined;
+
+  /** @param open gives a descriptor that writes at the end of the file */
+  constructor(path: string, open: (path: string) => number, log: Logger) {
+    this.#path = path;
+    this.#open = open;
+    this.#log = log;
+  }
+
+  append(bytes: Uint8Array): void {
+    if (this.#descriptor === null) return;
+    try {
+      this.#descriptor ??= this.#open(this.#path);
+      if (writeSync(this.#descriptor, bytes) !== bytes.length) throw new Error('the disk is full');
+    } catch (error) {
+      if (this.#descriptor !== undefined) closeSync(this.#descriptor);
+      this.#descriptor = null;
+      const reason = error instanceof Error ? error.message : String(error);
+      this.#log.warn(`${this.#path} cannot be written: ${reason}; the run goes on without it`);
+    }
+  }
+}
