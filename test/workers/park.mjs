@@ -1,5 +1,4 @@
 // A worker that trains a model without disturbance, and then one that is parked between updates while others have its memory.
-import { planSave } from '../../dist/src/checkpoint/format/save-plan.js';
 import { StateSnapshot } from '../../dist/src/checkpoint/run/state-snapshot.js';
 import {
   generate,
@@ -83,8 +82,7 @@ export async function runWorker(context) {
     backward(parked);
     const codes = { 'park before the update of a backward': await codeOf(() => model.park()) };
     optimizer.step();
-    const buckets = optimizer.state.buckets.map(({ bucket }) => bucket);
-    const snapshot = new StateSnapshot(device, optimizer.state, planSave({ buckets, tp: pgCollection.tp, rank }));
+    const snapshot = new StateSnapshot(device, optimizer.state, { tp: pgCollection.tp, rank });
     const fell = [];
     const groups = [];
     const park = () => {
