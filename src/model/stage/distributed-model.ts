@@ -37,7 +37,7 @@ export class DistributedModel {
   readonly #shared: readonly CommGroup[];
   readonly #closers: (() => void)[] = [];
 
-  /** @param groups.shared those whose members reach each other's memory: see {@link prepareMemory} */
+  /** @param groups.shared those whose members reach each other's memory: see `prepareMemory` */
   constructor(stage: Stage, groups: { pp: CommGroup; tp: CommGroup; shared: readonly CommGroup[] }) {
     this.stage = stage;
     this.device = groups.pp.device;
