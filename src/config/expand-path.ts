@@ -9,6 +9,7 @@ export const PATH_KEYS: ReadonlySet<string> = new Set([
   'checkpoint.load',
   'checkpoint.pretrained_checkpoint',
   'logger.log_dir',
+  'logger.tensorboard_dir',
 ]);
 
 /**
