@@ -127,9 +127,10 @@ test(
     expect(third.stderr).toContain('--log-dir');
     expect(readFileSync(join(folder, 'run/run.json'), 'utf8')).toBe(record);
 
-    // A kill leaves both claims; the next run takes them over and goes on.
+    // A kill of all leaves both claims (a worker that outlives its launcher may give its own back); the next run takes them
+    // over and goes on.
     const workers = childrenOf(first.pid);
-    process.kill(first.pid, 'SIGKILL');
+    for (const pid of [first.pid, ...workers]) process.kill(pid, 'SIGKILL');
     await first.ended;
     await waitFor('the workers to end', () => (workers.some(isAlive) ? undefined : true));
     expect(existsSync(join(saved, '.mbridge-save.claim')) && existsSync(join(folder, 'run/.mbridge-run.claim'))).toBe(
