@@ -127,8 +127,7 @@ test(
     expect(third.stderr).toContain('--log-dir');
     expect(readFileSync(join(folder, 'run/run.json'), 'utf8')).toBe(record);
 
-    // A kill of all leaves both claims (a worker that outlives its launcher may give its own back); the next run takes them
-    // over and goes on.
+    // A kill of all leaves both claims; the next run takes them over and goes on.
     const workers = childrenOf(first.pid);
     for (const pid of [first.pid, ...workers]) process.kill(pid, 'SIGKILL');
     await first.ended;
