@@ -40,7 +40,7 @@ export class LocalAttention implements AttentionCore {
 
   forward({ qkv, out, lse, bounds }: CoreTensors): void {
     const { ops, attentionWorkspace: ws } = this.#env;
-    const [q, k, v] = this.#parts(qkv);
+    const [q, k, v] = columnsOf(this.#env, qkv);
     ops.attention({ q, k, v, out: out.columns(), lse, bounds, ws }, this.#sizes);
   }
 
@@ -49,15 +49,15 @@ export class LocalAttention implements AttentionCore {
   backward(t: CoreTensors & { dOut: Tensor; dQkv: Tensor }, meanwhile: () => void): void {
     const { ops, attentionWorkspace: ws } = this.#env;
     meanwhile();
-    const [dq, dk, dv] = this.#parts(t.dQkv);
-    const [q, k, v] = this.#parts(t.qkv);
+    const [dq, dk, dv] = columnsOf(this.#env, t.dQkv);
+    const [q, k, v] = columnsOf(this.#env, t.qkv);
     const [out, dout] = [t.out.columns(), t.dOut.columns()];
     ops.attentionBwd({ q, k, v, out, lse: t.lse, bounds: t.bounds, dout, dq, dk, dv, ws }, this.#sizes);
   }
+}
 
-  /** Columns of queries, keys and values in the fused projection. */
-  #parts(qkv: Tensor): [q: Strided, k: Strided, v: Strided] {
-    const { qWidth, kvWidth } = this.#env.sizes;
-    return [qkv.columns(0, qWidth), qkv.columns(qWidth, kvWidth), qkv.columns(qWidth + kvWidth, kvWidth)];
-  }
+/** Columns of queries, keys and values in the fused projection. */
+export function columnsOf({ sizes }: StageEnv, qkv: Tensor): [q: Strided, k: Strided, v: Strided] {
+  const { qWidth, kvWidth } = sizes;
+  return [qkv.columns(0, qWidth), qkv.columns(qWidth, kvWidth), qkv.columns(qWidth + kvWidth, kvWidth)];
 }

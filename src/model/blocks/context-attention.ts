@@ -2,7 +2,7 @@ import type { AttentionSizes } from '../../engine/attention-sizes.js';
 import { accumulate, attentionJoin, shift } from '../../engine/context-ops.js';
 import type { Strided, Tensor } from '../../engine/tensor.js';
 import type { KeyTurn } from '../parallel/context-parallel.js';
-import type { AttentionCore, CoreTensors } from './attention-core.js';
+import { columnsOf, type AttentionCore, type CoreTensors } from './attention-core.js';
 import { keyExchange, type AddToKeys, type KeyExchange } from './key-exchange.js';
 import type { StageEnv } from './stage-env.js';
 
@@ -57,7 +57,7 @@ export class ContextAttention implements AttentionCore {
     this.#begin();
     this.#exchange.start(this.#keysAndValues(t.qkv));
     for (const chunk of [0, 1]) {
-      const [q, k, v] = this.#columns(half(t.qkv, chunk));
+      const [q, k, v] = columnsOf(this.#env, half(t.qkv, chunk));
       const [out, lse] = [half(t.out, chunk).columns(), half(t.lse, chunk)];
       const bounds = this.#boundsOf(t, chunk, this.#held[chunk] as number);
       ops.attention({ q, k, v, out, lse, bounds, ws }, this.#sizes.causal);
@@ -78,8 +78,8 @@ export class ContextAttention implements AttentionCore {
     const add: AddToKeys = (chunk, gradient) => this.#addToKeys(t, chunk, gradient);
     this.#begin();
     for (const chunk of [0, 1]) {
-      const [q, k, v] = this.#columns(half(t.qkv, chunk));
-      const [dq, dk, dv] = this.#columns(half(t.dQkv, chunk));
+      const [q, k, v] = columnsOf(this.#env, half(t.qkv, chunk));
+      const [dq, dk, dv] = columnsOf(this.#env, half(t.dQkv, chunk));
       const bounds = this.#boundsOf(t, chunk, this.#held[chunk] as number);
       ops.attentionBwd({ ...this.#found(t, chunk), q, k, v, dq, dk, dv, bounds, ws }, this.#sizes.causal);
     }
@@ -169,11 +169,6 @@ export class ContextAttention implements AttentionCore {
   #halves(keys: Tensor): [k: Strided, v: Strided] {
     const { kvWidth } = this.#env.sizes;
     return [keys.columns(0, kvWidth), keys.columns(kvWidth, kvWidth)];
-  }
-
-  #columns(qkv: Tensor): [q: Strided, k: Strided, v: Strided] {
-    const { qWidth, kvWidth } = this.#env.sizes;
-    return [qkv.columns(0, qWidth), qkv.columns(qWidth, kvWidth), qkv.columns(qWidth + kvWidth, kvWidth)];
   }
 }
 
