@@ -69,6 +69,13 @@ test.each([
   expect(Math.abs(total / stated - 1)).toBeLessThan(0.02);
   const shares = column(report, '% of bound').reduce<number>((sum, share) => sum + Number(share), 0);
   expect(shares).toBeCloseTo(100, 0);
+  const attention = report.tables[0]!.rows.filter(({ part }) => String(part).includes('forward'));
+  const calls = attention.filter(({ part }) => String(part).startsWith('attention'));
+  // Two layers: of each, two chunks' own keys, and three pairs of a chunk and an earlier one that a rank of two meets.
+  expect(calls.map(({ count }) => count)).toEqual(args.length === 0 ? [2] : [4, 6]);
+  const work = calls.map((row) => Number(row['TFLOP/s']) * Number(row['ms each']));
+  // A chunk's queries see half of their own keys, and all of another chunk's; the columns are rounded.
+  for (const other of work.slice(1)) expect(Math.round(other / work[0]!)).toBe(2);
 });
 
 test('comm: every collective at every size over the launched ranks', async () => {

@@ -113,7 +113,11 @@ describe('mbridge resume', () => {
       common_updates: ITERS + 2,
       first_difference: ITERS + 1,
       a: { state: 'done', updates: ITERS + 2, ranks: 2 },
-      config: expect.arrayContaining([{ key: 'model.tensor_model_parallel_size', a: 2, b: 1 }]) as unknown,
+      // What follows from the tensor-parallel size follows the new one.
+      config: expect.arrayContaining([
+        { key: 'model.tensor_model_parallel_size', a: 2, b: 1 },
+        { key: 'model.sequence_parallel', a: true, b: false },
+      ]) as unknown,
     });
     for (const pair of losses) expect(Math.abs(pair.a - pair.b)).toBeLessThan(1e-4);
     const text = await mbridge(['runs', 'compare', a, b]);
