@@ -10,6 +10,7 @@ import {
   isAlive,
   jsonLines,
   startLaunch,
+  FILES_OF_TWO_RANKS,
   temporaryFolder,
   workerModule,
 } from './processes.js';
@@ -49,17 +50,8 @@ describe('a run that succeeds', () => {
     await startLaunch('steps', job).ended;
     await startLaunch('steps', job).ended; // a folder that was asked for may be used again
     const files = readdirSync(runDir, { recursive: true }).sort();
-    const own = [
-      'rank-0',
-      'rank-0/log.ndjson',
-      'rank-1',
-      'rank-1/log.ndjson',
-      'resolved.yaml',
-      'result.json',
-      'run.json',
-    ];
     const isEvents = (name: unknown): boolean => String(name).startsWith('events.out.tfevents.');
-    expect(files.filter((name) => !isEvents(name))).toEqual(['metrics.ndjson', ...own]);
+    expect(files.filter((name) => !isEvents(name))).toEqual(['metrics.ndjson', ...FILES_OF_TWO_RANKS]);
     // One of each run.
     expect(files.filter(isEvents)).toHaveLength(2);
     for (const name of files.filter(isEvents)) {

@@ -10,6 +10,17 @@ export const LAUNCH_SCRIPT = fileURLToPath(new URL('run-launch.mjs', import.meta
 /** What the launcher itself reads of a configuration. */
 export const CONFIG = { dist: { timeout_s: 20 }, logger: { log_dir: null }, checkpoint: { save: null } };
 
+/** What a run of two ranks leaves in its folder, beside the files of its numbers. */
+export const FILES_OF_TWO_RANKS = [
+  'rank-0',
+  'rank-0/log.ndjson',
+  'rank-1',
+  'rank-1/log.ndjson',
+  'resolved.yaml',
+  'result.json',
+  'run.json',
+];
+
 export function workerModule(name: string): string {
   return fileURLToPath(new URL(`workers/${name}.mjs`, import.meta.url));
 }

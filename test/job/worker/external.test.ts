@@ -4,7 +4,15 @@ import { createServer, type AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { expect, it, onTestFinished } from 'vitest';
-import { Running, jsonLines, temporaryFolder, waitFor, workerModule, type Outcome } from '../launch/processes.js';
+import {
+  FILES_OF_TWO_RANKS,
+  Running,
+  jsonLines,
+  temporaryFolder,
+  waitFor,
+  workerModule,
+  type Outcome,
+} from '../launch/processes.js';
 
 const SCRIPT = fileURLToPath(new URL('run-external.mjs', import.meta.url));
 
@@ -90,16 +98,10 @@ it('workers find each other without our launcher; the reporting rank prints on i
   expect(second).toMatchObject({ code: 0, stdout: '', stderr: '' });
   expect(first?.code).toBe(0);
   const files = readdirSync(runDir, { recursive: true }).sort();
-  const own = [
-    'rank-0',
-    'rank-0/log.ndjson',
-    'rank-1',
-    'rank-1/log.ndjson',
-    'resolved.yaml',
-    'result.json',
-    'run.json',
-  ];
-  expect(files.filter((name) => !String(name).startsWith('events.'))).toEqual(['metrics.ndjson', ...own]);
+  expect(files.filter((name) => !String(name).startsWith('events.'))).toEqual([
+    'metrics.ndjson',
+    ...FILES_OF_TWO_RANKS,
+  ]);
   const printed = (first?.stdout ?? '').split('\n').slice(0, 2);
   expect(readFileSync(join(runDir, 'metrics.ndjson'), 'utf8')).toBe(`${printed.join('\n')}\n`);
 });
