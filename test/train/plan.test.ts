@@ -3,10 +3,10 @@ import { qwen34bPretrainConfig } from '../../recipes/qwen3.js';
 import type { RunConfig } from '../../src/config/schema.js';
 import { planRun } from '../../src/train/plan.js';
 
-function workspace(change: (cfg: RunConfig) => void): number {
+function workspace(change: (cfg: RunConfig) => void, ranks = 1): number {
   const cfg = qwen34bPretrainConfig({ seq_length: 4096, micro_batch_size: 1, global_batch_size: 8 });
   change(cfg);
-  return planRun(cfg, 1, 'cuda').ranks[0]!.bytes.workspace;
+  return planRun(cfg, ranks, 'cuda').ranks[0]!.bytes.workspace;
 }
 
 test('the workspace that cuDNN takes for attention is in the plan, in the sizes that were measured', () => {
@@ -19,3 +19,17 @@ test('the workspace that cuDNN takes for attention is in the plan, in the sizes 
   // What else in the workspace depends on them: one gradient of the fused projection, 24 key and 24 value heads wider.
   expect(deterministic! - whole).toBe(2 * rows * 128 * 2 - 4096 * (2 * 24 * 128) * 2);
 });
+
+test.each([2, 4, 8])(
+  'keys of %i ranks are held twice where they are gathered, six times those of one rank in a ring',
+  (size) => {
+    const [gathered, ring] = (['all_gather', 'p2p'] as const).map((commType) =>
+      workspace((cfg) => {
+        Object.assign(cfg.model, { context_parallel_size: size, cp_comm_type: commType });
+      }, size),
+    );
+    // Of 8 key and 8 value heads of 128, in bf16.
+    const ofOneRank = (4096 / size) * 2 * 8 * 128 * 2;
+    expect(gathered! - ring!).toBe((2 * size - 6) * ofOneRank);
+  },
+);
