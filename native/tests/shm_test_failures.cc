@@ -197,10 +197,14 @@ int killed_in_create() {
                         killer = std::thread([&] {
                           while (!board.id_ready[0].load()) sleep_s(1e-5);
                           sleep_s(static_cast<double>(hash(seed) % 1500) * 1e-6);
+                          board.number[0].store(1);
                           kill(getpid(), SIGKILL);
                         });
                       }
-                      if (rank == 3) sleep_s(0.1);
+                      if (rank == 3) {
+                        while (board.number[0].load() == 0) sleep_s(1e-3);
+                        sleep_s(0.1);
+                      }
                       const double start = seconds();
                       int status;
                       join(board, 0, "tp", first_ranks(4), rank, 0.5, &status);
