@@ -2,6 +2,7 @@
 export { EXIT, MbridgeError, type ExitKind } from './base/errors.js';
 export { checkConfig } from './config/check-config.js';
 export { resolveConfig, type ConfigSources } from './config/resolve.js';
+export { parseOverrides } from './config/overrides.js';
 export { modelShape, type ModelShape } from './families/model-shape.js';
 export { validateLayout, type RunLayout } from './config/layout.js';
 export type { ConfigInput, RunConfig } from './config/schema.js';
@@ -38,7 +39,8 @@ export type { GenerationSizes } from './model/decode/kv-cache.js';
 export { DistributedOptimizer } from './model/optim/distributed-optimizer.js';
 export { setupDataIterators, type SetupDataOptions } from './data/setup-data-iterators.js';
 export type { Dataset, Sample, SourceProgress } from './data/dataset.js';
-export { runWorker as pretrainWorker } from './train/run-worker.js';
+export { runWorker as pretrainWorker, type TrainingOptions } from './train/run-worker.js';
+export type { TrainingCallbacks } from './train/callbacks.js';
 export { DataIterator } from './data/data-iterator.js';
 export type { BatchSource, FieldSpec, MicroBatch } from './data/micro-batch.js';
 export type { Loss, LossFunction } from './model/blocks/loss.js';
@@ -74,7 +76,7 @@ export { PlacementCheck } from './train/placement-check.js';
 export { Evaluator, type Evaluation, type EvaluatorOptions } from './train/evaluator.js';
 export { openRun, type OpenRunOptions, type Run, type RunTrainOptions } from './train/run.js';
 export { train, type Every, type TrainOptions, type TrainResult } from './train/train.js';
-export type { StepResult } from './train/metrics.js';
+export { fetchStep, type StepResult } from './train/metrics.js';
 export { planRun, type PlannedModel, type RankPlan, type RunPlan } from './train/plan.js';
 export {
   planJob,
@@ -85,11 +87,20 @@ export {
   type JobPlan,
   type JobRankPlan,
 } from './train/plan-job.js';
-export { isMain, pretrain, runDistributed, runMain, type RunDistributedOptions } from './run-distributed.js';
+export { isMain, runDistributed, runMain, type RunDistributedOptions } from './run-distributed.js';
+export { pretrain, type PretrainOptions } from './run-pretrain.js';
 export { finetune, type FinetuneOptions } from './run-finetune.js';
 export { runGeneration, type GenerationRequest } from './run-generation.js';
 export { evaluate, evaluateChoices, type ChoicesSource } from './run-evaluation.js';
-export type { RunWorker, StepEvent, StopSignal, WorkerContext, WorkerEvent } from './job/worker/context.js';
+export type {
+  EvaluationEvent,
+  RunWorker,
+  SavedCheckpoint,
+  StepEvent,
+  StopSignal,
+  WorkerContext,
+  WorkerEvent,
+} from './job/worker/context.js';
 export { findRecipe } from '../recipes/index.js';
 export type { Recipe, RecipeOverrides } from '../recipes/recipe.js';
 export { llama3PretrainConfig } from '../recipes/llama3.js';

@@ -11,6 +11,7 @@ import { MbridgeError } from './base/errors.js';
 import { checkDataFile } from './data/open-dataset.js';
 import { checkVocabulary } from './data/tokenizer.js';
 import { chooseDevice, defaultProcesses, requireDevices } from './engine/devices.js';
+import type { ProgramStart } from './job/shared/program-start.js';
 import type { Restarts } from './job/launch/restarts.js';
 import { shortPath } from './job/shared/ending-text.js';
 import type { WorkerEvent } from './job/shared/messages.js';
@@ -22,6 +23,7 @@ import { checkMachineMemory, fitsMachine } from './train/machine-memory.js';
 import { planRun } from './train/plan.js';
 import { detectStarter, refuseSeveralLaunchers } from './job/shared/starter.js';
 import { prepareSamples } from './run-samples.js';
+import type { RunWorker } from './job/worker/context.js';
 import { parseEnvironment } from './job/worker/environment.js';
 
 export interface RunDistributedOptions {
@@ -69,6 +71,16 @@ export interface StartOptions extends RunDistributedOptions {
   maxRestarts?: number | undefined;
   /** Folder of an earlier run, to go on in. */
   runDir?: string;
+  /** What the ranks run that this very program brings: each of them is the program, started again. */
+  own?: OwnTraining;
+}
+
+/** Functions cannot be sent to a process, so a rank gets them by running the program itself up to where it asks for the run. */
+export interface OwnTraining {
+  readonly runWorker: RunWorker;
+  /** Whether it brings samples of its own. */
+  readonly data: boolean;
+  readonly program: ProgramStart;
 }
 
 /** What is looked at before processes are started: the data files, and whether such a model fits the memory. */
@@ -136,12 +148,14 @@ export async function start(
   // The run's record says what ran, not what was left open.
   const settled = { ...config, mixed_precision: resolvePrecision(config, device), dist: { ...config.dist, device } };
   const file = options.worker === undefined ? undefined : fileURLToPath(options.worker);
-  const name = options.name ?? (file === undefined ? 'run' : basename(file, extname(file)));
+  const program = file ?? options.own?.program.command[0];
+  const name = options.name ?? (program === undefined ? 'run' : basename(program, extname(program)));
   const { maxRestarts = 0, runDir } = options;
   const announce = (folder: string, ran: RunConfig): Announcement =>
     announceRun({
       ...{ name, config: ran, unsaved, restarts: maxRestarts, runDir: shortPath(folder) },
       plan: planRun(ran, worldSize, device),
+      ownData: options.own?.data ?? false,
       saveFolder: ran.checkpoint.save === null ? null : shortPath(ran.checkpoint.save),
     });
   const job = {
@@ -158,10 +172,11 @@ export async function start(
     ...(options.shown === undefined ? {} : { shown: options.shown }),
     ...(samples === null ? {} : { options: { samples: samples.prompts }, shown: samples.shown.bind(samples) }),
     ...(file === undefined ? {} : { workerModule: file, options: options.options }),
+    ...(options.own === undefined ? {} : { program: options.own.program }),
   };
   if (external) {
     if (maxRestarts > 0) throw restartsElsewhere();
-    return (await import('./job/worker/entry.js')).runAsWorker(job);
+    return (await import('./job/worker/entry.js')).runAsWorker(job, options.own?.runWorker);
   }
   const restarts = maxRestarts === 0 ? {} : { restarts: await restartsFrom(settled, saves, maxRestarts) };
   return (await (await import('./job/launch/launch.js')).launch({ ...job, ...restarts, nproc })).exitCode;
@@ -170,11 +185,6 @@ export async function start(
 /** The standard training loop as the commands start it. Resolves and throws as {@link runDistributed}. */
 export function trainAsCommand(options: StartOptions): Promise<number> {
   return start(options, { data: true, trainable: true });
-}
-
-/** `mbridge pretrain` as a function: trains `config` on `nproc` processes. Resolves and throws as {@link runDistributed}. */
-export function pretrain(config: RunConfig, options: Omit<RunDistributedOptions, 'config'> = {}): Promise<number> {
-  return runDistributed({ ...options, config });
 }
 
 /**

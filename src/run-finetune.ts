@@ -5,7 +5,7 @@ import { configOfModel } from './checkpoint/run/model-config.js';
 import { resolve, type ConfigSources, type Resolution } from './config/resolve.js';
 import type { ConfigInput, RunConfig } from './config/schema.js';
 import { detectStarter, firstSet, refuseSeveralLaunchers, variablesOf } from './job/shared/starter.js';
-import { pretrain, type RunDistributedOptions } from './run-distributed.js';
+import { runDistributed, type RunDistributedOptions } from './run-distributed.js';
 
 /** A sample is no longer than this, unless model.seq_length says so. */
 const LONGEST = 4096;
@@ -52,7 +52,7 @@ export async function finetune(options: FinetuneOptions): Promise<number> {
     process.stderr.write('the trained weights are not kept: give --output DIR, or checkpoint.save=DIR\n');
   }
   const name = `finetune-${basename(absolute(options.model))}`;
-  const code = await pretrain(config, { name, origins, nproc, json });
+  const code = await runDistributed({ config, name, origins, nproc, json });
   const { save } = config.checkpoint;
   if (code === 0 && output !== undefined && save !== null && rank === '0') {
     await writeModel(save, config, options, output);

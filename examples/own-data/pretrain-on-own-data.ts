@@ -1,18 +1,15 @@
 /**
- * Samples of a program's own: sequences that count upwards, made on the fly. Everything else is what `mbridge pretrain`
- * does: layouts, checkpoints, resuming.
+ * Samples, a learning rate and callbacks of a program's own: sequences that count upwards, made on the fly. Everything else
+ * is what `mbridge pretrain` does: layouts, checkpoints, resuming. Each rank is this program, started again.
  *
  *   node dist/examples/own-data/pretrain-on-own-data.js --nproc 2
  */
 import {
-  isMain,
-  pretrainWorker,
+  pretrain,
   qwen3TinyPretrainConfig,
-  runDistributed,
   runMain,
   type Dataset,
   type RunConfig,
-  type RunWorker,
   type Sample,
 } from '../../src/index.js';
 import { numberOptions, processesToStart } from '../decentralized-pg/options.js';
@@ -38,13 +35,23 @@ class Counting implements Dataset {
   close(): void {}
 }
 
-export const runWorker: RunWorker = (context) =>
-  pretrainWorker(context, { dataset: new Counting(context.config), shuffleSeed: 1 });
-
-if (isMain(import.meta.url)) {
-  process.exitCode = await runMain(() => {
-    const options = numberOptions({ nproc: undefined as number | undefined, 'train-iters': 10 });
-    const config = qwen3TinyPretrainConfig({ train_iters: options['train-iters'], seq_length: 64 });
-    return runDistributed({ config, nproc: processesToStart(options.nproc, 1), worker: import.meta.url });
+process.exitCode = await runMain(() => {
+  const options = numberOptions({ nproc: undefined as number | undefined, 'train-iters': 10, 'stop-below': 0 });
+  const updates = options['train-iters'];
+  const config = qwen3TinyPretrainConfig({ train_iters: updates, seq_length: 64 });
+  return pretrain(config, {
+    nproc: processesToStart(options.nproc, 1),
+    data: (context) => new Counting(context.config),
+    shuffleSeed: 1,
+    // One cycle: up for a third of the updates, then down.
+    lr: (update) => 1e-3 * Math.min((3 * update) / updates, 1, (1.5 * (updates - update + 1)) / updates),
+    callbacks: {
+      onStep: ({ loss }, run) => {
+        if (loss < options['stop-below']) run.requestStop();
+      },
+      onTrainEnd: ({ step, firstLoss, loss }, run) => {
+        if (run.context.rank === 0) run.context.log.info(`loss ${firstLoss} -> ${loss} after ${step} updates`);
+      },
+    },
   });
-}
+});

@@ -68,6 +68,27 @@ export function nodeOptions(): string[] {
     : [`--inspect-port=${NOWHERE}`];
 }
 
+/** Options that a program was started with for its modules' sake (`--import tsx`), for a process of ours that loads them too. */
+export function programOptions(given: readonly string[] = process.execArgv): string[] {
+  const options: string[] = [];
+  for (let i = 0; i < given.length; i++) {
+    const option = given[i] as string;
+    const [name = ''] = option.split('=');
+    const follows = !option.includes('=') && TAKES_VALUE.has(name) ? [given[++i] as string] : [];
+    if (!NOT_FOR_RANKS.test(name)) options.push(option, ...follows);
+  }
+  return options;
+}
+
+/** Of Node's options, those in question that may be followed by their value. */
+const TAKES_VALUE = new Set(
+  '-r --require --import --loader --experimental-loader -C --conditions --env-file --inspect-port -e --eval -p --print --watch-path --input-type'.split(
+    ' ',
+  ),
+);
+/** A debugger's port is one process's, and neither is a program in an option run again. */
+const NOT_FOR_RANKS = /^(--inspect.*|-e|--eval|-p|--print|-pe|-i|--interactive|--watch.*|--test.*|--input-type)$/;
+
 /**
  * Whether SIGHUP was ignored when this program was started. Node resets it, so it is taken from what the executable
  * script has seen, and else from the traces that nohup leaves: its name as the command that the shell ran, a standard

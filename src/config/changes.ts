@@ -25,7 +25,7 @@ function flat(config: RunConfig): Map<string, unknown> {
   return new Map(
     Object.entries(config).flatMap(([section, content]): [string, unknown][] =>
       typeof content === 'object'
-        ? Object.entries(content).map(([key, value]) => [`${section}.${key}`, value])
+        ? Object.entries(content as object).map(([key, value]: [string, unknown]) => [`${section}.${key}`, value])
         : [[section, content]],
     ),
   );

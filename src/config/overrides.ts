@@ -1,11 +1,23 @@
 import { configJsonSchema, sectionKeys, type JsonSchema } from './json-schema.js';
 import { parseYamlValue } from './load.js';
-import type { Problem } from './problem.js';
+import { throwProblems, type Problem } from './problem.js';
 import type { Setting } from './setting.js';
 
 /** Tells an override (`a.b=value`) from a recipe's or file's name. */
 export function isOverride(text: string): boolean {
   return /^[A-Za-z_][\w.-]*=/.test(text);
+}
+
+/**
+ * Texts of a command line, each `section.key=value`, for {@link resolveConfig}, which reads the values.
+ * @throws MbridgeError MB_CONFIG_SYNTAX (exit 3) naming every text that is none
+ */
+export function parseOverrides(texts: readonly string[]): { text: string; place: string }[] {
+  const problems: Problem[] = [];
+  const overrides = texts.map((text) => ({ text, place: text }));
+  for (const { text, place } of overrides) parseOverride(text, place, problems);
+  throwProblems(problems);
+  return overrides;
 }
 
 /** `section.key=value` (or `mixed_precision=value`) as a setting. */

@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { CHANGEABLE_KEYS } from '../families/compare.js';
+import type { RunConfig } from './config-types.js';
 import { modelSchema } from './schema-model.js';
 
 /**
@@ -263,13 +264,9 @@ export function isSection(name: string): boolean {
   return Object.hasOwn(runConfigSchema.shape, name) && name !== 'mixed_precision';
 }
 
-/** A resolved configuration: every key present. */
-export type RunConfig = z.output<typeof runConfigSchema>;
-export type ModelConfig = RunConfig['model'];
-export type DatasetConfig = RunConfig['dataset'];
-export type TokenizerConfig = RunConfig['tokenizer'];
+export type { DatasetConfig, ModelConfig, RunConfig, TokenizerConfig } from './config-types.js';
 
 type Loose<T> = T extends object ? { [K in keyof T]?: T[K] } : T;
 
 /** What a recipe or a caller writes: any part of a configuration. */
-export type ConfigInput = { [K in keyof RunConfig]?: Loose<z.input<typeof runConfigSchema>[K]> };
+export type ConfigInput = { [K in keyof RunConfig]?: Loose<RunConfig[K]> };

@@ -4,7 +4,9 @@ import { QWEN2 } from './qwen2.js';
 import { QWEN3 } from './qwen3.js';
 
 /** Every family that is built. */
-export const FAMILIES: readonly Family[] = [QWEN3, QWEN2, LLAMA];
+export const FAMILIES = [QWEN3, QWEN2, LLAMA] as const satisfies readonly Family[];
+
+export type FamilyName = (typeof FAMILIES)[number]['name'];
 
 /** The family of that name; the schema lets no other name through. */
 export function familyOf({ family: name }: { readonly family: string }): Family {
@@ -13,6 +15,6 @@ export function familyOf({ family: name }: { readonly family: string }): Family 
   return family;
 }
 
-export function familyNames(): string[] {
+export function familyNames(): FamilyName[] {
   return FAMILIES.map(({ name }) => name);
 }

@@ -38,9 +38,9 @@ export interface HfRule {
  * A family of models, as data: everything that differs between families, and nothing else. Parameters, work, cuts,
  * memory, import and export are folds over it.
  */
-export interface Family {
+export interface Family<Name extends string = string> {
   /** As `model.family` takes it, and Hugging Face's `model_type`. */
-  readonly name: string;
+  readonly name: Name;
   readonly title: string;
   readonly architecture: string;
   /** A decoder layer's modules in forward order. */

@@ -2,7 +2,7 @@ import { DECODER_RULES, decoderLayer } from './decoder.js';
 import type { Family } from './family.js';
 
 /** Llama 2 and 3: no biases, no norms on the heads. */
-export const LLAMA: Readonly<Family> = {
+export const LLAMA: Readonly<Family<'llama'>> = {
   name: 'llama',
   title: 'Llama: no biases, no norms on heads',
   architecture: 'LlamaForCausalLM',

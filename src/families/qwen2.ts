@@ -2,7 +2,7 @@ import { DECODER_RULES, decoderLayer } from './decoder.js';
 import type { Family } from './family.js';
 
 /** Qwen2 and Qwen2.5: biases on q, k and v, no norms on the heads. */
-export const QWEN2: Readonly<Family> = {
+export const QWEN2: Readonly<Family<'qwen2'>> = {
   name: 'qwen2',
   title: 'Qwen2 and Qwen2.5: biases on q, k and v',
   architecture: 'Qwen2ForCausalLM',

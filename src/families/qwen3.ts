@@ -2,7 +2,7 @@ import { DECODER_RULES, decoderLayer } from './decoder.js';
 import type { Family } from './family.js';
 
 /** Dense Qwen3: RMSNorm over each head of q and k, no biases. */
-export const QWEN3: Readonly<Family> = {
+export const QWEN3: Readonly<Family<'qwen3'>> = {
   name: 'qwen3',
   title: 'dense Qwen3: norms on the heads of q and k, no biases',
   architecture: 'Qwen3ForCausalLM',

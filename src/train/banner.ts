@@ -16,6 +16,8 @@ export interface BannerFacts {
   readonly saveFolder: string | null;
   /** Why nothing is saved although it could be. */
   readonly unsaved?: string | undefined;
+  /** Whether the samples are the program's, whatever the configuration names. */
+  readonly ownData?: boolean;
   /** --max-restarts */
   readonly restarts?: number;
 }
@@ -28,7 +30,7 @@ export function announceRun(facts: BannerFacts): Announcement {
   const rows: [string, string][] = [
     ['model', modelText(config, plan)],
     ['layout', layoutText(plan)],
-    ['data', dataText(config.dataset)],
+    ['data', facts.ownData === true ? 'samples of the program' : dataText(config.dataset)],
     ...validationRow(config),
     [
       'batch',
@@ -54,7 +56,7 @@ export function announceRun(facts: BannerFacts): Announcement {
       tokens_per_update: plan.tokensPerStep,
       flops_per_update: plan.flopsPerStep,
       planned_memory_bytes: most(plan),
-      dataset: config.dataset.type,
+      dataset: facts.ownData === true ? 'own' : config.dataset.type,
       save: save,
       ...(save === null ? {} : { checkpoint_bytes: checkpointBytes(plan) }),
     },

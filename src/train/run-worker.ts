@@ -1,17 +1,31 @@
 import type { Device } from '../engine/device.js';
 import type { WorkerContext } from '../job/worker/context.js';
 import type { TrainingResult } from '../job/shared/summary-text.js';
+import { withCallbacks, type TrainingCallbacks } from './callbacks.js';
 import { planRun } from './plan.js';
-import { openRun, type OwnSamples, type Run } from './run.js';
+import { openRun, type OpenRunOptions, type OwnSamples, type Run } from './run.js';
 import { samplesOf, type SamplePrompts } from './samples.js';
 import { Validation } from './validation.js';
 
+/** What a program brings to the training loop of `mbridge pretrain`. */
+export interface TrainingOptions extends OwnSamples, Pick<OpenRunOptions, 'loss' | 'lr'> {
+  readonly callbacks?: TrainingCallbacks;
+}
+
 /**
  * What one rank of `mbridge pretrain` does.
- * @param samples a program's own, read instead of what the configuration's `dataset` names
+ * @param options a program's own: samples (`dataset`, `shuffleSeed`) that are read instead of what the configuration's
+ * `dataset` names, loss, learning rate, callbacks
  */
-export async function runWorker(context: WorkerContext, samples: OwnSamples = {}): Promise<void> {
-  const run = await openRun(context, { samples });
+export async function runWorker(context: WorkerContext, options: TrainingOptions = {}): Promise<void> {
+  const { callbacks = {}, loss, lr, ...samples } = options;
+  const told = withCallbacks(context, callbacks, () => run);
+  const run = await openRun(told, {
+    samples,
+    ...(loss === undefined ? {} : { loss }),
+    ...(lr === undefined ? {} : { lr }),
+  });
+  await orAbandon(run, () => callbacks.onTrainStart?.(run));
   const { config: cfg, device, model, data, step: before } = run;
   sayWhatRuns(run);
   const validation = await orAbandon(run, () => Validation.open(run));
@@ -24,13 +38,14 @@ export async function runWorker(context: WorkerContext, samples: OwnSamples = {}
     });
   const evaluatedFirst = cfg.validation.eval_at_start ? await evaluate(run.step) : 0;
   const prompts = (context.options as { readonly samples?: SamplePrompts } | undefined)?.samples;
-  const { step, loss, firstLoss, stopped } = await run.train({
-    every: [...(validation?.every() ?? []), ...samplesOf(run, prompts)],
-  });
+  const own = (callbacks.every ?? []).map((each) => ({ ...each, act: (step: number) => each.act(step, run) }));
+  const trained = await run.train({ every: [...(validation?.every() ?? []), ...samplesOf(run, prompts), ...own] });
+  const { step, firstLoss, stopped } = trained;
   await run.finish();
   // A run that was asked to stop ends soon.
   const evaluatedLast = stopped ? 0 : await evaluate(step);
   validation?.close();
+  await orAbandon(run, () => callbacks.onTrainEnd?.(trained, run));
   const memory = deviceMemory(device, model.stage.plan.totalBytes, cfg.dist.ranks_per_gpu);
   await run.close();
   const sources = data.progress(step);
@@ -43,7 +58,7 @@ export async function runWorker(context: WorkerContext, samples: OwnSamples = {}
   const evaluated = validation === null ? {} : { validation: validation.results };
   const { updates, data: waited, saves, others } = run.times;
   const result: TrainingResult = {
-    ...{ type: 'result', steps: step, loss, ...evaluated, ...memory, ...read },
+    ...{ type: 'result', steps: step, loss: trained.loss, ...evaluated, ...memory, ...read },
     first_loss: firstLoss,
     updates: step - before,
     tokens_trained: (step - before) * cfg.train.global_batch_size * cfg.model.seq_length,

@@ -46,6 +46,8 @@ export interface OpenRunOptions {
   readonly head?: HeadKind;
   /** Trains the buckets whose name it matches, and freezes the others; all are trained by default. See StageSpec. */
   readonly trainable?: RegExp;
+  /** The learning rate of an update (from 1), the same on every rank, in the place of section `scheduler`'s. */
+  readonly lr?: (update: number) => number;
 }
 
 export interface RunTrainOptions {
@@ -71,6 +73,7 @@ interface RunParts {
   readonly checkpoints: RunCheckpoints | null;
   /** ln of this is the loss of guessing; null where the loss is another than cross entropy. */
   readonly vocabulary: number | null;
+  readonly lr: ((update: number) => number) | undefined;
 }
 
 /** Seconds that a run has spent, on this rank: in updates (in them waiting for samples), saves, and whatever else it did in between. */
@@ -112,7 +115,7 @@ export async function openRun(context: WorkerContext, options: OpenRunOptions = 
     const data = await setupRunData(cfg, pgCollection, { ...checkpoints?.position, ...options.samples });
     await checkpoints?.begin(optimizer.state, data);
     const vocabulary = loss === undefined ? cfg.model.vocab_size : null;
-    const built = { model, optimizer, scheduler, data, checkpoints, vocabulary };
+    const built = { model, optimizer, scheduler, data, checkpoints, vocabulary, lr: options.lr };
     return new Run({ context, device, runtime, layout, grid, pgCollection, ...built });
   } catch (error) {
     return runtime.abandon(error);
@@ -142,6 +145,8 @@ export class Run {
   readonly #ms = { updates: 0, data: 0, saves: 0, others: 0 };
   #step: number;
   #finished = false;
+  #stopRequested = false;
+  readonly #lr: RunParts['lr'];
 
   /** Use {@link openRun}. */
   constructor(parts: RunParts) {
@@ -157,6 +162,7 @@ export class Run {
     this.data = parts.data;
     this.checkpoints = parts.checkpoints;
     this.runtime = parts.runtime;
+    this.#lr = parts.lr;
     this.#step = (parts.checkpoints?.position.startStep ?? 1) - 1;
     this.#watch = parts.vocabulary === null ? null : new LossWatch(parts.vocabulary);
     this.#placement = this.config.dist.check_placement ? new PlacementCheck(this.model, this.pgCollection) : null;
@@ -202,7 +208,8 @@ export class Run {
         },
         endsAfter: (step) => context.endsAfter(step),
         // The clock counts from this process's start.
-        wantsStop: () => performance.now() > lastMillisecond,
+        wantsStop: () => this.#stopRequested || performance.now() > lastMillisecond,
+        ...(this.#lr === undefined ? {} : { lr: this.#lr }),
         every: [...own, ...others],
       });
       this.#step = result.step;
@@ -212,6 +219,11 @@ export class Run {
     } catch (error) {
       this.abandon(error);
     }
+  }
+
+  /** Ends {@link train} for all ranks after the same update, up to two later, as a signal would. Any one rank may call it. */
+  requestStop(): void {
+    this.#stopRequested = true;
   }
 
   /** Ends the training: saves the last update where the run saves, and waits until that is committed. */

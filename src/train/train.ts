@@ -1,3 +1,4 @@
+import { MbridgeError } from '../base/errors.js';
 import type { RunConfig } from '../config/schema.js';
 import type { BatchSource } from '../data/micro-batch.js';
 import { STREAM, type Device } from '../engine/device.js';
@@ -24,8 +25,10 @@ export interface TrainOptions {
   cfg: RunConfig;
   model: DistributedModel;
   optimizer: DistributedOptimizer;
-  /** As given by setupOptimizer; the device follows it. */
+  /** As given by setupOptimizer. An update follows what it holds as the update is enqueued. */
   scheduler: OptimizerHyper;
+  /** The learning rate of update `step` (from 1), the same on every rank, in the place of the schedule's. */
+  lr?: (step: number) => number;
   data: BatchSource;
   pgCollection: Groups;
   /** First update to run, from 1; after a resume, the one that follows the checkpoint's. */
@@ -110,6 +113,7 @@ async function loop(o: TrainOptions, clock: StepClock): Promise<TrainResult> {
     o.onBegin?.(step, clock.begin(step));
     const batches = clock.timeData(step, () => data.next(step));
     model.forwardBackward(batches, { hooks: optimizer.hooks });
+    if (o.lr !== undefined) follow(o.scheduler, step, o.lr(step));
     optimizer.step(o.wantsStop?.() ?? false);
     clock.mark(step);
     const before: Promise<StepResult> | null = pending;
@@ -131,6 +135,16 @@ async function loop(o: TrainOptions, clock: StepClock): Promise<TrainResult> {
   if (pending !== null) await settle(pending, true);
   await requireCounted(last);
   return { step, last, loss, firstLoss, stopped: stopped && step < iterations, dataSeconds: clock.dataSeconds };
+}
+
+/** Makes the schedule one of `lr`, whatever the number of the updates that were skipped. */
+function follow(scheduler: OptimizerHyper, step: number, lr: number): void {
+  if (!Number.isFinite(lr) || lr < 0) {
+    throw new MbridgeError('config', 'MB_LEARNING_RATE', `the program's learning rate of update ${step} is ${lr}`, {
+      hint: 'lr(update) must return a number that is not negative',
+    });
+  }
+  Object.assign(scheduler, { lr, decayStyle: 'constant', warmupIters: 0 });
 }
 
 /** Of the whole GPU, whoever uses it; on a CPU of this process. */

@@ -3,7 +3,7 @@ import { connect } from 'node:net';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { hangupIgnored } from '../../src/base/early-signals.js';
+import { hangupIgnored, programOptions } from '../../src/base/early-signals.js';
 import { BIN } from '../cli/mbridge.js';
 import { Running, childrenOf, temporaryFolder, waitFor } from '../job/launch/processes.js';
 
@@ -112,4 +112,22 @@ describe('a hangup that was ignored at the start', () => {
   ])('%s', (_, env, flags, mask, expected) => {
     expect(hangupIgnored(env, ...processes(flags, mask))).toBe(expected);
   });
+});
+
+it.each<[string, string]>([
+  [
+    '--import file:///tsx/loader.mjs --require /tsx/preflight.cjs',
+    '--import file:///tsx/loader.mjs --require /tsx/preflight.cjs',
+  ],
+  [
+    '--import=tsx -r ./a.cjs -C dev --max-old-space-size=4096',
+    '--import=tsx -r ./a.cjs -C dev --max-old-space-size=4096',
+  ],
+  ['--inspect --inspect-port 9230 --inspect-brk=0.0.0.0:1 --import=tsx', '--import=tsx'],
+  ['--watch --watch-path src --test --no-warnings', '--no-warnings'],
+  ['-e console.log(1) --input-type module --env-file .env', '--env-file .env'],
+  ['', ''],
+])('of the options %j a rank of the program gets %j', (given, passed) => {
+  const split = (text: string): string[] => text.split(' ').filter((part) => part !== '');
+  expect(programOptions(split(given))).toEqual(split(passed));
 });

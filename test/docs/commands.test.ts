@@ -163,6 +163,6 @@ test('src/engine/op-table.ts is that of native/core/ops.def', async () => {
 });
 
 test('docs/configuration.md is that of configs/schema.json', async () => {
-  const { exitCode, stderr } = await run('node scripts/config-docs.mjs --check');
+  const { exitCode, stderr } = await run('node scripts/config-docs.mjs --check && node scripts/config-types.mjs --check');
   expect(exitCode, stderr).toBe(0);
 });

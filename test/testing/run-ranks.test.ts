@@ -29,9 +29,9 @@ test('each rank computes with the others, and what it returns comes back', { tim
 });
 
 test.each([
-  ['fails', 'throws', 'MB_INTERNAL', /^rank 1: a layer of 3 heads \(rank 0, 2: lost a peer\)$/],
+  ['fails', 'throws', 'MB_PROGRAM', /^rank 1: a layer of 3 heads \(rank 0, 2: lost a peer\)$/],
   ['fails', 'exits', 'MB_WORKER_CRASHED', /^rank 1 crashed with exit code 3 \(rank 0, 2: lost a peer\)$/],
-  ['fails', 'throws outside', 'MB_INTERNAL', /^rank 1: a timer went off/],
+  ['fails', 'throws outside', 'MB_PROGRAM', /^rank 1: a timer went off/],
   ['failsEarly', 'leaves', 'MB_WORKER_CRASHED', /^rank 1 left with exit code 0 before its work was done/],
   ['failsEarly', 'never ends', 'MB_WORKER_CRASHED', /^rank 1: its function waits for a promise that nothing is left/],
   ['failsAlone', 'returns a function', 'MB_INTERNAL', /^rank 1: .* could not be cloned\. \(rank 0, 2: stopped\)$/],

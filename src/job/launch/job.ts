@@ -1,5 +1,6 @@
 import type { RunConfig } from '../../config/schema.js';
 import type { WorkerEvent } from '../shared/messages.js';
+import type { ProgramStart } from '../shared/program-start.js';
 import type { RunStart } from '../shared/run-start.js';
 import type { Restarts } from './restarts.js';
 
@@ -33,6 +34,8 @@ export interface LaunchJob extends RunStart {
   restarts?: Restarts;
   /** Absolute path of another module that exports runWorker (tests). */
   workerModule?: string;
+  /** The program whose own functions the ranks run: each rank is this program, started again. Not with `workerModule`. */
+  program?: ProgramStart;
   /** What such a module needs to know: its `context.options`. Goes through JSON. */
   options?: unknown;
   /** Called with every event of the workers as it comes, before it is printed, with the rank that sent it. */

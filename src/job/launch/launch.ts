@@ -46,7 +46,8 @@ export async function launch(job: LaunchJob): Promise<LaunchResult> {
     const { savesInRunFolder = false, workerModule = null, ...facts } = job;
     const config = withSavesOf(job.config, runDir, savesInRunFolder);
     const { name, argv, device, nproc, layout = {}, options } = facts;
-    const record = { name, argv, device, nproc, layout, config, savesInRunFolder, worker: workerModule, options };
+    const worker = workerModule ?? job.program?.command[0] ?? null;
+    const record = { name, argv, device, nproc, layout, config, savesInRunFolder, worker, options };
     await writeRunRecord(runDir, record);
     const ended = await superviseRuns({ ...job, config }, planProcesses(job, runDir));
     writeRunResult(runDir, ended.result);

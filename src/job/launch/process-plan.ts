@@ -1,6 +1,6 @@
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
-import { nodeOptions } from '../../base/early-signals.js';
+import { nodeOptions, programOptions } from '../../base/early-signals.js';
 import { MbridgeError } from '../../base/errors.js';
 import { WARN_LEVEL } from '../shared/console-lines.js';
 import { ENV } from '../shared/messages.js';
@@ -29,26 +29,29 @@ export interface RankProcess {
 }
 
 /** The parts of a job that decide its processes. */
-export type PlannedJob = Pick<LaunchJob, 'nproc' | 'device' | 'cores' | 'consoleRanks' | 'workerModule'>;
+export type PlannedJob = Pick<LaunchJob, 'nproc' | 'device' | 'cores' | 'consoleRanks' | 'workerModule' | 'program'>;
 
 const INFO_LEVEL = 30;
 const LAUNCHED_ON = '127.0.0.1';
 
 /** One process a rank, each with its share of the cores. Pure but for reading the number of cores where none is given. */
 export function planProcesses(job: PlannedJob, runDir: string): ProcessPlan {
-  const { nproc, device, consoleRanks = [0] } = job;
+  const { nproc, device, consoleRanks = [0], program } = job;
   if (!Number.isSafeInteger(nproc) || nproc < 1) {
     throw new MbridgeError('config', 'MB_NPROC', `--nproc is ${nproc}, but must be a positive integer`);
   }
   const cores = job.cores ?? availableParallelism();
   const threadsPerRank = Math.max(1, Math.floor(cores / nproc));
-  const program = [process.execPath, ...nodeOptions(), compiledFile('job/worker/main.js')];
+  // What loads the program's modules loads them in its ranks as well.
+  const options = job.workerModule === undefined && program === undefined ? [] : programOptions();
+  const node = [process.execPath, ...nodeOptions(), ...options];
+  const main = compiledFile('job/worker/main.js');
   const ranks = Array.from({ length: nproc }, (_, rank): RankProcess => {
     const shown = consoleRanks === 'all' || consoleRanks.includes(rank);
     const folder = rankFolder(runDir, rank);
     return {
       rank,
-      command: [...program, '--rank', String(rank)],
+      command: [...node, ...(program?.command ?? [main, '--rank', String(rank)])],
       env: {
         RANK: String(rank),
         LOCAL_RANK: String(rank),
@@ -59,6 +62,7 @@ export function planProcesses(job: PlannedJob, runDir: string): ProcessPlan {
         [ENV.threads]: String(threadsPerRank),
         [ENV.consoleLevel]: String(shown ? INFO_LEVEL : WARN_LEVEL),
         ...(job.workerModule === undefined ? {} : { [ENV.workerModule]: job.workerModule }),
+        ...(program === undefined ? {} : { [ENV.asked]: program.asked }),
       },
       files: { log: join(folder, LOG_FILE), stdout: join(folder, STDOUT_FILE), stderr: join(folder, STDERR_FILE) },
     };

@@ -23,6 +23,8 @@ export const ENV = {
   launcherPid: 'MBRIDGE_LAUNCHER_PID',
   /** Absolute path of the module that exports runWorker. */
   workerModule: 'MBRIDGE_WORKER_MODULE',
+  /** In a program that is started again as a rank: hash of the configuration that it asked the run for. */
+  asked: 'MBRIDGE_ASKED',
 } as const;
 
 /** What a worker under our launcher is told to run. */

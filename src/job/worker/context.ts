@@ -4,7 +4,7 @@ import type { RunConfig } from '../../config/schema.js';
 import type { Pace } from '../../base/pace.js';
 import type { SavedCheckpoint, StopSignal, WorkerEvent } from '../shared/messages.js';
 
-export type { StepEvent, StopSignal, WorkerEvent } from '../shared/messages.js';
+export type { EvaluationEvent, SavedCheckpoint, StepEvent, StopSignal, WorkerEvent } from '../shared/messages.js';
 
 /** What a worker process is given: all that training may know of the world around it. */
 export interface WorkerContext {

@@ -2,7 +2,7 @@ import { setImmediate } from 'node:timers/promises';
 import { pathToFileURL } from 'node:url';
 import type { Logger } from 'pino';
 import { takeEarlySignals } from '../../base/early-signals.js';
-import { EXIT } from '../../base/errors.js';
+import { EXIT, MbridgeError } from '../../base/errors.js';
 import { compiledFile } from '../../base/package-root.js';
 import type { NativeBinding } from '../../engine/binding.js';
 import { deviceIndexOf } from '../../engine/devices.js';
@@ -42,10 +42,10 @@ const INFO_LEVEL = 30;
 
 /**
  * The life of a worker process: ties itself to its parent, finds its place in the run, trains, and leaves in order.
- * Returns the exit code. A failure anywhere, also outside the call, becomes error.json, a line of the log, and the exit
+ * Returns the exit code. `own` is what it runs, where that is no module's. A failure anywhere, also outside the call, becomes error.json, a line of the log, and the exit
  * of the process.
  */
-export async function runAsWorker(external?: ExternalRun): Promise<number> {
+export async function runAsWorker(external?: ExternalRun, own?: RunWorker): Promise<number> {
   takeEarlySignals();
   const state: WorkerState = {
     rank: Number(process.env['RANK']) || 0,
@@ -74,7 +74,7 @@ export async function runAsWorker(external?: ExternalRun): Promise<number> {
   try {
     const binding = await bindToParent();
     const { context, channel } = await enterRun(external, binding, state, stop);
-    const runWorker = await loadRunWorker(external);
+    const runWorker = own ?? (await loadRunWorker(external));
     state.running = true;
     await runWorker(context);
     await context.store.close();
@@ -196,8 +196,21 @@ async function loadRunWorker(external: ExternalRun | undefined): Promise<RunWork
   const url = pathToFileURL(file);
   // The program itself waits for us at its top level, so that its own module would never be there: a second one is.
   if (external?.workerModule !== undefined) url.search = 'worker';
-  const module = (await import(url.href)) as { runWorker: RunWorker };
-  return module.runWorker;
+  const module = (await import(url.href).catch((error: unknown) => {
+    throw notLoaded(file, error);
+  })) as { runWorker?: RunWorker };
+  if (typeof module.runWorker === 'function') return module.runWorker;
+  throw new MbridgeError('usage', 'MB_WORKER_MODULE', `${file} exports no function runWorker`, {
+    hint: 'export const runWorker: RunWorker = async (context) => { ... }',
+  });
+}
+
+function notLoaded(file: string, error: unknown): unknown {
+  if (!(error instanceof Error) || (error as NodeJS.ErrnoException).code !== 'ERR_UNKNOWN_FILE_EXTENSION') return error;
+  return new MbridgeError('usage', 'MB_WORKER_MODULE', `${file} cannot be loaded by Node.js ${process.versions.node}`, {
+    hint: 'start the program with `npx tsx`, compile it, or take Node.js 22.18 or newer, which runs TypeScript',
+    cause: error,
+  });
 }
 
 /**

@@ -1,5 +1,6 @@
 import type { RunConfig } from '../../config/schema.js';
 import type { Store } from '../rendezvous/store.js';
+import type { ProgramStart } from '../shared/program-start.js';
 import { withSavesOf, type Announcement, type RunStart } from '../shared/run-start.js';
 import { claimRunFolder, writeRunRecord } from '../shared/run-folder.js';
 import type { WorkerEnvironment } from './environment.js';
@@ -18,6 +19,8 @@ export interface ExternalRun extends RunStart {
   /** Absolute path of another module that exports runWorker, and what it is given as `context.options`. */
   workerModule?: string;
   options?: unknown;
+  /** Where it is the program itself that brings what the ranks run. */
+  program?: ProgramStart;
 }
 
 /** What the ranks agree on before anything is built. */
@@ -53,7 +56,7 @@ export async function agreeOnRun(
     layout,
     config,
     savesInRunFolder,
-    worker: workerModule,
+    worker: workerModule ?? external.program?.command[0] ?? null,
     options,
   };
   await writeRunRecord(runDir, record);

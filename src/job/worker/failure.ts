@@ -1,4 +1,5 @@
 import { EXIT, MbridgeError, type ExitKind } from '../../base/errors.js';
+import { thrownByProgram } from '../../base/program-error.js';
 import { faultSaid, systemError } from '../../base/system-error.js';
 import { PEER_LOST, nowMs, type WorkerReport } from '../shared/worker-report.js';
 
@@ -38,7 +39,7 @@ function toMbridgeError(error: unknown): MbridgeError | undefined {
   return systemError(error);
 }
 
-/** The report of a failed rank. A bug carries its stack; an error the user can act on does not. */
+/** The report of a failed rank. A bug, of ours or of the program, carries its stack; an error the user can act on does not. */
 export function reportOf(error: unknown, rank: number, step: number): WorkerReport {
   const known = toMbridgeError(error);
   const time = { rank, time: new Date().toISOString(), time_ms: nowMs(), step };
@@ -46,7 +47,7 @@ export function reportOf(error: unknown, rank: number, step: number): WorkerRepo
     const bug = error instanceof Error ? error : new Error(String(error));
     return {
       ...time,
-      code: known?.code ?? 'MB_INTERNAL',
+      code: known?.code ?? (thrownByProgram(bug) === undefined ? 'MB_INTERNAL' : 'MB_PROGRAM'),
       exit_code: EXIT.internal,
       message: bug.message,
       stack: bug.stack ?? bug.message,
