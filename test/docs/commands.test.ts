@@ -162,7 +162,14 @@ test('src/engine/op-table.ts is that of native/core/ops.def', async () => {
   expect(exitCode, stderr).toBe(0);
 });
 
+test('the pictures of docs/layouts.md show what the code does', async () => {
+  const { exitCode, stderr } = await run('node scripts/layout-pictures.mjs --check');
+  expect(exitCode, stderr).toBe(0);
+});
+
 test('docs/configuration.md is that of configs/schema.json', async () => {
-  const { exitCode, stderr } = await run('node scripts/config-docs.mjs --check && node scripts/config-types.mjs --check');
+  const { exitCode, stderr } = await run(
+    'node scripts/config-docs.mjs --check && node scripts/config-types.mjs --check',
+  );
   expect(exitCode, stderr).toBe(0);
 });
