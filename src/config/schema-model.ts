@@ -29,6 +29,11 @@ export const modelSchema = z.strictObject({
     .enum(['none', 'selective', 'full'])
     .default('none')
     .describe('what backward computes again instead of keeping it'),
+  loss_chunk_tokens: size
+    .default(8192)
+    .describe(
+      'the most tokens of a micro-batch whose logits are in memory at once; cross entropy takes them in equal parts',
+    ),
   deterministic: z.boolean().default(true).describe('the same command gives the same bits'),
   batch_invariant: z
     .boolean()

@@ -6,6 +6,8 @@ const SP_OFF = 'model.sequence_parallel=false';
 const MICRO_2 = 'train.micro_batch_size=2';
 const VPP_2 = 'model.virtual_pipeline_model_parallel_size=2';
 const P2P = 'model.cp_comm_type=p2p';
+/** Parts of unequal size. */
+const PARTS = 'model.loss_chunk_tokens=7';
 const UNEVEN = ['model.num_layers_in_first_pipeline_stage=1', 'model.num_layers_in_last_pipeline_stage=3'];
 
 const BASE: Layout[] = [
@@ -13,11 +15,11 @@ const BASE: Layout[] = [
   { tp: 2, pp: 1, dp: 1 },
   { tp: 2, pp: 1, dp: 1, set: [SP_OFF] },
   { tp: 4, pp: 1, dp: 1 },
-  { tp: 4, pp: 1, dp: 1, set: [SP_OFF, MICRO_2] },
+  { tp: 4, pp: 1, dp: 1, set: [SP_OFF, MICRO_2, PARTS] },
   { tp: 1, pp: 2, dp: 1 },
   { tp: 1, pp: 4, dp: 1, set: [MICRO_2] },
   { tp: 1, pp: 1, dp: 2 },
-  { tp: 1, pp: 1, dp: 4, set: [MICRO_2] },
+  { tp: 1, pp: 1, dp: 4, set: [MICRO_2, PARTS] },
   { tp: 2, pp: 2, dp: 1 },
   { tp: 2, pp: 2, dp: 2 },
   { tp: 1, pp: 2, dp: 1, set: [VPP_2] },
@@ -28,7 +30,7 @@ const BASE: Layout[] = [
 const CONTEXT: Layout[] = [
   { tp: 1, cp: 2, pp: 1, dp: 1 },
   { tp: 2, cp: 2, pp: 2, dp: 1 },
-  { tp: 1, cp: 4, pp: 1, dp: 1, set: [MICRO_2] },
+  { tp: 1, cp: 4, pp: 1, dp: 1, set: [MICRO_2, PARTS] },
   { tp: 2, cp: 2, pp: 1, dp: 1 },
   { tp: 2, cp: 2, pp: 1, dp: 1, set: [SP_OFF, MICRO_2] },
   { tp: 1, cp: 2, pp: 2, dp: 1, set: [VPP_2] },

@@ -59,7 +59,8 @@ const LAYOUTS: Layout[] = [
 function teacherConfig(tp: number) {
   const { batch, seq } = fixture.trajectory;
   const config = {
-    model: { hf_path: folder, seq_length: seq, tensor_model_parallel_size: tp },
+    // It is read in parts.
+    model: { hf_path: folder, seq_length: seq, tensor_model_parallel_size: tp, loss_chunk_tokens: 11 },
     train: { train_iters: 1, global_batch_size: batch, micro_batch_size: 2 },
     optimizer: { lr: 1e-3 },
     mixed_precision: 'fp32' as const,

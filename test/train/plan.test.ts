@@ -33,3 +33,18 @@ test.each([2, 4, 8])(
     expect(gathered! - ring!).toBe((2 * size - 6) * ofOneRank);
   },
 );
+
+test.each([
+  [4096, 4096, 4096],
+  [16_384, 8192, 8192],
+  [12_288, 8192, 6144],
+  [4096, 3000, 2048],
+  [4096, 100, 100],
+])('of %i tokens in parts of at most %i the logits of %i are there at once', (tokens, most, there) => {
+  const of = (chunk: number): number =>
+    workspace((cfg) => {
+      Object.assign(cfg.train, { micro_batch_size: tokens / 4096, global_batch_size: 12 });
+      cfg.model.loss_chunk_tokens = chunk;
+    });
+  expect(of(tokens) - of(most)).toBe((tokens - there) * 151_936 * 2);
+});

@@ -85,7 +85,7 @@ describe('scores', () => {
     const same: [Layout, number][] = [
       [ALONE, 1],
       [ALONE, batch],
-      [{ tp: 1, pp: 2, dp: 2 }, 1],
+      [{ tp: 1, pp: 2, dp: 2, set: ['model.loss_chunk_tokens=5'] }, 1],
     ];
     for (const [layout, microBatch] of same) {
       for (const { tables, again } of await run(layout, { loss: 'crossEntropy', microBatch })) {

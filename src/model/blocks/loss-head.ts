@@ -6,8 +6,11 @@ import type { LossFunction } from './loss.js';
 import { ResidualNorm, type ResidualStream } from './residual-norm.js';
 import type { PerMicroBatch, StageEnv } from './stage-env.js';
 
-/** Sees the logits [this rank's tokens, vocabulary shard, or 1] of a micro-batch before the loss overwrites them with their gradient. */
-export type LogitsObserver = (logits: Tensor, microBatch: number) => void;
+/**
+ * Sees the logits [tokens, vocabulary shard, or 1] of a micro-batch's tokens from `first` on, in turn until all of this rank's
+ * were seen, each before the loss overwrites them with their gradient.
+ */
+export type LogitsObserver = (logits: Tensor, microBatch: number, first: number) => void;
 
 export interface HeadOptions {
   /** False in evaluation: only the loss is wanted. */
@@ -28,7 +31,8 @@ export interface HeadInputs {
 /**
  * Final norm, output projection (vocabulary sharded over tp; of a value model one row, on every tp rank) and loss. The loss is the sum over counted tokens,
  * undivided, so its gradient is known at once: forward also does the projection's backward, and one logits buffer serves
- * all micro-batches in flight.
+ * all micro-batches in flight. A loss that allows it takes the tokens a part at a time, so that there are never more logits than
+ * those of one part.
  */
 export class LossHead {
   readonly #env: StageEnv;
@@ -38,6 +42,8 @@ export class LossHead {
   readonly #inputs: HeadInputs;
   readonly #dNormed: PerMicroBatch;
   readonly #temp: { wide: Tensor; logits: Tensor };
+  /** Tokens of a part. */
+  readonly #part: number;
 
   constructor(
     env: StageEnv,
@@ -45,6 +51,7 @@ export class LossHead {
     slots: number,
     loss: LossFunction,
     inputs: HeadInputs,
+    logitsTokens: number,
   ) {
     const { tokens, localTokens } = env.sizes;
     const { vocab, vocabRoom } = env.head === 'value' ? { vocab: 1, vocabRoom: 1 } : env.sizes;
@@ -55,28 +62,43 @@ export class LossHead {
     this.#inputs = inputs;
     this.#norm = new ResidualNorm(env, 'head.norm', weights.norm, slots, slots);
     this.#dNormed = env.saved('head.dNormed', [localTokens, hiddenSize], slots, 'never');
+    this.#part = logitsTokens;
     this.#temp = {
       wide: env.scratch('wide', [tokens, hiddenSize]),
-      logits: env.scratch('logits', [tokens, vocabRoom]).slice(0, tokens * vocab, [tokens, vocab]),
+      logits: env.scratch('logits', [logitsTokens, vocabRoom]).slice(0, logitsTokens * vocab, [logitsTokens, vocab]),
     };
   }
 
   forward(microBatch: number, input: ResidualStream, { withGradient, observe, score, hidden }: HeadOptions): void {
     const [env, temp, output] = [this.#env, this.#temp, this.#output];
-    const { tp } = env;
+    const { tp, sizes } = env;
     const normed = this.#norm.forward(microBatch, input);
-    if (hidden !== undefined) return hidden(normed, microBatch);
-    output.forward(normed, temp.logits);
-    observe?.(temp.logits, microBatch);
-    if (score !== undefined) return score(temp.logits, microBatch);
+    if (hidden !== undefined) return hidden(normed, microBatch, 0);
     const { field, batch } = this.#inputs;
-    this.#loss.apply(temp.logits, (name) => field(name)(microBatch), batch(microBatch));
-    if (!withGradient) return;
     const dNormed = this.#dNormed(microBatch);
     const wide = tp.size === 1 ? dNormed : temp.wide;
-    output.dgrad(temp.logits, wide);
+    let last = (): void => undefined;
+    for (let first = 0; first < sizes.tokens; first += this.#part) {
+      const count = Math.min(this.#part, sizes.tokens - first);
+      const [rows, logits] = [normed.rows(first, count), temp.logits.rows(0, count)];
+      last();
+      output.forward(rows, logits);
+      observe?.(logits, microBatch, first);
+      if (score !== undefined) {
+        score(logits, microBatch, first);
+        continue;
+      }
+      this.#loss.apply(logits, (name) => field(name)(microBatch).slice(first, count), batch(microBatch));
+      if (!withGradient) continue;
+      output.dgrad(logits, wide.rows(first, count));
+      last = () => {
+        output.wgrad(logits, () => rows);
+      };
+    }
+    if (score !== undefined || !withGradient) return;
     const reduced = tp.startReduce(wide, dNormed);
-    output.wgrad(temp.logits, () => normed);
+    // While the sum over the ranks is on its way.
+    last();
     const result = reduced.wait();
     if (result !== dNormed) env.ops.device.copy(result, dNormed);
   }

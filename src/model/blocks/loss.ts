@@ -10,7 +10,7 @@ export interface LossFunction {
   /**
    * Adds the micro-batch to the step's totals, and turns the logits into their gradient: of the sum over tokens,
    * undivided, since the optimizer divides by the step's counted tokens. Enqueues on the compute stream.
-   * @param logits act [tokens, vocabulary shard], overwritten; of a value model [tokens, 1], the same on all tp ranks
+   * @param logits act [tokens, vocabulary shard], overwritten, of all tokens of this rank unless the loss works `inParts`; of a value model [tokens, 1], the same on all tp ranks
    * @param batch the whole micro-batch on the host, with whatever a program put in it
    */
   apply(logits: Tensor, fields: FieldOf, batch: MicroBatch): void;
@@ -26,6 +26,11 @@ export interface Loss {
   readonly fields: readonly FieldSpec[];
   /** Totals that it adds to beside `loss` and `tokens`, which every step has; equal on all tp ranks. */
   readonly totals: readonly string[];
+  /**
+   * Whether a micro-batch may come to `apply` a part at a time: logits and fields of some of its tokens, each token once. Then
+   * there need not be memory for the logits of all (`model.loss_chunk_tokens`).
+   */
+  readonly inParts?: boolean;
   /**
    * @param env sizes, tensor parallelism, and the memory asked for from it; its ops are there once `apply` is called
    * @param totals `loss` and `tokens` (f32 [2], side by side, as `lossAndTokens`), and an f32 [1] for each name of `totals`

@@ -15,6 +15,7 @@ export function crossEntropy(): Loss {
       { name: 'mask', dtype: 'f32' },
     ],
     totals: [],
+    inParts: true,
     plan: (env, { lossAndTokens }) => {
       const softmax = new VocabularySoftmax(env);
       return {
@@ -42,6 +43,7 @@ export function weightedCrossEntropy(): Loss {
       { name: 'weight', dtype: 'f32' },
     ],
     totals: [],
+    inParts: true,
     plan: (env, { lossAndTokens }): LossFunction => {
       const softmax = new VocabularySoftmax(env);
       /** Of one micro-batch: sums of the weighted losses and of the weights, which is no number of tokens. */
@@ -63,69 +65,82 @@ export function weightedCrossEntropy(): Loss {
   };
 }
 
-/** The softmax over a vocabulary that is cut over tp: what losses of logits are made from. */
+/**
+ * The softmax over a vocabulary that is cut over tp: what losses of logits are made from. It works on as many rows as the
+ * logits have that {@link statistics} is given.
+ */
 export class VocabularySoftmax {
   readonly #env: StageEnv;
   /** Rows: this shard's maximum, then over all shards the sum of exponentials and the target's logit. */
-  readonly #stats: Tensor;
-  readonly #max: Tensor;
-  readonly #rowLoss: Tensor;
+  readonly #statsRoom: Tensor;
+  readonly #maxRoom: Tensor;
+  readonly #rowLossRoom: Tensor;
+  #rows: number;
 
   constructor(env: StageEnv) {
     const { tokens } = env.sizes;
     this.#env = env;
-    this.#stats = env.scratch('stats', [3, tokens], 'f32');
-    this.#max = env.scratch('max', [tokens], 'f32');
-    this.#rowLoss = env.scratch('rowLoss', [tokens], 'f32');
+    this.#rows = tokens;
+    this.#statsRoom = env.scratch('stats', [3, tokens], 'f32');
+    this.#maxRoom = env.scratch('max', [tokens], 'f32');
+    this.#rowLossRoom = env.scratch('rowLoss', [tokens], 'f32');
   }
 
   /** Takes maximum, sum of exponentials and target's logit of every row, over the whole vocabulary. */
   statistics(logits: Tensor, targets: Tensor): void {
     const { ops, tp, sizes } = this.#env;
-    ops.crossEntropyStats(logits, targets, this.#stats, sizes.vocabStart);
+    this.#rows = targets.size;
+    const stats = this.#stats;
+    ops.crossEntropyStats(logits, targets, stats, sizes.vocabStart);
     if (tp.size === 1) return;
-    ops.device.copy(this.#stats.rows(0, 1).view(sizes.tokens), this.#max);
-    tp.allReduce(this.#max, 'max');
-    ops.crossEntropyRescale(this.#stats, this.#max);
+    const max = this.max;
+    ops.device.copy(stats.rows(0, 1).view(this.#rows), max);
+    tp.allReduce(max, 'max');
+    ops.crossEntropyRescale(stats, max);
     tp.allReduce(this.sums, 'sum');
   }
 
   /**
    * After {@link statistics}: logits = (softmax - one at the target) * coefficient, in place.
-   * @param coefficient f32 [tokens]
+   * @param coefficient f32 [rows]
    * @param acc f32 [2] += sums of cross entropy * coefficient, and of the coefficients
    */
   gradient(logits: Tensor, targets: Tensor, coefficient: Tensor, acc: Tensor): void {
     const { ops, sizes } = this.#env;
-    const tensors = { logits, targets, mask: coefficient, max: this.max, sums: this.sums, acc, rowLoss: this.#rowLoss };
-    ops.crossEntropyGrad(tensors, sizes.vocabStart);
+    const { max, sums, rowLoss } = this;
+    ops.crossEntropyGrad({ logits, targets, mask: coefficient, max, sums, acc, rowLoss }, sizes.vocabStart);
   }
 
   /**
-   * After {@link statistics} of the same logits: sum of exp((logit - max) / temperature) of every row, f32 [tokens].
-   * @param memory f32 [tokens], which has it at other temperatures than 1
+   * After {@link statistics} of the same logits: sum of exp((logit - max) / temperature) of every row, f32 [rows].
+   * @param memory f32, at least [rows], which has it at other temperatures than 1
    */
   sumsAt(logits: Tensor, temperature: number, memory: Tensor): Tensor {
-    const { ops, tp, sizes } = this.#env;
-    if (temperature === 1) return this.sums.rows(0, 1).view(sizes.tokens);
-    softSums(ops.device, { logits, max: this.max, sums: memory }, temperature);
-    tp.allReduce(memory, 'sum');
-    return memory;
+    const { ops, tp } = this.#env;
+    if (temperature === 1) return this.sums.rows(0, 1).view(this.#rows);
+    const sums = memory.slice(0, this.#rows);
+    softSums(ops.device, { logits, max: this.max, sums }, temperature);
+    tp.allReduce(sums, 'sum');
+    return sums;
   }
 
-  /** After {@link gradient}: cross entropy * coefficient of every row, f32 [tokens]. */
+  /** After {@link gradient}: cross entropy * coefficient of every row, f32 [rows]. */
   get rowLoss(): Tensor {
-    return this.#rowLoss;
+    return this.#rowLossRoom.slice(0, this.#rows);
   }
 
-  /** After {@link statistics}: the largest logit of every row, f32 [tokens]. */
+  /** After {@link statistics}: the largest logit of every row, f32 [rows]. */
   get max(): Tensor {
-    const { tp, sizes } = this.#env;
-    return tp.size === 1 ? this.#stats.rows(0, 1).view(sizes.tokens) : this.#max;
+    return this.#env.tp.size === 1 ? this.#stats.rows(0, 1).view(this.#rows) : this.#maxRoom.slice(0, this.#rows);
   }
 
-  /** After {@link statistics}, f32 [2, tokens]: sum of exp(logit - max), and the target's logit, of every row. */
+  /** After {@link statistics}, f32 [2, rows]: sum of exp(logit - max), and the target's logit, of every row. */
   get sums(): Tensor {
     return this.#stats.rows(1, 2);
+  }
+
+  /** f32 [3, rows] */
+  get #stats(): Tensor {
+    return this.#statsRoom.slice(0, 3 * this.#rows, [3, this.#rows]);
   }
 }

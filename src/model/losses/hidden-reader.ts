@@ -15,10 +15,14 @@ export class HiddenReader {
     this.#plan.commit(env.ops.device);
   }
 
-  /** Waits for the device. @param hidden act [tokens, hidden] @returns f32 [b*s*hidden] */
-  read(hidden: Tensor): Float32Array {
-    const { ops, sizes, shape } = this.#env;
-    ops.cast(hidden, this.#columns.own);
+  /** @param hidden act [tokens, hidden] */
+  take(hidden: Tensor): void {
+    this.#env.ops.cast(hidden, this.#columns.own);
+  }
+
+  /** Waits for the device. @returns f32 [b*s*hidden] */
+  found(): Float32Array {
+    const { sizes, shape } = this.#env;
     const found = new Float32Array(sizes.batch * sizes.seq * shape.hiddenSize);
     this.#columns.read(found);
     return found;

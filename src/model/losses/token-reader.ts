@@ -50,10 +50,15 @@ export class TokenReader {
     this.#derivatives = env.scratch('tokenDerivatives', [2, tokens], 'f32');
   }
 
-  /** Waits for the device. Every rank of tp and cp calls it, and gets the same. @param logits are left as they are */
+  /** {@link take} of all tokens, and {@link found}. */
   read(logits: Tensor, targets: Tensor): TokenScores {
+    this.take(logits, targets, 0);
+    return this.found();
+  }
+
+  /** What was taken of a micro-batch. Waits for the device. Every rank of tp and cp calls it, and gets the same. */
+  found(): TokenScores {
     const { cp, sizes, ops } = this.#env;
-    this.#compute(logits, targets);
     const all = cp.size === 1 ? this.#scores : cp.startGather(this.#own, this.#scores).wait();
     const found = new Float32Array(all.size);
     ops.device.read(all, found);
@@ -90,18 +95,21 @@ export class TokenReader {
     ops.tokenGrad({ logits, targets, dLogprob: first, dEntropy: second, entropy, max, sums }, sizes.vocabStart);
   }
 
-  #compute(logits: Tensor, targets: Tensor): void {
-    const { ops, tp, sizes } = this.#env;
-    const [first, entropy] = [this.#row(this.#own, 0), this.#row(this.#own, 1)];
+  /** Reads the logits of this rank's tokens from `at` on, and leaves them as they are. */
+  take(logits: Tensor, targets: Tensor, at: number): void {
+    const { ops, tp } = this.#env;
+    const { size } = targets;
+    const [first, entropy] = [this.#row(this.#own, 0).slice(at, size), this.#row(this.#own, 1).slice(at, size)];
     if (this.#softmax === null) {
-      ops.cast(logits.view(sizes.tokens), first);
+      ops.cast(logits.view(size), first);
       return ops.fill(entropy, 0);
     }
     this.#softmax.statistics(logits, targets);
     const { max, sums } = this.#softmax;
-    ops.tokenMoment(logits, max, this.#moment);
-    tp.allReduce(this.#moment, 'sum');
-    ops.tokenValues({ max, sums, moment: this.#moment, logprob: first, entropy });
+    const moment = this.#moment.slice(0, size);
+    ops.tokenMoment(logits, max, moment);
+    tp.allReduce(moment, 'sum');
+    ops.tokenValues({ max, sums, moment, logprob: first, entropy });
   }
 
   /** f32 [2, tokens]: this rank's part of the scores. */

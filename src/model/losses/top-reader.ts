@@ -72,20 +72,28 @@ export class TopReader {
     plan.commit(env.ops.device);
   }
 
-  /** Waits for the device. Every rank of tp and cp calls it, and gets the same. @param logits are left as they are */
-  read(logits: Tensor, targets: Tensor): TopLogprobs {
+  /** Reads the logits of this rank's tokens from `at` on, and leaves them as they are. */
+  take(logits: Tensor, targets: Tensor, at: number): void {
     const { ops, tp, sizes } = this.#env;
     const { device } = ops;
-    const { values, ids, allValues, allIds } = this.#t;
+    const { size } = targets;
+    const [values, ids] = [this.#t.values.rows(0, size), this.#t.ids.rows(0, size)];
+    const gathered = (room: Tensor): Tensor => room.slice(0, tp.size * values.size, [tp.size, ...values.shape]);
     this.#softmax.statistics(logits, targets);
     const sums = this.#softmax.sumsAt(logits, this.#temperature, this.#t.sums);
     topK(device, { logits, values, ids }, sizes.vocabStart);
+    const [allValues, lists] = tp.size === 1 ? [values, ids] : [gathered(this.#t.allValues), gathered(this.#t.allIds)];
     if (tp.size > 1) {
       tp.allGather(values, allValues);
-      tp.allGather(ids, allIds);
+      tp.allGather(ids, lists);
     }
-    const to = { logprobs: this.#logprobs.own, ids: this.#ids.own };
-    topKMerge(device, { values: allValues, lists: allIds, max: this.#softmax.max, sums, ...to }, this.#temperature);
+    const to = { logprobs: this.#logprobs.own.rows(at, size), ids: this.#ids.own.rows(at, size) };
+    topKMerge(device, { values: allValues, lists, max: this.#softmax.max, sums, ...to }, this.#temperature);
+  }
+
+  /** What was taken of a micro-batch. Waits for the device. Every rank of tp and cp calls it, and gets the same. */
+  found(): TopLogprobs {
+    const { sizes } = this.#env;
     const length = sizes.batch * sizes.seq * this.#k;
     const found = { ids: new Int32Array(length), logprobs: new Float32Array(length) };
     this.#ids.read(found.ids);

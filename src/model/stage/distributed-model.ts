@@ -232,13 +232,16 @@ export class DistributedModel {
   #collect<Found>(
     batches: readonly MicroBatch[],
     what: 'score' | 'hidden',
-    reader: { read(tensor: Tensor, targets: Tensor): Found } | null,
+    reader: { take(tensor: Tensor, targets: Tensor, first: number): void; found(): Found } | null,
   ): readonly Found[] | null {
     this.settleParameters();
     const found: Found[] = [];
     const targets = this.stage.data.field('targets');
-    const observe: LogitsObserver = (tensor, microBatch) => {
-      if (reader !== null) found.push(reader.read(tensor, targets(microBatch)));
+    const { tokens } = this.stage.env.sizes;
+    const observe: LogitsObserver = (tensor, microBatch, first) => {
+      const [count = 0] = tensor.shape;
+      reader?.take(tensor, targets(microBatch).slice(first, count), first);
+      if (reader !== null && first + count === tokens) found.push(reader.found());
     };
     this.#forward(batches, { [what]: observe });
     return reader === null ? null : found;

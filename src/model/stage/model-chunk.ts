@@ -30,7 +30,7 @@ export class ModelChunk implements Chunk {
   constructor(
     env: StageEnv,
     weights: StageWeights,
-    parts: { firstLayer: number; count: number; embedding: boolean; loss: LossFunction | null },
+    parts: { firstLayer: number; count: number; embedding: boolean; loss: LossFunction | null; logitsTokens: number },
     data: StepData,
     needs: BufferNeeds,
   ) {
@@ -55,10 +55,14 @@ export class ModelChunk implements Chunk {
     this.head =
       parts.loss &&
       head &&
-      new LossHead(env, head, slots, parts.loss, {
-        field: (name) => data.field(name),
-        batch: (microBatch) => data.batch(microBatch),
-      });
+      new LossHead(
+        env,
+        head,
+        slots,
+        parts.loss,
+        { field: (name) => data.field(name), batch: (microBatch) => data.batch(microBatch) },
+        parts.logitsTokens,
+      );
     this.#headBucket = head?.bucket ?? null;
     this.#narrow = env.scratch('narrow', [env.sizes.localTokens, env.shape.hiddenSize]);
     this.#dyFull = env.scratch('dyFull', [env.sizes.tokens, env.shape.hiddenSize]);

@@ -66,6 +66,8 @@ export interface StageSpec extends PartSpec {
   readonly generation?: GenerationSizes;
   readonly recompute: Recompute;
   readonly deterministic: boolean;
+  /** The most tokens whose logits are there at once, where the loss takes a micro-batch in parts. */
+  readonly lossChunkTokens: number;
   /** How keys and values come to the ranks of a sequence. */
   readonly cpCommType: CpCommType;
   /** Whether a token gets the same bits whatever it is computed with: sampled log-probabilities are those of training. */
@@ -108,6 +110,7 @@ export function stageSpec(
     documents: keepsDocumentsApart(cfg),
     recompute: model.recompute_granularity,
     deterministic: model.deterministic,
+    lossChunkTokens: model.loss_chunk_tokens,
     cpCommType: model.cp_comm_type,
     batchInvariant: model.batch_invariant,
     shardedState: optimizer.use_distributed_optimizer && strategy !== 'no_shard',

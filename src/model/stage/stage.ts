@@ -117,13 +117,15 @@ export function buildStage(spec: StageSpec, live: LiveStage | null, loss: Loss =
   const schedule = buildSchedule(pipeline);
   const evaluation = buildSchedule({ ...pipeline, forwardOnly: true });
   const needs = mostOf(bufferNeeds(schedule, place.pp.rank), bufferNeeds(evaluation, place.pp.rank), trains);
+  const { tokens } = env.sizes;
+  const logitsTokens = loss.inParts === true ? partOfTokens(tokens, spec.lossChunkTokens) : tokens;
   const chunks = (onlyGenerates ? [] : spec.layers).map(({ chunk, firstLayer, layers: count }) => {
     const embedding = spec.parts.embedding && chunk === 0;
     const here = chunk === spec.chunks - 1 ? lossFunction : null;
     return new ModelChunk(
       env,
       weights,
-      { firstLayer, count, embedding, loss: here },
+      { firstLayer, count, embedding, loss: here, logitsTokens },
       data,
       needs[chunk] as BufferNeeds,
     );
@@ -209,6 +211,12 @@ function planDecoder(
   const tp = { place: place.tp, group: live?.tp ?? null, sequenceParallel: spec.sequenceParallel };
   const ops = live && env.ops;
   return new Decoder({ plan: env.plan, ops, shape, dtype, weights, chunks, tp, pp: place.pp }, sizes);
+}
+
+/** Of equal parts of so many tokens, none larger than `most`, the size: a multiple of 128 where that is no more than `most`. */
+function partOfTokens(tokens: number, most: number): number {
+  const part = Math.ceil(tokens / Math.ceil(tokens / most));
+  return Math.min(most, Math.ceil(part / 128) * 128, tokens);
 }
 
 function defaultLoss({ head }: StageSpec): Loss {
