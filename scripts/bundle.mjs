@@ -21,7 +21,7 @@ import { tmpdir } from 'node:os';
 import { dirname, extname, join, relative, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
-import { execaSync } from 'execa';
+import { runTool, SHOWN, version as versionOf } from './tools.mjs';
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..');
 
@@ -66,7 +66,7 @@ function stop(code, message, hint) {
 }
 
 function run(command, args) {
-  const { failed, code } = execaSync(command, args, { reject: false, stdio: ['ignore', 2, 2], timeout: 3_600_000 });
+  const { failed, code } = runTool(command, args, { stdio: SHOWN });
   if (code === 'ENOENT') stop('MB_BUNDLE_TOOL', `${command} was not found`, `install ${command}`);
   if (failed) stop('MB_BUNDLE_FAILED', `${command} failed (its output is above)`, 'fix what it names');
 }
@@ -133,8 +133,7 @@ function copyNative(stage, cuda) {
 function strip(stage) {
   const files = ['runtime/node', ...NATIVE.map((name) => `native/build/${name}`)].map((path) => join(stage, path));
   const present = files.filter((file) => existsSync(file));
-  if (!execaSync('strip', ['--version'], { reject: false, timeout: 60_000 }).failed)
-    run('strip', ['--strip-unneeded', ...present]);
+  if (versionOf('strip') !== undefined) run('strip', ['--strip-unneeded', ...present]);
 }
 
 const { values } = parseArgs({
