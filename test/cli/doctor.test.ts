@@ -96,9 +96,10 @@ function machine(description: Partial<CudaDescription>, gpus = 2): DoctorFacts {
       available_bytes: 2 ** 36,
       shm_free_bytes: 2 ** 36,
     },
-    native: { path: '/opt/mbridge/native/build/mbridge.node', ok: true, reason: null },
+    native: { path: '/opt/mbridge/native/build/mbridge.node', from: 'built here', ok: true, reason: null },
     cuda: {
       engine: '/opt/mbridge/native/build/libmbridge_cuda.so',
+      from: 'built here',
       loaded: true,
       reason: null,
       kernel_driver: '580.159.04',

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, expect, test } from 'vitest';
 import { deviceIndexOf, gpusFor, requireDevices, visibleGpus } from '../../src/engine/devices.js';
-import { cudaEnginePath } from '../../src/engine/open-device.js';
+import { findCudaEngine } from '../../src/engine/find.js';
 import { packageRoot } from '../../src/base/package-root.js';
 
 const dev = mkdtempSync(join(tmpdir(), 'mbridge-dev-'));
@@ -34,7 +34,7 @@ test.each<[string | undefined, string]>([
   ['/a/b.so', '/a/b.so'],
   ['b.so', join(process.cwd(), 'b.so')],
 ])('MBRIDGE_CUDA_ENGINE=%s is %s', (value, path) => {
-  expect(cudaEnginePath({ MBRIDGE_CUDA_ENGINE: value })).toBe(path);
+  expect(findCudaEngine({ MBRIDGE_CUDA_ENGINE: value }).path).toBe(path);
 });
 
 test('no device folder, no GPUs', () => {
