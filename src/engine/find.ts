@@ -67,17 +67,15 @@ function cudaArchive(): string {
 /** What to do where the CPU engine is not there or does not load, by how mbridge was installed. */
 export function addonHint(): string {
   const { kind, command } = installation();
-  if (kind === 'bundle')
-    return `this bundle does not serve here: make one on a machine like this (npm run bundle in a clone)`;
+  if (kind === 'bundle') return 'this bundle does not serve here: make one on a machine like this (docs/install.md)';
   return `build it here: ${command} build`;
 }
 
 /** What to do where the CUDA engine is not there or does not load, by how mbridge was installed. */
 export function cudaEngineHint(): string {
   const { kind, command, npmInstall } = installation();
-  if (kind === 'bundle') return 'make a bundle with it where the sources and nvcc are: npm run bundle in a clone';
+  if (kind === 'bundle') return 'make a bundle with it where the sources and nvcc are (docs/install.md)';
   const build = `install the CUDA toolkit (nvcc 12.4 or newer) and run: ${command} setup-cuda`;
-  return kind === 'clone'
-    ? build
-    : `${npmInstall} ./${cudaArchive()} (npm run pack:cuda in a clone makes it), or ${build}`;
+  if (kind === 'clone') return build;
+  return `${npmInstall} ./${cudaArchive()} (docs/install.md says how it is made), or ${build}`;
 }

@@ -46,7 +46,7 @@ function lineOf(head: Fields, fields: Fields, msg: string): string {
   try {
     return JSON.stringify({ ...head, ...fields, msg }, readable);
   } catch (error) {
-    return JSON.stringify({ ...head, msg, fields: `cannot be written: ${String(error)}` });
+    return JSON.stringify({ ...head, msg, fields: `cannot be written: ${error}` });
   }
 }
 
