@@ -1,4 +1,5 @@
 import {
+  copyFileSync,
   existsSync,
   mkdirSync,
   mkdtempSync,
@@ -165,4 +166,14 @@ test.runIf(full)('npm installs it, and its command is on the path', async () => 
   const doctor = await run(join(app, 'node_modules', '.bin', 'mbridge'), ['doctor', '--json']);
   expect(JSON.parse(doctor.stdout)).toMatchObject({ usable: { cpu: true }, native: { ok: true } });
   expect(readdirSync(join(app, 'node_modules')).length).toBeLessThan(20);
+});
+
+test('a checkout that is not compiled says so', async () => {
+  const checkout = join(folder, 'checkout');
+  mkdirSync(join(checkout, 'bin'), { recursive: true });
+  writeFileSync(join(checkout, 'package.json'), '{"type":"module"}');
+  copyFileSync(join(ROOT, 'bin', 'mbridge.js'), join(checkout, 'bin', 'mbridge.js'));
+  const { exitCode, all } = await run(process.execPath, [join(checkout, 'bin', 'mbridge.js'), 'doctor']);
+  expect(exitCode).toBe(4);
+  expect(all).toContain('error MB_NOT_BUILT: dist/ is not there: this checkout is not built\n  run: npm run build');
 });
