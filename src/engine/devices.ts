@@ -50,6 +50,12 @@ export function chooseDevice(cfg: { readonly dist: Pick<RunConfig['dist'], 'devi
   });
 }
 
+/** Why a run that could have any device leaves the GPUs of this machine unused; undefined where it does not. */
+export function unusedGpus(env: Env = process.env, gpus = visibleGpus(env)): string | undefined {
+  if (gpus === 0 || existsSync(findCudaEngine(env).path)) return undefined;
+  return `the GPUs here are not used, for there is no CUDA engine: ${cudaEngineHint()}`;
+}
+
 /** Every process on this machine needs a GPU, of its own unless `ranksPerGpu` are to share each. */
 export function requireDevices(device: DeviceKind, processes: number, ranksPerGpu: number, gpus = visibleGpus()): void {
   const needed = gpusFor(processes, ranksPerGpu);
