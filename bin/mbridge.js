@@ -14,6 +14,10 @@ try {
   takeEarlySignals();
   await import('../dist/src/cli/main.js');
 } catch (error) {
+  if (error?.code === 'ERR_MODULE_NOT_FOUND' && /dist.src.base.early-signals\.js/.test(error.message)) {
+    console.error('error MB_NOT_BUILT: dist/ is not there: this checkout is not built\n  run: npm run build');
+    process.exit(4);
+  }
   // A limit that is met while the program itself is loaded, before anything of it can say so.
   if (!['EMFILE', 'ENFILE', 'EAGAIN', 'ENOMEM'].includes(error?.code)) throw error;
   console.error(`error MB_SYSTEM: ${error.message}\n  raise the limits of this process: ulimit -a`);

@@ -1,38 +1,61 @@
-// node scripts/build-native.mjs [tests]: builds native/ with CMake into native/build: mbridge.node and, where nvcc is found,
-// libmbridge_cuda.so; or the programs that only tests run. Environment: CXX, MBRIDGE_CUDA (0 never, 1 must, unset if nvcc
-// is found), MBRIDGE_CUDA_ARCHS (passed to CMake), MBRIDGE_BUILD_JOBS.
-import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+// node scripts/build-native.mjs [cuda | tests]: builds native/ with CMake into native/build: mbridge.node and, where nvcc is
+// found, libmbridge_cuda.so; that one alone; or the programs that only tests run. Environment: CXX, MBRIDGE_CUDA (0 never,
+// 1 must, unset if nvcc is found), MBRIDGE_CUDA_ARCHS (passed to CMake), MBRIDGE_BUILD_JOBS.
+import { accessSync, constants, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { availableParallelism } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { execaSync } from 'execa';
-import { findFirst, findNvcc, version } from './tools.mjs';
+import { findFirst, findNvcc, runTool, SHOWN, version } from './tools.mjs';
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..');
 const output = join(root, 'native', 'build');
 const binary = join(output, 'cmake');
 const env = process.env;
+const only = process.argv[2];
+/** What is built, by the first argument. */
+const TARGETS = { cuda: 'mbridge_cuda', tests: 'mbridge_tests' };
 
 function stop(code, message, hint) {
   console.error(`error ${code}: ${message}\n  hint: ${hint}`);
   process.exit(4);
 }
 
-function packageFolder(name) {
+/** Folders of the npm packages with Node's headers, which the addon alone needs. An installed package does not bring them. */
+function headerFolders() {
+  const names = ['node-addon-api', 'node-api-headers'];
   try {
-    return dirname(createRequire(import.meta.url).resolve(`${name}/package.json`));
+    return names.map((name) => dirname(createRequire(import.meta.url).resolve(`${name}/package.json`)));
   } catch (error) {
+    if (only === 'cuda') return ['', ''];
+    const { devDependencies } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
+    const wanted = names.map((name) => `${name}@${devDependencies[name]}`).join(' ');
     return stop(
       'MB_BUILD_HEADERS',
-      `npm package ${name} is not installed (${error.code})`,
-      'install the dependencies of mbridge: npm ci in a checkout',
+      `the npm packages ${names.join(' and ')}, headers that the engine is built with, are not installed (${error.code})`,
+      existsSync(join(root, 'src'))
+        ? 'run npm ci'
+        : `npm install ${wanted} beside mbridge (with -g where mbridge is global)`,
+    );
+  }
+}
+
+/** The folder of what is built; a package may lie where its user cannot write. */
+function makeOutput() {
+  try {
+    mkdirSync(output, { recursive: true });
+    accessSync(output, constants.W_OK);
+  } catch (error) {
+    stop(
+      'MB_BUILD_FOLDER',
+      `${output} cannot be written (${error.code})`,
+      'build as the user who installed mbridge, or install it in a project of your own',
     );
   }
 }
 
 function run(args, what, hint) {
-  const { failed } = execaSync('cmake', args, { reject: false, stdio: ['ignore', 2, 2], timeout: 2 * 3_600_000 });
+  const { failed } = runTool('cmake', args, { stdio: SHOWN });
   if (failed) stop('MB_BUILD_FAILED', `${what} failed (its output is above)`, hint);
 }
 
@@ -77,13 +100,13 @@ if (generator !== 'Ninja' && version('make') === undefined) {
   stop('MB_BUILD_MAKE', 'neither ninja nor make was found', 'install ninja (apt install ninja-build)');
 }
 
-const addonApi = packageFolder('node-addon-api');
-const headers = join(packageFolder('node-api-headers'), 'include');
+const [addonApi, headers] = headerFolders();
 const nvcc = findNvcc(env);
-if (nvcc === undefined && env.MBRIDGE_CUDA === '1') {
-  stop('MB_BUILD_NVCC', 'MBRIDGE_CUDA=1, and nvcc was not found', 'put nvcc on PATH or set CUDA_HOME');
+if (nvcc === undefined && (env.MBRIDGE_CUDA === '1' || only === 'cuda')) {
+  const asked = only === 'cuda' ? 'the CUDA engine is to be built' : 'MBRIDGE_CUDA=1';
+  stop('MB_BUILD_NVCC', `${asked}, and nvcc was not found`, 'put nvcc on PATH or set CUDA_HOME');
 }
-mkdirSync(output, { recursive: true });
+makeOutput();
 lock(join(output, '.lock'));
 
 // CMake refuses to change generator, compiler or source folder of a configured tree: start it afresh then.
@@ -107,18 +130,20 @@ const configure = [
   `-DCMAKE_CXX_COMPILER=${compiler}`,
   `-DMBRIDGE_OUTPUT=${output}`,
   `-DNODE_ADDON_API_DIR=${addonApi}`,
-  `-DNODE_API_HEADERS_DIR=${headers}`,
+  `-DNODE_API_HEADERS_DIR=${headers && join(headers, 'include')}`,
   `-DMBRIDGE_CUDA=${nvcc === undefined ? 'OFF' : 'ON'}`,
   ...(nvcc === undefined ? [] : [`-DCMAKE_CUDA_COMPILER=${nvcc}`]),
   `-DMBRIDGE_CUDA_ARCHS=${env.MBRIDGE_CUDA_ARCHS ?? ''}`,
 ];
 const hint = nvcc === undefined ? 'fix what it names' : 'fix what it names, or build without CUDA: MBRIDGE_CUDA=0';
 run(configure, 'cmake (configure)', hint);
-const tests = process.argv[2] === 'tests';
 const jobs = env.MBRIDGE_BUILD_JOBS ?? String(availableParallelism());
-const target = tests ? 'mbridge_tests' : 'all';
-run(['--build', binary, '--target', target, '--parallel', jobs], 'cmake --build', hint);
+run(['--build', binary, '--target', TARGETS[only] ?? 'all', '--parallel', jobs], 'cmake --build', hint);
 
 const cuda =
   nvcc === undefined ? (env.MBRIDGE_CUDA === '0' ? 'no CUDA (MBRIDGE_CUDA=0)' : 'no CUDA (nvcc not found)') : 'CUDA';
-console.error(`${tests ? 'native test programs' : 'native engine'} built in ${output}: CPU, ${cuda}`);
+const built = {
+  cuda: `CUDA engine built in ${output}`,
+  tests: `native test programs built in ${output}: CPU, ${cuda}`,
+};
+console.error(built[only] ?? `native engine built in ${output}: CPU, ${cuda}`);

@@ -1,27 +1,34 @@
-// npm run bundle [-- --out FILE.tar.xz] [--level 0..9] [--jobs N] [--no-cuda]: packs this build and the Node.js that runs this
-// script into one archive, which runs where there is neither Node.js nor npm nor a network:
+// npm run bundle [-- --out FILE.tar.xz] [--level 0..9] [--no-cuda | --with-cuda-libs pip|DIR]: packs this build and the Node.js
+// that runs this script into one archive, which runs where there is neither Node.js nor npm nor a network:
 //
 //   tar xJf mbridge-0.1.0-linux-x64.tar.xz && mbridge-0.1.0-linux-x64/mbridge doctor
 //
-// It needs the machine's C and C++ runtime (glibc of the age of the build's) and, for GPUs, its driver, cuBLAS, NCCL and cuDNN.
-// The same build gives the same bytes: names sorted, owners and times fixed.
+// It needs the machine's C and C++ runtime (glibc of the age of the build's) and, for GPUs, its driver; and cuBLAS, NCCL and
+// cuDNN where --with-cuda-libs does not bring them: what pip installs, or of a folder that `mbridge setup-cuda --into` filled.
+// SHA-256 sums of the archive lie beside it, of its files in it. The same build gives the same bytes: names sorted, owners
+// and times fixed.
+import { createHash } from 'node:crypto';
 import {
   chmodSync,
+  closeSync,
   copyFileSync,
   existsSync,
   mkdirSync,
   mkdtempSync,
+  openSync,
   readdirSync,
   readFileSync,
+  readSync,
   rmSync,
   statSync,
   writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { dirname, extname, join, relative, resolve } from 'node:path';
+import { basename, dirname, extname, join, relative, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
-import { execaSync } from 'execa';
+import { cudaLibraries } from './cuda-libraries.mjs';
+import { runTool, SHOWN, version as versionOf } from './tools.mjs';
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..');
 
@@ -42,9 +49,6 @@ const UNUSED_FOLDERS = new Set([
 ]);
 /** Packages of which only some files are wanted; the rest of what package-lock.json installs is taken whole. */
 const KEPT_PATHS = {
-  // Headers, for the build.
-  'node-addon-api': () => false,
-  'node-api-headers': () => false,
   // We import its ES modules; the same in CommonJS and in TypeScript is two thirds of the package.
   zod: (path) => !path.endsWith('.cjs') && !path.startsWith('src/'),
 };
@@ -66,7 +70,7 @@ function stop(code, message, hint) {
 }
 
 function run(command, args) {
-  const { failed, code } = execaSync(command, args, { reject: false, stdio: ['ignore', 2, 2], timeout: 3_600_000 });
+  const { failed, code } = runTool(command, args, { stdio: SHOWN });
   if (code === 'ENOENT') stop('MB_BUNDLE_TOOL', `${command} was not found`, `install ${command}`);
   if (failed) stop('MB_BUNDLE_FAILED', `${command} failed (its output is above)`, 'fix what it names');
 }
@@ -133,25 +137,65 @@ function copyNative(stage, cuda) {
 function strip(stage) {
   const files = ['runtime/node', ...NATIVE.map((name) => `native/build/${name}`)].map((path) => join(stage, path));
   const present = files.filter((file) => existsSync(file));
-  if (!execaSync('strip', ['--version'], { reject: false, timeout: 60_000 }).failed)
-    run('strip', ['--strip-unneeded', ...present]);
+  if (versionOf('strip') !== undefined) run('strip', ['--strip-unneeded', ...present]);
 }
 
-const { values } = parseArgs({
-  options: {
-    out: { type: 'string' },
-    level: { type: 'string', default: '9' },
-    jobs: { type: 'string', default: '1' },
-    'no-cuda': { type: 'boolean', default: false },
-  },
-});
-if (!/^[0-9]$/.test(values.level) || !/^\d+$/.test(values.jobs)) {
-  stop(
-    'MB_BUNDLE_USAGE',
-    `--level ${values.level} --jobs ${values.jobs}`,
-    '--level 0 (fast) to 9 (small), --jobs a count',
-  );
+/** Puts NVIDIA's libraries of `from` ('pip', or a folder that holds pip's `nvidia/`) to where the engine looks for them. */
+function copyCudaLibraries(stage, from) {
+  const engine = join(stage, 'native', 'build', 'libmbridge_cuda.so');
+  if (!existsSync(engine)) {
+    stop('MB_BUNDLE_BUILD', '--with-cuda-libs, and there is no CUDA engine', 'run npm run bundle where nvcc is');
+  }
+  const folder = from === 'pip' ? join(work, 'pip') : resolve(from);
+  if (from === 'pip') run(process.execPath, [join(root, 'bin', 'mbridge.js'), 'setup-cuda', '--into', folder]);
+  const { files, licenses, missing } = cudaLibraries(folder);
+  if (missing.length > 0) {
+    stop(
+      'MB_BUNDLE_LIBRARIES',
+      `${folder} holds no nvidia/*/lib with all of ${missing.join(', ')}`,
+      'give a folder that npx mbridge setup-cuda --into filled, or pip',
+    );
+  }
+  for (const file of [...files, ...licenses]) copy(join(folder, file), join(stage, '.cuda', file));
 }
+
+function sha256(path) {
+  const hash = createHash('sha256');
+  const file = openSync(path, 'r');
+  const buffer = Buffer.allocUnsafe(1 << 22);
+  for (let count; (count = readSync(file, buffer)) > 0;) hash.update(buffer.subarray(0, count));
+  closeSync(file);
+  return hash.digest('hex');
+}
+
+/** As sha256sum prints and checks them. */
+function writeSums(to, folder, paths) {
+  writeFileSync(to, paths.map((path) => `${sha256(join(folder, path))}  ${path}\n`).join(''));
+}
+
+function options() {
+  try {
+    const { values } = parseArgs({
+      options: {
+        out: { type: 'string' },
+        level: { type: 'string', default: '6' },
+        'no-cuda': { type: 'boolean', default: false },
+        'with-cuda-libs': { type: 'string' },
+      },
+    });
+    if (!/^[0-9]$/.test(values.level)) throw new Error(`--level ${values.level}`);
+    if (values['no-cuda'] && values['with-cuda-libs'] !== undefined) throw new Error('--no-cuda --with-cuda-libs');
+    return values;
+  } catch (error) {
+    return stop(
+      'MB_BUNDLE_USAGE',
+      error.message,
+      '--out FILE.tar.xz, --level 0 (fast) to 9 (small), --no-cuda, or --with-cuda-libs pip or a folder',
+    );
+  }
+}
+
+const values = options();
 const { version } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
 const name = `mbridge-${version}-${process.platform}-${process.arch}`;
 const out = resolve(values.out ?? join(root, `${name}.tar.xz`));
@@ -165,6 +209,8 @@ const stage = join(work, name);
 for (const file of ['package.json', 'README.md', 'LICENSE']) {
   if (existsSync(join(root, file))) copy(join(root, file), join(stage, file));
 }
+// The check of a machine with GPUs, and what it compares with.
+for (const file of ['scripts/gpu-check.sh', 'bench/torch_bf16_oracle.py']) copy(join(root, file), join(stage, file));
 for (const folder of ['bin', 'configs', 'data', 'docs', 'fixtures']) {
   for (const file of filesBelow(join(root, folder))) copy(join(root, folder, file), join(stage, folder, file));
 }
@@ -174,12 +220,15 @@ copyNative(stage, !values['no-cuda']);
 copy(process.execPath, join(stage, 'runtime', 'node'));
 writeFileSync(join(stage, 'mbridge'), START, { mode: 0o755 });
 strip(stage);
+if (values['with-cuda-libs'] !== undefined) copyCudaLibraries(stage, values['with-cuda-libs']);
+writeSums(join(stage, 'SHA256SUMS'), stage, filesBelow(stage));
 
 const files = filesBelow(stage);
 const unpacked = files.reduce((sum, file) => sum + statSync(join(stage, file)).size, 0);
 mkdirSync(dirname(out), { recursive: true });
 const fixed = ['--sort=name', '--owner=0', '--group=0', '--numeric-owner', '--mtime=@0', '--mode=u=rwX,go=rX'];
-run('tar', ['-C', work, ...fixed, '--use-compress-program', `xz -${values.level} -T${values.jobs}`, '-cf', out, name]);
+run('tar', ['-C', work, ...fixed, '--use-compress-program', `xz -${values.level} -T0`, '-cf', out, name]);
+writeSums(`${out}.sha256`, dirname(out), [basename(out)]);
 const megabytes = (bytes) => `${(bytes / 1e6).toFixed(1)} MB`;
 console.error(
   `${relative(process.cwd(), out)}: ${megabytes(statSync(out).size)} (${files.length} files, ${megabytes(unpacked)} unpacked)`,

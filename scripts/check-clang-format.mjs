@@ -2,9 +2,8 @@
 // some platforms only: elsewhere a system clang-format is used, and without one the check says that it was skipped.
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
-import { execaSync } from 'execa';
 import { native, nativeFiles } from './native-sources.mjs';
-import { findFirst } from './tools.mjs';
+import { findFirst, runTool } from './tools.mjs';
 
 function packaged() {
   try {
@@ -21,6 +20,6 @@ if (tool === undefined) {
 } else {
   const mode = process.argv.includes('--fix') ? ['-i'] : ['--dry-run', '-Werror'];
   const sources = nativeFiles().filter((path) => /\.(h|cc|cu|cuh)$/.test(path));
-  const options = { reject: false, stdio: 'inherit', timeout: 600_000 };
-  process.exitCode = execaSync(tool, [...mode, ...sources.map((path) => join(native, path))], options).exitCode ?? 1;
+  const args = [...mode, ...sources.map((path) => join(native, path))];
+  process.exitCode = runTool(tool, args, { stdio: 'inherit' }).exitCode ?? 1;
 }

@@ -1,16 +1,17 @@
 #!/usr/bin/env bash
-# Checks and measures an unpacked bundle on a machine with GPUs: no Node.js, npm, compiler or network is needed there.
+# Checks and measures a bundle on a machine with GPUs: no Node.js, npm, compiler or network is needed there. A bundle holds
+# this script too, and is named as its archive or as the folder of what was unpacked.
 #
 #   OUT=results scripts/gpu-check.sh mbridge.tar.xz doctor native fixtures bits step-0.6b@120
 #
 # Parts run in the order given, each with a time limit in seconds (part@seconds sets another). $OUT/log.txt receives
 # everything, $OUT/summary.txt the closing table, $OUT/results.ndjson what commands say in JSON. `scripts/gpu-check.sh` alone
-# lists the parts. To be called from the repository, for the fixtures and the oracle in it.
+# lists the parts.
 set -uo pipefail
 
 usage() {
   cat <<'TEXT'
-usage: OUT=folder scripts/gpu-check.sh BUNDLE.tar.xz PART[@seconds]...
+usage: OUT=folder scripts/gpu-check.sh BUNDLE.tar.xz|FOLDER PART[@seconds]...
   machine      nvidia-smi: GPUs, driver, links
   doctor       what mbridge finds and would use
   native       every op against float64, on the CUDA backend (native-bench: and its timings)
@@ -55,15 +56,19 @@ unpack() {
     python3 -c 'import sys, tarfile; tarfile.open(sys.argv[1]).extractall(sys.argv[2])' "$bundle" "$work"
   fi
 }
-unpack || { echo "cannot unpack $bundle"; exit 4; }
-home=$(echo "$work"/mbridge-*)
+if [ -d "$bundle" ]; then
+  home=$(cd "$bundle" && pwd)
+else
+  unpack || { echo "cannot unpack $bundle"; exit 4; }
+  home=$(echo "$work"/mbridge-*)
+fi
 export PATH=$home:$PATH
 engine=$home/native/build/libmbridge_cuda.so
 tests=$home/native/build/mbridge_native_tests
 [ -f "$engine" ] || { echo "$bundle holds no libmbridge_cuda.so: build it where nvcc is, then bundle again"; exit 4; }
 
-# cuBLAS, NCCL and cuDNN of a pip installation, where the system has none of its own.
-if [ -z "${MBRIDGE_CUDA_LIBS:-}" ] && command -v python3 >/dev/null; then
+# cuBLAS, NCCL and cuDNN of a pip installation, where neither the bundle nor the system has them.
+if [ -z "${MBRIDGE_CUDA_LIBS:-}" ] && [ ! -d "$home/.cuda" ] && command -v python3 >/dev/null; then
   packages=$(python3 -c 'import sysconfig; print(sysconfig.get_paths()["purelib"])')
   if [ -d "$packages/nvidia" ]; then export MBRIDGE_CUDA_LIBS=$packages; fi
 fi

@@ -5,7 +5,7 @@ import { copyFileSync, existsSync, mkdirSync, statSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
-import { execaSync } from 'execa';
+import { runTool } from './tools.mjs';
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..');
 const { values } = parseArgs({ options: { out: { type: 'string', default: join(root, 'prebuilds') } } });
@@ -19,7 +19,7 @@ if (!existsSync(from)) {
 mkdirSync(dirname(to), { recursive: true });
 copyFileSync(from, to);
 // Symbols are half of it, and it runs without them.
-const { failed } = execaSync('strip', ['--strip-unneeded', to], { reject: false, timeout: 60_000 });
+const { failed } = runTool('strip', ['--strip-unneeded', to]);
 console.error(
   `${to}: ${(statSync(to).size / 1e6).toFixed(1)} MB${failed ? ', with symbols (strip was not found)' : ''}`,
 );

@@ -1,9 +1,20 @@
+import { spawnSync } from 'node:child_process';
 import { join } from 'node:path';
-import { execaSync } from 'execa';
+
+const HOUR = 3_600_000;
+/** stdio of a tool whose output the user is to see, on stderr. */
+export const SHOWN = ['ignore', 2, 2];
+
+/** Runs a tool to its end: whether it failed, `code` where it could not be started, and what it printed. */
+export function runTool(command, args, options = {}) {
+  const defaults = { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'], timeout: 2 * HOUR, maxBuffer: 1 << 28 };
+  const { status, error, stdout, stderr } = spawnSync(command, args, { ...defaults, ...options });
+  return { failed: status !== 0, exitCode: status, code: error?.code, stdout: stdout ?? '', stderr: stderr ?? '' };
+}
 
 /** First line that a tool prints for `--version`, or undefined when it cannot be run. */
 export function version(tool) {
-  const { failed, stdout } = execaSync(tool, ['--version'], { reject: false, timeout: 60_000 });
+  const { failed, stdout } = runTool(tool, ['--version'], { timeout: 60_000 });
   return failed ? undefined : stdout.split('\n')[0];
 }
 

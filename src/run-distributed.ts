@@ -10,8 +10,8 @@ import { takeEarlySignals } from './base/early-signals.js';
 import { MbridgeError } from './base/errors.js';
 import { checkDataFile } from './data/open-dataset.js';
 import { checkVocabulary } from './data/tokenizer.js';
-import { chooseDevice, defaultProcesses, requireDevices } from './engine/devices.js';
 import type { ProgramStart } from './job/shared/program-start.js';
+import { chooseDevice, defaultProcesses, requireDevices, unusedGpus } from './engine/devices.js';
 import type { Restarts } from './job/launch/restarts.js';
 import { shortPath } from './job/shared/ending-text.js';
 import type { WorkerEvent } from './job/shared/messages.js';
@@ -118,6 +118,8 @@ export async function start(
   let config = fit(checked, worldSize);
   const layout = { ...validateLayout(config, worldSize, { device, ...(origins === undefined ? {} : { origins }) }) };
   const rank = environment?.rank ?? 0;
+  const unused = checked.dist.device === 'auto' && rank === 0 ? unusedGpus() : undefined;
+  if (unused !== undefined) warn(unused);
   let unsaved: string | undefined;
   if (checks !== null) {
     const { data, trainable } = checks;

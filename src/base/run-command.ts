@@ -1,4 +1,4 @@
-import { execa } from 'execa';
+import { spawn, type ChildProcess } from 'node:child_process';
 
 export interface CommandOptions {
   /** Ends the command, and says so in `failure`. */
@@ -17,26 +17,50 @@ export interface CommandOutcome {
   readonly stderr: string;
 }
 
-/** Runs another program to its end, or to its time limit. Never throws: `failure` says what went wrong. */
+const STDERR = 2;
+
+/**
+ * Runs another program to its end, or to its time limit. Never throws: `failure` says what went wrong. The command ends
+ * with this process.
+ */
 export async function runCommand(
   command: string,
   args: readonly string[],
-  { timeoutMs, env, show = false }: CommandOptions,
+  { timeoutMs, env = process.env, show = false }: CommandOptions,
 ): Promise<CommandOutcome> {
-  const ended = await execa(command, args, {
-    reject: false,
-    stdin: 'ignore',
-    timeout: timeoutMs,
-    killSignal: 'SIGKILL',
-    ...(show ? { stdout: process.stderr, stderr: process.stderr } : {}),
-    ...(env === undefined ? {} : { env, extendEnv: false }),
+  const output = show ? STDERR : 'pipe';
+  let child: ChildProcess;
+  try {
+    child = spawn(command, args, { env, stdio: ['ignore', output, output] });
+  } catch (error) {
+    return { failure: error instanceof Error ? error.message : String(error), stdout: '', stderr: '' };
+  }
+  return new Promise((resolve) => {
+    const printed = { stdout: '', stderr: '' };
+    for (const stream of ['stdout', 'stderr'] as const) {
+      child[stream]?.setEncoding('utf8').on('data', (text: string) => {
+        printed[stream] += text;
+      });
+    }
+    const kill = (): void => void child.kill('SIGKILL');
+    const settle = (failure: string | undefined): void => {
+      clearTimeout(limit);
+      process.off('exit', kill);
+      resolve({ failure, ...printed });
+    };
+    const limit = setTimeout(() => {
+      kill();
+      // What it started may hold its output open: nobody waits for that.
+      child.stdout?.destroy();
+      child.stderr?.destroy();
+      settle(`no end after ${timeoutMs / 1000} s`);
+    }, timeoutMs);
+    process.on('exit', kill);
+    child.on('error', (error: NodeJS.ErrnoException) => {
+      settle(error.code === 'ENOENT' ? 'not found' : error.message);
+    });
+    child.on('close', (code, signal) => {
+      settle(code === 0 ? undefined : (signal ?? `exit code ${code}`));
+    });
   });
-  const failure = !ended.failed
-    ? undefined
-    : ended.timedOut
-      ? `no end after ${timeoutMs / 1000} s`
-      : ended.code === 'ENOENT'
-        ? 'not found'
-        : (ended.signal ?? (ended.exitCode === undefined ? ended.shortMessage : `exit code ${ended.exitCode}`));
-  return { failure, stdout: ended.stdout ?? '', stderr: ended.stderr ?? '' };
 }

@@ -1,10 +1,9 @@
 import { existsSync, readFileSync, statfsSync } from 'node:fs';
 import { totalmem } from 'node:os';
 import { nodeOptions } from '../base/early-signals.js';
-import { nativePath } from '../engine/load.js';
-import { cudaEnginePath } from '../engine/open-device.js';
 import { compiledFile, packageRoot, packageVersion } from '../base/package-root.js';
 import { runCommand } from '../base/run-command.js';
+import { findAddon, findCudaEngine } from '../engine/find.js';
 import { chooseDevice, defaultProcesses, visibleGpus } from '../engine/devices.js';
 import { availableBytes } from '../train/machine-memory.js';
 
@@ -61,9 +60,17 @@ export interface DoctorFacts {
     /** Free space for the shared memory of CPU ranks; null where /dev/shm is not there. */
     readonly shm_free_bytes: number | null;
   };
-  readonly native: { readonly path: string; readonly ok: boolean; readonly reason: string | null };
+  readonly native: {
+    readonly path: string;
+    /** What led to it; null where there is none. */
+    readonly from: string | null;
+    readonly ok: boolean;
+    readonly reason: string | null;
+  };
   readonly cuda: {
     readonly engine: string;
+    /** What led to it; null where there is none. */
+    readonly from: string | null;
     readonly loaded: boolean;
     readonly reason: string | null;
     /** Kernel module's version by /proc; null where none is loaded. */
@@ -152,7 +159,8 @@ export async function gatherFacts(env: Env = process.env): Promise<DoctorFacts> 
   const native = find(lines, 'native')[0];
   const cuda = find(lines, 'cuda')[0];
   const cpu = native?.description == null ? null : (JSON.parse(native.description) as Record<string, unknown>);
-  const engine = cudaEnginePath(env);
+  const addon = findAddon(env);
+  const engine = findCudaEngine(env);
   const device = chooseDevice({ dist: { device: 'auto' } });
   const text = (key: string): string | null => (typeof cpu?.[key] === 'string' ? cpu[key] : null);
   return {
@@ -168,14 +176,16 @@ export async function gatherFacts(env: Env = process.env): Promise<DoctorFacts> 
       shm_free_bytes: shmFreeBytes(),
     },
     native: {
-      path: nativePath(env),
+      path: addon.path,
+      from: addon.from,
       ok: native?.reason === null,
       reason: native === undefined ? (crash ?? 'the probe said nothing') : native.reason,
     },
     cuda: {
-      engine,
+      engine: engine.path,
+      from: engine.from,
       loaded: cuda?.reason === null,
-      reason: cuda?.reason ?? (cuda === undefined && existsSync(engine) ? crash : null),
+      reason: cuda?.reason ?? (cuda === undefined && existsSync(engine.path) ? crash : null),
       kernel_driver: kernelDriver(),
       visible_gpus: visibleGpus(env),
       description: cuda?.description == null ? null : (JSON.parse(cuda.description) as CudaDescription),

@@ -1,7 +1,7 @@
 import { existsSync, readdirSync } from 'node:fs';
 import type { DeviceKind } from '../config/layout.js';
 import type { RunConfig } from '../config/schema.js';
-import { cudaEnginePath } from './open-device.js';
+import { cudaEngineHint, findCudaEngine } from './find.js';
 import { MbridgeError } from '../base/errors.js';
 
 type Env = Readonly<Record<string, string | undefined>>;
@@ -38,16 +38,22 @@ export function defaultProcesses(device: DeviceKind, ranksPerGpu = 1): number {
 export function chooseDevice(cfg: { readonly dist: Pick<RunConfig['dist'], 'device'> }): DeviceKind {
   const gpus = visibleGpus();
   if (cfg.dist.device === 'cpu') return 'cpu';
-  if (gpus > 0 && existsSync(cudaEnginePath())) return 'cuda';
+  if (gpus > 0 && existsSync(findCudaEngine().path)) return 'cuda';
   if (cfg.dist.device === 'auto') return 'cpu';
-  const found = gpus === 0 ? 'no NVIDIA GPU is visible here' : 'the CUDA engine is not built';
+  const found = gpus === 0 ? 'no NVIDIA GPU is visible here' : 'there is no CUDA engine';
   throw new MbridgeError('environment', 'MB_DEVICE', `device cuda is asked for, but ${found}`, {
     hint:
       gpus === 0
         ? 'check nvidia-smi and CUDA_VISIBLE_DEVICES, or use --device cpu'
-        : 'install the CUDA toolkit (nvcc) and run: mbridge build; or use --device cpu',
+        : `${cudaEngineHint()}; or use --device cpu`,
     details: { gpus },
   });
+}
+
+/** Why a run that could have any device leaves the GPUs of this machine unused; undefined where it does not. */
+export function unusedGpus(env: Env = process.env, gpus = visibleGpus(env)): string | undefined {
+  if (gpus === 0 || existsSync(findCudaEngine(env).path)) return undefined;
+  return `the GPUs here are not used, for there is no CUDA engine: ${cudaEngineHint()}`;
 }
 
 /** Every process on this machine needs a GPU, of its own unless `ranksPerGpu` are to share each. */

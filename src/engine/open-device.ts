@@ -1,34 +1,28 @@
 import { existsSync } from 'node:fs';
-import { join, resolve } from 'node:path';
 import { MbridgeError } from '../base/errors.js';
-import { packageRoot } from '../base/package-root.js';
+import { packageVersion } from '../base/package-root.js';
 import type { NativeBinding } from './binding.js';
 import { Device } from './device.js';
+import { CUDA_PACKAGE, cudaEngineHint, findCudaEngine } from './find.js';
 import { loadBinding } from './load.js';
-
-/** Where the CUDA engine is looked for: MBRIDGE_CUDA_ENGINE, then this package's build. */
-export function cudaEnginePath(env: Readonly<Record<string, string | undefined>> = process.env): string {
-  const named = env['MBRIDGE_CUDA_ENGINE'];
-  return named ? resolve(named) : join(packageRoot(), 'native', 'build', 'libmbridge_cuda.so');
-}
 
 /** Loads the CUDA engine into the addon. @throws MbridgeError exit 4 with the reason */
 export function loadCudaEngine(binding: NativeBinding): void {
-  const path = cudaEnginePath();
-  const hint = 'run `mbridge doctor`; `mbridge build` builds the engine where nvcc is installed';
+  const { path, from, version } = findCudaEngine();
+  const hint = from === 'MBRIDGE_CUDA_ENGINE' ? 'point MBRIDGE_CUDA_ENGINE at another, or unset it' : cudaEngineHint();
+  const refuse = (message: string, cause?: unknown): MbridgeError =>
+    new MbridgeError('environment', 'MB_CUDA_ENGINE', message, { hint, cause, details: { path } });
   if (!existsSync(path)) {
-    throw new MbridgeError('environment', 'MB_CUDA_ENGINE', `the CUDA engine is not built: ${path} is not there`, {
-      hint,
-    });
+    const other = from === null ? `, nor is the package ${CUDA_PACKAGE}` : '';
+    throw refuse(`there is no CUDA engine: ${path} is not there${other}`);
+  }
+  if (version !== undefined && version !== packageVersion()) {
+    throw refuse(`${CUDA_PACKAGE} ${version} does not belong to mbridge ${packageVersion()}`);
   }
   try {
     binding.loadCuda(path);
   } catch (cause) {
-    const reason = cause instanceof Error ? cause.message : String(cause);
-    throw new MbridgeError('environment', 'MB_CUDA_ENGINE', `the CUDA engine does not load: ${reason}`, {
-      hint,
-      cause,
-    });
+    throw refuse(`the CUDA engine does not load: ${cause instanceof Error ? cause.message : String(cause)}`, cause);
   }
 }
 

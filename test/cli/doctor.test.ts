@@ -36,6 +36,7 @@ describe('mbridge doctor', () => {
     expect(facts.usable.cpu).toBe(true);
     expect(facts.cpu.cores).toBeGreaterThan(0);
     expect(facts.native.path).toMatch(/native\/build\/mbridge\.node$/);
+    expect(facts.native.from).toBe('built here');
     const text = await mbridge(['doctor']);
     expect(text.stdout).toContain('CPU: usable');
     expect(text.stdout).toContain(`by default a run takes ${facts.default.processes} process`);
@@ -60,7 +61,7 @@ describe('mbridge doctor', () => {
     expect(facts.native).toMatchObject({ path: garbage, ok: false });
     expect(facts.usable.problems.join()).toContain('garbage.so');
     const { stdout } = await mbridge(['doctor'], env);
-    expect(stdout).toContain(`engine  ${garbage}, which cannot be loaded (below)\n`);
+    expect(stdout).toContain(`engine  ${garbage} (MBRIDGE_NATIVE), which cannot be loaded (below)\n`);
     expect(stdout.split(facts.native.reason!)).toHaveLength(2);
   });
 
@@ -96,9 +97,10 @@ function machine(description: Partial<CudaDescription>, gpus = 2): DoctorFacts {
       available_bytes: 2 ** 36,
       shm_free_bytes: 2 ** 36,
     },
-    native: { path: '/opt/mbridge/native/build/mbridge.node', ok: true, reason: null },
+    native: { path: '/opt/mbridge/native/build/mbridge.node', from: 'built here', ok: true, reason: null },
     cuda: {
       engine: '/opt/mbridge/native/build/libmbridge_cuda.so',
+      from: 'built here',
       loaded: true,
       reason: null,
       kernel_driver: '580.159.04',

@@ -4,7 +4,8 @@ import { Worker } from 'node:worker_threads';
 import { afterAll, describe, expect, test } from 'vitest';
 import { readBpe, type Json } from '../../src/data/tokenizer/bpe-file.js';
 import { createBpe, BpeTokenizer } from '../../src/data/tokenizer/bpe.js';
-import { loadBinding, nativePath } from '../../src/engine/load.js';
+import { findAddon } from '../../src/engine/find.js';
+import { loadBinding } from '../../src/engine/load.js';
 
 const ROOT = join(import.meta.dirname, '../..');
 const NAMES = ['gpt2', 'qwen', 'llama3', 'o200k', 'deepseek'] as const;
@@ -209,7 +210,7 @@ test('several threads of a process encode at once, and may end without giving ba
     const made = native.bpeCreate(tables.tokens, tables.ends, tables.merges, tables.added, tables.pattern, 2);
     for (let i = 0; i < 5; i++) native.bpeEncode(made, text, false);
     parentPort.postMessage(native.bpeEncode(made, text, false));`;
-  const workerData = { path: nativePath(), tables: readBpe(json as Json), text };
+  const workerData = { path: findAddon().path, tables: readBpe(json as Json), text };
   const runs = Array.from({ length: 3 }, () => {
     return new Promise((resolve, reject) => {
       new Worker(code, { eval: true, workerData }).once('message', resolve).once('error', reject);

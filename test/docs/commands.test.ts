@@ -10,8 +10,9 @@ const folder = mkdtempSync(join(tmpdir(), 'mbridge-docs-'));
 for (const name of readdirSync(ROOT)) if (name !== 'runs') symlinkSync(join(ROOT, name), join(folder, name));
 afterAll(() => rmSync(folder, { recursive: true }));
 
-/** Why a command is only checked, not run: it needs GPUs, a cluster's starter, or far more time than a test has. */
-const CHECKED_ONLY = ['gpu', 'cluster', 'long'];
+/** Why a command is only checked, not run: it needs GPUs, a cluster's starter, or far more time than a test has; or it
+ * installs, which `test/scripts` does. */
+const CHECKED_ONLY = ['gpu', 'cluster', 'long', 'install'];
 const CI = readFileSync(join(ROOT, '.ci/run'), 'utf8');
 
 /**
@@ -76,6 +77,32 @@ describe('every command of the documentation runs', () => {
   });
 });
 
+interface Package {
+  version: string;
+  scripts: Record<string, string>;
+  devDependencies: Record<string, string>;
+}
+
+/** Whether a line that installs names files, scripts, packages and targets that there are. */
+async function checkInstallation(command: string): Promise<void> {
+  const { version, scripts, devDependencies } = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')) as Package;
+  const made = [`mbridge-${version}.tgz`, `mbridge-cuda-linux-x64-${version}.tgz`, `mbridge-${version}-linux-x64`];
+  const files = [...made, `${made[2]}.tar.xz`, `${made[2]}.tar.xz.sha256`];
+  const named = [...command.matchAll(/mbridge-[\w.-]+/g)].map(([file]) => file);
+  expect(named.filter((file) => !files.includes(file))).toEqual([]);
+  const [tool = '', ...words] = command.split(' ');
+  if (tool === 'docker') {
+    const target = / --target (\w+)/.exec(command)?.[1];
+    if (target !== undefined) expect(readFileSync(join(ROOT, 'Dockerfile'), 'utf8')).toContain(` AS ${target}\n`);
+  } else if (tool === 'npm' && words[0] === 'install') {
+    for (const [, name = '', wanted] of command.matchAll(/ ([\w-]+)@(\S+)/g))
+      expect(devDependencies[name]).toBe(wanted);
+  } else if (tool === 'npm' && words[0] === 'run') {
+    expect(Object.keys(scripts)).toContain(words[1]);
+  } else if (/\bmbridge /.test(command)) await check(command);
+  else expect(['npm ci', `sha256sum -c ${files.at(-1)}`, `tar xJf ${files.at(-2)}`]).toContain(command);
+}
+
 /** Whether a command line that cannot run here is understood: planned for GPUs, or its flags known. */
 async function check(command: string): Promise<void> {
   const [, subcommand = '', rest = ''] =
@@ -112,7 +139,7 @@ describe('commands that need other machines are understood', () => {
   const others = COMMANDS.filter(({ info }) => info !== '');
   test.each<DocumentedCommand>(others)('$at: $command', async ({ info, command }) => {
     expect(CHECKED_ONLY).toContain(info);
-    await check(command);
+    await (info === 'install' ? checkInstallation(command) : check(command));
   });
 });
 

@@ -2,8 +2,8 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, expect, test } from 'vitest';
-import { deviceIndexOf, gpusFor, requireDevices, visibleGpus } from '../../src/engine/devices.js';
-import { cudaEnginePath } from '../../src/engine/open-device.js';
+import { deviceIndexOf, gpusFor, requireDevices, unusedGpus, visibleGpus } from '../../src/engine/devices.js';
+import { findCudaEngine } from '../../src/engine/find.js';
 import { packageRoot } from '../../src/base/package-root.js';
 
 const dev = mkdtempSync(join(tmpdir(), 'mbridge-dev-'));
@@ -34,7 +34,14 @@ test.each<[string | undefined, string]>([
   ['/a/b.so', '/a/b.so'],
   ['b.so', join(process.cwd(), 'b.so')],
 ])('MBRIDGE_CUDA_ENGINE=%s is %s', (value, path) => {
-  expect(cudaEnginePath({ MBRIDGE_CUDA_ENGINE: value })).toBe(path);
+  expect(findCudaEngine({ MBRIDGE_CUDA_ENGINE: value }).path).toBe(path);
+});
+
+test('GPUs that nothing can run on are named with what to do, and only these', () => {
+  const without = { MBRIDGE_CUDA_ENGINE: '/nowhere.so' };
+  expect(unusedGpus(without, 2)).toMatch(/^the GPUs here are not used, .* no CUDA engine: .*setup-cuda$/);
+  expect(unusedGpus(without, 0)).toBeUndefined();
+  expect(unusedGpus({ MBRIDGE_CUDA_ENGINE: process.execPath }, 2)).toBeUndefined();
 });
 
 test('no device folder, no GPUs', () => {

@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import { execa } from 'execa';
 import { describe, expect, test } from 'vitest';
-import { cudaEnginePath } from '../../src/engine/open-device.js';
+import { findCudaEngine } from '../../src/engine/find.js';
 import { BUILD, needsTestPrograms } from '../helpers/test-programs.js';
 
 needsTestPrograms();
@@ -9,7 +9,7 @@ const TESTS = join(BUILD, 'mbridge_native_tests');
 const PEER_TESTS = join(BUILD, 'mbridge_peer_tests');
 
 async function nativeTests(...before: string[]): Promise<void> {
-  const [program = '', ...args] = [...before, TESTS, '--backend', cudaEnginePath()];
+  const [program = '', ...args] = [...before, TESTS, '--backend', findCudaEngine().path];
   const { exitCode, all } = await execa(program, args, { reject: false, all: true });
   expect(exitCode, all.slice(-4000)).toBe(0);
   expect(all).toMatch(/^\d+ passed, 0 failed/m);

@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { realpathSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import type { Logger } from 'pino';
+import type { Logger } from '../../base/logger.js';
 import type { Store } from '../../job/rendezvous/store.js';
 import { modelSettings, modelShape } from '../../families/model-shape.js';
 import type { DataIterator } from '../../data/data-iterator.js';

@@ -38,6 +38,10 @@ function cudaProblems(facts: DoctorFacts): string[] {
   return problems;
 }
 
+function origin(from: string | null): string {
+  return from === null ? '' : ` (${from})`;
+}
+
 function gib(bytes: number | null | undefined): string {
   return bytes == null ? 'unknown' : `${(bytes / 2 ** 30).toFixed(1)} GiB`;
 }
@@ -63,7 +67,7 @@ function peerLine({ peer_access: peers }: CudaDescription): string[] {
 
 function whyNoEngine({ cuda, native }: DoctorFacts): string {
   if (!native.ok) return `${cuda.engine}: not tried, it is loaded by the engine above`;
-  return cuda.reason ?? `the CUDA engine is not built: ${cuda.engine} is not there`;
+  return cuda.reason ?? `there is no CUDA engine: ${cuda.engine} is not there`;
 }
 
 function cudaLines(facts: DoctorFacts): string[] {
@@ -73,7 +77,7 @@ function cudaLines(facts: DoctorFacts): string[] {
   if (description === null) return [`  engine  ${whyNoEngine(facts)}`, `  driver  ${driver}`];
   const { driver: api, libraries } = description;
   return [
-    `  engine  ${cuda.engine}, CUDA ${description.runtime} for ${description.architectures}`,
+    `  engine  ${cuda.engine}${origin(cuda.from)}, CUDA ${description.runtime} for ${description.architectures}`,
     `  driver  ${driver}; serves CUDA ${api.supports ?? 'none'}, ${api.needed} is needed`,
     ...(description.devices.length === 0 ? [`  GPU     ${description.device_error ?? 'none'}`] : []),
     ...deviceLines(facts, description),
@@ -99,7 +103,7 @@ export function formatReport(facts: DoctorFacts): string {
   return [
     `mbridge ${facts.version} in ${facts.package}`,
     `  Node.js ${node.version}, ${node.path}${node.glibc === null ? '' : `, glibc ${node.glibc}`}`,
-    `  engine  ${native.path}${native.ok ? '' : ', which cannot be loaded (below)'}`,
+    `  engine  ${native.path}${origin(native.from)}${native.ok ? '' : ', which cannot be loaded (below)'}`,
     `CPU: ${cpuOk ? 'usable' : 'not usable'}`,
     `  ${cpu.model ?? 'unknown'}, ${cpu.cores ?? '?'} cores usable (a run shares them among its ranks), kernels ${cpu.kernels ?? '?'}`,
     `  memory  ${gib(cpu.available_bytes)} of ${gib(cpu.total_bytes)} available; /dev/shm ${gib(cpu.shm_free_bytes)} free`,

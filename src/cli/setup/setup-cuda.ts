@@ -1,8 +1,10 @@
-import { existsSync, readdirSync, renameSync, rmSync } from 'node:fs';
-import { join, resolve } from 'node:path';
+import { accessSync, constants, existsSync, mkdirSync, readdirSync, realpathSync, renameSync, rmSync } from 'node:fs';
+import { dirname, join, resolve } from 'node:path';
 import { MbridgeError } from '../../base/errors.js';
-import { packageRoot } from '../../base/package-root.js';
+import { installation } from '../../base/installation.js';
 import { runCommand } from '../../base/run-command.js';
+import { findCudaEngine } from '../../engine/find.js';
+import { buildEngine } from './build-engine.js';
 
 // The versions that were measured first; any later one of the same major version will do.
 const PACKAGES = [
@@ -34,11 +36,38 @@ async function findPip(): Promise<readonly [string, ...string[]]> {
   );
 }
 
+/** Builds the CUDA engine where there is none. */
+async function setUpEngine(): Promise<void> {
+  const { path, from } = findCudaEngine();
+  if (existsSync(path)) process.stderr.write(`CUDA engine: ${path} (${from})\n`);
+  else await buildEngine('cuda');
+}
+
+/** Where the CUDA engine looks for libraries (native/cuda/libs/libs.h): `.cuda/` of the package that it lies in. */
+function librariesOf(engine: string): string {
+  return join(dirname(realpathSync(engine)), '..', '..', '.cuda');
+}
+
+/** @throws MbridgeError MB_SETUP_FOLDER where nothing can be written beside `target` */
+function requireWritable(target: string): void {
+  try {
+    mkdirSync(dirname(target), { recursive: true });
+    accessSync(dirname(target), constants.W_OK);
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    throw refuse(
+      'MB_SETUP_FOLDER',
+      `${dirname(target)} cannot be written (${code})`,
+      `run it as who installed mbridge, or into a folder of your own: ${installation().command} setup-cuda --into FOLDER`,
+    );
+  }
+}
+
 /**
- * `mbridge setup-cuda`: installs cuBLAS, NCCL and cuDNN from NVIDIA's pip packages into this package's `.cuda/`, where the
- * CUDA backend looks for them, or into `into`. Python is only used to install; nothing of mbridge runs in it. What was
- * there before stays until the new libraries are complete.
- * @throws MbridgeError MB_SETUP_*, exit 4
+ * `mbridge setup-cuda`: builds the CUDA engine where there is none, and installs cuBLAS, NCCL and cuDNN from NVIDIA's pip
+ * packages where the engine looks for them; or these libraries alone, into `into`. Python is only used to install; nothing
+ * of mbridge runs in it. What was there before stays until the new libraries are complete.
+ * @throws MbridgeError MB_SETUP_*, MB_BUILD_*, exit 4
  */
 export async function setupCuda(pipOptions: readonly string[], into?: string): Promise<void> {
   if (process.platform !== 'linux') {
@@ -48,7 +77,9 @@ export async function setupCuda(pipOptions: readonly string[], into?: string): P
       'use the CPU backend here',
     );
   }
-  const target = into === undefined ? join(packageRoot(), '.cuda') : resolve(into);
+  if (into === undefined) await setUpEngine();
+  const target = into === undefined ? librariesOf(findCudaEngine().path) : resolve(into);
+  requireWritable(target);
   const part = `${target}.part`;
   const pip = await findPip();
   try {
@@ -59,7 +90,9 @@ export async function setupCuda(pipOptions: readonly string[], into?: string): P
     rmSync(part, { recursive: true, force: true });
   }
   const use = into === undefined ? '' : `; set MBRIDGE_CUDA_LIBS=${target} for runs`;
-  process.stderr.write(`CUDA libraries installed in ${target}${use}; mbridge doctor shows their versions\n`);
+  process.stderr.write(
+    `CUDA libraries installed in ${target}${use}; ${installation().command} doctor shows their versions\n`,
+  );
 }
 
 async function installInto(
@@ -84,7 +117,7 @@ async function installInto(
       throw refuse(
         'MB_SETUP_INSTALL',
         `pip could not install ${any.join(', ')}: ${failure} (its output is above)`,
-        'check the network or the package index, and pass options on: mbridge setup-cuda --index-url URL',
+        'check the network or the package index, and pass options on: setup-cuda --index-url URL',
       );
     }
   }

@@ -4,9 +4,14 @@ import type { Command } from 'commander';
 export function addSetup(program: Command): void {
   program
     .command('setup-cuda')
-    .description("install cuBLAS, NCCL and cuDNN from NVIDIA's pip packages (1.6 GB), where the system has none")
+    .description(
+      "what GPUs need: the CUDA engine, built by nvcc where there is none, and cuBLAS, NCCL and cuDNN from NVIDIA's pip packages (1.6 GB)",
+    )
     .argument('[options...]', "pip's own options, such as --index-url URL")
-    .option('--into <folder>', "where to; default: this package's .cuda, where runs look for them")
+    .option(
+      '--into <folder>',
+      'the libraries alone, and where to; default: beside the engine, where runs look for them',
+    )
     .allowUnknownOption()
     .action(async (pipOptions: string[], { into }: { into?: string }) => {
       const { setupCuda } = await import('./setup-cuda.js');
@@ -17,6 +22,6 @@ export function addSetup(program: Command): void {
     .description('build the native engine anew on this machine: for its CPU, and for CUDA where nvcc is')
     .action(async () => {
       const { buildEngine } = await import('./build-engine.js');
-      await buildEngine();
+      await buildEngine('all');
     });
 }

@@ -100,12 +100,12 @@ function formatFields(fields: Record<string, unknown>): string {
     .join(' ');
 }
 
-/** Fields of a pino line that say nothing on the console. */
+/** Fields of a log line that say nothing on the console. */
 const HIDDEN = new Set(['level', 'time', 'pid', 'hostname', 'rank', 'msg', 'err', 'v']);
 export const WARN_LEVEL = 40;
 const ERROR_LEVEL = 50;
 
-/** A pino line (JSON) as text for people; a line that is not JSON is passed as it is. */
+/** A log line (JSON) as text for people; a line that is not JSON is passed as it is. */
 export function formatLogLine(line: string, paint: Paint): string {
   let entry: Record<string, unknown>;
   try {

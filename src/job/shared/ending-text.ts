@@ -1,4 +1,5 @@
 import { basename, isAbsolute, relative } from 'node:path';
+import { installation } from '../../base/installation.js';
 import { shellWord } from '../../base/shell-word.js';
 import type { SavedCheckpoint, StopSignal, WorkerEvent } from './messages.js';
 import { formatSummary, isTrainingResult } from './summary-text.js';
@@ -55,17 +56,21 @@ function continueCommand({ argv, runDir }: Pick<Ending, 'argv' | 'runDir'>, fold
   const load = `checkpoint.load=${folder}`;
   const [, program = '', ...args] = argv ?? [];
   if (!/^mbridge(\.js)?$/.test(basename(program))) return `the same command and ${shellWord(load)}`;
-  const start = program.includes('/node_modules/.bin/')
-    ? 'npx mbridge'
-    : program.endsWith('.js')
-      ? `node ${shellWord(shortPath(program))}`
-      : 'mbridge';
+  const start = startOf(program);
   if (args[0] === 'pretrain' || args[0] === 'resume') {
     const json = args.includes('--json') ? [' --json'] : [];
     return [start, ' resume ', shellWord(shortPath(runDir)), ...json].join('');
   }
   const kept = args.filter((arg) => !arg.startsWith('checkpoint.load='));
   return [start, ...kept.map(shellWord), shellWord(load)].join(' ');
+}
+
+/** How the user started `program`, for a shell; a bundle's Node.js is on no path. */
+function startOf(program: string): string {
+  const { kind, command } = installation();
+  if (kind === 'bundle') return command;
+  if (program.includes('/node_modules/.bin/')) return 'npx mbridge';
+  return program.endsWith('.js') ? `node ${shellWord(shortPath(program))}` : 'mbridge';
 }
 
 /** From here, where that is not longer. */

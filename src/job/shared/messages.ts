@@ -17,7 +17,7 @@ export const ENV = {
   /** Port of the store that rank 0 starts; MASTER_PORT + 1 without it. */
   storePort: 'MBRIDGE_STORE_PORT',
   threads: 'MBRIDGE_THREADS',
-  /** Lowest pino level that this rank shows on the console. */
+  /** Lowest level of the log that this rank shows on the console. */
   consoleLevel: 'MBRIDGE_CONSOLE_LEVEL',
   /** Process id of the launcher: the worker dies with it. */
   launcherPid: 'MBRIDGE_LAUNCHER_PID',
@@ -124,7 +124,7 @@ export type WorkerEvent = StepEvent | EvaluationEvent | ResultEvent | OtherEvent
 
 export type WorkerMessage =
   | { kind: 'event'; event: WorkerEvent }
-  /** One pino line, for the console. */
+  /** One line of the log (JSON), for the console. */
   | { kind: 'log'; line: string }
   /** It has begun its first step, or asks for requests to stop: from now on it ends in order. */
   | { kind: 'looping' }

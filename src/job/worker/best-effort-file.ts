@@ -1,5 +1,5 @@
 import { closeSync, writeSync } from 'node:fs';
-import type { Logger } from 'pino';
+import type { Logger } from '../../base/logger.js';
 
 /** A file that a run can do without: what cannot be written is dropped, after one warning. */
 export class BestEffortFile {

@@ -15,7 +15,7 @@ export interface Channel {
   /** What runs, and where; where no launcher has said it. */
   announce(runDir: string, announced: Announcement): void;
   event(event: WorkerEvent): void;
-  /** One pino line. */
+  /** One line of the log (JSON). */
   log(line: string): void;
   /** The program has begun its first step, or asks for requests to stop: it is the one to end in order. */
   looping(): void;

@@ -1,4 +1,4 @@
-import type { Logger } from 'pino';
+import type { Logger } from '../../base/logger.js';
 import type { Store } from '../rendezvous/store.js';
 import type { RunConfig } from '../../config/schema.js';
 import type { Pace } from '../../base/pace.js';

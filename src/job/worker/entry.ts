@@ -1,6 +1,6 @@
 import { setImmediate } from 'node:timers/promises';
 import { pathToFileURL } from 'node:url';
-import type { Logger } from 'pino';
+import type { Logger } from '../../base/logger.js';
 import { takeEarlySignals } from '../../base/early-signals.js';
 import { EXIT, MbridgeError } from '../../base/errors.js';
 import { compiledFile } from '../../base/package-root.js';

@@ -1,6 +1,6 @@
 import { fstatSync, openSync, readSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
-import type { Logger } from 'pino';
+import type { Logger } from '../../base/logger.js';
 import type { WorkerEvent } from '../shared/messages.js';
 import { METRICS_FILE } from '../shared/run-folder.js';
 import { BestEffortFile } from './best-effort-file.js';

@@ -1,7 +1,7 @@
 import { mkdirSync, openSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { dirname, join } from 'node:path';
-import type { Logger } from 'pino';
+import type { Logger } from '../../base/logger.js';
 import type { WorkerEvent } from '../shared/messages.js';
 import { BestEffortFile } from './best-effort-file.js';
 import { fileVersion, record, scalars } from './tensorboard-records.js';

@@ -122,15 +122,25 @@ describe('what workers write', () => {
     expect(lines.sort()).toEqual([
       '[r0] an info size=3',
       '[r0] err: €',
+      expect.stringMatching(/^\[r0\] error: an error count=12 cause=\{"type":"RangeError","message":"too far",/),
       '[r0] no newline at the end',
       '[r0] out 0: first half',
       '[r0] out: grün',
       '[r0] warning: a warning',
+      expect.stringMatching(/^\[r1\] error: an error count=12 /),
       '[r1] warning: a warning',
     ]);
     expect(readFileSync(join(runDir, 'rank-1', 'stdout.log'), 'utf8')).toBe('out 1: first half\nout: grün\n');
     expect(readFileSync(join(runDir, 'rank-1', 'stderr.log'), 'utf8')).toBe('err: €\nno newline at the end\n');
-    expect(readFileSync(join(runDir, 'rank-1', 'log.ndjson'), 'utf8')).toContain('only in the file');
+    const log = jsonLines(readFileSync(join(runDir, 'rank-1', 'log.ndjson'), 'utf8'));
+    const now = expect.stringMatching(/^\d{4}-\d\d-\d\dT[\d:.]+Z$/) as string;
+    expect(log).toMatchObject([
+      { level: 20, time: now, rank: 1, msg: 'only in the file' },
+      { level: 20, msg: 'what JSON cannot hold', fields: expect.stringContaining('circular') as string },
+      { level: 30, size: 3, msg: 'an info' },
+      { level: 50, count: '12', cause: { type: 'RangeError', message: 'too far' }, msg: 'an error' },
+      { level: 40, msg: 'a warning' },
+    ]);
   });
 
   it('has no prefix with one process, and no colour off a terminal', async () => {

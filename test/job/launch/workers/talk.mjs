@@ -11,7 +11,9 @@ export async function runWorker(ctx) {
   await sleep(30);
   stderr.write(Buffer.concat([euro.subarray(1), Buffer.from('\nno newline at the end')]));
   ctx.log.debug('only in the file');
+  ctx.log.debug({ count: 12n, cause: new RangeError('too far'), ctx: globalThis }, 'what JSON cannot hold');
   ctx.log.info({ size: 3 }, 'an info');
+  ctx.log.error({ count: 12n, cause: new RangeError('too far') }, 'an error');
   ctx.log.warn('a warning');
   ctx.emit({ type: 'note', rank: ctx.rank });
 }
