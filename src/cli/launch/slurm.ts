@@ -103,6 +103,13 @@ async function launchSlurm(words: readonly string[], flags: SlurmFlags): Promise
     cpuFlag: '--ntasks-per-node',
   };
   const program = programOf(flags);
+  const limitS = flags.time === undefined ? Infinity : secondsOf(flags.time);
+  if (graceS >= limitS) {
+    throw usage(
+      `--grace is ${graceS} s, and --time ${flags.time} is ${limitS} s`,
+      'give a shorter --grace: the run stops so long before its end',
+    );
+  }
   const run = await checkCommand(words, machines, requeue || maxRestarts > 0);
   const { prepareSamples } = await import('../../run-samples.js');
   await prepareSamples(run.config, true);
@@ -182,6 +189,16 @@ function parseTime(text: string): string {
   const forms = /^(\d+|\d+:\d\d|\d+:\d\d:\d\d|\d+-\d+(:\d\d){0,2}|UNLIMITED|INFINITE)$/i;
   if (forms.test(text)) return text;
   throw new InvalidArgumentError('Expected minutes, 4:00:00 or 1-12:00:00.');
+}
+
+/** Minutes, minutes:seconds, hours:minutes:seconds, or behind days- hours, hours:minutes, hours:minutes:seconds. */
+function secondsOf(limit: string): number {
+  const [days, clock] = limit.includes('-') ? limit.split('-') : [undefined, limit];
+  const numbers = (clock ?? '').split(':').map(Number);
+  if (numbers.some(Number.isNaN)) return Infinity;
+  const [a = 0, b = 0, c = 0] = numbers;
+  if (days !== undefined) return Number(days) * 86_400 + a * 3600 + b * 60 + c;
+  return numbers.length === 3 ? a * 3600 + b * 60 + c : a * 60 + b;
 }
 
 /** What Slurm takes as the time of a signal. */
