@@ -2,27 +2,27 @@ import { closeSync, fchmodSync, openSync, writeSync } from 'node:fs';
 import { InvalidArgumentError } from 'commander';
 import { systemError } from '../../base/system-error.js';
 
-const ANYONE = 0o777;
-const OWNER = 0o600;
+/** Of new files, before the umask. */
+const MODES = { script: 0o777, text: 0o666, secret: 0o600 } as const;
 
 export interface JobFile {
   readonly text: string;
   /** stdout where it is undefined. */
   readonly file: string | undefined;
-  /** Whether others must not read it. */
-  readonly secret: boolean;
+  /** A secret is for its owner alone. */
+  readonly kind: keyof typeof MODES;
 }
 
 /** Writes a job. @throws MbridgeError MB_IO (exit 7), or what else the system says */
-export function writeJob({ text, file, secret }: JobFile): void {
+export function writeJob({ text, file, kind }: JobFile): void {
   if (file === undefined) {
     process.stdout.write(text);
     return;
   }
   try {
-    const descriptor = openSync(file, 'w', secret ? OWNER : ANYONE);
+    const descriptor = openSync(file, 'w', MODES[kind]);
     try {
-      if (secret) fchmodSync(descriptor, OWNER); // one that was there has rights of its own
+      if (kind === 'secret') fchmodSync(descriptor, MODES[kind]); // one that was there has rights of its own
       writeSync(descriptor, text);
     } finally {
       closeSync(descriptor);

@@ -102,7 +102,7 @@ async function launchK8s(words: readonly string[], flags: K8sFlags): Promise<voi
     process.stderr.write('warning: no --pvc: what the run logs and saves goes with its pods\n');
   }
   const { file } = flags;
-  writeJob({ text, file, secret: documents.some((each) => each.kind === 'Secret') });
+  writeJob({ text, file, kind: documents.some((each) => each.kind === 'Secret') ? 'secret' : 'text' });
   if (file !== undefined) process.stdout.write(`kubectl apply -f ${shellWord(file)}\n`);
 }
 

@@ -128,14 +128,14 @@ async function launchSlurm(words: readonly string[], flags: SlurmFlags): Promise
   });
   process.stderr.write(`${describeRun(run, machines)}\n`);
   if (flags.submit !== true) {
-    writeJob({ text: script, file: flags.file, secret: false });
+    writeJob({ text: script, file: flags.file, kind: 'script' });
     if (flags.file !== undefined) process.stdout.write(`sbatch ${shellWord(flags.file)}\n`);
     return;
   }
   const folder = flags.file === undefined ? mkdtempSync(join(tmpdir(), 'mbridge-sbatch-')) : undefined;
   try {
     const file = flags.file ?? join(folder ?? '', 'job.sh');
-    writeJob({ text: script, file, secret: false });
+    writeJob({ text: script, file, kind: 'script' });
     process.stdout.write(await submit(file));
   } finally {
     if (folder !== undefined) rmSync(folder, { recursive: true, force: true });
@@ -193,7 +193,7 @@ function parseTime(text: string): string {
 
 /** Minutes, minutes:seconds, hours:minutes:seconds, or behind days- hours, hours:minutes, hours:minutes:seconds. */
 function secondsOf(limit: string): number {
-  const [days, clock] = limit.includes('-') ? limit.split('-') : [undefined, limit];
+  const [days, clock] = /^(?:(\d+)-)?(.*)$/.exec(limit)?.slice(1) ?? [];
   const numbers = (clock ?? '').split(':').map(Number);
   if (numbers.some(Number.isNaN)) return Infinity;
   const [a = 0, b = 0, c = 0] = numbers;
