@@ -36,7 +36,14 @@ export interface K8sJob {
 /** Folder of {@link K8sJob.config} in the pods. */
 export const CONFIG_FOLDER = '/etc/mbridge';
 /** What would end so again. */
-export const FINAL_CODES = [EXIT.internal, EXIT.usage, EXIT.config, EXIT.environment, EXIT.io, EXIT.diverged];
+export const FINAL_CODES: readonly number[] = [
+  EXIT.internal,
+  EXIT.usage,
+  EXIT.config,
+  EXIT.environment,
+  EXIT.io,
+  EXIT.diverged,
+];
 
 /** The launcher of each node, as one pod's container. */
 export interface NodeLauncher {

@@ -36,7 +36,7 @@ export function formatEnding(ending: Ending): string {
 }
 
 /** What is left of the work: the last checkpoint, and how to go on from it. */
-export function formatSaved(ending: Omit<Ending, 'wallS'>): string[] {
+function formatSaved(ending: Omit<Ending, 'wallS'>): string[] {
   const { steps, saved, saveFolder, signal, result } = ending;
   if (saved === undefined) {
     if (saveFolder === null) return steps === 0 ? [] : ['not saved: checkpoint.save is not set'];
