@@ -126,14 +126,17 @@ function command({ program, words, gpusPerNode, logDir, save, loads }: SlurmJob)
   ];
 }
 
+/** The warning before the time limit goes to these steps as well. */
 function unpack(archive: string, perNode: string): string[] {
+  const each = (commands: string): string => `${perNode} bash -c 'trap "" USR1; ${commands}'`;
+  const extract = each('mkdir -p -m 700 "$1" && tar -xJf "$2" -C "$1" --strip-components=1');
   return [
     '',
     '# Each node unpacks the bundle once, on its own disk.',
     'bundle=${TMPDIR:-/tmp}/mbridge-$SLURM_JOB_ID',
-    `clean() { ${perNode} rm -rf -- "$bundle"; }`,
+    `clean() { ${each('rm -rf -- "$1"')} clean "$bundle"; }`,
     'trap clean EXIT',
-    `${perNode} bash -c 'mkdir -p -m 700 "$1" && tar -xJf "$2" -C "$1" --strip-components=1' unpack "$bundle" ${shellWord(archive)} || exit 4`,
+    `${extract} unpack "$bundle" ${shellWord(archive)} || exit 4`,
   ];
 }
 
