@@ -63,8 +63,8 @@ function exitsOf(server: StoreServer, own: WorkerReport, worldSize: number): Wor
 
 /** As the launcher does: the cause on stderr, and the run's result in its folder and for `--json`. */
 function conclude(cause: RootCause, { runDir, saved }: StoreThreadOrder, json: boolean): void {
-  const folder = rankFolder(runDir ?? '', cause.rank);
-  const files = { log: join(folder, LOG_FILE), stderr: join(folder, STDERR_FILE) };
+  const folder = runDir === undefined ? undefined : rankFolder(runDir, cause.rank);
+  const files = folder === undefined ? undefined : { log: join(folder, LOG_FILE), stderr: join(folder, STDERR_FILE) };
   print(STDERR, [formatFailure(cause, files, paintFor({})), ...saved].join('\n'));
   const { rank, step, code, message, hint } = cause;
   const error = { rank, step, code, message, hint };
