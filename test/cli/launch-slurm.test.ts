@@ -242,7 +242,7 @@ test.each([
   expect(outcome).toMatchObject({ exitCode, stdout: '', stderr: expect.stringMatching(message) as string });
 });
 
-test('a job of two tasks is warned, saves, comes back and goes on to its end', async () => {
+test('a job of two tasks is warned, saves, comes back and goes on to its end', { timeout: 120_000 }, async () => {
   // As Slurm: a process a task with its variables, SIGUSR1 to all of them once, a job that is requeued runs again.
   const { folder, env } = programs({
     sbatch: [
@@ -260,7 +260,7 @@ test('a job of two tasks is warned, saves, comes back and goes on to its end', a
       'most=0; for p in ${pids[@]}; do wait $p; code=$?; ((code > most)) && most=$code; done; exit $most',
     ].join('\n'),
   });
-  const [, ...run] = pretrainArgs({ folder, args: ['--tp-size', '2', 'train.train_iters=60'] });
+  const [, ...run] = pretrainArgs({ folder, args: ['--tp-size', '2', 'train.train_iters=40'] });
   const words = run.filter((word, i) => word !== '--log-dir' && run[i - 1] !== '--log-dir');
   const options = ['--ntasks-per-node', '2', '--requeue', '--submit', '-o', 'job.sh'];
   const { PATH = '' } = env;
@@ -273,11 +273,11 @@ test('a job of two tasks is warned, saves, comes back and goes on to its end', a
   expect(outcome.exitCode, `${outcome.stderr}\n${said}`).toBe(0);
   expect(outcome.stdout).toBe('Submitted batch job 7');
   const out = readFileSync(join(folder, 'out.0'), 'utf8');
-  expect(stepsOf(out).map(({ step }) => step)).toEqual(Array.from({ length: 60 }, (_, i) => i + 1));
+  expect(stepsOf(out).map(({ step }) => step)).toEqual(Array.from({ length: 40 }, (_, i) => i + 1));
   const results = jsonLines(out).filter(({ type }) => type === 'result');
   expect(results).toMatchObject([
     { ok: false, signal: 'SIGUSR1', exit_code: 138 },
-    { ok: true, steps: 60 },
+    { ok: true, steps: 40 },
   ]);
   expect(readdirSync(join(folder, 'runs'))).toEqual(['7-run']);
   expect(said).toMatch(/\ncontinue with: .* resume runs\/7-run --json \(each rank, started as before\)\n/);
