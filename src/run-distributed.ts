@@ -21,7 +21,7 @@ import { announceRun } from './train/banner.js';
 import { reasonNotToSave, withDefaultSaves, withoutSaves } from './train/default-saves.js';
 import { checkMachineMemory, fitsMachine } from './train/machine-memory.js';
 import { planRun } from './train/plan.js';
-import { detectStarter, refuseSeveralLaunchers } from './job/shared/starter.js';
+import { detectStarter, refuseSeveralLaunchers, variablesOf, type Starter } from './job/shared/starter.js';
 import { prepareSamples } from './run-samples.js';
 import type { RunWorker } from './job/worker/context.js';
 import { parseEnvironment } from './job/worker/environment.js';
@@ -155,7 +155,7 @@ export async function start(
   const { maxRestarts = 0, runDir } = options;
   const announce = (folder: string, ran: RunConfig): Announcement =>
     announceRun({
-      ...{ name, config: ran, unsaved, restarts: maxRestarts, runDir: shortPath(folder) },
+      ...{ name, config: ran, unsaved, restarts: maxRestarts, external, runDir: shortPath(folder) },
       plan: planRun(ran, worldSize, device),
       ownData: options.own?.data ?? false,
       saveFolder: ran.checkpoint.save === null ? null : shortPath(ran.checkpoint.save),
@@ -177,7 +177,7 @@ export async function start(
     ...(options.own === undefined ? {} : { program: options.own.program }),
   };
   if (external) {
-    if (maxRestarts > 0) throw restartsElsewhere();
+    if (maxRestarts > 0) throw restartsElsewhere(detectStarter(process.env));
     return (await import('./job/worker/entry.js')).runAsWorker(job, options.own?.runWorker);
   }
   const restarts = maxRestarts === 0 ? {} : { restarts: await restartsFrom(settled, saves, maxRestarts) };
@@ -217,9 +217,17 @@ async function restartsFrom({ checkpoint }: RunConfig, saves: boolean, most: num
   };
 }
 
-function restartsElsewhere(): MbridgeError {
-  return new MbridgeError('usage', 'MB_USAGE', '--max-restarts, and other processes start the ranks', {
-    hint: 'ask what starts them (torchrun --max-restarts, sbatch --requeue), with checkpoint.load and checkpoint.save of one folder',
+/** A rank cannot start the others again. */
+function restartsElsewhere(starter: Starter | undefined): MbridgeError {
+  const title = starter === undefined ? 'another program' : variablesOf(starter).title;
+  const how =
+    starter === 'torchrun'
+      ? 'torchrun --max-restarts N does that'
+      : starter === 'slurm'
+        ? 'mbridge launch slurm --max-restarts N writes a job that does that'
+        : 'a loop around it does that, after exit codes 5 and 6';
+  return new MbridgeError('usage', 'MB_USAGE', `--max-restarts in one of the ranks that ${title} started`, {
+    hint: `${how}; give checkpoint.load and checkpoint.save one folder, so that each start goes on from the last checkpoint`,
   });
 }
 

@@ -16,6 +16,7 @@ import { addPretrain } from './run/pretrain.js';
 import { addResume } from './run/resume.js';
 import { addRuns } from './past-runs/runs.js';
 import { addConfig } from './run/config-keys.js';
+import { addLaunch } from './launch/launch.js';
 import { addRecipes } from './run/recipes.js';
 import { addShowConfig } from './run/show-config.js';
 import { addSetup } from './setup/setup.js';
@@ -56,6 +57,7 @@ function makeProgram(): Command {
       addFinetune,
       addEval,
       addGenerate,
+      addLaunch,
       addRecipes,
       addPlan,
       addGrid,
@@ -81,7 +83,8 @@ async function main(argv: readonly string[]): Promise<number> {
     return Number(process.exitCode ?? EXIT.ok);
   } catch (error) {
     if (error instanceof CommanderError && error.exitCode === 0) return EXIT.ok;
-    return reportError(error instanceof CommanderError ? await usageError(error) : error, argv.includes('--json'));
+    const own = argv.includes('--') ? argv.slice(0, argv.indexOf('--')) : argv;
+    return reportError(error instanceof CommanderError ? await usageError(error) : error, own.includes('--json'));
   }
 }
 

@@ -20,6 +20,8 @@ export interface BannerFacts {
   readonly ownData?: boolean;
   /** --max-restarts */
   readonly restarts?: number;
+  /** Whether torchrun or its like starts the ranks. */
+  readonly external?: boolean;
 }
 
 /** The lines of the banner, of 80 columns where paths allow it, and the same for `--json`. */
@@ -113,8 +115,9 @@ function savesText({ config, plan, saveFolder, unsaved }: BannerFacts): string {
   return `${when}: ${formatBytes(checkpointBytes(plan))} each, ${kept}\n  ${''.padEnd(9)} in ${saveFolder}`;
 }
 
-function stopText({ saveFolder, restarts = 0 }: BannerFacts): string {
+function stopText({ saveFolder, restarts = 0, external = false }: BannerFacts): string {
   const saved = saveFolder === null ? 'ends after this update, unsaved' : 'saves after this update';
+  if (external) return `SIGTERM, SIGUSR1 or Ctrl-C to any rank ${saved}`;
   const again = restarts === 0 ? '' : `; after a failure up to ${plural(restarts, 'restart')}`;
   return `Ctrl-C ${saved}, twice ends at once${again}`;
 }

@@ -39,6 +39,14 @@ const STARTERS: Record<string, (rank: number) => Record<string, string>> = {
     SLURM_STEP_TASKS_PER_NODE: '2',
     SLURM_STEP_NODELIST: 'n[1-2]x[3,4]',
   }),
+  'a PyTorchJob of two pods': (r) => ({
+    RANK: `${r}`,
+    WORLD_SIZE: '2',
+    PET_NNODES: '2',
+    PET_NODE_RANK: `${r}`,
+    MASTER_ADDR: '127.0.0.1',
+    MBRIDGE_TOKEN: 'f00d'.repeat(8),
+  }),
 };
 
 async function runTwo(
@@ -60,6 +68,12 @@ test.each(Object.keys(STARTERS))('two processes of %s are the ranks of one run',
   const [first, second] = await runTwo(starter, [BIN, ...args]);
   expect(first?.code, first?.stderr).toBe(0);
   expect(second).toMatchObject({ code: 0, stdout: '' });
+  // What the launcher says, rank 0 does.
+  const said = first?.stderr ?? '';
+  expect(said).toMatch(/^run\n {2}model .*\n {2}layout {4}tp 2, dp 1, pp 1: 2 processes on the CPU/);
+  expect(said).toMatch(/\n {2}stop {6}SIGTERM, SIGUSR1 or Ctrl-C to any rank saves after this update\n/);
+  expect(said).toMatch(/\ntrained 3 updates: .*\ntime: .*\nmemory: .*\nsaved: update 3 in .*\ntrain on with: /);
+  expect(said).toMatch(/ resume .* train\.train_iters=6 \(each rank, started as before\)\nfinished in .*\n$/);
   expect(stepsOf(first?.stdout ?? '')).toHaveLength(3);
   expect(jsonLines(first?.stdout ?? '').at(-1)).toMatchObject({ type: 'result', ok: true, exit_code: 0, steps: 3 });
   expect(readdirSync(join(folder, 'run')).filter((name) => name.startsWith('rank-'))).toEqual(['rank-0', 'rank-1']);
@@ -73,6 +87,17 @@ test.each(Object.keys(STARTERS))('--nproc in a process of %s is refused before a
     expect(code).toBe(2);
   }
   expect(existsSync(join(folder, 'run'))).toBe(false);
+});
+
+test.each([
+  ['torchrun', /torchrun --max-restarts N does that; give checkpoint\.load and checkpoint\.save one folder/],
+  ['srun, WORLD_SIZE exported', /mbridge launch slurm --max-restarts N writes a job that does that/],
+  ['mpiexec', /a loop around it does that, after exit codes 5 and 6/],
+])('--max-restarts in a rank of %s names who does that', async (starter, hint) => {
+  const args = pretrainArgs({ folder: temporaryFolder(), args: ['--tp-size', '2', '--max-restarts', '2'] });
+  const { code, stderr } = await new Running([process.execPath, BIN, ...args], STARTERS[starter]?.(0)).ended;
+  expect(stderr).toMatch(hint);
+  expect(code).toBe(2);
 });
 
 test('a bench in a process of several is refused', async () => {

@@ -2,13 +2,8 @@ import type { Command } from 'commander';
 import { formatRanks } from '../../base/format-ranks.js';
 import type { RunPlan } from '../../train/plan.js';
 import { largest } from '../shared/table.js';
-import {
-  addRunOptions,
-  namesConfigFile,
-  resolveRequest,
-  type RunOptions,
-  type RunRequest,
-} from '../shared/run-options.js';
+import { planRequest } from '../shared/plan-request.js';
+import { addRunOptions, namesConfigFile, resolveRequest, type RunOptions } from '../shared/run-options.js';
 import { inUnit, MEMORY_UNITS, WORK_UNITS } from '../shared/units.js';
 
 /** `mbridge plan`: ranks, layers, memory and work of a run, without starting it and without a device. */
@@ -38,17 +33,6 @@ async function isJob(subject: string | undefined): Promise<boolean> {
   if (subject === undefined || !namesConfigFile(subject)) return false;
   const { isJobFile } = await import('../../config/job-file.js');
   return isJobFile(subject);
-}
-
-/** A plan needs no GPU: one that is asked for by name is planned for wherever we are. */
-async function planRequest({ config, origins }: RunRequest, asked: number | undefined): Promise<RunPlan> {
-  const { validateLayout } = await import('../../config/layout.js');
-  const { planRun } = await import('../../train/plan.js');
-  const { chooseDevice, defaultProcesses } = await import('../../engine/devices.js');
-  const device = config.dist.device === 'auto' ? chooseDevice(config) : config.dist.device;
-  const nproc = asked ?? defaultProcesses(device, config.dist.ranks_per_gpu);
-  validateLayout(config, nproc, { device, origins });
-  return planRun(config, nproc, device);
 }
 
 async function asText(plan: RunPlan, ranksPerGpu: number, perRank: boolean): Promise<string> {

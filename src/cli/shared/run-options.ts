@@ -68,7 +68,8 @@ export function addRestartOption(command: Command): Command {
   return command.option('--max-restarts <n>', help, parseRestarts);
 }
 
-function parseRestarts(text: string): number {
+/** A count, or 0. */
+export function parseRestarts(text: string): number {
   return text === '0' ? 0 : parseCount(text);
 }
 

@@ -1,6 +1,6 @@
 import { EXIT } from '../../base/errors.js';
 import { formatRanks } from '../../base/format-ranks.js';
-import { formatEnding, formatSaved, type Ending } from '../shared/ending-text.js';
+import { formatEnding, savedBefore, type Ending } from '../shared/ending-text.js';
 import { formatFailure } from '../shared/failure-text.js';
 import { EVENT } from '../shared/messages.js';
 import { reportError } from '../shared/report-error.js';
@@ -80,11 +80,6 @@ export function conclude({ supervision, plan, output, how, attempt, idle, restar
   const result = end(complete, {});
   output.note(formatEnding(how));
   return result;
-}
-
-/** After a failure: how to go on, where there is something to go on from. */
-function savedBefore(how: Ending): string[] {
-  return how.saved === undefined ? [] : formatSaved(how).map((line) => `  ${line}`);
 }
 
 function isOwnFailure(cause: RootCause, exits: Supervision['exits']): boolean {

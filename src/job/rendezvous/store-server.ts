@@ -35,6 +35,8 @@ export type StoreServerOptions = StoreEndpoint & {
 /** What the process that serves the store may want to know of the ranks. */
 export interface StoreListener {
   onBegin?(rank: number, step: number, pace: Pace | undefined): void;
+  /** Its part of the run is done. */
+  onLeave?(rank: number): void;
 }
 
 interface Waiter {
@@ -249,6 +251,7 @@ export class StoreServer {
       case 'bye':
         this.#gone.add(rank);
         this.#steps.leave(rank);
+        this.#listener.onLeave?.(rank);
         send({ id });
         return;
     }

@@ -13,8 +13,9 @@ export interface Ending {
   saved: SavedCheckpoint | undefined;
   /** checkpoint.save */
   saveFolder: string | null;
-  /** Of the process that the user started; undefined where torchrun or its like started it. */
-  argv: readonly string[] | undefined;
+  argv: readonly string[];
+  /** Whether torchrun or its like started this process as a rank, and not the user as the launcher. */
+  asRank?: boolean;
   runDir: string;
   wallS: number;
   /** What the workers sent as their result, if they did. */
@@ -36,7 +37,7 @@ export function formatEnding(ending: Ending): string {
 }
 
 /** What is left of the work: the last checkpoint, and how to go on from it. */
-export function formatSaved(ending: Omit<Ending, 'wallS'>): string[] {
+function formatSaved(ending: Omit<Ending, 'wallS'>): string[] {
   const { steps, saved, saveFolder, signal, result } = ending;
   if (saved === undefined) {
     if (saveFolder === null) return steps === 0 ? [] : ['not saved: checkpoint.save is not set'];
@@ -45,16 +46,22 @@ export function formatSaved(ending: Omit<Ending, 'wallS'>): string[] {
   const lost = saved.step < steps ? `; the updates after it are lost` : '';
   const ended = signal === 'no' && result !== undefined && saved.step >= steps;
   const more = ended ? [`train.train_iters=${2 * saved.step}`] : [];
+  const again = ending.asRank === true ? ' (each rank, started as before)' : '';
   return [
     `saved: update ${saved.step} in ${shortPath(saved.folder)}${lost}`,
-    `${ended ? 'train on' : 'continue'} with: ${[continueCommand(ending, saveFolder ?? saved.folder), ...more].join(' ')}`,
+    `${ended ? 'train on' : 'continue'} with: ${[continueCommand(ending, saveFolder ?? saved.folder), ...more].join(' ')}${again}`,
   ];
+}
+
+/** After a failure: how to go on, where there is something to go on from. */
+export function savedBefore(how: Omit<Ending, 'wallS'>): string[] {
+  return how.saved === undefined ? [] : formatSaved(how).map((line) => `  ${line}`);
 }
 
 /** `mbridge resume` of the run, or the command that was given with `checkpoint.load` set to `folder`. */
 function continueCommand({ argv, runDir }: Pick<Ending, 'argv' | 'runDir'>, folder: string): string {
   const load = `checkpoint.load=${folder}`;
-  const [, program = '', ...args] = argv ?? [];
+  const [, program = '', ...args] = argv;
   if (!/^mbridge(\.js)?$/.test(basename(program))) return `the same command and ${shellWord(load)}`;
   const start = startOf(program);
   if (args[0] === 'pretrain' || args[0] === 'resume') {

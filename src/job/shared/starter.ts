@@ -1,9 +1,10 @@
 import { MbridgeError } from '../../base/errors.js';
 import { ENV } from './messages.js';
+import { podOf, startsRanks } from './pod.js';
 
 /** Who started this process: our launcher, or one of those whose environment is understood as well. */
 export type Starter = 'mbridge' | 'ranks' | 'torchrun' | OtherStarter;
-type OtherStarter = 'openmpi' | 'mpich' | 'mvapich' | 'jsrun' | 'flux' | 'slurm';
+type OtherStarter = 'openmpi' | 'mpich' | 'mvapich' | 'jsrun' | 'flux' | 'slurm' | 'indexed-job';
 
 export type Env = Readonly<Record<string, string | undefined>>;
 
@@ -72,6 +73,14 @@ const OTHERS: Readonly<Record<OtherStarter, RankVariables>> = {
     localRank: ['FLUX_TASK_LOCAL_ID'],
     localWorldSize: ['LOCAL_WORLD_SIZE'],
   },
+  // A rank a pod, unless it is said otherwise. Kubernetes says the pod's number alone.
+  'indexed-job': {
+    title: 'an indexed Job of Kubernetes',
+    rank: ['JOB_COMPLETION_INDEX'],
+    worldSize: ['WORLD_SIZE'],
+    localRank: ['LOCAL_RANK'],
+    localWorldSize: ['LOCAL_WORLD_SIZE'],
+  },
 };
 
 export function variablesOf(starter: Starter): RankVariables {
@@ -86,10 +95,11 @@ export function firstSet(env: Env, names: readonly [string, ...string[]]): { nam
 
 /**
  * Who started this process as one of several, or undefined if nobody did. A single Slurm or MPI task is no worker: it is
- * a shell in which the user may start a launcher. RANK wins over all others; WORLD_SIZE alone, which scripts like to
- * export, does not.
+ * a shell in which the user may start a launcher; so is the process of a PyTorchJob's only pod. RANK wins over all others;
+ * WORLD_SIZE alone, which scripts like to export, does not.
  */
 export function detectStarter(env: Env): Starter | undefined {
+  if (isOnlyPod(env)) return undefined;
   if (env['RANK'] === undefined) {
     const found = (Object.keys(OTHERS) as OtherStarter[]).find((name) => isOneOfSeveral(env, name));
     if (found !== undefined) return found;
@@ -97,6 +107,11 @@ export function detectStarter(env: Env): Starter | undefined {
   }
   if (env[ENV.store] !== undefined) return 'mbridge';
   return env['TORCHELASTIC_RUN_ID'] === undefined ? 'ranks' : 'torchrun';
+}
+
+function isOnlyPod(env: Env): boolean {
+  const pod = podOf(env);
+  return pod !== undefined && pod.nodes === 1 && startsRanks(pod);
 }
 
 function isOneOfSeveral(env: Env, starter: OtherStarter): boolean {

@@ -20,7 +20,8 @@ export interface Channel {
   /** The program has begun its first step, or asks for requests to stop: it is the one to end in order. */
   looping(): void;
   saved(saved: SavedCheckpoint): void;
-  failed(report: WorkerReport): void;
+  /** Returns what of the work is saved, where it is this process that says it. */
+  failed(report: WorkerReport): readonly string[];
   /** Resolves when everything above has left this process and the run's end is said. Returns the exit code. */
   done(stopped: 'no' | StopSignal, atOnce: boolean): Promise<number>;
   onStop(listener: (signal: StopSignal) => void): void;
@@ -47,7 +48,10 @@ export function launcherChannel(): Channel {
     log: (line) => void send({ kind: 'log', line }),
     looping: () => void send({ kind: 'looping' }),
     saved: (saved) => void send({ kind: 'saved', saved }),
-    failed: (report) => void send({ kind: 'failed', report }),
+    failed: (report) => {
+      void send({ kind: 'failed', report });
+      return [];
+    },
     done: async (stopped, atOnce) => {
       await send({ kind: 'done', stopped, atOnce });
       await Promise.all(waiting);

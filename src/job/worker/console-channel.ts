@@ -1,6 +1,6 @@
 import { EXIT } from '../../base/errors.js';
 import { EventLines, formatLogLine, paintFor, type EventStyle } from '../shared/console-lines.js';
-import { formatEnding } from '../shared/ending-text.js';
+import { formatEnding, savedBefore, type Ending } from '../shared/ending-text.js';
 import { EVENT, type SavedCheckpoint, type WorkerEvent } from '../shared/messages.js';
 import { writeRunResult } from '../shared/run-folder.js';
 import { isTrainingResult } from '../shared/summary-text.js';
@@ -45,6 +45,12 @@ export function consoleChannel(options: ConsoleOptions): Channel {
     const line = lines.format(event, stdout.columns);
     if (line !== null && !output.broken) stdout.write(`${line}\n`);
   };
+  const howFar = (signal: Ending['signal']): Omit<Ending, 'wallS'> => {
+    const { result, saved } = state;
+    const steps = typeof result?.['steps'] === 'number' ? result['steps'] : options.step();
+    const ran = { argv: process.argv, asRank: true, runDir: options.runDir() ?? '' };
+    return { signal, steps, saved, saveFolder: options.saveFolder(), result, ...ran };
+  };
   const fact = (event: WorkerEvent): void => {
     if (options.json) print(event);
   };
@@ -63,7 +69,7 @@ export function consoleChannel(options: ConsoleOptions): Channel {
       state.saved = saved;
       fact({ type: EVENT.saved, ...saved });
     },
-    failed: () => undefined,
+    failed: () => savedBefore(howFar('no')),
     done: (stopped, atOnce) => {
       const exitCode = stopped !== 'no' ? signalExitCode(stopped) : output.incomplete ? EXIT.io : EXIT.ok;
       const { result, saved } = state;
@@ -79,9 +85,7 @@ export function consoleChannel(options: ConsoleOptions): Channel {
         else if (result !== undefined && !isTrainingResult(result)) print(result);
       }
       if (rank === 0 && runDir !== undefined && !atOnce) {
-        const steps = typeof result?.['steps'] === 'number' ? result['steps'] : options.step();
-        const how = { signal: stopped, steps, saved, saveFolder: options.saveFolder(), result };
-        say(formatEnding({ ...how, argv: undefined, runDir, wallS }));
+        say(formatEnding({ ...howFar(stopped), wallS }));
       } else if (atOnce) say(`[r${rank}] ${stopped}: ended before the first update`);
       return Promise.resolve(exitCode);
     },

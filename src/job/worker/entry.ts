@@ -229,7 +229,7 @@ async function leaveAtOnce(signal: StopSignal, { channel, running, step }: Worke
 /** Synchronous, so that it also works as the last act of a process whose event loop is broken. */
 function leaveWithReport(error: unknown, state: WorkerState): never {
   const report = reportOf(error, state.rank, state.step);
-  state.channel?.failed(report);
+  const saved = state.channel?.failed(report) ?? [];
   const { rank, step, code, message, hint, stack } = report;
   state.log?.fatal({ step, code, ...(hint && { hint }), ...(stack && { stack }) }, message);
   let lost: unknown;
@@ -238,14 +238,15 @@ function leaveWithReport(error: unknown, state: WorkerState): never {
   } catch (secondary) {
     lost = secondary;
   }
+  let exitCode: number | undefined;
   // Our launcher shows the first rank's report; elsewhere these lines and rank 0's are all that the user sees.
   if (state.runDir === undefined || process.env[ENV.launcherPid] === undefined) {
-    const advice = hint === undefined ? '' : `\n  ${hint}`;
-    tell(`[r${rank}] error: ${code}: ${stack ?? message}${advice}`);
     if (lost !== undefined) tell(`[r${rank}] the failure report could not be written: ${lost}`);
-    state.opened?.fail(report, state.runDir);
+    exitCode = state.opened?.fail(report, state.runDir, saved);
+    const advice = hint === undefined ? '' : `\n  ${hint}`;
+    if (exitCode === undefined) tell(`[r${rank}] error: ${code}: ${stack ?? message}${advice}`);
   }
-  process.exit(report.exit_code);
+  process.exit(exitCode ?? report.exit_code);
 }
 
 function tell(text: string): void {

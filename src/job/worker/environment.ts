@@ -1,5 +1,6 @@
 import { MbridgeError } from '../../base/errors.js';
 import { ENV } from '../shared/messages.js';
+import { podOf, startsRanks } from '../shared/pod.js';
 import { detectStarter, firstSet, isSlurmStep, variablesOf, type Env, type Starter } from '../shared/starter.js';
 import { expandHosts, hostsOfRanks, parseTasksPerNode } from './slurm-hosts.js';
 
@@ -29,13 +30,14 @@ export interface WorkerEnvironment {
 
 const DEFAULT_MASTER_PORT = 29_500;
 
-/**
 /** Reads ranks and addresses from the environment. Fails with MB_WORKER_ENVIRONMENT (exit 4) that lists every problem. */
 export function parseEnvironment(env: Env): WorkerEnvironment {
   const problems: string[] = [];
   const starter = detectStarter(env);
   if (starter === undefined) throw environmentError(['RANK and WORLD_SIZE are not set'], 'nobody');
   const names = variablesOf(starter);
+  const pod = podOf(env);
+  if (pod !== undefined && startsRanks(pod)) throw podError(pod.nodes, pod.ranks);
   const read = (
     which: 'rank' | 'worldSize' | 'localRank' | 'localWorldSize',
     least: number,
@@ -45,7 +47,7 @@ export function parseEnvironment(env: Env): WorkerEnvironment {
 
   const worldSize = read('worldSize', 1, 1_000_000);
   const rank = read('rank', 0, worldSize - 1);
-  const alone = worldSize === 1;
+  const alone = worldSize === 1 || pod !== undefined || starter === 'indexed-job';
   const localWorldSize =
     starter === 'slurm' ? slurmLocalSize(env, problems) : read('localWorldSize', 1, worldSize, alone ? 1 : undefined);
   const localRank = read('localRank', 0, localWorldSize - 1, alone ? 0 : undefined);
@@ -153,6 +155,15 @@ function readInteger(
   const range = Number.isNaN(most) ? `of at least ${least}` : `from ${least} to ${most}`;
   problems.push(`${name} is '${text}', but must be an integer ${range}`);
   return NaN;
+}
+
+/** One process cannot be several ranks. */
+function podError(nodes: number, ranks: string): MbridgeError {
+  const found = `PyTorchJob started one process for the ranks of this pod (PET_NPROC_PER_NODE=${ranks}, ${nodes} pods)`;
+  return new MbridgeError('environment', 'MB_WORKER_ENVIRONMENT', found, {
+    hint: 'start a launcher in each pod: --nproc N --nnodes "$PET_NNODES" --node-rank "$PET_NODE_RANK" --rdzv-endpoint "$MASTER_ADDR:$MASTER_PORT"; mbridge launch k8s --kind pytorchjob writes such a job',
+    details: { problems: [found] },
+  });
 }
 
 function environmentError(problems: string[], title: string): MbridgeError {

@@ -27,9 +27,10 @@ export interface OpenedStore {
   readonly store: Store;
   /**
    * The last act of a failing rank that no launcher of ours watches: tells the others why. Rank 0 waits for what they
-   * tell, and shows the first cause.
+   * tell, shows the first cause, and returns its exit code; undefined on the others, and where it could not.
+   * @param saved what of the work is saved, for rank 0 to say
    */
-  fail(report: WorkerReport, runDir: string | undefined): void;
+  fail(report: WorkerReport, runDir: string | undefined, saved: readonly string[]): number | undefined;
 }
 
 /** Where a rank finds the store, and the thread that serves it, on the rank that does. */
@@ -61,9 +62,10 @@ export async function openStore(
     const store = await connectStore({ ...endpoint, ...found });
     return {
       store,
-      fail: (report, runDir) => {
-        if (thread !== undefined) lastWords(thread, { report, runDir });
-        else store.set(`${FAILED_KEY}${rank}`, Buffer.from(JSON.stringify(report))).catch(() => undefined);
+      fail: (report, runDir, saved) => {
+        if (thread !== undefined) return lastWords(thread, { report, runDir, saved });
+        store.set(`${FAILED_KEY}${rank}`, Buffer.from(JSON.stringify(report))).catch(() => undefined);
+        return undefined;
       },
     };
   } finally {
@@ -98,11 +100,13 @@ async function findPlace(environment: WorkerEnvironment, json: boolean): Promise
   return { endpoint: { host: near, port }, thread };
 }
 
-/** Blocks: whoever calls it is about to end the process. */
-function lastWords(thread: Worker, order: Omit<StoreThreadOrder, 'said'>): void {
-  const said = new Int32Array(new SharedArrayBuffer(4));
+/** Blocks: whoever calls it is about to end the process. Returns the exit code of the cause that was said. */
+function lastWords(thread: Worker, order: Omit<StoreThreadOrder, 'said'>): number | undefined {
+  const said = new Int32Array(new SharedArrayBuffer(8));
   thread.postMessage({ ...order, said } satisfies StoreThreadOrder);
   Atomics.wait(said, 0, 0, LAST_WORDS_MS);
+  const [done = 0, exitCode = -1] = said;
+  return done === 0 || exitCode < 0 ? undefined : exitCode;
 }
 
 /** `inode` is that of the socket; 0 for a port. */

@@ -18,7 +18,9 @@ export type StoreThreadMessage = { inode: number } | { code: string; message: st
 export interface StoreThreadOrder {
   report: WorkerReport;
   runDir: string | undefined;
-  /** Set to 1, and notified, when they are. */
+  /** What of the work is saved, for the end. */
+  saved: readonly string[];
+  /** Set to 1, and notified, when they are; behind it the exit code of the cause, -1 where there was nothing to say. */
   said: Int32Array;
 }
 

@@ -8,7 +8,7 @@ import { StoreServer } from '../rendezvous/store-server.js';
 import { paintFor } from '../shared/console-lines.js';
 import { formatFailure } from '../shared/failure-text.js';
 import { findRootCause, type RootCause } from '../shared/root-cause.js';
-import { LOG_FILE, STDERR_FILE, rankFolder } from '../shared/run-folder.js';
+import { LOG_FILE, STDERR_FILE, rankFolder, writeRunResult } from '../shared/run-folder.js';
 import { StragglerNotice } from '../shared/straggler-notice.js';
 import { EVENT } from '../shared/messages.js';
 import { StallNotice } from '../shared/stall-notice.js';
@@ -61,16 +61,18 @@ function exitsOf(server: StoreServer, own: WorkerReport, worldSize: number): Wor
   });
 }
 
-function conclude(cause: RootCause, { runDir, report }: StoreThreadOrder, json: boolean): void {
-  const folder = rankFolder(runDir ?? '', cause.rank);
-  const files = { log: join(folder, LOG_FILE), stderr: join(folder, STDERR_FILE) };
-  print(STDERR, formatFailure(cause, files, paintFor({})));
-  if (!json) return;
+/** As the launcher does: the cause on stderr, and the run's result in its folder and for `--json`. */
+function conclude(cause: RootCause, { runDir, saved }: StoreThreadOrder, json: boolean): void {
+  const folder = runDir === undefined ? undefined : rankFolder(runDir, cause.rank);
+  const files = folder === undefined ? undefined : { log: join(folder, LOG_FILE), stderr: join(folder, STDERR_FILE) };
+  print(STDERR, [formatFailure(cause, files, paintFor({})), ...saved].join('\n'));
   const { rank, step, code, message, hint } = cause;
   const error = { rank, step, code, message, hint };
   const wall_s = Math.round(performance.now()) / 1000;
-  const ending = { ok: false, exit_code: report.exit_code, error, run_dir: runDir ?? null, wall_s };
-  print(STDOUT, JSON.stringify({ type: 'result', ...ending }));
+  const ending = { ok: false, exit_code: cause.exitCode, error, run_dir: runDir ?? null, wall_s };
+  const result = { type: 'result', ...ending };
+  if (runDir !== undefined) writeRunResult(runDir, result);
+  if (json) print(STDOUT, JSON.stringify(result));
 }
 
 /** Returns the inode of the socket. */
@@ -86,6 +88,9 @@ async function serve({ store, hosts, hint, json }: StoreThreadData): Promise<num
       stall.progress(rank, step);
       if (pace !== undefined) stragglers.note(rank, step, pace);
     },
+    onLeave: (rank) => {
+      stall.done(rank);
+    },
   });
   new WaitingNotice({ worldSize, missing: () => server.missing, hostOf: (rank) => hosts[rank], hint }, warn);
   // The server does not keep a thread alive by itself; this does, until the process ends.
@@ -98,6 +103,7 @@ async function serve({ store, hosts, hint, json }: StoreThreadData): Promise<num
       clearInterval(look);
       const cause = findRootCause(exits);
       if (cause !== undefined) conclude(cause, order, json);
+      Atomics.store(order.said, 1, cause?.exitCode ?? -1);
       Atomics.store(order.said, 0, 1);
       Atomics.notify(order.said, 0);
     }, LOOK_MS);

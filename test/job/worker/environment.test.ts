@@ -40,6 +40,22 @@ const OPENMPI: Env = {
   OMPI_COMM_WORLD_LOCAL_RANK: '3',
   OMPI_COMM_WORLD_LOCAL_SIZE: '4',
 };
+/** What the training operator sets in the second pod of two, each with one rank. */
+const PYTORCHJOB: Env = {
+  RANK: '1',
+  WORLD_SIZE: '2',
+  MASTER_ADDR: 'job-master-0',
+  MASTER_PORT: '23456',
+  PET_NNODES: '2',
+  PET_NODE_RANK: '1',
+  PET_NPROC_PER_NODE: '1',
+  PET_MASTER_ADDR: 'job-master-0',
+  PET_MASTER_PORT: '23456',
+  MBRIDGE_TOKEN: 'abc',
+};
+/** The same with eight ranks in each: RANK is the pod's. */
+const EIGHT_A_POD: Env = { ...PYTORCHJOB, WORLD_SIZE: '16', PET_NPROC_PER_NODE: '8' };
+const ONLY_POD: Env = { ...EIGHT_A_POD, RANK: '0', WORLD_SIZE: '8', PET_NNODES: '1', PET_NODE_RANK: '0' };
 /** What mpiexec of MPICH and of Intel MPI sets. */
 const MPICH: Env = { PMI_RANK: '1', PMI_SIZE: '2', MPI_LOCALRANKID: '1', MPI_LOCALNRANKS: '2' };
 
@@ -136,6 +152,24 @@ describe('environments that are understood', () => {
       { SLURM_PROCID: '0', SLURM_NTASKS: '4', SLURM_LOCALID: '0', SLURM_NODEID: '0', SLURM_TASKS_PER_NODE: '4' },
       { starter: 'slurm', rank: 0, hint: expect.stringMatching(/srun.*--nproc/) as string },
     ],
+    [
+      'a pod a rank, of a PyTorchJob',
+      PYTORCHJOB,
+      {
+        starter: 'ranks',
+        rank: 1,
+        worldSize: 2,
+        localRank: 0,
+        localWorldSize: 1,
+        store: { served: 'by-rank-0', host: 'job-master-0', port: 23457, job: null },
+      },
+    ],
+    ['torchrun in a pod of a PyTorchJob', { ...PYTORCHJOB, ...TORCHRUN }, { starter: 'torchrun', localRank: 1 }],
+    [
+      'a pod a rank, of a JobSet',
+      { JOB_COMPLETION_INDEX: '3', WORLD_SIZE: '4', MASTER_ADDR: 'set-node-0-0.set', MBRIDGE_TOKEN: 'abc' },
+      { starter: 'indexed-job', rank: 3, worldSize: 4, localRank: 0, localWorldSize: 1 },
+    ],
     ["RANK wins over Slurm's", { ...SLURM, ...ONE_NODE }, { starter: 'torchrun', rank: 5, worldSize: 8 }],
   ];
   it.each(CASES)('%s', (_, env, expected) => {
@@ -210,6 +244,16 @@ describe('environments that are refused', () => {
       [expect.stringMatching(/4,3.* no entry for SLURM_NODEID 2/) as string],
     ],
     [
+      'one process for the eight ranks of a pod',
+      EIGHT_A_POD,
+      [expect.stringMatching(/one process for the ranks of this pod \(PET_NPROC_PER_NODE=8, 2 pods\)/) as string],
+    ],
+    [
+      'one process for all GPUs of a pod',
+      { ...PYTORCHJOB, PET_NPROC_PER_NODE: 'auto' },
+      [expect.stringMatching(/PET_NPROC_PER_NODE=auto/) as string],
+    ],
+    [
       'a bad store address',
       { ...OURS, MBRIDGE_STORE: 'localhost' },
       [expect.stringMatching(/^MBRIDGE_STORE is/) as string],
@@ -238,6 +282,9 @@ const STARTERS: [name: string, env: Env, starter: string | undefined][] = [
   ['mpiexec', MPICH, 'mpich'],
   ['mpiexec of one process', { ...MPICH, PMI_RANK: '0', PMI_SIZE: '1' }, undefined],
   ['an exported WORLD_SIZE', { WORLD_SIZE: '8' }, 'ranks'],
+  ['a pod of a PyTorchJob', PYTORCHJOB, 'ranks'],
+  ['the only pod of a PyTorchJob, whose ranks a launcher starts', ONLY_POD, undefined],
+  ['an indexed Job that does not say how many pods it has', { JOB_COMPLETION_INDEX: '1' }, undefined],
 ];
 it.each(STARTERS)('the starter is known: %s', (_, env, starter) => {
   expect(detectStarter(env)).toBe(starter);
@@ -255,6 +302,8 @@ describe('a second level of processes', () => {
     ['under mpirun', OPENMPI, /process 3 of 4 that Open MPI started/],
     ['under mpiexec', MPICH, /process 1 of 2 that MPICH or Intel MPI started/],
     ['with an exported WORLD_SIZE', { WORLD_SIZE: '8' }, null],
+    ['in a pod of a PyTorchJob', EIGHT_A_POD, /process 1 of 16/],
+    ['in the only pod of a PyTorchJob', ONLY_POD, null],
     ['under a starter that says no size', { PMIX_RANK: '0' }, /PMIx launcher started this process \(PMIX_RANK=0\)/],
     ['under prterun of one process', { PMIX_RANK: '0', OMPI_COMM_WORLD_SIZE: '1' }, null],
   ];

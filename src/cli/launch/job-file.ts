@@ -1,0 +1,44 @@
+import { closeSync, fchmodSync, openSync, writeSync } from 'node:fs';
+import { InvalidArgumentError } from 'commander';
+import { systemError } from '../../base/system-error.js';
+
+/** Of new files, before the umask. */
+const MODES = { script: 0o777, text: 0o666, secret: 0o600 } as const;
+
+export interface JobFile {
+  readonly text: string;
+  /** stdout where it is undefined. */
+  readonly file: string | undefined;
+  /** A secret is for its owner alone. */
+  readonly kind: keyof typeof MODES;
+}
+
+/** Writes a job. @throws MbridgeError MB_IO (exit 7), or what else the system says */
+export function writeJob({ text, file, kind }: JobFile): void {
+  if (file === undefined) {
+    process.stdout.write(text);
+    return;
+  }
+  try {
+    const descriptor = openSync(file, 'w', MODES[kind]);
+    try {
+      if (kind === 'secret') fchmodSync(descriptor, MODES[kind]); // one that was there has rights of its own
+      writeSync(descriptor, text);
+    } finally {
+      closeSync(descriptor);
+    }
+  } catch (error) {
+    throw systemError(error, { what: `write ${file}` }) ?? error;
+  }
+}
+
+/** An option that may be given several times. */
+export function collect<T>(parse: (text: string) => T): (text: string, before: readonly T[]) => readonly T[] {
+  return (text, before) => [...before, parse(text)];
+}
+
+/** A text that a file of lines can hold. */
+export function parseLine(text: string): string {
+  if (text !== '' && !/[\n\r\0]/.test(text)) return text;
+  throw new InvalidArgumentError('Expected a text on one line.');
+}
