@@ -59,7 +59,7 @@ const peftSchema = z.discriminatedUnion('type', [
     target_modules: z
       .array(z.enum([...ADAPTED_MODULES, ...Object.keys(FUSED_MODULES)]))
       .min(1)
-      .default(ADAPTED_MODULES)
+      .default([...ADAPTED_MODULES])
       .describe("products that have an adapter, by Hugging Face's names, or Megatron's of the fused ones"),
     dropout: z.literal(0).default(0).describe('always 0: dropout is not built'),
     adapter: optionalPath.describe('folder of an adapter, as peft saves it, to begin with; new ones by default'),

@@ -3,7 +3,7 @@ import type { Device, Stream } from './device.js';
 import { STREAM } from './device.js';
 import { DTYPES } from './dtype.js';
 import { OPS, type OpDeclaration } from './op-table.js';
-import type { Strided, Tensor } from './tensor.js';
+import { columnsOf, type Strided, type Tensor } from './tensor.js';
 
 /** Rows of partial results that deterministic reductions need as workspace: MB_REDUCE_PARTS of abi.h. */
 export const REDUCE_PARTS = 256;
@@ -49,10 +49,6 @@ function dims(t: Tensor): { rows: number; cols: number } {
   return { rows: t.size / cols, cols };
 }
 
-function strided(t: Tensor | Strided): Strided {
-  return 'data' in t ? t : t.columns();
-}
-
 const bit = (flag: boolean): number => (flag ? 1 : 0);
 
 /**
@@ -75,10 +71,7 @@ export class Ops {
     this.device.run(op.number, tensors, scalars, this.#stream);
   }
 
-  /**
-   * d[m,n] = alpha * op(a) op(b) + beta * d, row-major matrices or columns of them; `ta`/`tb` say that the stored matrix is
-   * the transpose. A tensor of more dimensions is rows of its last.
-   */
+  /** d[m,n] = alpha * op(a) op(b) + beta * d, row-major; `ta`/`tb` say that the stored matrix is the transpose. */
   gemm(
     a: Tensor | Strided,
     b: Tensor | Strided,
@@ -86,7 +79,7 @@ export class Ops {
     options: { ta?: boolean; tb?: boolean; alpha?: number; beta?: number; fixedOrder?: boolean } = {},
   ): void {
     const { ta = false, tb = false, alpha = 1, beta = 0, fixedOrder = false } = options;
-    const [x, y] = [strided(a), strided(b)];
+    const [x, y] = [columnsOf(a), columnsOf(b)];
     const [m, k] = ta ? [x.width, x.rows] : [x.rows, x.width];
     const [inner, n] = tb ? [y.width, y.rows] : [y.rows, y.width];
     // A matrix that lies without gaps may be cut into rows otherwise.

@@ -25,7 +25,9 @@ export type PeftSettings =
 const linears = FAMILIES.flatMap(({ layer }) => layer.filter((module) => module.kind === 'linear'));
 
 /** The products that can have an adapter, as Hugging Face names them. */
-export const ADAPTED_MODULES = [...new Set(linears.flatMap(({ parts }) => parts.map(({ name }) => moduleName(name))))];
+export const ADAPTED_MODULES: readonly string[] = [
+  ...new Set(linears.flatMap(({ parts }) => parts.map(({ name }) => moduleName(name)))),
+];
 
 /** Megatron's names of the fused products. */
 export const FUSED_MODULES: Readonly<Record<string, LinearBlock>> = {

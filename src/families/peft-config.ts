@@ -59,7 +59,8 @@ function peftSettings(config: Json): PeftConfig {
   }
   if (!Number.isSafeInteger(r) || (r as number) < 1) return { problem: `r is ${JSON.stringify(r)}, no rank` };
   if (typeof alpha !== 'number' || !(alpha > 0)) return { problem: `lora_alpha is ${JSON.stringify(alpha)}` };
-  const names: unknown[] = targets === 'all-linear' ? ADAPTED_MODULES : Array.isArray(targets) ? targets : [targets];
+  const names: readonly unknown[] =
+    targets === 'all-linear' ? ADAPTED_MODULES : Array.isArray(targets) ? targets : [targets];
   const unknown = names.find((name) => !ADAPTED_MODULES.includes(name as string));
   if (names.length === 0 || unknown !== undefined) {
     return { problem: `target_modules has ${JSON.stringify(unknown)}; ${ADAPTED_MODULES.join(', ')} are known` };
