@@ -40,7 +40,7 @@ export async function finetune(options: FinetuneOptions): Promise<number> {
   const starter = nproc === undefined ? detectStarter(process.env) : undefined;
   const rank = starter === undefined ? '0' : firstSet(process.env, variablesOf(starter).rank).value;
   if (output !== undefined) {
-    const { requireEmpty } = await import('./checkpoint/hf/hf-export.js');
+    const { requireEmpty } = await import('./checkpoint/hf/new-folder.js');
     await requireEmpty(output);
   }
   const { config, origins } = await resolveFinetune(options, { make: starter === undefined });
