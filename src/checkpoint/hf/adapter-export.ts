@@ -1,4 +1,5 @@
-import { join } from 'node:path';
+import { existsSync } from 'node:fs';
+import { join, resolve } from 'node:path';
 import { adapterParameters } from '../../families/adapters.js';
 import { modelShape } from '../../families/model-shape.js';
 import { ADAPTER_CONFIG, newPeftConfig } from '../../families/peft-config.js';
@@ -28,7 +29,8 @@ export async function exportAdapter(
   }
   const shape = modelShape({ model: modelOfSizes(state.model) });
   checkpoint.check(shape, ['language', 'value']);
-  const began = state.config?.model.hf_path ?? state.config?.checkpoint.pretrained_checkpoint ?? null;
+  const began = base ?? state.config?.model.hf_path ?? state.config?.checkpoint.pretrained_checkpoint ?? null;
+  const model = began !== null && existsSync(began) ? resolve(began) : began;
   const parameters = adapterParameters(shape, adapters);
   const specs = parameters.map(({ name, shape: size }) => {
     return { name: `${PEFT_PREFIX}${name}`, dtype: checkpoint.tensor(name).dtype, shape: size };
@@ -40,7 +42,7 @@ export async function exportAdapter(
   };
   return writeNewFolder(target, async (folder) => {
     await writeDurably(join(folder, ADAPTER_FILE), content());
-    await writeJsonDurably(join(folder, ADAPTER_CONFIG), newPeftConfig(adapters, base ?? began));
+    await writeJsonDurably(join(folder, ADAPTER_CONFIG), newPeftConfig(adapters, model));
     const bytes = header.tensors.reduce((sum, tensor) => sum + tensor.bytes, 0);
     return { tensors: specs.length, bytes, files: [ADAPTER_FILE, ADAPTER_CONFIG] };
   });
