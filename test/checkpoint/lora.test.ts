@@ -7,9 +7,18 @@ import { exportAdapter } from '../../src/checkpoint/hf/adapter-export.js';
 import { exportHf } from '../../src/checkpoint/hf/hf-export.js';
 import { configOfModel } from '../../src/checkpoint/run/model-config.js';
 import { reshard } from '../../src/checkpoint/run/reshard.js';
-import { adapterParameters, adaptersOf, adaptedWeights, adapterNames } from '../../src/families/adapters.js';
+import {
+  adapterCount,
+  adapterParameters,
+  adaptersOf,
+  adaptedWeights,
+  adapterNames,
+  isAdapterParameter,
+} from '../../src/families/adapters.js';
 import { modelParameters } from '../../src/families/parameters.js';
 import { readPeftConfig } from '../../src/families/peft-config.js';
+import { stageSpec } from '../../src/model/stage/stage-spec.js';
+import { buildStage } from '../../src/model/stage/stage.js';
 import { loadFixture } from '../helpers/fixture.js';
 import { runWorkers } from '../helpers/run-workers.js';
 import { temporaryFolder } from '../job/launch/processes.js';
@@ -19,12 +28,17 @@ const fixture = loadFixture('qwen2-tied');
 const imported = join(import.meta.dirname, '../../fixtures/lora');
 const layout = { tp: 2, pp: 1, dp: 1 };
 
-async function losses(updates: number, values: Record<string, unknown>, on: Layout = layout): Promise<number[]> {
+interface Trained {
+  readonly losses: number[];
+  readonly changed: readonly { readonly name: string; readonly changed: boolean }[];
+}
+
+async function trained(updates: number, values: Record<string, unknown>, on: Layout = layout): Promise<Trained> {
   const config = layoutConfig(fixture, on, { 'train.train_iters': updates, 'scheduler.lr_decay_iters': 6, ...values });
   const options = { trainable: null, checkpoints: true, updates };
   const { exitCode, events, log } = await runWorkers('frozen', config, ranksOf(on), options);
   expect(exitCode, log).toBe(0);
-  return (events.find(({ type }) => type === 'trained') as unknown as { losses: number[] }).losses;
+  return events.find(({ type }) => type === 'trained') as unknown as Trained;
 }
 
 async function refusal(values: Record<string, unknown>): Promise<string> {
@@ -44,10 +58,11 @@ test('a run of adapters goes on with the same bits, and its adapters and what th
     'peft.alpha': 6,
     'peft.target_modules': ['linear_qkv', 'down_proj'],
   };
-  const whole = await losses(6, peft);
-  const first = await losses(3, { ...peft, 'checkpoint.save': saves });
-  const second = await losses(6, { ...peft, 'checkpoint.load': saves });
-  expect([...first, ...second.slice(3)]).toEqual(whole);
+  const whole = await trained(6, peft);
+  const first = await trained(3, { ...peft, 'checkpoint.save': saves });
+  const second = await trained(6, { ...peft, 'checkpoint.load': saves });
+  expect([...first.losses, ...second.losses.slice(3)]).toEqual(whole.losses);
+  for (const { name, changed } of whole.changed) expect(changed, name).toBe(isAdapterParameter(name));
 
   const folder = join(saves, 'step-00000003');
   const checkpoint = await Checkpoint.open(folder);
@@ -130,4 +145,31 @@ test('an adapter that is another than the run has, or of another kind, is refuse
   expect(config).toThrow(/peft.adapter: cannot read .*adapter_config.json/);
   const named = { 'peft.type': 'lora', 'optimizer.frozen_parameters': ['model.norm.weight'] };
   expect(() => layoutConfig(fixture, layout, named)).toThrow('all but the adapters is frozen');
+});
+
+test.skipIf(process.env['MBRIDGE_TEST_FULL'] !== '1')(
+  'what is frozen keeps its bits over 100 updates with weight decay',
+  async () => {
+    const values = { 'peft.type': 'lora', 'optimizer.weight_decay': 0.1, 'scheduler.lr_decay_iters': 100 };
+    for (const on of [layout, { tp: 1, pp: 2, dp: 1 }]) {
+      const { changed } = await trained(100, values, on);
+      for (const { name, changed: moved } of changed) expect(moved, name).toBe(isAdapterParameter(name));
+    }
+  },
+);
+
+test.each(['fp32', 'bf16_mixed'] as const)('adapters alone have gradients and moments in the plan, %s', (precision) => {
+  const one = { size: 1, rank: 0 };
+  const place = { tp: one, cp: one, pp: one, dp: one, dpCp: one };
+  const values = { 'peft.type': 'lora', 'peft.dim': 16, mixed_precision: precision };
+  const config = layoutConfig(fixture, { tp: 1, pp: 1, dp: 1 }, values);
+  const stage = buildStage(stageSpec(config, place, { device: 'cuda' }), null);
+  const { gradients, optimizer } = stage.plan.byRegion();
+  const elements = adapterCount(fixture.shape, adaptersOf(config.peft)!);
+  // Each A and each B begins at a full line.
+  const padding = 64 * 14 * fixture.shape.numLayers;
+  expect(gradients - 4 * elements).toBeGreaterThanOrEqual(0);
+  expect(gradients - 4 * elements).toBeLessThan(4 * padding);
+  const bytes = precision === 'fp32' ? 8 : 12;
+  expect(optimizer - bytes * elements).toBeLessThan(bytes * padding);
 });
