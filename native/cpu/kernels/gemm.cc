@@ -71,7 +71,8 @@ static void finish_tile(const GemmBlock& g, int64_t r0, int64_t c0, V (&acc)[M][
 
 void gemm_block(const GemmBlock& g) {
   const V alpha = splat(g.alpha);
-  // Where a compiler contracts alpha * acc + C is its choice, which must be one for all tiles; of acc + C there is none.
+  // Where a compiler contracts alpha * acc + C is its choice, which must be one for all tiles; of acc + C there is
+  // none.
   const bool plain = g.beta == 0.0f || (g.beta == 1.0f && g.alpha == 1.0f);
   for (int64_t c0 = 0; c0 < g.n; c0 += N) {
     const float* b = g.b + c0 * g.k;
