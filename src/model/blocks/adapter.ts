@@ -28,15 +28,16 @@ export class Adapter {
   readonly #weights: AdapterWeights;
   /** A x, computed again for the backward: it costs rank / outputs of a product. */
   readonly #low: Tensor;
-  /** scale * B' dy, from `dgrad` to `wgrad`; null where nothing is trained. */
-  readonly #dLow: Tensor | null;
+  /** scale * B' dy, from `dgrad` to `wgrad`; where neither A nor B is trained, nobody needs it for so long. */
+  readonly #dLow: Tensor;
 
   constructor(env: StageEnv, weights: AdapterWeights) {
     const width = weights.parts.length * weights.rank;
     this.#env = env;
     this.#weights = weights;
     this.#low = env.scratch(`adapter.low.${width}`, [env.sizes.tokens, width]);
-    this.#dLow = weights.a.grad === null ? null : env.scratch(`adapter.dLow.${width}`, [env.sizes.tokens, width]);
+    const trained = [weights.a, ...weights.parts.map(({ b }) => b)].some(({ grad }) => grad !== null);
+    this.#dLow = trained ? env.scratch(`adapter.dLow.${width}`, [env.sizes.tokens, width]) : this.#low;
   }
 
   /** Adds to y. */
@@ -52,18 +53,17 @@ export class Adapter {
 
   /** Adds to dx. */
   dgrad(dy: Tensor, dx: Tensor): void {
-    const dLow = this.#trained();
     const { a, parts, rank, scale } = this.#weights;
     const { ops } = this.#env;
     for (const [i, { b, column }] of parts.entries()) {
-      ops.gemm(dy.columns(column, b.data.shape[0]), b.data, dLow.columns(i * rank, rank), { alpha: scale });
+      ops.gemm(dy.columns(column, b.data.shape[0]), b.data, this.#dLow.columns(i * rank, rank), { alpha: scale });
     }
-    ops.gemm(dLow, a.data, dx, { beta: 1 });
+    ops.gemm(this.#dLow, a.data, dx, { beta: 1 });
   }
 
   /** The gradients of A and B. Follows `dgrad` of the same `dy`. */
   wgrad(dy: Tensor, x: Tensor): void {
-    const dLow = this.#trained();
+    if (this.#dLow === this.#low) return;
     const { a, parts, rank, scale } = this.#weights;
     const { ops } = this.#env;
     ops.linear(x, a.data, this.#low);
@@ -72,11 +72,6 @@ export class Adapter {
       const options = { ta: true, alpha: scale, beta: b.claim() ? 1 : 0 };
       ops.gemm(dy.columns(column, b.data.shape[0]), this.#low.columns(i * rank, rank), b.grad, options);
     }
-    if (a.grad !== null) ops.linearWgrad(dLow, x, a.grad, a.claim());
-  }
-
-  #trained(): Tensor {
-    if (this.#dLow === null) throw new Error('these adapters are frozen');
-    return this.#dLow;
+    if (a.grad !== null) ops.linearWgrad(this.#dLow, x, a.grad, a.claim());
   }
 }
