@@ -10,6 +10,9 @@ import { runDistributed, type RunDistributedOptions } from './run-distributed.js
 /** A sample is no longer than this, unless model.seq_length says so. */
 const LONGEST = 4096;
 const LENGTH_STEP = 64;
+/** Learning rates of a whole model, and of adapters, which begin from nothing. */
+const LR = 1e-5;
+const ADAPTER_LR = 1e-4;
 /** More than any run has: what stands until the number of conversations is known. */
 const UNKNOWN_ITERS = 1_000_000_000;
 
@@ -40,7 +43,7 @@ export async function finetune(options: FinetuneOptions): Promise<number> {
   const starter = nproc === undefined ? detectStarter(process.env) : undefined;
   const rank = starter === undefined ? '0' : firstSet(process.env, variablesOf(starter).rank).value;
   if (output !== undefined) {
-    const { requireEmpty } = await import('./checkpoint/hf/hf-export.js');
+    const { requireEmpty } = await import('./checkpoint/hf/new-folder.js');
     await requireEmpty(output);
   }
   const { config, origins } = await resolveFinetune(options, { make: starter === undefined });
@@ -70,6 +73,7 @@ async function resolveFinetune(options: FinetuneOptions, how: { readonly make: b
       ...values,
       model: { ...base.model, ...values.model },
       train: { ...base.train, ...values.train },
+      optimizer: { ...base.optimizer, ...values.optimizer },
     };
     return resolve({ recipe: { name: basename(absolute(options.model)), config }, flags, overrides });
   };
@@ -99,7 +103,8 @@ async function resolveFinetune(options: FinetuneOptions, how: { readonly make: b
   const iters = given('train.train_iters') ? train.train_iters : passes;
   // The rate reaches its end after the last update: of a run of one update it would be 0.
   const scheduler = { ...base.scheduler, lr_decay_iters: iters + 1 };
-  return withValues({ model: { seq_length: seqLength }, train: { train_iters: iters }, scheduler });
+  const optimizer = first.config.peft.type === 'none' ? {} : { lr: ADAPTER_LR };
+  return withValues({ model: { seq_length: seqLength }, train: { train_iters: iters }, scheduler, optimizer });
 }
 
 async function defaultsOf({ model, data, output, tokenizer }: FinetuneOptions): Promise<ConfigInput> {
@@ -117,7 +122,7 @@ async function defaultsOf({ model, data, output, tokenizer }: FinetuneOptions): 
     tokenizer: used,
     dataset: { type: 'chat', path: data },
     train: { global_batch_size: 8 },
-    optimizer: { lr: 1e-5, weight_decay: 0 },
+    optimizer: { lr: LR, weight_decay: 0 },
     scheduler: { lr_decay_style: 'cosine', lr_warmup_fraction: 0.03 },
     checkpoint: { ...found.checkpoint, ...(saves === undefined ? {} : { save: saves, load: saves }) },
   };

@@ -127,6 +127,47 @@ void gemm_poisoned(Context& c, int act) {
 // The sizes of a real step, with the long sums of a weight gradient.
 void gemm_long(Context& c, int act) { one(c, {70, 66, 9000}, true, false, {1, 1, true, 0}, act, act); }
 
+// What an adapter adds: a scaled product of low rank, of columns of one matrix into columns of another. On the CPU with
+// the same bits whole and in parts.
+void gemm_low_rank(Context& c, int act) {
+  constexpr int64_t kRows = 70, kColumns = 96, kRank = 16, kWidth = 3 * kRank, kStride = 2 * kColumns;
+  constexpr double kScale = 1.5;
+  const Tensor low(c, matrix(c, kRows, kWidth), act), b(c, matrix(c, kColumns, kRank), act);
+  const Values base = matrix(c, kRows, kStride);
+  const auto add = [&](const Tensor& d, int64_t row, int64_t rows, int64_t column, int64_t columns) {
+    const int64_t at = row * kStride + kColumns + column, size = (rows - 1) * kStride + columns;
+    c.run_on(MB_OP_GEMM,
+             {low.part(row * kWidth + kRank, (rows - 1) * kWidth + kRank), b.part(column * kRank, columns * kRank),
+              d.part(at, size), d.part(at, size)},
+             {double(rows), double(columns), double(kRank), 0, 1, double(kWidth), double(kRank), double(kStride),
+              double(kStride), kScale, 1, 0});
+  };
+  Tensor whole(c, kRows * kStride, act), parts(c, kRows * kStride, act);
+  whole.write(base);
+  parts.write(base);
+  Values expected = whole.read();
+  for (int64_t i = 0; i < kRows; ++i) {
+    for (int64_t j = 0; j < kColumns; ++j) {
+      double sum = 0;
+      for (int64_t k = 0; k < kRank; ++k) {
+        sum += low.values()[size_t(i * kWidth + kRank + k)] * b.values()[size_t(j * kRank + k)];
+      }
+      expected[size_t(i * kStride + kColumns + j)] += kScale * sum;
+    }
+  }
+  add(whole, 0, kRows, 0, kColumns);
+  c.close("whole", whole.read(), expected, tolerance(act, kRank));
+  for (const auto& [row, rows] : {std::pair<int64_t, int64_t>{0, 13}, {13, 57}}) {
+    for (const auto& [column, columns] : {std::pair<int64_t, int64_t>{0, 20}, {20, 33}, {53, 43}}) {
+      add(parts, row, rows, column, columns);
+    }
+  }
+  if (c.cuda())
+    c.close("parts", parts.read(), expected, tolerance(act, kRank));
+  else
+    c.equal("parts", parts.read(), whole.read());
+}
+
 }  // namespace
 
 const std::vector<Case> gemm_cases = {
@@ -135,6 +176,7 @@ const std::vector<Case> gemm_cases = {
     {"gemm over poison", gemm_poisoned, true},
     {"gemm with a long sum", gemm_long, true},
     {"gemm in a fixed order", fixed_order, true},
+    {"gemm of low rank", gemm_low_rank, true},
 };
 
 }  // namespace mb::test

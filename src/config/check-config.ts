@@ -22,10 +22,7 @@ export function checkConfig(config: RunConfig): RunConfig {
   }
   // Where its sizes came from is known no more, or has changed; they are here.
   const settings = settingsOf(config, 'recipe', '');
-  return checkMerged(
-    mergeLayers([settings], problems, () => ({ sizes: {} })),
-    problems,
-  );
+  return checkMerged(mergeLayers([settings], problems, []), problems);
 }
 
 /** Derives, checks and types what was laid together. @throws MbridgeError exit 3 with it all and `problems` */

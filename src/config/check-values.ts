@@ -66,6 +66,9 @@ export function checkValues(cfg: RunConfig, placeOf: (path: string) => string | 
 
 function checkFrozen(cfg: RunConfig, bad: (path: string, message: string) => void): void {
   const { frozen_parameters: patterns } = cfg.optimizer;
+  if (patterns.length > 0 && cfg.peft.type !== 'none') {
+    return bad('optimizer.frozen_parameters', 'all but the adapters is frozen beside section peft; leave it unset');
+  }
   const problem = patterns.length === 0 ? null : frozenProblem(modelShape(cfg), patterns);
   if (problem !== null) bad('optimizer.frozen_parameters', problem);
 }

@@ -8,6 +8,7 @@ export const PATH_KEYS: ReadonlySet<string> = new Set([
   'checkpoint.save',
   'checkpoint.load',
   'checkpoint.pretrained_checkpoint',
+  'peft.adapter',
   'logger.log_dir',
   'logger.tensorboard_dir',
 ]);

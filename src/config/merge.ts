@@ -1,4 +1,5 @@
-import { readHfConfig, type HfConfig } from '../families/hf-config.js';
+import { readHfConfig } from '../families/hf-config.js';
+import { ADAPTER_CONFIG, readPeftConfig } from '../families/peft-config.js';
 import { expandPath, PATH_KEYS } from './expand-path.js';
 import type { Problem } from './problem.js';
 import { isSection } from './schema.js';
@@ -22,15 +23,14 @@ export function placeIn({ sources }: Merged, path: string): string | undefined {
 export function mergeLayers(
   layers: readonly (readonly Setting[])[],
   problems: Problem[],
-  readHf: typeof readHfConfig = hfConfig,
+  folders: readonly NamedFolder[] = FOLDERS,
 ): Merged {
   const merged: Merged = { values: keyless(), sources: new Map() };
   for (const layer of layers) {
     const named = layer.flatMap(leaves).map(canonical);
-    const settings = withHfSizes(
+    const settings = folders.reduce(
+      (all, folder) => withFolder(all, folder, problems),
       named.map((setting) => withFullPath(setting, problems)),
-      problems,
-      readHf,
     );
     for (const setting of settings) if (setting.path[1] === 'type') restart(merged, setting);
     const written = new Map<string, Setting>();
@@ -100,31 +100,55 @@ function withFullPath(setting: Setting, problems: Problem[]): Setting {
   }
 }
 
-/** Where a layer names a Hugging Face folder, its sizes come just before the layer's own. */
-function withHfSizes(layer: Setting[], problems: Problem[], readHf: typeof readHfConfig): Setting[] {
-  const hf = layer.findLast((s) => s.path.join('.') === 'model.hf_path');
-  if (typeof hf?.value !== 'string') return layer;
-  const found = readHf(hf.value);
-  if ('problem' in found) {
-    problems.push({ code: 'MB_CONFIG_HF', place: hf.place, path: 'model.hf_path', message: found.problem });
-    return layer;
-  }
-  const sizes = Object.entries(found.sizes).map(([key, value]): Setting => ({
-    path: ['model', key],
-    value,
-    origin: 'hf',
-    place: `${hf.value as string}/config.json`,
-  }));
-  return [...sizes, ...layer];
+/** A key that names a folder, whose file gives other keys of the section. */
+interface NamedFolder {
+  readonly section: string;
+  readonly key: string;
+  readonly file: string;
+  readonly read: (folder: string) => { readonly keys: object } | { readonly problem: string };
 }
 
-/** Whatever a config.json makes its reader throw is what is wrong with it. */
-function hfConfig(folder: string): HfConfig {
+const FOLDERS: readonly NamedFolder[] = [
+  {
+    ...{ section: 'model', key: 'hf_path', file: 'config.json' },
+    read: (folder) => {
+      const found = readHfConfig(folder);
+      return 'problem' in found ? found : { keys: found.sizes };
+    },
+  },
+  {
+    ...{ section: 'peft', key: 'adapter', file: ADAPTER_CONFIG },
+    read: (folder) => {
+      const found = readPeftConfig(folder);
+      if ('problem' in found) return found;
+      const { rank, alpha, modules } = found.adapters;
+      return { keys: { type: 'lora', dim: rank, alpha, target_modules: modules } };
+    },
+  },
+];
+
+/** Where a layer names such a folder, what its file says comes just before the layer's own. */
+function withFolder(layer: Setting[], { section, key, file, read }: NamedFolder, problems: Problem[]): Setting[] {
+  const path = `${section}.${key}`;
+  const named = layer.findLast((setting) => setting.path.join('.') === path);
+  if (typeof named?.value !== 'string') return layer;
+  const folder = named.value;
+  const place = `${folder}/${file}`;
+  let found: ReturnType<typeof read>;
   try {
-    return readHfConfig(folder);
+    found = read(folder);
   } catch (error) {
-    return { problem: `${folder}/config.json: ${error instanceof Error ? error.message : String(error)}` };
+    // Whatever a file makes its reader throw is what is wrong with it.
+    found = { problem: `${place}: ${error instanceof Error ? error.message : String(error)}` };
   }
+  if ('problem' in found) {
+    problems.push({ code: 'MB_CONFIG_HF', place: named.place, path, message: found.problem });
+    return layer;
+  }
+  const keys = Object.entries(found.keys).map(([name, value]: [string, unknown]): Setting => {
+    return { path: [section, name], value, origin: 'hf', place };
+  });
+  return [...keys, ...layer];
 }
 
 function restart({ values, sources }: Merged, setting: Setting): void {

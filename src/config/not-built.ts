@@ -6,7 +6,8 @@ import type { RunConfig } from './schema.js';
  * line here; until then the key is refused, never ignored.
  */
 export const NOT_BUILT_KEYS: Readonly<Record<string, string>> = {
-  peft: 'leave the section out (all parameters are trained)',
+  'peft.lora_A_init_method': 'A begins with normal deviates, of the variance of the uniform ones that peft draws',
+  'peft.lora_B_init_method': 'B begins with zeros',
   comm_overlap: 'see ddp.overlap_grad_reduce and ddp.overlap_param_gather',
   profiling: 'leave the section out',
   'train.rampup_batch_size': 'the batch size is train.global_batch_size throughout',
@@ -35,6 +36,11 @@ const GAPS: readonly Gap[] = [
     path: 'ddp.grad_reduce_in_fp32',
     asked: (cfg) => !cfg.ddp.grad_reduce_in_fp32,
     message: 'bf16 reduction of gradients is not built yet; leave it at true',
+  },
+  {
+    path: 'model.batch_invariant',
+    asked: ({ model, peft }) => model.batch_invariant && peft.type !== 'none',
+    message: 'adapters have no such products yet; merge them first (mbridge checkpoint export), or leave it at false',
   },
   {
     path: 'ddp.bucket_size',

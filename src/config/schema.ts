@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { ADAPTED_MODULES, FUSED_MODULES } from '../families/adapters.js';
 import { CHANGEABLE_KEYS } from '../families/compare.js';
 import type { RunConfig } from './config-types.js';
 import { modelSchema } from './schema-model.js';
@@ -45,6 +46,26 @@ const optimizerSchema = z.strictObject({
     .default([])
     .describe('names of parameters that are not trained; * stands for any letters, as in model.layers.0.*'),
 });
+
+const peftSchema = z.discriminatedUnion('type', [
+  z.strictObject({ type: z.literal('none').describe('all of the model is trained') }),
+  z.strictObject({
+    type: z.literal('lora').describe('low-rank adapters are trained, and the rest of the model is frozen'),
+    dim: count.default(16).describe("rank of the adapters (peft's r)"),
+    alpha: z
+      .number()
+      .positive()
+      .default(32)
+      .describe("what an adapter adds is multiplied by alpha / dim (peft's lora_alpha)"),
+    target_modules: z
+      .array(z.enum([...ADAPTED_MODULES, ...Object.keys(FUSED_MODULES)]))
+      .min(1)
+      .default([...ADAPTED_MODULES])
+      .describe("products that have an adapter, by Hugging Face's names, or Megatron's of the fused ones"),
+    dropout: z.literal(0).default(0).describe('always 0: dropout is not built'),
+    adapter: optionalPath.describe('folder of an adapter, as peft saves it, to begin with; new ones by default'),
+  }),
+]);
 
 const schedulerSchema = z.strictObject({
   lr_decay_style: z.enum(['constant', 'linear', 'cosine', 'WSD']).default('cosine').describe('shape after warm-up'),
@@ -244,6 +265,7 @@ export const runConfigSchema = z.strictObject({
   model: modelSchema.describe('shape of the model and of its parallelism'),
   train: trainSchema.describe('length and batch'),
   optimizer: optimizerSchema.prefault({}).describe('AdamW'),
+  peft: peftSchema.prefault({ type: 'none' }).describe('fine-tuning of few parameters'),
   scheduler: schedulerSchema.describe('learning rate over the updates'),
   ddp: ddpSchema.prefault({}).describe('data parallelism'),
   mixed_precision: z

@@ -3,7 +3,7 @@ import type { Device, Stream } from './device.js';
 import { STREAM } from './device.js';
 import { DTYPES } from './dtype.js';
 import { OPS, type OpDeclaration } from './op-table.js';
-import type { Strided, Tensor } from './tensor.js';
+import { columnsOf, type Strided, type Tensor } from './tensor.js';
 
 /** Rows of partial results that deterministic reductions need as workspace: MB_REDUCE_PARTS of abi.h. */
 export const REDUCE_PARTS = 256;
@@ -71,26 +71,25 @@ export class Ops {
     this.device.run(op.number, tensors, scalars, this.#stream);
   }
 
-  /** d[m,n] = op(a) op(b) + beta * d, 2-D row-major; `ta`/`tb` say that the stored matrix is the transpose. */
+  /** d[m,n] = alpha * op(a) op(b) + beta * d, row-major; `ta`/`tb` say that the stored matrix is the transpose. */
   gemm(
-    a: Tensor,
-    b: Tensor,
-    d: Tensor,
-    options: { ta?: boolean; tb?: boolean; beta?: number; fixedOrder?: boolean } = {},
+    a: Tensor | Strided,
+    b: Tensor | Strided,
+    d: Tensor | Strided,
+    options: { ta?: boolean; tb?: boolean; alpha?: number; beta?: number; fixedOrder?: boolean } = {},
   ): void {
-    const ta = options.ta ?? false;
-    const tb = options.tb ?? false;
-    const beta = options.beta ?? 0;
-    const [da, db] = [dims(a), dims(b)];
-    const m = ta ? da.cols : da.rows;
-    const k = ta ? da.rows : da.cols;
-    const n = tb ? db.rows : db.cols;
-    if ((tb ? db.cols : db.rows) !== k || m * n !== d.size) {
-      throw new RangeError(`gemm of [${a.shape}]${ta ? "'" : ''} x [${b.shape}]${tb ? "'" : ''} into [${d.shape}]`);
+    const { ta = false, tb = false, alpha = 1, beta = 0, fixedOrder = false } = options;
+    const [x, y] = [columnsOf(a), columnsOf(b)];
+    const [m, k] = ta ? [x.width, x.rows] : [x.rows, x.width];
+    const [inner, n] = tb ? [y.width, y.rows] : [y.rows, y.width];
+    // A matrix that lies without gaps may be cut into rows otherwise.
+    const z = 'data' in d ? d : { data: d, rows: d.size / n, width: n, stride: n };
+    if (inner !== k || z.rows !== m || z.width !== n) {
+      const text = ({ rows, width }: Strided, turned: boolean): string => `[${rows}, ${width}]${turned ? "'" : ''}`;
+      throw new RangeError(`gemm of ${text(x, ta)} x ${text(y, tb)} into ${text(z, false)}`);
     }
-    const lds = [da.cols, db.cols, n, n];
-    const scalars = [m, n, k, bit(ta), bit(tb), ...lds, 1, beta, bit(options.fixedOrder ?? false)];
-    this.#run(OPS.gemm, [a, b, beta === 0 ? null : d, d], scalars);
+    const scalars = [m, n, k, bit(ta), bit(tb), x.stride, y.stride, z.stride, z.stride, alpha, beta, bit(fixedOrder)];
+    this.#run(OPS.gemm, [x.data, y.data, beta === 0 ? null : z.data, z.data], scalars);
   }
 
   /** y = x W^T for W [out, in]. */

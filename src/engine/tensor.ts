@@ -77,3 +77,8 @@ export class Tensor {
     return this.slice(start * stride, count * stride, [count, ...this.shape.slice(1)]);
   }
 }
+
+/** All columns of a matrix, or those that are given; of a tensor of more dimensions, the rows are those of its last. */
+export function columnsOf(matrix: Tensor | Strided): Strided {
+  return 'data' in matrix ? matrix : matrix.columns();
+}

@@ -50,6 +50,7 @@ export function announceRun(facts: BannerFacts): Announcement {
     facts: {
       name,
       parameters: plan.parameters,
+      trained_parameters: plan.trainedParameters,
       device: plan.device,
       precision: plan.precision,
       ranks,
@@ -73,9 +74,15 @@ function plural(count: number, word: string): string {
   return `${n(count)} ${word}${count === 1 ? '' : 's'}`;
 }
 
-function modelText({ model }: RunConfig, { parameters, precision }: RunPlan): string {
+function modelText({ model, peft }: RunConfig, { parameters, trainedParameters: trained, precision }: RunPlan): string {
   const shape = `${plural(model.num_hidden_layers, 'layer')} of ${n(model.hidden_size)}, vocabulary ${n(model.vocab_size)}`;
-  return `${formatCount(parameters)} parameters: ${shape}, ${precision}`;
+  const part = `\n  ${''.padEnd(9)} ${formatCount(trained)} of them trained (${percent(trained / parameters)})`;
+  const how = peft.type === 'none' ? '' : `: ${peft.type} of rank ${peft.dim}, alpha ${peft.alpha}`;
+  return `${formatCount(parameters)} parameters: ${shape}, ${precision}${trained < parameters ? `${part}${how}` : ''}`;
+}
+
+function percent(share: number): string {
+  return `${(100 * share).toPrecision(2)} %`;
 }
 
 function layoutText({ layout, device }: RunPlan): string {

@@ -9,12 +9,16 @@ const KEPT = 2;
 /** A run is saved so often on its way, where nobody says how often, but not more often than after so many updates. */
 const SAVES = 10;
 const LEAST_INTERVAL = 100;
-/** float32 weights and two moments. */
-const BYTES_PER_PARAMETER = 12;
+/** float32 weights and two moments; of what is frozen, the weights as the model computes with them. */
+const BYTES = { trained: 12, frozen: { fp32: 4, bf16_mixed: 2 } } as const;
 
 /** What a checkpoint of a run takes on disk, but for some kilobytes. */
-export function checkpointBytes({ parameters }: Pick<RunPlan, 'parameters'>): number {
-  return parameters * BYTES_PER_PARAMETER;
+export function checkpointBytes({
+  parameters,
+  trainedParameters: trained,
+  precision,
+}: Pick<RunPlan, 'parameters' | 'trainedParameters' | 'precision'>): number {
+  return trained * BYTES.trained + (parameters - trained) * BYTES.frozen[precision];
 }
 
 /**

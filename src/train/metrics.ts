@@ -3,6 +3,7 @@ import type { RunConfig } from '../config/schema.js';
 import { gpusFor } from '../engine/devices.js';
 import { STATE } from '../engine/ops.js';
 import { modelShape } from '../families/model-shape.js';
+import { adaptersOf } from '../families/adapters.js';
 import { stepFlops } from '../families/flops.js';
 import type { DistributedOptimizer } from '../model/optim/distributed-optimizer.js';
 import type { StepEvent } from '../job/shared/messages.js';
@@ -80,7 +81,8 @@ export function stepEvent(cfg: RunConfig, result: StepResult, run: StepFacts): S
   const { global_batch_size: batch } = cfg.train;
   const { seq_length: seq } = cfg.model;
   const seconds = run.milliseconds / 1000;
-  const flops = stepFlops(modelShape(cfg), seq, batch, result.attentionPairs ?? undefined);
+  const work = { pairs: result.attentionPairs ?? undefined, adapters: adaptersOf(cfg.peft) };
+  const flops = stepFlops(modelShape(cfg), seq, batch, work);
   const tflops = flops / (seconds * run.devices * 1e12);
   return {
     type: 'step',

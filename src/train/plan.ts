@@ -4,11 +4,14 @@ import { modelShape } from '../families/model-shape.js';
 import type { RunConfig } from '../config/schema.js';
 import type { ProvideModelOptions } from './setup.js';
 import { runtimeAllowances } from './runtime-allowance.js';
+import { adapterCount, adaptersOf } from '../families/adapters.js';
 import { parameterCount } from '../families/parameters.js';
 import type { RegionName } from '../engine/memory-plan.js';
 import { groupRanks, TRAINING_FIELDS } from '../groups/grid/group-fields.js';
 import { HyperCommGrid } from '../groups/grid/hyper-comm-grid.js';
 import { stepFlops, tokenFlops } from '../families/flops.js';
+import type { Bucket } from '../model/parameters/bucket.js';
+import { localSize } from '../model/parameters/parameter.js';
 import { stageSpec } from '../model/stage/stage-spec.js';
 import { buildStage, type Stage } from '../model/stage/stage.js';
 
@@ -19,8 +22,9 @@ export interface RankPlan {
   readonly layers: readonly (readonly [number, number])[];
   readonly embedding: boolean;
   readonly head: boolean;
-  /** Parameters held here (shards counted as such). */
+  /** Parameters held here (shards counted as such), and those of them that are trained. */
   readonly parameters: number;
+  readonly trainedParameters: number;
   readonly bytes: Readonly<Record<RegionName, number>>;
   /** Of the arena: the sum of `bytes`. */
   readonly totalBytes: number;
@@ -37,8 +41,9 @@ export interface RunPlan {
   readonly layout: RunLayout;
   readonly device: DeviceKind;
   readonly precision: 'bf16_mixed' | 'fp32';
-  /** Of the model, each counted once. */
+  /** Of the model and its adapters, each counted once, and those of them that are trained. */
   readonly parameters: number;
+  readonly trainedParameters: number;
   readonly flopsPerStep: number;
   readonly tokensPerStep: number;
   /** The groups that training makes, by field. */
@@ -65,6 +70,7 @@ export function planRun(cfg: RunConfig, worldSize: number, device: DeviceKind, o
     backend: 'nccl',
   });
   const shape = modelShape(cfg);
+  const adapters = adaptersOf(cfg.peft);
   const samples = options.trainable === false ? undefined : sampleSizes(cfg, dp);
   const { global_batch_size: batch } = cfg.train;
   const { seq_length: seq } = cfg.model;
@@ -73,6 +79,7 @@ export function planRun(cfg: RunConfig, worldSize: number, device: DeviceKind, o
   const groups = Object.fromEntries(TRAINING_FIELDS.map((field) => [field, all[field]]));
   const allowances = runtimeAllowances(device, worldSize, groups);
   const stages = new Map<string, StagePlan>();
+  let trainedParameters = 0;
   const ranks = Array.from({ length: worldSize }, (_, rank): RankPlan => {
     const at = (dim: string): number => grid.coordinates(rank)[dim] ?? 0;
     const coordinates = { tp: at('tp'), cp: at('cp'), dp: at('dp'), pp: at('pp') };
@@ -86,15 +93,10 @@ export function planRun(cfg: RunConfig, worldSize: number, device: DeviceKind, o
         dp: { size: dp, rank: 0 },
         dpCp: { size: dp * cp, rank: 0 },
       };
-      stage = describeStage(
-        buildStage(
-          stageSpec(cfg, place, { ...(samples && { generation: samples }), ...options, device }),
-          null,
-          options.loss,
-        ),
-        layout,
-        cfg,
-      );
+      const spec = stageSpec(cfg, place, { ...(samples && { generation: samples }), ...options, device });
+      const built = buildStage(spec, null, options.loss);
+      trainedParameters += ownTrained(built);
+      stage = describeStage(built, layout, cfg);
       stages.set(key, stage);
     }
     return { rank, coordinates, ...stage, runtimeBytes: allowances[rank] ?? 0 };
@@ -103,8 +105,9 @@ export function planRun(cfg: RunConfig, worldSize: number, device: DeviceKind, o
     layout,
     device,
     precision: resolvePrecision(cfg, device),
-    parameters: parameterCount(shape),
-    flopsPerStep: stepFlops(shape, seq, batch),
+    parameters: parameterCount(shape) + (adapters === null ? 0 : adapterCount(shape, adapters)),
+    trainedParameters,
+    flopsPerStep: stepFlops(shape, seq, batch, { adapters }),
     tokensPerStep: batch * seq,
     groups,
     ranks,
@@ -116,7 +119,7 @@ type StagePlan = Omit<RankPlan, 'rank' | 'coordinates' | 'runtimeBytes'>;
 function describeStage(stage: Stage, layout: RunLayout, cfg: RunConfig): StagePlan {
   const { spec, buffer, plan, shape } = stage;
   const { layers, parts } = spec;
-  const { layer, head } = tokenFlops(shape, cfg.model.seq_length);
+  const { layer, head } = tokenFlops(shape, cfg.model.seq_length, spec.adapters);
   const here = layers.reduce((sum, part) => sum + part.layers, 0) * layer + (parts.head ? head : 0);
   const tokens = (cfg.train.global_batch_size * cfg.model.seq_length) / (layout.dp * layout.cp);
   return {
@@ -124,6 +127,7 @@ function describeStage(stage: Stage, layout: RunLayout, cfg: RunConfig): StagePl
     embedding: parts.embedding,
     head: parts.head,
     parameters: buffer.parameterCount,
+    trainedParameters: elementsOf(buffer.buckets.filter(({ trainable }) => trainable)),
     bytes: plan.byRegion(),
     totalBytes: plan.totalBytes,
     hostBytes: cfg.checkpoint.save === null || stage.optimizer === null ? 0 : savedBytes(stage),
@@ -131,8 +135,21 @@ function describeStage(stage: Stage, layout: RunLayout, cfg: RunConfig): StagePl
   };
 }
 
-/** float32 main parameter and two moments of what a rank owns; headers of files are not counted. */
+/** Of what a rank owns, float32 main parameter and two moments, or what is frozen as it is; headers of files are not counted. */
 function savedBytes({ buffer }: Stage): number {
   const owned = buffer.buckets.filter(({ kind }) => kind.tied !== 'copy');
-  return 3 * 4 * owned.reduce((sum, { shardSize }) => sum + shardSize, 0);
+  const each = ({ trainable, params }: Bucket): number => (trainable ? 3 * 4 : params.bytes / params.size);
+  return owned.reduce((sum, bucket) => sum + each(bucket) * bucket.shardSize, 0);
+}
+
+/** Trained parameters that no other stage, and no other tp rank, counts. */
+function ownTrained({ buffer, spec }: Stage): number {
+  const first = spec.place.tp.rank === 0;
+  return elementsOf(
+    buffer.buckets.filter(({ trainable, kind }) => trainable && kind.tied !== 'copy' && (!kind.tpReplicated || first)),
+  );
+}
+
+function elementsOf(buckets: readonly Bucket[]): number {
+  return buckets.flatMap(({ entries }) => entries).reduce((sum, { spec }) => sum + localSize(spec), 0);
 }

@@ -1,11 +1,13 @@
 import type { CommGroup } from '../groups/comm/comm-group.js';
 import type { CommRuntime } from '../groups/comm/comm-runtime.js';
+import { AdapterFolder } from '../checkpoint/hf/adapter-folder.js';
 import { CheckpointWeights } from '../checkpoint/run/checkpoint-weights.js';
 import type { Checkpoint } from '../checkpoint/format/checkpoint.js';
 import { openWeights } from '../checkpoint/run/open-weights.js';
 import { checkConfig } from '../config/check-config.js';
 import { validateLayout, type RunLayout } from '../config/layout.js';
 import type { RunConfig } from '../config/schema.js';
+import { isAdapterParameter, type Adapters } from '../families/adapters.js';
 import { VALUE_HEAD, type HeadKind } from '../families/decoder.js';
 import type { DataIterator } from '../data/data-iterator.js';
 import { setupDataIterators, type SetupDataOptions } from '../data/setup-data-iterators.js';
@@ -19,6 +21,7 @@ import type { Loss } from '../model/blocks/loss.js';
 import type { GenerationSizes } from '../model/decode/kv-cache.js';
 import { stageSpec } from '../model/stage/stage-spec.js';
 import { buildStage, prepareMemory, stagingOf, type Stage } from '../model/stage/stage.js';
+import type { ParameterSpec } from '../model/parameters/parameter.js';
 import { loadWeights, RandomWeights, type WeightSource } from '../model/parameters/weight-source.js';
 import { DistributedOptimizer } from '../model/optim/distributed-optimizer.js';
 import { refuseIfTooLarge } from './memory-check.js';
@@ -108,22 +111,35 @@ async function initializeWeights(
   const { optimizer, buffer } = stage;
   const { pretrained_checkpoint: path } = cfg.checkpoint;
   const fresh = new RandomWeights(ops, cfg.rng.seed, stage.shape.initializerRange);
-  let source: WeightSource & { readonly head?: HeadKind; close?(): Promise<void> };
+  const { head, adapters } = stage.spec;
+  type Source = WeightSource & { head?: HeadKind; adapters?: Adapters | null; close?(): Promise<void> };
+  let source: Source;
   if (checkpoint !== null) source = new CheckpointWeights(checkpoint, device);
   else if (path !== null) {
-    source = await openWeights(path, stage.shape, device, cfg.checkpoint.allow_model_changes, stage.spec.head);
+    const allowed = cfg.checkpoint.allow_model_changes;
+    source = await openWeights(path, stage.shape, device, allowed, { head, adapters });
   } else source = fresh;
   // A language model has no row of weights for values.
   const rowIsNew = source.head === 'language';
+  let own: Source = source.adapters == null ? fresh : source;
   try {
+    const named = cfg.peft.type === 'none' ? null : cfg.peft.adapter;
+    if (checkpoint === null && named !== null && adapters !== null) {
+      own = await AdapterFolder.open(named, stage.shape, adapters, device);
+    }
+    const sourceOf = ({ name }: ParameterSpec): Source => {
+      if (isAdapterParameter(name)) return own;
+      return rowIsNew && name === VALUE_HEAD ? fresh : source;
+    };
     await loadWeights(
       ops,
       buffer.buckets,
-      { fill: (spec, out) => (rowIsNew && spec.name === VALUE_HEAD ? fresh : source).fill(spec, out) },
+      { fill: (spec, out) => sourceOf(spec).fill(spec, out) },
       (bucket) => stagingOf(stage, bucket),
       (bucket, values) => optimizer?.adopt(ops, bucket, values),
     );
   } finally {
+    if (own !== source) await own.close?.();
     await source.close?.();
   }
 }

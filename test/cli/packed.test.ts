@@ -105,7 +105,7 @@ test.each([
         }
       }
       const flops = step['tflops_per_gpu']! * 1e12 * ranks * (step['step_time_ms']! / 1000);
-      expect(Math.abs(flops / stepFlops(shape, SEQ, 8, attended / 2) - 1)).toBeLessThan(1e-6);
+      expect(Math.abs(flops / stepFlops(shape, SEQ, 8, { pairs: attended / 2 }) - 1)).toBeLessThan(1e-6);
       expect(step['tokens']).toBe(counted);
       expect(attended).toBeLessThan(8 * SEQ * SEQ);
     });

@@ -220,7 +220,7 @@ describe('problems', () => {
     'ddp.grad_reduce_in_fp32=false',
     'ddp.bucket_size=1000',
     'logger.wandb_project=x',
-    'peft={dim: 8}',
+    'peft={type: lora, lora_A_init_method: xavier}',
   ])('%s is refused, not ignored', (text) => {
     expect(failure(override(text))).toMatch(/^MB_CONFIG_NOT_BUILT argv\[4\] .*(not|is) built yet/);
   });

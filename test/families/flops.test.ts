@@ -18,5 +18,12 @@ test('documents that are kept apart: halves of their squares', () => {
   const lengths = [1000, 3000, 96];
   const pairs = lengths.reduce((sum, length) => sum + length ** 2 / 2, 0);
   const attention = lengths.reduce((sum, length) => sum + 36 * 6 * 32 * 128 * length * length, 0);
-  expect(stepFlops(shape, 4096, 1, pairs)).toBe(4096 * WEIGHTS + attention);
+  expect(stepFlops(shape, 4096, 1, { pairs })).toBe(4096 * WEIGHTS + attention);
+});
+
+test('beside adapters the weights of the model have no gradient', () => {
+  const attention = 36 * 6 * 32 * 128 * 4096;
+  const adapters = { rank: 16, alpha: 32, modules: ['q_proj', 'down_proj'] };
+  const own = 6 * 36 * 16 * (2560 + 4096 + 9728 + 2560);
+  expect(stepFlops(shape, 4096, 2, { adapters })).toBe(2 * 4096 * ((WEIGHTS * 2) / 3 + own + attention));
 });

@@ -71,12 +71,15 @@ static void finish_tile(const GemmBlock& g, int64_t r0, int64_t c0, V (&acc)[M][
 
 void gemm_block(const GemmBlock& g) {
   const V alpha = splat(g.alpha);
+  // Where a compiler contracts alpha * acc + C is its choice, which must be one for all tiles; of acc + C there is
+  // none.
+  const bool plain = g.beta == 0.0f || (g.beta == 1.0f && g.alpha == 1.0f);
   for (int64_t c0 = 0; c0 < g.n; c0 += N) {
     const float* b = g.b + c0 * g.k;
     for (int64_t r0 = 0; r0 < g.m; r0 += M) {
       V acc[M][2] = {};
       tile(g.k, g.a + r0 * g.k, 1, M, b, N, acc);
-      if (g.m - r0 >= M && g.n - c0 >= N && (g.beta == 0.0f || g.beta == 1.0f)) {
+      if (plain && g.m - r0 >= M && g.n - c0 >= N) {
         float* d = g.d + r0 * g.ldd + c0;
         const float* c = g.beta == 0.0f ? nullptr : g.c + r0 * g.ldc + c0;
 #pragma GCC unroll 16

@@ -1,4 +1,5 @@
 import type { ModelConfig, RunConfig } from '../../config/schema.js';
+import type { Adapters } from '../../families/adapters.js';
 import type { HeadKind } from '../../families/decoder.js';
 import type { DataFingerprint } from '../../data/dataset.js';
 import type { FileRecord } from '../files/file-record.js';
@@ -139,6 +140,8 @@ export interface CheckpointState {
   readonly model: Partial<ModelConfig>;
   /** What it gives for each token; absent for a language model. */
   readonly head?: HeadKind | undefined;
+  /** Those that stand beside the model's products, which is frozen; absent where there are none. */
+  readonly adapters?: Adapters | undefined;
   /** What the weights were trained in; null for imported ones, which are kept as they came. */
   readonly precision: 'fp32' | 'bf16_mixed' | null;
   /** Null for weights alone. */

@@ -1,4 +1,5 @@
 import { join } from 'node:path';
+import { adapterParameters, type Adapters } from '../../families/adapters.js';
 import type { HeadKind } from '../../families/decoder.js';
 import type { ModelShape } from '../../families/model-shape.js';
 import { badCheckpoint } from '../files/checkpoint-error.js';
@@ -16,7 +17,7 @@ import {
   type CommitRecord,
   type TensorRecord,
 } from './checkpoint-format.js';
-import { modelParameters } from '../../families/parameters.js';
+import { modelParameters, type Parameter } from '../../families/parameters.js';
 import { areaOf, describeRectangle, intersect, wholeOf, type Rectangle } from '../../model/parameters/rectangle.js';
 import { readHeaderOf } from './shard-header.js';
 import { isFloatDtype, toFloat32, type FloatDtype } from '../files/safetensors-convert.js';
@@ -64,6 +65,10 @@ export class Checkpoint {
     return this.state.head ?? 'language';
   }
 
+  get adapters(): Adapters | null {
+    return this.state.adapters ?? null;
+  }
+
   tensor(name: string): TensorRecord {
     const record = this.index.tensors[name];
     if (record !== undefined) return record;
@@ -81,7 +86,7 @@ export class Checkpoint {
       throw badCheckpoint('MODEL', join(this.folder, STATE_FILE), found, hint);
     }
     const path = join(this.folder, INDEX_FILE);
-    for (const { name, shape: expected } of modelParameters(shape, this.head)) {
+    for (const { name, shape: expected } of this.#parameters(shape)) {
       const { shape: found, dtype } = this.tensor(name);
       // Of a parameter that was frozen there are no moments.
       const moments = MOMENTS.map((kind) => tensorName(kind, name));
@@ -100,6 +105,11 @@ export class Checkpoint {
       const text = `has more layers (${layers[0]}) than the model's ${shape.numLayers}`;
       throw badCheckpoint('MODEL', path, text, OTHER_MODEL);
     }
+  }
+
+  #parameters(shape: ModelShape): Parameter[] {
+    const own = this.adapters === null ? [] : adapterParameters(shape, this.adapters);
+    return [...modelParameters(shape, this.head), ...own];
   }
 
   /** Reads a rectangle of a tensor of floats as float32, row after row, checking what is read. */

@@ -1,3 +1,4 @@
+import { adapterDifferences, type Adapters } from '../../families/adapters.js';
 import { CHANGEABLE_KEYS, describeDifferences, modelDifferences } from '../../families/compare.js';
 import type { ModelShape } from '../../families/model-shape.js';
 import { badCheckpoint } from '../files/checkpoint-error.js';
@@ -25,4 +26,19 @@ export function requireSameModel(
   throw badCheckpoint('MODEL', path, `describes another model: ${describeDifferences(different)}`, hint, {
     differences: different,
   });
+}
+
+/**
+ * Refuses a checkpoint of other adapters than the run's.
+ * @param path the file that says what it has
+ * @throws MbridgeError exit 7
+ */
+export function requireSameAdapters(path: string, found: Adapters | null, wanted: Adapters | null): void {
+  const different = adapterDifferences(found, wanted);
+  if (different.length === 0) return;
+  const hint =
+    found === null
+      ? 'begin from its weights: checkpoint.pretrained_checkpoint in place of checkpoint.load'
+      : 'set section peft to what it was, or make one model of both: mbridge checkpoint export';
+  throw badCheckpoint('ADAPTER', path, different.join('; '), hint);
 }

@@ -3,6 +3,7 @@ import { resolvePrecision, type RunLayout } from '../../config/layout.js';
 import type { RunConfig } from '../../config/schema.js';
 import type { DataFingerprint } from '../../data/dataset.js';
 import { modelSettings } from '../../families/model-shape.js';
+import { adaptersOf } from '../../families/adapters.js';
 import type { HeadKind } from '../../families/decoder.js';
 import type { Device } from '../../engine/device.js';
 import { STATE } from '../../engine/ops.js';
@@ -28,6 +29,7 @@ export function describeState(
     data: DataFingerprint | null;
   },
 ): CheckpointState {
+  const adapters = adaptersOf(cfg.peft);
   const scalar = (index: number): number | string => toJsonNumber(at.scalars[index] as number);
   const { worldSize, tp, cp, dp, pp, vpp, ep } = layout;
   return {
@@ -37,6 +39,7 @@ export function describeState(
     consumed_samples: at.consumedSamples,
     model: modelSettings(cfg.model),
     ...(head === 'value' ? { head } : {}),
+    ...(adapters === null ? {} : { adapters }),
     precision: resolvePrecision(cfg, device.kind),
     optimizer: {
       name: 'adamw',

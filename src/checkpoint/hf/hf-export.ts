@@ -1,21 +1,16 @@
-import { randomBytes } from 'node:crypto';
-import { rmdirSync, rmSync } from 'node:fs';
-import { readdir, rename, rm, rmdir } from 'node:fs/promises';
-import { basename, dirname, join, resolve } from 'node:path';
+import { join } from 'node:path';
+import { isAdapterParameter } from '../../families/adapters.js';
 import { modelShape } from '../../families/model-shape.js';
 import { MbridgeError } from '../../base/errors.js';
 import { elementCount } from '../../base/element-count.js';
 import { groupBySize } from '../../base/group-by-size.js';
-import { isClaimFile } from '../../base/folder-claim.js';
-import { makeFolder } from '../../base/make-folder.js';
 import type { Checkpoint } from '../format/checkpoint.js';
-import { checkpointIoError } from '../files/checkpoint-error.js';
-import { errnoOf } from '../../base/system-error.js';
-import { HF_SUBFOLDER, isOptimizerTensor, TEMPORARY } from '../format/checkpoint-format.js';
-import { claimSaves, exists } from '../format/checkpoint-root.js';
-import { syncFolder, writeDurably, writeJsonDurably } from '../files/durable-files.js';
+import { HF_SUBFOLDER, isOptimizerTensor } from '../format/checkpoint-format.js';
+import { writeDurably, writeJsonDurably } from '../files/durable-files.js';
 import { hfConfig, type HfDtype } from './hf-config-file.js';
 import { modelOfSizes, readHfFiles } from './hf-files.js';
+import { MergedWeights } from './merged-weights.js';
+import { writeNewFolder } from './new-folder.js';
 import { modelParameters } from '../../families/parameters.js';
 import { float32ToBfloat16, isFloatDtype, toFloat32 } from '../files/safetensors-convert.js';
 import { DTYPE_BYTES, layOut, type SafetensorsDtype, type TensorSpec } from '../files/safetensors-header.js';
@@ -42,56 +37,20 @@ export interface Exported {
 }
 
 /**
- * Writes a checkpoint's weights as a Hugging Face folder, tensor by tensor, a few MiB at a time. A tied head is left
- * out, as Hugging Face does. The folder appears whole, under its name, at the end.
+ * Writes a checkpoint's weights as a Hugging Face folder, tensor by tensor, a few MiB at a time: with adapters, those of the
+ * model that they make together. A tied head is left out, as Hugging Face does.
  * @throws MbridgeError exit 7 for a damaged checkpoint, or a target that is not empty
  */
-export async function exportHf(checkpoint: Checkpoint, target: string, options: ExportOptions = {}): Promise<Exported> {
-  const folder = resolve(target);
-  const isNew = !(await exists(folder));
-  const claim = claimSaves(folder, 'name another folder');
-  const temporary = join(dirname(folder), `${TEMPORARY}${basename(folder)}-${randomBytes(6).toString('hex')}`);
-  const discard = (): void => {
-    rmSync(temporary, { recursive: true, force: true });
-    claim.release();
-    if (isNew) removeIfEmpty(folder);
-  };
-  process.on('exit', discard); // a signal ends the process in the middle
-  try {
-    await requireEmpty(folder);
-    makeFolder(temporary);
-    const result = await writeInto(temporary, checkpoint, options);
-    await syncFolder(temporary);
-    claim.release();
-    await rmdir(folder).catch((cause: unknown) => {
-      if (errnoOf(cause) !== 'ENOENT') throw cause;
-    });
-    await rename(temporary, folder);
-    await syncFolder(dirname(folder));
-    return result;
-  } catch (cause) {
-    await rm(temporary, { recursive: true, force: true }).catch(() => undefined); // the first error says more
-    throw checkpointIoError('write', folder, cause);
-  } finally {
-    process.off('exit', discard);
-    claim.release();
-    if (isNew) removeIfEmpty(folder);
-  }
-}
-
-function removeIfEmpty(folder: string): void {
-  try {
-    rmdirSync(folder);
-  } catch {
-    // it holds the export, or is gone
-  }
+export function exportHf(checkpoint: Checkpoint, target: string, options: ExportOptions = {}): Promise<Exported> {
+  return writeNewFolder(target, (folder) => writeInto(folder, checkpoint, options));
 }
 
 async function writeInto(folder: string, checkpoint: Checkpoint, options: ExportOptions): Promise<Exported> {
   const { shardBytes = DEFAULT_SHARD_BYTES } = options;
   const dtype = options.dtype ?? (checkpoint.state.precision === 'bf16_mixed' ? 'bf16' : undefined);
+  const source = checkpoint.adapters === null ? checkpoint : new MergedWeights(checkpoint, checkpoint.adapters);
   const specs = weightNames(checkpoint).map((name): TensorSpec => {
-    const { dtype: stored, shape } = checkpoint.tensor(name);
+    const { dtype: stored, shape } = source.tensor(name);
     return { name, dtype: isFloatDtype(stored) && dtype !== undefined ? STORED[dtype] : stored, shape };
   });
   const groups = groupBySize(specs, ({ dtype: d, shape }) => elementCount(shape) * DTYPE_BYTES[d], shardBytes);
@@ -105,7 +64,7 @@ async function writeInto(folder: string, checkpoint: Checkpoint, options: Export
   for (const [i, group] of groups.entries()) {
     // transformers refuses files that do not say for which framework they are.
     const { head, header } = layOut(group, { format: 'pt' });
-    await writeDurably(join(folder, nameOf(i)), shardBytesOf(checkpoint, head, header.tensors));
+    await writeDurably(join(folder, nameOf(i)), shardBytesOf(source, head, header.tensors));
     for (const { name } of group) weightMap[name] = nameOf(i);
     bytes += header.tensors.reduce((sum, tensor) => sum + tensor.bytes, 0);
   }
@@ -137,19 +96,21 @@ function weightNames(checkpoint: Checkpoint): string[] {
   checkpoint.check(shape, ['language']);
   const names = modelParameters(shape).map(({ name }) => name);
   const known = new Set(names);
-  const others = Object.keys(checkpoint.index.tensors).filter((name) => !known.has(name) && !isOptimizerTensor(name));
+  const others = Object.keys(checkpoint.index.tensors).filter(
+    (name) => !known.has(name) && !isOptimizerTensor(name) && !isAdapterParameter(name),
+  );
   return [...names, ...others];
 }
 
 async function* shardBytesOf(
-  checkpoint: Checkpoint,
+  source: Pick<Checkpoint, 'tensor' | 'bytesOf'>,
   head: Uint8Array,
   tensors: readonly TensorSpec[],
 ): AsyncGenerator<Uint8Array> {
   yield head;
   for (const { name, dtype } of tensors) {
-    const stored = checkpoint.tensor(name).dtype;
-    for await (const bytes of checkpoint.bytesOf(name)) yield stored === dtype ? bytes : convert(bytes, stored, dtype);
+    const stored = source.tensor(name).dtype;
+    for await (const bytes of source.bytesOf(name)) yield stored === dtype ? bytes : convert(bytes, stored, dtype);
   }
 }
 
@@ -200,17 +161,4 @@ async function takeTokenizer(files: Map<string, Uint8Array>, folder: string): Pr
     if (!OF_MODEL.test(name)) files.set(name, content);
     else if (name === 'generation_config.json' && !files.has(name)) files.set(name, content);
   }
-}
-
-/** @throws MbridgeError MB_CHECKPOINT_EXISTS (exit 7) where a folder to export to holds anything */
-export async function requireEmpty(folder: string): Promise<void> {
-  let names: string[];
-  try {
-    names = await readdir(folder);
-  } catch (cause) {
-    if (errnoOf(cause) === 'ENOENT') return;
-    throw checkpointIoError('read', folder, cause);
-  }
-  if (names.every(isClaimFile)) return;
-  throw new MbridgeError('io', 'MB_CHECKPOINT_EXISTS', `${folder} is not empty`, { hint: 'name a new folder' });
 }

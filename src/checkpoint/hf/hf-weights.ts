@@ -13,6 +13,7 @@ import { modelParameters } from '../../families/parameters.js';
 /** Weights of a Hugging Face folder: each rank reads the rows and columns that it holds. */
 export class HfWeights implements WeightSource {
   readonly head = 'language';
+  readonly adapters = null;
   readonly #folder: HfFolder;
   readonly #device: Device;
   readonly #tied: boolean;

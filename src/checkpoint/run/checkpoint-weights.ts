@@ -1,4 +1,5 @@
 import { MbridgeError } from '../../base/errors.js';
+import type { Adapters } from '../../families/adapters.js';
 import type { HeadKind } from '../../families/decoder.js';
 import type { Device } from '../../engine/device.js';
 import { STATE } from '../../engine/ops.js';
@@ -18,11 +19,13 @@ const CHUNK_ELEMENTS = 16 << 20;
 /** Weights of a checkpoint: each rank reads the rectangles that it holds. */
 export class CheckpointWeights implements WeightSource {
   readonly head: HeadKind;
+  readonly adapters: Adapters | null;
   readonly #checkpoint: Checkpoint;
   readonly #device: Device;
 
   constructor(checkpoint: Checkpoint, device: Device) {
     this.head = checkpoint.head;
+    this.adapters = checkpoint.adapters;
     this.#checkpoint = checkpoint;
     this.#device = device;
   }

@@ -1,6 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { validateModelLayout } from '../../config/layout.js';
+import { isAdapterParameter, type Adapters } from '../../families/adapters.js';
 import type { HeadKind } from '../../families/decoder.js';
 import { modelShape } from '../../families/model-shape.js';
 import type { ModelConfig } from '../../config/schema.js';
@@ -64,12 +65,12 @@ function* shardsOf(checkpoint: Checkpoint, model: ModelConfig, { tp, pp, dp }: T
       dpCp: { size: dp, rank: Math.floor(rank / tp) % dp },
       pp: { size: pp, rank: Math.floor(rank / (tp * dp)) },
     };
-    const buckets = plannedBuckets(model, place, checkpoint.head);
+    const buckets = plannedBuckets(model, place, checkpoint.head, checkpoint.adapters);
     yield* planSave({ buckets, tp: place.tp, rank, kinds, dtypeOf, has: (tensor) => checkpoint.has(tensor) });
   }
   const known = new Set(modelParameters(modelShape({ model }), checkpoint.head).map(({ name }) => name));
   const others = Object.entries(checkpoint.index.tensors).filter(
-    ([name]) => !known.has(name) && !isOptimizerTensor(name),
+    ([name]) => !known.has(name) && !isOptimizerTensor(name) && !isAdapterParameter(name),
   );
   if (others.length === 0) return;
   const pieces = others.map(([tensor, { dtype, shape }]) => ({ tensor, dtype, shape, area: wholeOf(shape) }));
@@ -81,7 +82,9 @@ export function plannedBuckets(
   model: ModelConfig,
   place: PartSpec['place'],
   head: HeadKind = 'language',
+  adapters: Adapters | null = null,
 ): readonly Bucket[] {
-  const spec = partSpec(model, place, { dtype: 'f32', trainable: false, frozen: [], gradients: 'whole', head });
+  const layOut = { dtype: 'f32', trainable: false, frozen: [], gradients: 'whole' } as const;
+  const spec = partSpec(model, place, { ...layOut, head, adapters });
   return layOutParameters(new MemoryPlan(), spec, null).buffer.buckets;
 }

@@ -3,6 +3,7 @@ import { realpathSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import type { Logger } from '../../base/logger.js';
 import type { Store } from '../../job/rendezvous/store.js';
+import { adaptersOf } from '../../families/adapters.js';
 import { modelSettings, modelShape } from '../../families/model-shape.js';
 import type { DataIterator } from '../../data/data-iterator.js';
 import type { Place } from '../../model/parameters/parameter.js';
@@ -22,7 +23,7 @@ import { restoreOptimizer } from './checkpoint-weights.js';
 import { Checkpoint } from '../format/checkpoint.js';
 import { lineageOf, refuseForeignLatest, refuseOtherLineage } from '../format/lineage.js';
 import { checkSameData } from './same-data.js';
-import { requireSameModel } from '../format/same-model.js';
+import { requireSameAdapters, requireSameModel } from '../format/same-model.js';
 import { shapeOfState } from '../hf/hf-files.js';
 import { describeState, differences, type RunFacts } from '../format/state-record.js';
 
@@ -202,6 +203,7 @@ async function openResume(o: RunCheckpointsOptions): Promise<Checkpoint | null> 
   const checkpoint = await Checkpoint.open(folder);
   const allowed = cfg.checkpoint.allow_model_changes;
   requireSameModel(join(folder, STATE_FILE), shapeOfState(checkpoint.state), modelShape(cfg), allowed);
+  requireSameAdapters(join(folder, STATE_FILE), checkpoint.adapters, adaptersOf(cfg.peft));
   checkpoint.check(modelShape(cfg), [o.head ?? 'language']);
   if (isFirst) {
     const { step, consumed_samples: samples } = checkpoint.state;

@@ -1,5 +1,6 @@
 import { constants } from 'node:os';
 import { InvalidArgumentError, type Command } from 'commander';
+import { MbridgeError } from '../../base/errors.js';
 import type { Checkpoint } from '../../checkpoint/format/checkpoint.js';
 import { inspectionText, megabytes } from './text.js';
 import { parseBytes, parseCount } from '../shared/run-options.js';
@@ -123,17 +124,19 @@ function addImport(parent: Command): void {
 function addExport(parent: Command): void {
   parent
     .command('export')
-    .description("write a checkpoint's weights as a Hugging Face folder")
+    .description("write a checkpoint's weights as a Hugging Face folder; adapters are merged into them")
     .argument('<source>', CHECKPOINT)
     .argument('<hf>', 'folder to make')
     .option('--dtype <dtype>', 'bf16 or fp32; default: bf16 after bf16_mixed training, else as stored', parseDtype)
     .option('--hf-path <folder>', 'where to take config.json and the tokenizer from, if the checkpoint does not know')
+    .option('--adapter', 'the adapters alone (peft.type=lora), as a folder that peft reads')
     .option('--max-shard-bytes <n>', 'size from which on weights go to another file; default 5e9', parseBytes)
     .option('--json', 'as JSON')
     .action(async (source: string, hf: string, options: Json & ExportFlags) => {
       const { exportHf } = await import('../../checkpoint/hf/hf-export.js');
       await withCheckpoint(source, async (checkpoint) => {
-        const { dtype, hfPath, maxShardBytes } = options;
+        const { dtype, hfPath, maxShardBytes, adapter = false } = options;
+        if (adapter) return writeAdapter(checkpoint, hf, options);
         const sized = maxShardBytes === undefined ? {} : { shardBytes: maxShardBytes };
         endOnSignals();
         const result = await exportHf(checkpoint, hf, { dtype, hfPath, ...sized });
@@ -148,7 +151,22 @@ function addExport(parent: Command): void {
     });
 }
 
+async function writeAdapter(checkpoint: Checkpoint, target: string, options: Json & ExportFlags): Promise<void> {
+  const { dtype, maxShardBytes, hfPath } = options;
+  if (dtype !== undefined || maxShardBytes !== undefined) {
+    throw new MbridgeError('usage', 'MB_USAGE', '--dtype or --max-shard-bytes beside --adapter', {
+      hint: 'leave them out: adapters are one file, of float32',
+    });
+  }
+  const { exportAdapter } = await import('../../checkpoint/hf/adapter-export.js');
+  endOnSignals();
+  const result = await exportAdapter(checkpoint, target, hfPath);
+  const text = `${target}: ${result.tensors} tensors, ${megabytes(result.bytes)}`;
+  report(options, { type: 'result', ok: true, folder: target, ...result }, text);
+}
+
 interface ExportFlags {
+  readonly adapter?: boolean;
   readonly dtype?: 'bf16' | 'fp32';
   readonly hfPath?: string;
   readonly maxShardBytes?: number;

@@ -6,6 +6,7 @@ const EXAMPLES = `
 Examples:
   mbridge finetune Qwen3-0.6B --data chats.jsonl --output tuned          a Hugging Face folder in, one out
   mbridge finetune Qwen3-0.6B --data chats.jsonl --output tuned --epochs 3 --nproc 8 optimizer.lr=2e-5
+  mbridge finetune Qwen3-0.6B --data chats.jsonl --output tuned peft.type=lora peft.dim=16   adapters alone are trained
   mbridge finetune my-saves --tokenizer Qwen3-0.6B --data chats.jsonl --output tuned   a checkpoint of ours
   mbridge finetune tuned --data more.jsonl --output tuned-more
 

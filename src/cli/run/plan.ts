@@ -73,7 +73,7 @@ async function asText(plan: RunPlan, ranksPerGpu: number, perRank: boolean): Pro
   const device = `${plan.device}, ${plan.precision}${plan.device === 'cpu' ? ' (--device cuda plans for GPUs)' : ''}`;
   const facts = [
     `layout: tp ${layout.tp}, cp ${layout.cp}, dp ${layout.dp}, pp ${layout.pp} on ${device}`,
-    `parameters: ${plan.parameters.toLocaleString('en-US')}`,
+    `parameters: ${plan.parameters.toLocaleString('en-US')}${trainedText(plan)}`,
     `update: ${plan.tokensPerStep.toLocaleString('en-US')} tokens, ${work.of(plan.flopsPerStep)} ${work.name}, ${layout.microBatches} micro-batches a replica`,
   ];
   if (plan.device === 'cuda') {
@@ -89,6 +89,11 @@ async function asText(plan: RunPlan, ranksPerGpu: number, perRank: boolean): Pro
     facts.push(`dist.ranks_per_gpu: ${ranksPerGpu} ranks share each of ${held.length} GPUs; the fullest holds ${most}`);
   }
   return `${facts.join('\n')}\n\n${formatTable(table)}`;
+}
+
+function trainedText({ parameters, trainedParameters: trained }: RunPlan): string {
+  if (trained === parameters) return '';
+  return `, of which ${trained.toLocaleString('en-US')} are trained (${((100 * trained) / parameters).toPrecision(2)} %)`;
 }
 
 /** Ranks with the same work side by side, what they have below each other: that fits a terminal. */

@@ -57,7 +57,7 @@ export class LossHead {
     const { vocab, vocabRoom } = env.head === 'value' ? { vocab: 1, vocabRoom: 1 } : env.sizes;
     const { hiddenSize } = env.shape;
     this.#env = env;
-    this.#output = new Linear(env, { weight: weights.output, bias: null });
+    this.#output = new Linear(env, { weight: weights.output, bias: null, adapter: null });
     this.#loss = loss;
     this.#inputs = inputs;
     this.#norm = new ResidualNorm(env, 'head.norm', weights.norm, slots, slots);

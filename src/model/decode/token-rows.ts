@@ -57,7 +57,7 @@ function headOf(env: StageEnv, { norm, output }: { readonly norm: Weight; readon
   const room = env.scratch('logits', [rows, vocabRoom]);
   return {
     norm: new ResidualNorm(env, 'head.norm', norm, 1, null),
-    output: new Linear(env, { weight: output, bias: null }),
+    output: new Linear(env, { weight: output, bias: null, adapter: null }),
     logits: room.slice(0, rows * vocab, [rows, vocab]),
     room,
   };

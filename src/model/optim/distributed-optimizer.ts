@@ -5,7 +5,7 @@ import type { Tensor } from '../../engine/tensor.js';
 import type { BucketHooks } from '../parameters/bucket-hooks.js';
 import type { EventLease } from '../../engine/event-lease.js';
 import type { StepTotals } from '../totals/step-totals.js';
-import type { OptimizerState } from './optimizer-state.js';
+import type { BucketState, OptimizerState } from './optimizer-state.js';
 import type { Bucket } from '../parameters/bucket.js';
 
 export interface OptimizerGroups {
@@ -170,10 +170,8 @@ export class DistributedOptimizer {
     const { ops, state, totals, hyper, weightDecay, overlap } = this.#o;
     state.readers.wait(this.#device);
     ops.optimizerPrepare(state.normSquared, totals.lossAndTokens, state.scalars, hyper);
-    // Norms are small and needed from the first layer on.
-    const order = [...state.buckets].sort(
-      (a, b) => Number(a.bucket.kind.weightDecay) - Number(b.bucket.kind.weightDecay),
-    );
+    const late = ({ bucket }: BucketState): number => Number(!bucket.kind.throughout);
+    const order = [...state.buckets].sort((a, b) => late(a) - late(b));
     for (const { bucket, main, m, v } of order) {
       bucket.readers.wait(this.#device);
       const out = state.sharded ? bucket.shard(bucket.params) : bucket.params;
@@ -182,7 +180,7 @@ export class DistributedOptimizer {
       if (state.sharded && bucket.replicas.size > 1) this.#gather(bucket, out);
     }
     for (const { bucket } of state.buckets) {
-      if (!bucket.kind.weightDecay || !overlap.paramGather) bucket.settle(this.#device);
+      if (bucket.kind.throughout || !overlap.paramGather) bucket.settle(this.#device);
     }
   }
 

@@ -13,6 +13,8 @@ export interface BucketKind {
   readonly tpPartialGradient: boolean;
   /** The last stage's copy of a tied embedding: its gradient is summed over `embd`, and counted on the first stage. */
   readonly tied: 'none' | 'owner' | 'copy';
+  /** Small, of all layers, and read from the first one on: gathered first, and waited for at once. */
+  readonly throughout: boolean;
 }
 
 /** Where a parameter lies in its bucket, in elements. */

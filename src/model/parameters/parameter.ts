@@ -6,8 +6,11 @@ export interface Range {
   readonly count: number;
 }
 
-/** What new weights begin with: normal deviates, ones or zeros. */
-export type ParameterInit = 'normal' | 'one' | 'zero';
+/**
+ * What new weights begin with: normal deviates of the model's standard deviation, or of 1 / sqrt(3 inputs), as wide as
+ * Kaiming's uniform ones that torch's Linear begins with; ones or zeros.
+ */
+export type ParameterInit = 'normal' | 'kaiming' | 'one' | 'zero';
 
 /**
  * A parameter as one rank holds it: named as Hugging Face names it, with the slice of the global tensor that is here.

@@ -11,7 +11,7 @@ export interface WeightSource {
 
 /**
  * New weights: normal deviates from a counter-based generator keyed by (seed, parameter name) and counted by the
- * element's global index, so that they are the same on every layout. Norms start at one, biases at zero.
+ * element's global index, so that they are the same on every layout. Norms start at one, biases and B of adapters at zero.
  */
 export class RandomWeights implements WeightSource {
   readonly #ops: Ops;
@@ -25,11 +25,13 @@ export class RandomWeights implements WeightSource {
   }
 
   fill(spec: ParameterSpec, out: Tensor): Promise<void> {
-    if (spec.init !== 'normal') {
+    if (spec.init === 'one' || spec.init === 'zero') {
       this.#ops.fill(out, spec.init === 'one' ? 1 : 0);
     } else {
-      const place = { row0: spec.rows.start, col0: spec.cols.start, gcols: spec.globalShape[1] as number };
-      this.#ops.initNormal(out, place, this.#std, this.#seed, nameKey(spec.name));
+      const inputs = spec.globalShape[1] as number;
+      const std = spec.init === 'kaiming' ? 1 / Math.sqrt(3 * inputs) : this.#std;
+      const place = { row0: spec.rows.start, col0: spec.cols.start, gcols: inputs };
+      this.#ops.initNormal(out, place, std, this.#seed, nameKey(spec.name));
     }
     return Promise.resolve();
   }

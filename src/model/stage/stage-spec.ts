@@ -3,6 +3,7 @@ import { keepsDocumentsApart } from '../../config/documents.js';
 import { resolvePrecision } from '../../config/layout.js';
 import type { ModelConfig, RunConfig } from '../../config/schema.js';
 import type { ActDType } from '../../engine/dtype.js';
+import { adaptersOf, type Adapters } from '../../families/adapters.js';
 import type { HeadKind } from '../../families/decoder.js';
 import { tokenFlops } from '../../families/flops.js';
 import { modelShape, type ModelShape } from '../../families/model-shape.js';
@@ -35,11 +36,13 @@ export interface PartSpec {
   readonly gradients: 'whole' | 'shard';
   /**
    * Which buckets have gradients and optimizer state: all, none, or those whose name it matches (`embedding`,
-   * `layer.<i>`, `output`, `value`, `norms`, `head-norms`, `biases`).
+   * `layer.<i>`, `output`, `value`, `norms`, `head-norms`, `biases`, `adapters`, `adapters-shared`).
    */
   readonly trainable: boolean | RegExp;
   /** Names of parameters that have neither, whatever their bucket; `*` stands for any letters. */
   readonly frozen: readonly string[];
+  /** Adapters beside the products of the layers, which alone are trained then; null for none. */
+  readonly adapters: Adapters | null;
   /** `value`: one number a token, from the bucket `value`, in place of logits: a value or reward model. */
   readonly head: HeadKind;
 }
@@ -99,7 +102,7 @@ export function stageSpec(
   const dtype = resolvePrecision(cfg, device) === 'fp32' ? 'f32' : 'bf16';
   const spec: StageSpec = {
     ...partSpec(model, place, {
-      ...{ dtype, trainable, head, frozen: optimizer.frozen_parameters },
+      ...{ dtype, trainable, head, frozen: optimizer.frozen_parameters, adapters: adaptersOf(cfg.peft) },
       gradients: strategy === 'optim_grads' ? 'shard' : 'whole',
     }),
     place,
@@ -123,7 +126,7 @@ export function stageSpec(
 export function partSpec(
   model: ModelConfig,
   place: PartSpec['place'],
-  options: Pick<PartSpec, 'dtype' | 'trainable' | 'frozen' | 'gradients' | 'head'>,
+  options: Pick<PartSpec, 'dtype' | 'trainable' | 'frozen' | 'adapters' | 'gradients' | 'head'>,
 ): PartSpec {
   const shape = modelShape({ model });
   const layers = assignLayers(model, shape, place.pp.size)

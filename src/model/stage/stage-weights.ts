@@ -1,3 +1,4 @@
+import type { Adapters } from '../../families/adapters.js';
 import { EMBEDDING, FINAL_NORM, HEAD, layerPrefix, VALUE_HEAD, type HeadKind } from '../../families/decoder.js';
 import type { LinearBlock, LinearSpec, NormBlock, NormSpec } from '../../families/family.js';
 import type { ModelShape } from '../../families/model-shape.js';
@@ -7,6 +8,7 @@ import type { ParameterBuffer } from '../parameters/parameter-buffer.js';
 import type { AttentionWeights } from '../blocks/attention.js';
 import type { LinearWeights } from '../blocks/linear.js';
 import type { MlpWeights } from '../blocks/mlp.js';
+import { layOutAdapters } from './adapter-weights.js';
 import {
   biasVector,
   matrix,
@@ -38,8 +40,8 @@ export interface StageWeights {
 
 /**
  * Lays out a stage's parameters: one bucket for each layer's matrices, for the embedding and for an untied output
- * layer; all norms of the residual stream together, all norms of heads, and all biases, because what is done to their
- * gradients differs.
+ * layer; all norms of the residual stream together, all norms of heads, all biases, and adapters, because what is done to
+ * their gradients differs.
  */
 export function layOutStage(
   buffer: ParameterBuffer,
@@ -49,8 +51,11 @@ export function layOutStage(
   parts: StageParts,
   layerGradients: 'whole' | 'shard',
   headKind: HeadKind = 'language',
+  adapters: Adapters | null = null,
 ): StageWeights {
-  const sharded: BucketKind = { weightDecay: true, tpReplicated: false, tpPartialGradient: false, tied: 'none' };
+  const sharded: BucketKind = {
+    ...{ weightDecay: true, tpReplicated: false, tpPartialGradient: false, tied: 'none', throughout: false },
+  };
   const vocabulary = (name: string): ParameterSpec => matrix(name, [shape.vocabSize, shape.hiddenSize], 0, tp);
   const bucketNamed = (name: string): Bucket => buffer.buckets.find((b) => b.name === name) as Bucket;
   const single = (name: string, kind: BucketKind, spec: ParameterSpec): { weight: Weight; bucket: Bucket } => {
@@ -90,7 +95,10 @@ export function layOutStage(
   ): { of: (layer: number, block: Spec['block']) => Weight | null; last: Weight | undefined } => {
     const places = parts.layers.flatMap((layer) => blocks.map((block) => ({ layer, block })));
     const groups = [...places.map(({ layer, block }) => specsOf(layer, block)), ...last.map((spec) => [spec])];
-    const found = groups.length === 0 ? [] : buffer.add(name, { ...sharded, ...kind, weightDecay: false }, groups);
+    const found =
+      groups.length === 0
+        ? []
+        : buffer.add(name, { ...sharded, ...kind, weightDecay: false, throughout: true }, groups);
     const byPlace = new Map(places.map(({ layer, block }, i) => [`${layer} ${block.block}`, found[i] as Weight]));
     return { of: (layer, block) => byPlace.get(`${layer} ${block}`) ?? null, last: found[places.length] };
   };
@@ -112,10 +120,13 @@ export function layOutStage(
   const biased = linears.filter(({ bias }) => bias);
   const biases = small('biases', cut, biased, (layer, linear) => biasesOf(shape, layer, linear, tp));
 
+  const adaptersOf = layOutAdapters(buffer, shape, tp, parts.layers, adapters);
+
   const layers = new Map<number, LayerWeights>();
   for (const layer of parts.layers) {
     const linear = (block: LinearBlock): LinearWeights => {
-      return { weight: matrices.get(`${layer} ${block}`) as Weight, bias: biases.of(layer, block) };
+      const weight = matrices.get(`${layer} ${block}`) as Weight;
+      return { weight, bias: biases.of(layer, block), adapter: adaptersOf(layer, block) };
     };
     const norm = (block: NormBlock): Weight => norms.of(layer, block) as Weight;
     const [q, k] = [headNorms.of(layer, 'q'), headNorms.of(layer, 'k')];

@@ -5,6 +5,8 @@ import { STREAM, type Device } from '../../engine/device.js';
 import { MemoryPlan } from '../../engine/memory-plan.js';
 import { Ops } from '../../engine/ops.js';
 import type { Tensor } from '../../engine/tensor.js';
+import { isAdapterParameter } from '../../families/adapters.js';
+import { VALUE_HEAD } from '../../families/decoder.js';
 import { namedBy } from '../../families/frozen.js';
 import type { ModelShape } from '../../families/model-shape.js';
 import { attentionWorkspaceBytes } from '../blocks/attention-workspace.js';
@@ -166,14 +168,19 @@ export function layOutParameters(
   spec: PartSpec,
   group: CommGroup | null,
 ): { buffer: ParameterBuffer; weights: StageWeights } {
-  const { dtype, place, trainable } = spec;
+  const { dtype, place, trainable, adapters } = spec;
   const frozen = namedBy(spec.frozen);
+  // The base of adapters is frozen; a row of values that was never trained would be of no use.
+  const trains = (parameter: string): boolean =>
+    adapters === null || isAdapterParameter(parameter) || parameter === VALUE_HEAD;
   const buffer = new ParameterBuffer(plan, {
     dtype,
     replicas: place.dpCp,
     group,
     trains: (bucket, parameter) =>
-      (typeof trainable === 'boolean' ? trainable : bucket.search(trainable) >= 0) && !frozen(parameter),
+      (typeof trainable === 'boolean' ? trainable : bucket.search(trainable) >= 0) &&
+      trains(parameter) &&
+      !frozen(parameter),
   });
   const weights = layOutStage(
     buffer,
@@ -183,6 +190,7 @@ export function layOutParameters(
     spec.parts,
     spec.gradients,
     spec.head,
+    adapters,
   );
   buffer.finish();
   return { buffer, weights };

@@ -4,7 +4,7 @@ import { Ops } from '../../engine/ops.js';
 import type { Strided, Tensor } from '../../engine/tensor.js';
 import type { CommGroup, Part } from '../../groups/comm/comm-group.js';
 import { areaOf, type HeldPiece } from '../parameters/rectangle.js';
-import { viewsOf } from './held-weights.js';
+import { viewsOf, type AddedProduct } from './held-weights.js';
 import { roundsOf, type Move } from './transfer-plan.js';
 
 export interface CarrierOptions {
@@ -16,11 +16,14 @@ export interface CarrierOptions {
   readonly to: readonly HeldPiece[];
   /** Memory in each direction; a row of a matrix always fits. */
   readonly stagingBytes: number;
+  /** What this rank's adapters add to what it brings; null for nothing. */
+  readonly added: (move: Move) => AddedProduct | null;
 }
 
 interface Copy {
   readonly from: Strided;
   readonly to: Strided;
+  readonly added: AddedProduct | null;
 }
 
 /** What a rank does in a round: packs, exchanges, unpacks. */
@@ -43,7 +46,7 @@ export class Carrier {
   readonly #rounds: readonly Round[];
 
   /** @param plan which the staging memory is of */
-  constructor(plan: MemoryPlan, { group, moves, dtype, stagingBytes, ...held }: CarrierOptions) {
+  constructor(plan: MemoryPlan, { group, moves, dtype, stagingBytes, added, ...held }: CarrierOptions) {
     const { rank } = group;
     this.#group = group;
     this.#ops = new Ops(group.device);
@@ -56,14 +59,18 @@ export class Carrier {
     this.#out = plan.tensor('communication', [room('from')], dtype);
     this.#into = plan.tensor('communication', [room('to')], dtype);
     const [from, to] = [viewsOf(held.from), viewsOf(held.to)];
-    this.#local = local.map((move) => ({ from: from(move), to: to(move) }));
+    this.#local = local.map((move) => ({ from: from(move), to: to(move), added: added(move) }));
     this.#rounds = rounds.map((round) => {
       const [sent, received] = [peersOf(round, group, 'from', 'to'), peersOf(round, group, 'to', 'from')];
       return {
-        pack: sent.placed.map(({ move, offset }) => ({ from: from(move), to: staged(this.#out, move, offset) })),
+        pack: sent.placed.map(({ move, offset }) => {
+          return { from: from(move), to: staged(this.#out, move, offset), added: added(move) };
+        }),
         send: sent.parts,
         receive: received.parts,
-        unpack: received.placed.map(({ move, offset }) => ({ from: staged(this.#into, move, offset), to: to(move) })),
+        unpack: received.placed.map(({ move, offset }) => {
+          return { from: staged(this.#into, move, offset), to: to(move), added: null };
+        }),
       };
     });
     const bytes = (of: readonly Move[], side: 'from' | 'to'): number => DTYPES[dtype].bytes * elements(of, side);
@@ -81,7 +88,10 @@ export class Carrier {
   }
 
   #copyAll(copies: readonly Copy[]): void {
-    for (const { from, to } of copies) this.#ops.copyRows(from, to);
+    for (const { from, to, added } of copies) {
+      this.#ops.copyRows(from, to);
+      if (added !== null) this.#ops.gemm(added.left, added.right, to, { alpha: added.scale, beta: 1 });
+    }
   }
 }
 

@@ -1,3 +1,4 @@
+import { adaptedWeights, adapterNames } from '../../families/adapters.js';
 import { areaOf, contains, type HeldPiece, type Rectangle } from '../parameters/rectangle.js';
 import { bucketPieces } from '../parameters/bucket-pieces.js';
 import type { Strided, Tensor } from '../../engine/tensor.js';
@@ -5,7 +6,7 @@ import type { Stage } from '../stage/stage.js';
 import type { Move } from './transfer-plan.js';
 
 /** What a rank holds of a model's weights, in the type that it computes with. */
-export function weightsOf({ buffer }: Stage): HeldPiece[] {
+export function weightsOf({ buffer }: Pick<Stage, 'buffer'>): HeldPiece[] {
   return buffer.buckets.flatMap((bucket) =>
     bucket.entries.map(({ spec, offset }) => held(spec.name, spec, bucket.params, offset)),
   );
@@ -36,5 +37,27 @@ export function viewsOf(all: readonly HeldPiece[]): (move: Move) => Strided {
     const { piece, tensor } = byName.get(move.name)?.find((each) => contains(each.piece, move)) as HeldPiece;
     const { rows, cols } = move;
     return tensor.rows(rows.start - piece.rows.start, rows.count).columns(cols.start - piece.cols.start, cols.count);
+  };
+}
+
+/** scale * left right, rounded once with what it is added to. */
+export interface AddedProduct {
+  readonly left: Strided;
+  readonly right: Strided;
+  readonly scale: number;
+}
+
+/** What a rank's adapters add to rectangles of the weights that it holds: it has the rows of B and the columns of A for them. */
+export function addedByAdapters({ spec, shape, buffer }: Stage): (move: Move) => AddedProduct | null {
+  const { adapters } = spec;
+  if (adapters === null) return () => null;
+  const adapted = new Set(adaptedWeights(shape, adapters).map(({ name }) => name));
+  const view = viewsOf(weightsOf({ buffer }));
+  const low = { start: 0, count: adapters.rank };
+  return (move) => {
+    if (!adapted.has(move.name)) return null;
+    const { a, b } = adapterNames(move.name);
+    const [left, right] = [view({ ...move, name: b, cols: low }), view({ ...move, name: a, rows: low })];
+    return { left, right, scale: adapters.alpha / adapters.rank };
   };
 }

@@ -1,12 +1,13 @@
 import { MbridgeError } from '../../base/errors.js';
 import type { DType } from '../../engine/dtype.js';
+import { isAdapterParameter } from '../../families/adapters.js';
 import { MemoryPlan } from '../../engine/memory-plan.js';
 import type { CommGroup } from '../../groups/comm/comm-group.js';
 import type { Store } from '../../job/rendezvous/store.js';
 import type { DistributedModel } from '../stage/distributed-model.js';
 import { Carrier } from './carrier.js';
 import type { HeldPiece, Piece } from '../parameters/rectangle.js';
-import { mainParametersOf, weightsOf } from './held-weights.js';
+import { addedByAdapters, mainParametersOf, weightsOf, type AddedProduct } from './held-weights.js';
 import { planTransfer, type Move, type Placement } from './transfer-plan.js';
 
 /** What takes weights and is no model, as a FullDistillationLoss does. */
@@ -60,6 +61,9 @@ type End = WeightTransferOptions['target'];
  * A target that is trained goes on from the weights as one that was loaded with them does: where both are bf16 and
  * trained, its float32 main parameters become the source's, else they become the weights that were brought. Its moments
  * and counters stay its own (`optimizer.initialize()` clears them).
+ *
+ * Of a source with adapters, a target without has the weights that they make together: what each rank brings has the product of
+ * its part of them added, in float32, on its way. A target with the same adapters has them as they are.
  */
 export class WeightTransfer {
   /** Bytes that this rank sends and receives in a run, and takes from itself. */
@@ -101,7 +105,9 @@ export class WeightTransfer {
     } catch (cause) {
       throw refused((cause as Error).message, 'both models are of one shape, and all of the source is in the group');
     }
-    return new WeightTransfer(options, { held, moves, exact, dtype: [...types][0] ?? 'f32' });
+    const keeps = notes.some(({ weights }) => weights.target.some((piece) => isAdapterParameter(piece.name)));
+    const added = isModel(source) && !keeps ? addedByAdapters(source.stage) : () => null;
+    return new WeightTransfer(options, { held, moves, exact, added, dtype: [...types][0] ?? 'f32' });
   }
 
   private constructor(
@@ -110,6 +116,7 @@ export class WeightTransfer {
       readonly held: Readonly<Record<Form, Ends<HeldPiece>>>;
       readonly moves: Readonly<Record<Form, readonly Move[]>>;
       readonly exact: ReadonlySet<string>;
+      readonly added: (move: Move) => AddedProduct | null;
       readonly dtype: DType;
     },
   ) {
@@ -122,7 +129,8 @@ export class WeightTransfer {
       const { source: from, target: to } = plan.held[form];
       const dtype = form === 'main' ? 'f32' : plan.dtype;
       const each = stagingBytes / forms.length;
-      return new Carrier(this.#plan, { group, moves: plan.moves[form], dtype, from, to, stagingBytes: each });
+      const { moves, added } = plan;
+      return new Carrier(this.#plan, { group, moves: moves[form], dtype, from, to, stagingBytes: each, added });
     });
     this.#plan.commit(group.device);
     const sum = (of: keyof Carrier['bytes']): number => this.#carriers.reduce((all, { bytes }) => all + bytes[of], 0);
