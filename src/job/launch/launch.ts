@@ -7,6 +7,7 @@ import { compiledFile } from '../../base/package-root.js';
 import { StoreServer } from '../rendezvous/store-server.js';
 import type { Ending } from '../shared/ending-text.js';
 import { ENV, EVENT, type SavedCheckpoint, type WorkerRun } from '../shared/messages.js';
+import { RankTimesFile } from '../shared/rank-times-file.js';
 import { claimRunFolder, writeRunRecord, writeRunResult } from '../shared/run-folder.js';
 import { withSavesOf } from '../shared/run-start.js';
 import { StragglerNotice } from '../shared/straggler-notice.js';
@@ -109,8 +110,10 @@ async function superviseRun(job: LaunchJob, plan: ProcessPlan, attempts: Attempt
   if (attempts.number === 0) announce(job, runDir, output);
   const warn = output.warn.bind(output);
   const stall = new StallNotice(job.nproc, warn);
+  const rankTimes = new RankTimesFile(runDir, job.nproc, warn);
   const stragglers = new StragglerNotice(job.nproc, (text, slow) => {
     warn(text);
+    rankTimes.stragglers(slow);
     output.fact({ type: EVENT.straggler, ranks: slow });
   });
   const token = randomBytes(32).toString('hex');
@@ -119,7 +122,9 @@ async function superviseRun(job: LaunchJob, plan: ProcessPlan, attempts: Attempt
     {
       onBegin: (rank, step, pace) => {
         stall.progress(rank, step);
-        if (pace !== undefined) stragglers.note(rank, step, pace);
+        if (pace === undefined) return;
+        rankTimes.note(rank, step, pace);
+        stragglers.note(rank, step, pace);
       },
     },
   );
@@ -222,6 +227,7 @@ async function superviseRun(job: LaunchJob, plan: ProcessPlan, attempts: Attempt
     teardown.close();
     output.close();
     await store.close();
+    rankTimes.close();
   }
 }
 

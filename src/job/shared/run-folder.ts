@@ -16,6 +16,8 @@ export const LOG_FILE = 'log.ndjson';
 export const STDERR_FILE = 'stderr.log';
 export const STDOUT_FILE = 'stdout.log';
 export const METRICS_FILE = 'metrics.ndjson';
+/** What each rank's own work takes. */
+export const RANK_TIMES_FILE = 'rank-times.ndjson';
 /** The last line of `--json`, once the run has ended. */
 export const RESULT_FILE = 'result.json';
 

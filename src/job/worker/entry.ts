@@ -135,6 +135,7 @@ async function enterRun(
       ? { runDir: state.runDir ?? '', config: record.config, announced: undefined }
       : await agreeOnRun(external, environment, store, timeoutMs);
   state.runDir = runDir;
+  state.opened.logsIn(runDir);
   state.saveFolder = config.checkpoint.save;
   if (announced !== undefined) channel.announce(runDir, announced);
   const consoleLevel = Number(process.env[ENV.consoleLevel] ?? (environment.rank === 0 ? INFO_LEVEL : WARN_LEVEL));
