@@ -62,6 +62,7 @@ if (only !== 'native') {
   const tsc = typescript();
   if (tsc !== undefined) {
     run('tsc', [tsc, '-p', join(root, 'tsconfig.build.json')]);
+    run('the page of the runs', [join(root, 'scripts', 'page.mjs')]);
   } else if (!existsSync(join(root, 'dist', 'src', 'index.js'))) {
     console.error('error MB_BUILD_TYPESCRIPT: typescript is not installed and dist/ is not built\n  hint: run npm ci');
     process.exit(4);

@@ -14,6 +14,7 @@ import { addGrid } from './run/grid.js';
 import { addPlan } from './run/plan.js';
 import { addPretrain } from './run/pretrain.js';
 import { addResume } from './run/resume.js';
+import { addDash } from './past-runs/dash.js';
 import { addRuns } from './past-runs/runs.js';
 import { addConfig } from './run/config-keys.js';
 import { addRecipes } from './run/recipes.js';
@@ -53,6 +54,7 @@ function makeProgram(): Command {
       addPretrain,
       addResume,
       addRuns,
+      addDash,
       addFinetune,
       addEval,
       addGenerate,

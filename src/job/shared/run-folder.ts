@@ -9,7 +9,7 @@ import { packageVersion } from '../../base/package-root.js';
 
 /** Where runs are, unless --log-dir says otherwise, and the files of one: `run.json`, `resolved.yaml`, `metrics.ndjson`, and a folder for each rank. */
 export const RUNS_FOLDER = 'runs';
-const RUN_FILE = 'run.json';
+export const RUN_FILE = 'run.json';
 const RESOLVED_FILE = 'resolved.yaml';
 export const ERROR_FILE = 'error.json';
 export const LOG_FILE = 'log.ndjson';
