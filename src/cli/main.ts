@@ -15,6 +15,7 @@ import { addPlan } from './run/plan.js';
 import { addPretrain } from './run/pretrain.js';
 import { addResume } from './run/resume.js';
 import { addDash } from './past-runs/dash.js';
+import { addPlot, addReport } from './past-runs/pictures.js';
 import { addRuns } from './past-runs/runs.js';
 import { addConfig } from './run/config-keys.js';
 import { addRecipes } from './run/recipes.js';
@@ -55,6 +56,8 @@ function makeProgram(): Command {
       addResume,
       addRuns,
       addDash,
+      addReport,
+      addPlot,
       addFinetune,
       addEval,
       addGenerate,

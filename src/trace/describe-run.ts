@@ -9,7 +9,7 @@ import type { RunError, RunView } from './view/run-view.js';
 export function describeRun(run: KnownRun, id: string): RunView {
   const { folder, record, state } = run;
   const { config, device, nproc, layout, versions, sessions } = record;
-  const sizes = Object.entries(layout).map(([name, size]) => `${name} ${size}`);
+  const sizes = ['tp', 'cp', 'dp', 'pp', 'vpp'].map((name) => `${name} ${layout[name] ?? 1}`);
   const precision = config.mixed_precision;
   return {
     ...{ id, name: basename(folder), folder, state, started: record.started, device },

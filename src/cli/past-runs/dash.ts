@@ -16,7 +16,11 @@ export function addDash(program: Command): void {
     .description('show runs in a browser, as they go on')
     .argument('[runs...]', 'folders of runs, or of a run, or names of runs in runs/; runs/ where none is given')
     .option('--port <n>', 'port to listen on; a free one where none is given', parsePort, 0)
-    .option('--host <address>', 'address to listen on; others than 127.0.0.1 show the runs to whoever reaches it', '127.0.0.1')
+    .option(
+      '--host <address>',
+      'address to listen on; others than 127.0.0.1 show the runs to whoever reaches it',
+      '127.0.0.1',
+    )
     .addHelpText('after', EXAMPLES)
     .action(async (runs: string[], { port, host }: { port: number; host: string }) => {
       const { serveDash } = await import('../../trace/dash-server.js');

@@ -1,11 +1,12 @@
 import uPlot from 'uplot';
 import { formatCount, formatDuration } from '../../base/format-amount.js';
 import { X_AXES, type Metric, type XAxis } from '../view/metrics.js';
+import { TIME_STEPS } from '../view/ticks.js';
 import type { ChartData, ChartSettings } from './chart-data.js';
 import { element, styleOf } from './dom.js';
 
 const X_TITLES: Readonly<Record<XAxis, string>> = { step: 'update', time: 'time', tokens: 'tokens' };
-const SECONDS = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14_400, 21_600, 43_200, 86_400, 172_800];
+const BYTES = Array.from({ length: 50 }, (_, i) => 2 ** i);
 
 /** A chart of one metric, with what the curves are at the pointer, or at their end. */
 export class Chart {
@@ -61,11 +62,12 @@ export class Chart {
       axes: [
         {
           ...{ ...line, font, size: 28, gap: 4, space: 64 },
-          ...(axis === 'time' ? { incrs: SECONDS } : {}),
+          ...(axis === 'time' ? { incrs: [...TIME_STEPS] } : {}),
           values: (_, splits) => splits.map((at) => this.#xText(at)),
         },
         {
           ...{ ...line, font, gap: 4, space: 32 },
+          ...(this.#metric.key === 'memory_bytes' ? { incrs: BYTES } : {}),
           size: (plot, values) => axisWidth(plot, values, font),
           values: (_, splits) => splits.map((at: number | null) => (at === null ? '' : this.#yText(at))),
         },
@@ -74,7 +76,7 @@ export class Chart {
         {},
         ...curves.map(({ label, color, dash, faint }): uPlot.Series => ({
           ...{ label, stroke: color, dash: [...dash], spanGaps: true, width: faint ? 1 : 1.75 },
-          ...{ alpha: faint ? 0.3 : 1, points: { show: false } },
+          ...{ alpha: faint ? 0.4 : 1, points: { show: false } },
           // Two points make a line, one is nothing to see.
           ...(faint ? {} : { points: { show: (plot, i) => countOf(plot.data[i]) < 24, size: 5, fill: color } }),
         })),

@@ -21,7 +21,13 @@ export function heatStrip(name: string, records: readonly RankTimes[]): HTMLElem
     if (record?.ms[rank] !== undefined) says.textContent = say(record, rank);
   });
   canvas.addEventListener('pointerleave', () => (says.textContent = sayMost(shown)));
-  const ends = element('div', { class: 'heat-ends' }, `update ${shown[0]?.step ?? 0}`, says, `${shown.at(-1)?.step ?? 0}`);
+  const ends = element(
+    'div',
+    { class: 'heat-ends' },
+    `update ${shown[0]?.step ?? 0}`,
+    says,
+    `${shown.at(-1)?.step ?? 0}`,
+  );
   return element('figure', { class: 'heat' }, element('figcaption', {}, name), canvas, ends);
 }
 

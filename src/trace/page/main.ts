@@ -4,7 +4,14 @@ import type { RunItem, RunView, TraceLines } from '../view/run-view.js';
 import { Chart } from './chart.js';
 import { chartData } from './chart-data.js';
 import { byId, element, styleOf } from './dom.js';
-import { renderConfig, renderEnvironment, renderRanks, renderSamples, renderWarnings, type ShownRun } from './panels.js';
+import {
+  renderConfig,
+  renderEnvironment,
+  renderRanks,
+  renderSamples,
+  renderWarnings,
+  type ShownRun,
+} from './panels.js';
 import { renderRuns, type ListedRun } from './run-list.js';
 import { LiveSource, embeddedRuns, tellRuns, type Listener } from './source.js';
 
@@ -107,7 +114,10 @@ class Page implements Listener {
     byId('smoothing-value', HTMLElement).textContent = smoothing.toFixed(2);
     const settings = { axis: this.#axis, smoothing, log: byId('log', HTMLInputElement).checked };
     const runs = shown.map(({ view, data, color }) => ({ name: view.name, data, color }));
-    for (const { metric, chart } of this.#charts) chart.draw(chartData(metric, runs, settings), settings);
+    for (const { metric, chart } of this.#charts) {
+      const own = { ...settings, log: settings.log && metric.linear !== true };
+      chart.draw(chartData(metric, runs, own), own);
+    }
   }
 
   get #axis(): XAxis {

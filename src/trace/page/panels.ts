@@ -37,7 +37,14 @@ export function renderWarnings(panel: HTMLElement, runs: readonly ShownRun[]): v
   ]);
   const newest = all.sort((a, b) => b.step - a.step).slice(0, MOST_WARNINGS);
   const rows = newest.map(({ step, color, name, text }) => {
-    return element('li', {}, swatchOf(color), element('b', {}, `update ${step}`), ` ${text} `, element('small', {}, name));
+    return element(
+      'li',
+      {},
+      swatchOf(color),
+      element('b', {}, `update ${step}`),
+      ` ${text} `,
+      element('small', {}, name),
+    );
   });
   fill(panel, rows.length === 0 ? [] : [element('ul', { class: 'warnings' }, ...rows)]);
 }
@@ -48,14 +55,22 @@ function number(value: number | null): string {
 
 export function renderRanks(panel: HTMLElement, runs: readonly ShownRun[]): void {
   const told = runs.filter(({ data }) => data.rankTimes.length > 0);
-  fill(panel, told.map(({ view, data }) => heatStrip(view.name, data.rankTimes)));
+  fill(
+    panel,
+    told.map(({ view, data }) => heatStrip(view.name, data.rankTimes)),
+  );
 }
 
 /** What the models wrote, the newest first. */
 export function renderSamples(panel: HTMLElement, runs: readonly ShownRun[]): void {
-  const all = runs.flatMap(({ view, data, color }) => data.samples.map((sample) => ({ sample, color, name: view.name })));
+  const all = runs.flatMap(({ view, data, color }) =>
+    data.samples.map((sample) => ({ sample, color, name: view.name })),
+  );
   const newest = all.sort((a, b) => b.sample.step - a.sample.step).slice(0, MOST_SAMPLES);
-  fill(panel, newest.map(({ sample, color, name }) => sampleOf(sample, color, name)));
+  fill(
+    panel,
+    newest.map(({ sample, color, name }) => sampleOf(sample, color, name)),
+  );
 }
 
 function sampleOf({ step, prompt, text }: Sample, color: string, name: string): HTMLElement {

@@ -47,7 +47,9 @@ function facts({ item, view, data, thinnedFrom }: ListedRun): string {
   const loss = typeof last.loss === 'number' ? [`loss ${last.loss.toFixed(4)}`] : [];
   const thin = thinnedFrom === undefined ? [] : [`${data.steps.length} of ${thinnedFrom} updates are in this page`];
   const time = [formatDuration(data.seconds)];
-  return [`${last.step.toLocaleString()}/${view.updates.toLocaleString()}`, ...loss, ...time, ...eta, ...thin].join(' · ');
+  return [`${last.step.toLocaleString()}/${view.updates.toLocaleString()}`, ...loss, ...time, ...eta, ...thin].join(
+    ' · ',
+  );
 }
 
 function progress({ item, view, data }: ListedRun): HTMLElement | undefined {
