@@ -1,7 +1,8 @@
 import { once } from 'node:events';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
-import { isIP, type AddressInfo } from 'node:net';
+import type { AddressInfo } from 'node:net';
 import { hostname } from 'node:os';
+import { refusalOf } from '../base/http-requests.js';
 import { systemError } from '../base/system-error.js';
 import { livePage, pageFile } from './page-html.js';
 import { streamRuns, type Send } from './run-stream.js';
@@ -41,13 +42,13 @@ export async function serveDash({ watch, host, port }: DashOptions): Promise<Das
     ['/page.css', { type: 'text/css; charset=utf-8', text: pageFile('page.css') }],
   ]);
   const server = createServer((request, response) => {
-    const refused = refusal(request, host);
+    const refused = refusalOf(request, host);
     if (refused !== undefined) {
       answer(request, response, refused.status, 'text/plain; charset=utf-8', `${refused.why}\n`);
       return;
     }
     // Nothing of a URL is ever a path: it names one of these, or runs by their ids.
-    const { pathname, searchParams } = new URL(request.url ?? '/', 'http://dash');
+    const { pathname, searchParams } = new URL(request.url ?? '/', 'http://here');
     const file = files.get(pathname);
     if (file !== undefined) answer(request, response, 200, file.type, file.text);
     else if (pathname === '/events') void events(watch, searchParams.getAll('run'), request, response);
@@ -70,20 +71,6 @@ export async function serveDash({ watch, host, port }: DashOptions): Promise<Das
       if (server.listening) await once(server, 'close');
     },
   };
-}
-
-/**
- * Why a request is not served. A page of another site can reach a server of this machine by a name of its own that it
- * lets point here (DNS rebinding): the browser then sends that name.
- */
-function refusal({ method, headers, url }: IncomingMessage, host: string): { status: number; why: string } | undefined {
-  const address = `http://${headers.host ?? ''}`;
-  const name = URL.canParse(address) ? new URL(address).hostname.replace(/^\[|\]$/g, '') : '';
-  const known = isIP(name) !== 0 || ['localhost', host.toLowerCase(), hostname().toLowerCase()].includes(name);
-  if (!known) return { status: 421, why: 'this server does not go by that name' };
-  if (method !== 'GET' && method !== 'HEAD') return { status: 405, why: 'this server is read only' };
-  if (!URL.canParse(url ?? '', 'http://dash')) return { status: 400, why: 'no such address' };
-  return undefined;
 }
 
 function answer(

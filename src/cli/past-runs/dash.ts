@@ -1,13 +1,12 @@
 import { existsSync } from 'node:fs';
 import { InvalidArgumentError, type Command } from 'commander';
+import { isLoopback } from '../../base/http-requests.js';
 
 const EXAMPLES = `
 Examples:
   mbridge dash                              the runs of runs/, and each that starts there
   mbridge dash runs/20261128-120000-qwen3-tiny ../other/runs
   ssh -L 8080:127.0.0.1:8080 node mbridge dash --port 8080`;
-
-const LOOPBACK = /^(127\.\d+\.\d+\.\d+|::1|localhost)$/;
 
 /** `mbridge dash`: the curves of runs as a page in a browser. */
 export function addDash(program: Command): void {
@@ -35,7 +34,7 @@ export function addDash(program: Command): void {
           : ({ folder: findRun(named).folder, holds: 'run' } as const);
       });
       const dash = await serveDash({ watch: new RunWatch(sources), host, port });
-      if (!LOOPBACK.test(host)) {
+      if (!isLoopback(host)) {
         process.stderr.write(
           `warning: whoever can reach ${host} of this machine sees these runs, their configuration and samples\n`,
         );

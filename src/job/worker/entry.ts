@@ -8,6 +8,7 @@ import type { NativeBinding } from '../../engine/binding.js';
 import { deviceIndexOf } from '../../engine/devices.js';
 import { WARN_LEVEL } from '../shared/console-lines.js';
 import { ENV } from '../shared/messages.js';
+import { PrometheusEndpoint } from '../shared/prometheus-endpoint.js';
 import { detectStarter } from '../shared/starter.js';
 import { signalExitCode, type StopSignal } from '../shared/stop-signals.js';
 import { writeWorkerReport } from '../shared/worker-report.js';
@@ -126,6 +127,9 @@ async function enterRun(
   channel.onStop((signal) => {
     stop.take(signal, false);
   });
+  // Our launcher serves it itself, over all that it starts again.
+  const serves = external !== undefined && environment.rank === 0;
+  const endpoint = serves ? await PrometheusEndpoint.open(record.config) : null;
   const timeoutMs = timeoutS * 1000;
   state.opened = await openStore(environment, timeoutMs, external?.json ?? false);
   const { store } = state.opened;
@@ -161,6 +165,7 @@ async function enterRun(
     log,
     emit: (event) => {
       channel.event(event);
+      endpoint?.numbers.add(event);
       for (const file of files) file.add(event);
     },
     progress: (step, pace) => {
@@ -170,6 +175,7 @@ async function enterRun(
     },
     saved: (checkpoint) => {
       channel.saved(checkpoint);
+      endpoint?.numbers.saved(checkpoint);
     },
     stopRequested: () => {
       stop.looping();
