@@ -61,7 +61,7 @@ export class Chart {
       hooks: { setCursor: [(plot) => this.#read(plot.cursor.idx ?? null)] },
       axes: [
         {
-          ...{ ...line, font, size: 28, gap: 4, space: 64 },
+          ...{ ...line, font, size: 22, gap: 4, space: 64 },
           ...(axis === 'time' ? { incrs: [...TIME_STEPS] } : {}),
           values: (_, splits) => splits.map((at) => this.#xText(at)),
         },
