@@ -209,7 +209,7 @@ const loggerSchema = z.strictObject({
     .describe('port of /metrics for Prometheus, served by the launcher, or by rank 0; null serves none'),
   prometheus_host: z
     .string()
-    .min(1)
+    .regex(/^[\w.:-]+$/, 'expected an address or a host name')
     .default('127.0.0.1')
     .describe('address that /metrics is served on; others than 127.0.0.1 show it to whoever reaches it'),
   sample_interval: optionalCount.describe('updates between samples of what the model writes; null writes none'),

@@ -33,7 +33,7 @@ export function wholePage(runs: readonly WholeRun[]): string {
 }
 
 /** JSON that no text in it can end early: a script's content ends at `</script`, and `<!--` changes where. */
-export function jsonInHtml(value: unknown): string {
+function jsonInHtml(value: unknown): string {
   return JSON.stringify(value).replaceAll('<', '\\u003c');
 }
 

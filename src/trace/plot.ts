@@ -161,8 +161,7 @@ function escape(what: string): string {
     '"': '&quot;',
     "'": '&#39;',
   };
-  // eslint-disable-next-line no-control-regex
   return what
-    .replace(/[\0-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]/g, '')
+    .replace(/[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\u{10000}-\u{10ffff}]/gu, '')
     .replace(/[&<>"']/g, (char) => entities[char] ?? '');
 }

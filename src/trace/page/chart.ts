@@ -6,6 +6,9 @@ import type { ChartData, ChartSettings } from './chart-data.js';
 import { element, styleOf } from './dom.js';
 
 const X_TITLES: Readonly<Record<XAxis, string>> = { step: 'update', time: 'time', tokens: 'tokens' };
+/** Of uPlot's enumeration, which its declarations have and its code has not. */
+// eslint-disable-next-line @typescript-eslint/no-unsafe-enum-assignment
+const LOG_SCALE: uPlot.Scale.Distr.Logarithmic = 3;
 const BYTES = Array.from({ length: 50 }, (_, i) => 2 ** i);
 
 /** A chart of one metric, with what the curves are at the pointer, or at their end. */
@@ -56,7 +59,7 @@ export class Chart {
       ...this.#size(),
       legend: { show: false },
       padding: [8, 12, 0, 0],
-      scales: { x: { time: false }, y: { distr: log ? 3 : 1 } },
+      scales: { x: { time: false }, y: log ? { distr: LOG_SCALE } : {} },
       cursor: { sync: { key: 'runs', setSeries: false }, drag: { x: true, y: false }, points: { size: 6 }, y: false },
       hooks: { setCursor: [(plot) => this.#read(plot.cursor.idx ?? null)] },
       axes: [

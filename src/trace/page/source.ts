@@ -14,7 +14,7 @@ export interface Listener {
 /** Runs that are in the page itself, as in a report; undefined where it holds none. */
 export function embeddedRuns(): readonly WholeRun[] | undefined {
   const data = document.getElementById('report');
-  return data === null ? undefined : (JSON.parse(data.textContent ?? '[]') as WholeRun[]);
+  return data === null ? undefined : (JSON.parse(data.textContent) as WholeRun[]);
 }
 
 /** Tells of runs that are at hand. */

@@ -2,12 +2,13 @@ import { existsSync } from 'node:fs';
 import { createServer, type AddressInfo } from 'node:net';
 import { request } from 'node:http';
 import { join } from 'node:path';
-import parse from 'parse-prometheus-text-format';
+
 import { describe, expect, test } from 'vitest';
 import { RunNumbers } from '../../../src/job/shared/prometheus-endpoint.js';
 import { prometheusText } from '../../../src/job/shared/prometheus-text.js';
 import { BIN, mbridge } from '../../cli/mbridge.js';
 import { pretrainArgs } from '../../checkpoint/runs.js';
+import { parsePrometheus as parse } from '../../helpers/parse-prometheus.js';
 import { Running, temporaryFolder } from './processes.js';
 
 /** A port that was free a moment ago. */
