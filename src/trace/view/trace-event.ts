@@ -115,11 +115,10 @@ function readSample(line: Line, step: number): Sample {
 
 function readRanks(line: Line, step: number): RankTimes | StragglerRecord | null {
   if (Array.isArray(line['stragglers'])) {
-    const ranks = (line['stragglers'] as Line[]).map((one) => ({
-      rank: finite(one['rank']) ?? -1,
-      ms: finite(one['ms']) ?? 0,
-      median_ms: finite(one['median_ms']) ?? 0,
-    }));
+    const ranks = (line['stragglers'] as (Line | null)[]).flatMap((one) => {
+      const [rank, ms, median] = ['rank', 'ms', 'median_ms'].map((key) => finite(one?.[key]));
+      return rank == null || ms == null || median == null ? [] : [{ rank, ms, median_ms: median }];
+    });
     return { type: 'straggler', step, ranks };
   }
   const ms = numbersOf(line['ms']);
