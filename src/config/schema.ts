@@ -200,6 +200,11 @@ const loggerSchema = z.strictObject({
   log_interval: count.default(1).describe('updates between step lines; the last is always shown'),
   log_dir: optionalPath.describe('run folder; default runs/<recipe>-<time>'),
   tensorboard_dir: optionalPath.describe("folder of TensorBoard's event files; default the run's own"),
+  trace_steps: z
+    .array(count)
+    .nullable()
+    .default(null)
+    .describe('[first, last]: updates of which each rank writes a trace, rank-<r>/trace.json; null writes none'),
   prometheus_port: z
     .int()
     .min(1)
