@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
@@ -21,7 +22,7 @@ const ALIVE_MS = 15_000;
 
 /** A server of the page; it reads, and nothing else. */
 export interface Dash {
-  /** Where a browser finds it. */
+  /** Where a browser finds it; who does not have it, another user of the machine too, finds nothing. */
   readonly url: string;
   close(): Promise<void>;
 }
@@ -36,10 +37,11 @@ export interface DashOptions {
 
 /** @throws MbridgeError MB_DASH_PORT (exit 4) where it cannot listen */
 export async function serveDash({ watch, host, port }: DashOptions): Promise<Dash> {
+  const root = `/${randomBytes(16).toString('hex')}/`;
   const files = new Map([
-    ['/', { type: 'text/html; charset=utf-8', text: livePage() }],
-    ['/page.js', { type: 'text/javascript; charset=utf-8', text: pageFile('page.js') }],
-    ['/page.css', { type: 'text/css; charset=utf-8', text: pageFile('page.css') }],
+    ['', { type: 'text/html; charset=utf-8', text: livePage() }],
+    ['page.js', { type: 'text/javascript; charset=utf-8', text: pageFile('page.js') }],
+    ['page.css', { type: 'text/css; charset=utf-8', text: pageFile('page.css') }],
   ]);
   const server = createServer((request, response) => {
     const refused = refusalOf(request, host);
@@ -49,9 +51,10 @@ export async function serveDash({ watch, host, port }: DashOptions): Promise<Das
     }
     // Nothing of a URL is ever a path: it names one of these, or runs by their ids.
     const { pathname, searchParams } = new URL(request.url ?? '/', 'http://here');
-    const file = files.get(pathname);
+    const name = pathname.startsWith(root) ? pathname.slice(root.length) : undefined;
+    const file = name === undefined ? undefined : files.get(name);
     if (file !== undefined) answer(request, response, 200, file.type, file.text);
-    else if (pathname === '/events') void events(watch, searchParams.getAll('run'), request, response);
+    else if (name === 'events') void events(watch, searchParams.getAll('run'), request, response);
     else answer(request, response, 404, 'text/plain; charset=utf-8', 'not found\n');
   });
   server.listen({ host, port });
@@ -64,7 +67,7 @@ export async function serveDash({ watch, host, port }: DashOptions): Promise<Das
   const { address, port: bound, family } = server.address() as AddressInfo;
   const shown = ['0.0.0.0', '::'].includes(address) ? hostname() : family === 'IPv6' ? `[${address}]` : address;
   return {
-    url: `http://${shown}:${bound}/`,
+    url: `http://${shown}:${bound}${root}`,
     close: async () => {
       server.close();
       server.closeAllConnections();

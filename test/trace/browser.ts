@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs';
 import { chromium, type Browser, type Page } from 'playwright-core';
 
-const PROGRAM = process.env['MBRIDGE_CHROMIUM'] ?? '/usr/bin/chromium';
+const PROGRAM = '/usr/bin/chromium';
 
 /** Whether pages can be looked at here. */
 export const HAS_BROWSER = existsSync(PROGRAM);

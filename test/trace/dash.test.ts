@@ -22,12 +22,12 @@ interface Answer {
   readonly text: string;
 }
 
-/** As it stands: no client of ours tidies the path up. */
+/** As it stands: no client of ours tidies the path up. `~` is the server's own address. */
 function ask(path: string, { method = 'GET', host = '' } = {}): Promise<Answer> {
-  const { hostname, port } = new URL(dash.url);
+  const { hostname, port, pathname } = new URL(dash.url);
   return new Promise((resolve, reject) => {
     const headers = host === '' ? {} : { Host: host };
-    const asked = request({ hostname, port, path, method, headers }, (response) => {
+    const asked = request({ hostname, port, path: path.replace('~', pathname), method, headers }, (response) => {
       let text = '';
       response.on('data', (chunk: Buffer) => (text += chunk.toString()));
       response.on('end', () => resolve({ status: response.statusCode ?? 0, headers: response.headers, text }));
@@ -96,9 +96,9 @@ class Heard {
 
 describe('the server', () => {
   test.each([
-    ['/', 'text/html', '<title>mbridge</title>'],
-    ['/page.js', 'text/javascript', 'uPlot\nThe MIT License (MIT)\n\nCopyright (c)'],
-    ['/page.css', 'text/css', '.uplot'],
+    ['~', 'text/html', '<title>mbridge</title>'],
+    ['~page.js', 'text/javascript', 'uPlot\nThe MIT License (MIT)\n\nCopyright (c)'],
+    ['~page.css', 'text/css', '.uplot'],
   ])('has %s', async (path, type, text) => {
     const { status, headers, text: body } = await ask(path);
     expect([status, headers['content-type']]).toEqual([200, `${type}; charset=utf-8`]);
@@ -108,19 +108,23 @@ describe('the server', () => {
   });
 
   test.each([
-    ['/../../etc/passwd', {}, 404],
-    ['/..%2f..%2fetc%2fpasswd', {}, 404],
-    ['/runs/real/run.json', {}, 404],
-    ['/page.js/../../../../package.json', {}, 404],
+    ['/', {}, 404],
+    ['/page.js', {}, 404],
+    ['/events', {}, 404],
+    ['/00000000000000000000000000000000/', {}, 404],
+    ['~../../etc/passwd', {}, 404],
+    ['~..%2f..%2fetc%2fpasswd', {}, 404],
+    ['~runs/real/run.json', {}, 404],
+    ['~page.js/../../../../package.json', {}, 404],
     ['//', {}, 400],
-    ['/', { method: 'POST' }, 405],
-    ['/', { method: 'DELETE' }, 405],
-    ['/events', { method: 'PUT' }, 405],
-    ['/', { host: 'evil.example' }, 421],
-    ['/events', { host: 'evil.example:80' }, 421],
-    ['/', { host: '127.0.0.1.evil.example' }, 421],
-    ['/', { host: 'localhost:8080' }, 200],
-    ['/', { host: '[::1]:8080' }, 200],
+    ['~', { method: 'POST' }, 405],
+    ['~', { method: 'DELETE' }, 405],
+    ['~events', { method: 'PUT' }, 405],
+    ['~', { host: 'evil.example' }, 421],
+    ['~events', { host: 'evil.example:80' }, 421],
+    ['~', { host: '127.0.0.1.evil.example' }, 421],
+    ['~', { host: 'localhost:8080' }, 200],
+    ['~', { host: '[::1]:8080' }, 200],
   ])('answers %s %j with %d', async (path, options, status) => {
     const answer = await ask(path, options);
     expect(answer.status).toBe(status);
@@ -136,8 +140,8 @@ describe('the server', () => {
 
   test('is started and ended as a command', async () => {
     const named = new Running([process.execPath, BIN, 'dash', join(runs, 'real'), '--host', '0.0.0.0']);
-    await named.says(/^http:\/\/\S+:\d+\/\n/);
-    expect(named.stderr).toMatch(/^warning: whoever can reach 0.0.0.0 of this machine sees these runs/);
+    await named.says(/^http:\/\/\S+:\d+\/[0-9a-f]{32}\/\n/);
+    expect(named.stderr).toMatch(/^warning: whoever has the address below and reaches 0.0.0.0 sees these runs/);
     named.child.kill('SIGINT');
     expect(await named.ended).toMatchObject({ code: 0 });
     expect(await mbridge(['dash', 'no-such-run'])).toMatchObject({

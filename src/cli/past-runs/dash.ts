@@ -17,7 +17,7 @@ export function addDash(program: Command): void {
     .option('--port <n>', 'port to listen on; a free one where none is given', parsePort, 0)
     .option(
       '--host <address>',
-      'address to listen on; others than 127.0.0.1 show the runs to whoever reaches it',
+      'address to listen on; others than 127.0.0.1 can be reached from other machines',
       '127.0.0.1',
     )
     .addHelpText('after', EXAMPLES)
@@ -36,7 +36,7 @@ export function addDash(program: Command): void {
       const dash = await serveDash({ watch: new RunWatch(sources), host, port });
       if (!isLoopback(host)) {
         process.stderr.write(
-          `warning: whoever can reach ${host} of this machine sees these runs, their configuration and samples\n`,
+          `warning: whoever has the address below and reaches ${host} sees these runs; it is sent unencrypted\n`,
         );
       }
       process.stdout.write(`${dash.url}\n`);
