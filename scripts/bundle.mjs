@@ -101,7 +101,9 @@ function copyCompiled(stage) {
   for (const folder of ['src', 'recipes']) {
     for (const file of filesBelow(join(root, 'dist', folder))) {
       const source = join(root, folder, file.replace(/\.js$/, '.ts'));
-      if (file.endsWith('.js') && existsSync(source))
+      // What scripts/page.mjs makes has no source of its name.
+      const page = /^trace\/page\/page\.(js|css)$/.test(file);
+      if (page || (file.endsWith('.js') && existsSync(source)))
         copy(join(root, 'dist', folder, file), join(stage, 'dist', folder, file));
     }
   }

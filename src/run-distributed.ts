@@ -181,7 +181,12 @@ export async function start(
     return (await import('./job/worker/entry.js')).runAsWorker(job, options.own?.runWorker);
   }
   const restarts = maxRestarts === 0 ? {} : { restarts: await restartsFrom(settled, saves, maxRestarts) };
-  return (await (await import('./job/launch/launch.js')).launch({ ...job, ...restarts, nproc })).exitCode;
+  const { launch } = await import('./job/launch/launch.js');
+  const ended = await launch({ ...job, ...restarts, nproc });
+  if (file === undefined && checks?.trainable === true) {
+    await (await import('./trace/report.js')).leaveReport(ended.runDir, warn);
+  }
+  return ended.exitCode;
 }
 
 /** The standard training loop as the commands start it. Resolves and throws as {@link runDistributed}. */

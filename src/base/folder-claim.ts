@@ -166,7 +166,8 @@ export class FolderClaim {
   }
 }
 
-function claimFile(kind: ClaimKind): string {
+/** The name of the file that claims a folder. */
+export function claimFile(kind: ClaimKind): string {
   return `.mbridge-${kind}.claim`;
 }
 

@@ -14,6 +14,8 @@ import { addGrid } from './run/grid.js';
 import { addPlan } from './run/plan.js';
 import { addPretrain } from './run/pretrain.js';
 import { addResume } from './run/resume.js';
+import { addDash } from './past-runs/dash.js';
+import { addPlot, addReport } from './past-runs/pictures.js';
 import { addRuns } from './past-runs/runs.js';
 import { addConfig } from './run/config-keys.js';
 import { addLaunch } from './launch/launch.js';
@@ -54,6 +56,9 @@ function makeProgram(): Command {
       addPretrain,
       addResume,
       addRuns,
+      addDash,
+      addReport,
+      addPlot,
       addFinetune,
       addEval,
       addGenerate,

@@ -47,6 +47,10 @@ export function checkValues(cfg: RunConfig, placeOf: (path: string) => string | 
   if (model.pad_token_id !== null && model.pad_token_id >= model.vocab_size) {
     bad('model.pad_token_id', `${model.pad_token_id} is not in the vocabulary of model.vocab_size ${model.vocab_size}`);
   }
+  const { trace_steps: traced } = cfg.logger;
+  if (traced !== null && (traced.length !== 2 || traced[0]! > traced[1]!)) {
+    bad('logger.trace_steps', `[${traced.join(', ')}] is not the first and the last update to trace, such as [10, 12]`);
+  }
   checkFrozen(cfg, bad);
   checkDataset(cfg, bad);
   const { checkpoint } = cfg;

@@ -222,6 +222,23 @@ const loggerSchema = z.strictObject({
   log_interval: count.default(1).describe('updates between step lines; the last is always shown'),
   log_dir: optionalPath.describe('run folder; default runs/<recipe>-<time>'),
   tensorboard_dir: optionalPath.describe("folder of TensorBoard's event files; default the run's own"),
+  trace_steps: z
+    .array(count)
+    .nullable()
+    .default(null)
+    .describe('[first, last]: updates of which each rank writes a trace, rank-<r>/trace.json; null writes none'),
+  prometheus_port: z
+    .int()
+    .min(1)
+    .max(65_535)
+    .nullable()
+    .default(null)
+    .describe('port of /metrics for Prometheus, served by the launcher, or by rank 0; null serves none'),
+  prometheus_host: z
+    .string()
+    .regex(/^[\w.:-]+$/, 'expected an address or a host name')
+    .default('127.0.0.1')
+    .describe('address that /metrics is served on; others than 127.0.0.1 show it to whoever reaches it'),
   sample_interval: optionalCount.describe('updates between samples of what the model writes; null writes none'),
   sample_prompts: z
     .array(z.string())

@@ -2,6 +2,7 @@ import type { AttentionSizes } from './attention-sizes.js';
 import type { NativeBinding, NativeDeviceInfo } from './binding.js';
 import { DTYPES } from './dtype.js';
 import { EventLease } from './event-lease.js';
+import { SpanClock } from './span-clock.js';
 import { StallClock } from './stall-clock.js';
 import type { Tensor } from './tensor.js';
 
@@ -20,6 +21,8 @@ export class Device {
   readonly info: NativeDeviceInfo;
   /** Every wait for others goes through it. */
   readonly stalls: StallClock;
+  /** When it did what, where that is recorded. */
+  readonly spans: SpanClock;
 
   private constructor(binding: NativeBinding, kind: 'cpu' | 'cuda', handle: number) {
     this.binding = binding;
@@ -27,6 +30,7 @@ export class Device {
     this.handle = handle;
     this.info = binding.info(handle);
     this.stalls = new StallClock(binding, handle, kind === 'cpu');
+    this.spans = new SpanClock(binding, handle, kind === 'cpu');
   }
 
   /** @param threads CPU threads of this process; ignored on a GPU. */
@@ -137,6 +141,7 @@ export class Device {
 
   close(): void {
     this.stalls.close();
+    this.spans.close();
     this.binding.close(this.handle);
   }
 

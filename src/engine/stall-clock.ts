@@ -1,8 +1,6 @@
 import type { NativeBinding } from './binding.js';
-import { EventLease } from './event-lease.js';
+import { EventBlocks } from './event-blocks.js';
 
-/** Pairs of events that are taken at once. */
-const BLOCK = 256;
 /** The stream that all others serve, STREAM.compute. */
 const COMPUTE = 0;
 
@@ -15,8 +13,8 @@ export class StallClock {
   readonly #binding: NativeBinding;
   readonly #device: number;
   readonly #onHost: boolean;
-  /** Each of {@link BLOCK} pairs: the even events begin a wait, the odd ones end it. */
-  #leases: EventLease[] = [];
+  /** The even ones begin a wait, the odd ones end it. */
+  readonly #events: EventBlocks;
   #waits = 0;
   #hostMs = 0;
   #measuring = false;
@@ -26,6 +24,7 @@ export class StallClock {
     this.#binding = binding;
     this.#device = device;
     this.#onHost = onHost;
+    this.#events = new EventBlocks(binding, device);
   }
 
   /** Forgets what was measured, and measures. */
@@ -44,7 +43,7 @@ export class StallClock {
     if (this.#onHost) return this.#hostMs;
     let sum = 0;
     for (let i = 0; i < this.#waits; i++) {
-      sum += this.#binding.elapsedMs(this.#device, this.#event(2 * i), this.#event(2 * i + 1));
+      sum += this.#binding.elapsedMs(this.#device, this.#events.at(2 * i), this.#events.at(2 * i + 1));
     }
     return sum;
   }
@@ -52,8 +51,7 @@ export class StallClock {
   /** Gives the events back, and measures no more until the next {@link begin}. */
   close(): void {
     this.#measuring = false;
-    for (const lease of this.#leases) lease.end();
-    this.#leases = [];
+    this.#events.end();
     this.#waits = 0;
   }
 
@@ -70,15 +68,9 @@ export class StallClock {
       return;
     }
     const at = 2 * this.#waits;
-    this.#binding.record(this.#device, stream, this.#event(at));
+    this.#binding.record(this.#device, stream, this.#events.at(at));
     call();
-    this.#binding.record(this.#device, stream, this.#event(at + 1));
+    this.#binding.record(this.#device, stream, this.#events.at(at + 1));
     this.#waits++;
-  }
-
-  #event(index: number): number {
-    const block = Math.floor(index / (2 * BLOCK));
-    const lease = (this.#leases[block] ??= new EventLease(this.#binding, this.#device, 2 * BLOCK, true));
-    return lease.at(index % (2 * BLOCK));
   }
 }

@@ -26,6 +26,7 @@ import {
   type Groups,
   type RunDataOptions,
 } from './setup.js';
+import { StepTrace } from './step-trace.js';
 import { train, type Every, type TrainResult } from './train.js';
 
 /** Samples of a program's own, and the seed to shuffle them by. */
@@ -193,10 +194,11 @@ export class Run {
       ...each,
       act: (step: number) => this.#timed('others', () => each.act(step)),
     }));
+    const trace = StepTrace.of(cfg, context, this.device, this.grid.coordinates(context.rank));
     const started = performance.now() - this.#ms.saves - this.#ms.others;
     try {
       const result = await train({
-        ...{ cfg, model, optimizer, scheduler, data, pgCollection },
+        ...{ cfg, model, optimizer, scheduler, data, pgCollection, trace },
         startStep: this.#step + 1,
         ...(until === undefined ? {} : { until }),
         onStep: (event) => context.emit(event),
@@ -212,6 +214,7 @@ export class Run {
         ...(this.#lr === undefined ? {} : { lr: this.#lr }),
         every: [...own, ...others],
       });
+      trace?.write();
       this.#step = result.step;
       this.#ms.updates += performance.now() - started - this.#ms.saves - this.#ms.others;
       this.#ms.data += result.dataSeconds * 1000;

@@ -10,6 +10,7 @@ import type { StepEvent } from '../job/shared/messages.js';
 import { devicesOf, fetchStep, stepEvent, type StepResult } from './metrics.js';
 import type { Groups } from './setup.js';
 import { SkippedUpdates } from './skipped-updates.js';
+import type { StepTrace } from './step-trace.js';
 
 /** Something to do every so many updates. */
 export interface Every {
@@ -44,6 +45,8 @@ export interface TrainOptions {
    * it waited for others) in an update before, where that was measured.
    */
   onBegin?: (step: number, ownMs: number | null) => void;
+  /** Records some of the updates. */
+  trace?: StepTrace | null;
   /** What to do every so many updates, in this order: save, evaluate, check. */
   every?: readonly Every[];
   /** Awaited on every rank after each update but the last: whether the run ends with it. All ranks get the same answer. */
@@ -111,11 +114,20 @@ async function loop(o: TrainOptions, clock: StepClock): Promise<TrainResult> {
   while (step < iterations && !stopped) {
     step++;
     o.onBegin?.(step, clock.begin(step));
-    const batches = clock.timeData(step, () => data.next(step));
-    model.forwardBackward(batches, { hooks: optimizer.hooks });
-    if (o.lr !== undefined) follow(o.scheduler, step, o.lr(step));
-    optimizer.step(o.wantsStop?.() ?? false);
+    o.trace?.begin(step);
+    const { spans } = model.device;
+    const batches = spans.onHost({ name: 'read samples', track: 'data', args: { step } }, () =>
+      clock.timeData(step, () => data.next(step)),
+    );
+    spans.onDevice({ name: `update ${step}`, track: 'updates' }, STREAM.compute, () => {
+      model.forwardBackward(batches, { hooks: optimizer.hooks });
+      if (o.lr !== undefined) follow(o.scheduler, step, o.lr(step));
+      spans.onDevice({ name: 'optimizer', track: 'compute' }, STREAM.compute, () => {
+        optimizer.step(o.wantsStop?.() ?? false);
+      });
+    });
     clock.mark(step);
+    o.trace?.end(step);
     const before: Promise<StepResult> | null = pending;
     pending = fetchStep(optimizer, step);
     // Where several fail at once, the one awaited next is reported; this one is looked at a step later, if ever.

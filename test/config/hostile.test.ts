@@ -273,7 +273,7 @@ describe('paths', () => {
         })
         .map(([key]) => `${section}.${key}`),
     );
-    expect(free.sort()).toEqual([...PATH_KEYS, 'dataset.split'].sort());
+    expect(free.sort()).toEqual([...PATH_KEYS, 'dataset.split', 'logger.prometheus_host'].sort());
   });
 });
 

@@ -17,6 +17,15 @@ export interface Part {
   readonly count: number;
 }
 
+/** Tracks of a trace: collectives of a stream are done one after the other. */
+const COLLECTIVES: Readonly<Record<Stream, string>> = {
+  [STREAM.compute]: 'collectives',
+  [STREAM.pipeline]: 'collectives: pipeline',
+  [STREAM.data]: 'collectives: data parallel',
+  [STREAM.tensor]: 'collectives: tensor parallel',
+  [STREAM.copy]: 'collectives: copies',
+};
+
 function equalParts(tensor: Tensor, pieces: number): Part[] {
   const count = tensor.size / pieces;
   if (!Number.isInteger(count)) throw new RangeError(`${tensor.size} elements cannot be cut into ${pieces} pieces`);
@@ -60,7 +69,7 @@ export class CommGroup implements ProcessGroup {
     if (this.size === 1) return;
     this.device.put(0, x);
     this.device.put(4, x);
-    this.#together(stream, (comm) => {
+    this.#together('allReduce', stream, (comm) => {
       this.device.binding.allReduce(comm, stream, x.size, reduce === 'sum' ? 0 : 1);
     });
   }
@@ -70,7 +79,7 @@ export class CommGroup implements ProcessGroup {
     if (this.size === 1) return this.#copyUnlessSame(input, out, stream);
     this.device.put(0, input);
     this.device.put(4, out);
-    this.#together(stream, (comm) => {
+    this.#together('reduceScatter', stream, (comm) => {
       this.device.binding.reduceScatter(comm, stream, out.size, 0);
     });
   }
@@ -80,7 +89,7 @@ export class CommGroup implements ProcessGroup {
     if (this.size === 1) return this.#copyUnlessSame(input, out, stream);
     this.device.put(0, input);
     this.device.put(4, out);
-    this.#together(stream, (comm) => {
+    this.#together('allGather', stream, (comm) => {
       this.device.binding.allGather(comm, stream, input.size);
     });
   }
@@ -88,7 +97,7 @@ export class CommGroup implements ProcessGroup {
   broadcast(x: Tensor, root: number, stream: Stream = STREAM.compute): void {
     if (this.size === 1) return;
     this.device.put(0, x);
-    this.#together(stream, (comm) => {
+    this.#together('broadcast', stream, (comm) => {
       this.device.binding.broadcast(comm, stream, x.size, root);
     });
   }
@@ -105,7 +114,7 @@ export class CommGroup implements ProcessGroup {
       list[at++] = peer;
       list[at++] = kind === 'send' ? 1 : 0;
     }
-    this.#together(stream, (comm) => {
+    this.#together('exchange', stream, (comm) => {
       this.device.binding.p2p(comm, stream, list);
     });
   }
@@ -137,14 +146,14 @@ export class CommGroup implements ProcessGroup {
     const list = [send, receive].flatMap((list) => [list.map((p) => p.count), list.map((p) => p.offset)]).flat();
     this.device.put(0, input);
     this.device.put(4, out);
-    this.#together(stream, (comm) => {
+    this.#together('allToAll', stream, (comm) => {
       this.device.binding.allToAll(comm, stream, Float64Array.from(list));
     });
   }
 
   barrier(stream: Stream = STREAM.compute): void {
     if (this.size === 1) return;
-    this.#together(stream, (comm) => {
+    this.#together('barrier', stream, (comm) => {
       this.device.binding.barrier(comm, stream);
     });
   }
@@ -195,7 +204,7 @@ export class CommGroup implements ProcessGroup {
     const cols = t.w.size;
     const tensors = [t.partial, t.residual, t.w, t.sum, t.y, t.full, t.rstd];
     const count = this.device.arguments(tensors, [t.rstd.size, cols, eps]);
-    this.#together(stream, (comm) => {
+    this.#together('reduceNormGather', stream, (comm) => {
       this.device.binding.commRun(comm, stream, COMM_OPS.reduceNormGather.number, ...count);
     });
   }
@@ -221,7 +230,7 @@ export class CommGroup implements ProcessGroup {
     const tensors = [t.partial, t.x, t.w, t.rstd, t.dx, t.dw, t.ws, t.full];
     const scalars = [t.rstd.size, t.w.size, Number(accumulate.dx), Number(accumulate.dw)];
     const count = this.device.arguments(tensors, scalars);
-    this.#together(stream, (comm) => {
+    this.#together('normBwdGather', stream, (comm) => {
       this.device.binding.commRun(comm, stream, COMM_OPS.normBwdGather.number, ...count);
     });
   }
@@ -242,11 +251,16 @@ export class CommGroup implements ProcessGroup {
   }
 
   /** A call in which the members wait for each other. */
-  #together(stream: Stream, call: (comm: number) => void): void {
+  #together(name: string, stream: Stream, call: (comm: number) => void): void {
     const comm = this.#comm;
-    this.device.stalls.during(stream, () => {
-      call(comm);
-    });
+    const { stalls, spans } = this.device;
+    const issue = (): void => {
+      stalls.during(stream, () => {
+        call(comm);
+      });
+    };
+    if (spans.recording) spans.onDevice({ name: `${name} ${this.name}`, track: COLLECTIVES[stream] }, stream, issue);
+    else issue();
   }
 
   #copyUnlessSame(input: Tensor, out: Tensor, stream: Stream): void {

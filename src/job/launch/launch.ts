@@ -7,6 +7,8 @@ import { compiledFile } from '../../base/package-root.js';
 import { StoreServer } from '../rendezvous/store-server.js';
 import type { Ending } from '../shared/ending-text.js';
 import { ENV, EVENT, type SavedCheckpoint, type WorkerRun } from '../shared/messages.js';
+import { PrometheusEndpoint, type RunNumbers } from '../shared/prometheus-endpoint.js';
+import { RankTimesFile } from '../shared/rank-times-file.js';
 import { claimRunFolder, writeRunRecord, writeRunResult } from '../shared/run-folder.js';
 import { withSavesOf } from '../shared/run-start.js';
 import { StragglerNotice } from '../shared/straggler-notice.js';
@@ -40,6 +42,15 @@ export async function launch(job: LaunchJob): Promise<LaunchResult> {
       hint: 'build the package first: npm run build',
     });
   }
+  const endpoint = await PrometheusEndpoint.open(job.config);
+  try {
+    return await launchIn(job, endpoint);
+  } finally {
+    endpoint?.close();
+  }
+}
+
+async function launchIn(job: LaunchJob, endpoint: PrometheusEndpoint | null): Promise<LaunchResult> {
   const ranks = Array.from({ length: job.nproc }, (_, rank) => rank);
   const { runDir, claim } = claimRunFolder(job.name, job.runDir ?? job.config.logger.log_dir ?? undefined, ranks);
   try {
@@ -49,7 +60,7 @@ export async function launch(job: LaunchJob): Promise<LaunchResult> {
     const worker = workerModule ?? job.program?.command[0] ?? null;
     const record = { name, argv, device, nproc, layout, config, savesInRunFolder, worker, options };
     await writeRunRecord(runDir, record);
-    const ended = await superviseRuns({ ...job, config }, planProcesses(job, runDir));
+    const ended = await superviseRuns({ ...job, config }, planProcesses(job, runDir), endpoint?.numbers);
     writeRunResult(runDir, ended.result);
     return ended;
   } finally {
@@ -58,8 +69,13 @@ export async function launch(job: LaunchJob): Promise<LaunchResult> {
 }
 
 /** The run, and as often as it may begin again the runs that go on from it. */
-async function superviseRuns(job: LaunchJob, plan: ProcessPlan): Promise<LaunchResult> {
-  const run: Attempts = { started: performance.now(), number: 0, idle: 0, before: undefined, saved: undefined };
+async function superviseRuns(
+  job: LaunchJob,
+  plan: ProcessPlan,
+  numbers: RunNumbers | undefined,
+): Promise<LaunchResult> {
+  const started = performance.now();
+  const run: Attempts = { started, number: 0, idle: 0, before: undefined, saved: undefined, numbers };
   for (let { config } = job; ;) {
     const { save } = config.checkpoint;
     let ended: Attempted;
@@ -71,6 +87,7 @@ async function superviseRuns(job: LaunchJob, plan: ProcessPlan): Promise<LaunchR
     }
     if (ended.again === undefined) return ended;
     run.number++;
+    numbers?.restarted();
     const signal = await pause(ended.again.pauseS);
     if (signal !== null) return ended.again.stopped(signal);
     config = (await job.restarts?.goOn(config, run.saved)) ?? config;
@@ -87,6 +104,8 @@ interface Attempts {
   /** The last checkpoint before this attempt, and by now. */
   before: SavedCheckpoint | undefined;
   saved: SavedCheckpoint | undefined;
+  /** What is scraped of the run. */
+  readonly numbers: RunNumbers | undefined;
 }
 
 async function superviseRun(job: LaunchJob, plan: ProcessPlan, attempts: Attempts): Promise<Attempted> {
@@ -110,8 +129,10 @@ async function superviseRun(job: LaunchJob, plan: ProcessPlan, attempts: Attempt
   if (attempts.number === 0) announce(job, runDir, output);
   const warn = output.warn.bind(output);
   const stall = new StallNotice(job.nproc, warn);
+  const rankTimes = new RankTimesFile(runDir, job.nproc, warn);
   const stragglers = new StragglerNotice(job.nproc, (text, slow) => {
     warn(text);
+    rankTimes.stragglers(slow);
     output.fact({ type: EVENT.straggler, ranks: slow });
   });
   const token = randomBytes(32).toString('hex');
@@ -120,7 +141,9 @@ async function superviseRun(job: LaunchJob, plan: ProcessPlan, attempts: Attempt
     {
       onBegin: (rank, step, pace) => {
         stall.progress(rank, step);
-        if (pace !== undefined) stragglers.note(rank, step, pace);
+        if (pace === undefined) return;
+        rankTimes.note(rank, step, pace);
+        stragglers.note(rank, step, pace);
       },
     },
   );
@@ -163,6 +186,7 @@ async function superviseRun(job: LaunchJob, plan: ProcessPlan, attempts: Attempt
     const listener: WorkerListener = {
       event: (rank, event) => {
         teardown.alive();
+        attempts.numbers?.add(event);
         job.onEvent?.(event, rank);
         const shown = job.shown === undefined ? event : job.shown(event, runDir);
         if (shown !== null) output.event(shown);
@@ -174,6 +198,7 @@ async function superviseRun(job: LaunchJob, plan: ProcessPlan, attempts: Attempt
       output: output.output.bind(output),
       saved: (saved) => {
         attempts.saved = saved;
+        attempts.numbers?.saved(saved);
         output.fact({ type: EVENT.saved, ...saved });
       },
       step: (rank) => store.begun[rank] ?? 0,
@@ -223,6 +248,7 @@ async function superviseRun(job: LaunchJob, plan: ProcessPlan, attempts: Attempt
     teardown.close();
     output.close();
     await store.close();
+    rankTimes.close();
   }
 }
 

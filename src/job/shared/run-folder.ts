@@ -9,13 +9,15 @@ import { packageVersion } from '../../base/package-root.js';
 
 /** Where runs are, unless --log-dir says otherwise, and the files of one: `run.json`, `resolved.yaml`, `metrics.ndjson`, and a folder for each rank. */
 export const RUNS_FOLDER = 'runs';
-const RUN_FILE = 'run.json';
+export const RUN_FILE = 'run.json';
 const RESOLVED_FILE = 'resolved.yaml';
 export const ERROR_FILE = 'error.json';
 export const LOG_FILE = 'log.ndjson';
 export const STDERR_FILE = 'stderr.log';
 export const STDOUT_FILE = 'stdout.log';
 export const METRICS_FILE = 'metrics.ndjson';
+/** What each rank's own work takes. */
+export const RANK_TIMES_FILE = 'rank-times.ndjson';
 /** The last line of `--json`, once the run has ended. */
 export const RESULT_FILE = 'result.json';
 

@@ -17,7 +17,7 @@ export interface KnownRun {
 }
 
 /** Reads a run's folder; undefined where none of the standard training loop has been. */
-function readRun(folder: string): KnownRun | undefined {
+export function readRun(folder: string): KnownRun | undefined {
   const record = readRunRecord(folder);
   if (record === undefined || record.worker !== null) return undefined;
   const result = readResult(folder);

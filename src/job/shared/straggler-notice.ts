@@ -1,5 +1,6 @@
 import { median } from '../../base/median.js';
 import type { Pace } from '../../base/pace.js';
+import { PaceWindow } from './pace-window.js';
 
 /** Updates over which a rank's pace is told. */
 const WINDOW = 50;
@@ -18,34 +19,26 @@ export interface Straggler {
  * as long as the slowest rank. Says it once, and when it is over.
  */
 export class StragglerNotice {
-  readonly #paces: (Pace & { readonly measured: number; readonly step: number })[];
+  readonly #window: PaceWindow;
   readonly #say: (text: string, stragglers: readonly Straggler[]) => void;
-  /** The update that the first pace since the last look came with. */
-  #since: number | undefined;
   #slow: readonly number[] = [];
 
   constructor(worldSize: number, say: (text: string, stragglers: readonly Straggler[]) => void) {
-    this.#paces = Array.from({ length: worldSize }, () => NONE);
+    this.#window = new PaceWindow(worldSize, WINDOW);
     this.#say = say;
   }
 
   /** @param step the update that the rank begins; not every one has a pace */
-  note(rank: number, step: number, { ms, stage }: Pace): void {
-    const before = this.#paces[rank] ?? NONE;
-    this.#paces[rank] = { ms: before.ms + ms, stage, measured: before.measured + 1, step };
-    const since = (this.#since ??= step);
-    if (this.#paces.some((pace) => pace.step < since + WINDOW)) return;
-    const stragglers = findStragglers(this.#paces.map((pace) => ({ ms: pace.ms / pace.measured, stage: pace.stage })));
-    this.#paces.fill(NONE);
-    this.#since = undefined;
+  note(rank: number, step: number, pace: Pace): void {
+    const paces = this.#window.note(rank, step, pace);
+    if (paces === undefined) return;
+    const stragglers = findStragglers(paces);
     const slow = stragglers.map((straggler) => straggler.rank);
     if (slow.join() === this.#slow.join()) return;
     this.#slow = slow;
     this.#say(describe(stragglers), stragglers);
   }
 }
-
-const NONE = { ms: 0, stage: 0, measured: 0, step: 0 };
 
 /** The ranks, by their place in `paces`, that are slow. */
 export function findStragglers(paces: readonly Pace[]): Straggler[] {

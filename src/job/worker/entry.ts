@@ -8,6 +8,7 @@ import type { NativeBinding } from '../../engine/binding.js';
 import { deviceIndexOf } from '../../engine/devices.js';
 import { WARN_LEVEL } from '../shared/console-lines.js';
 import { ENV } from '../shared/messages.js';
+import { PrometheusEndpoint } from '../shared/prometheus-endpoint.js';
 import { detectStarter } from '../shared/starter.js';
 import { signalExitCode, type StopSignal } from '../shared/stop-signals.js';
 import { writeWorkerReport } from '../shared/worker-report.js';
@@ -126,6 +127,9 @@ async function enterRun(
   channel.onStop((signal) => {
     stop.take(signal, false);
   });
+  // Our launcher serves it itself, over all that it starts again.
+  const serves = external !== undefined && environment.rank === 0;
+  const endpoint = serves ? await PrometheusEndpoint.open(record.config) : null;
   const timeoutMs = timeoutS * 1000;
   state.opened = await openStore(environment, timeoutMs, external?.json ?? false);
   const { store } = state.opened;
@@ -135,6 +139,7 @@ async function enterRun(
       ? { runDir: state.runDir ?? '', config: record.config, announced: undefined }
       : await agreeOnRun(external, environment, store, timeoutMs);
   state.runDir = runDir;
+  state.opened.logsIn(runDir);
   state.saveFolder = config.checkpoint.save;
   if (announced !== undefined) channel.announce(runDir, announced);
   const consoleLevel = Number(process.env[ENV.consoleLevel] ?? (environment.rank === 0 ? INFO_LEVEL : WARN_LEVEL));
@@ -160,6 +165,7 @@ async function enterRun(
     log,
     emit: (event) => {
       channel.event(event);
+      endpoint?.numbers.add(event);
       for (const file of files) file.add(event);
     },
     progress: (step, pace) => {
@@ -169,6 +175,7 @@ async function enterRun(
     },
     saved: (checkpoint) => {
       channel.saved(checkpoint);
+      endpoint?.numbers.saved(checkpoint);
     },
     stopRequested: () => {
       stop.looping();

@@ -1,11 +1,8 @@
-import { fstatSync, openSync, readSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Logger } from '../../base/logger.js';
+import { BestEffortFile, openAtLineStart } from '../shared/best-effort-file.js';
 import type { WorkerEvent } from '../shared/messages.js';
 import { METRICS_FILE } from '../shared/run-folder.js';
-import { BestEffortFile } from './best-effort-file.js';
-
-const NEWLINE = 0x0a;
 
 /**
  * The run's `metrics.ndjson`: each event that names its step, a line as `--json` prints it, so that a run's numbers are
@@ -16,19 +13,12 @@ export class MetricsFile {
   readonly #file: BestEffortFile;
 
   constructor(runDir: string, log: Logger) {
-    this.#file = new BestEffortFile(join(runDir, METRICS_FILE), openAtLineStart, log);
+    this.#file = new BestEffortFile(join(runDir, METRICS_FILE), openAtLineStart, (text) => {
+      log.warn(text);
+    });
   }
 
   add(event: WorkerEvent): void {
     if (typeof event['step'] === 'number') this.#file.append(Buffer.from(`${JSON.stringify(event)}\n`));
   }
-}
-
-/** Opens the file for appending, and ends a line that another run was killed in. */
-function openAtLineStart(path: string): number {
-  const descriptor = openSync(path, 'a+');
-  const last = Buffer.alloc(1);
-  const { size } = fstatSync(descriptor);
-  if (size > 0 && readSync(descriptor, last, 0, 1, size - 1) === 1 && last[0] !== NEWLINE) writeSync(descriptor, '\n');
-  return descriptor;
 }

@@ -14,6 +14,7 @@ import type { WorkerEnvironment } from './environment.js';
 import {
   FAILED_KEY,
   type StoreThreadData,
+  type StoreThreadFolder,
   type StoreThreadMessage,
   type StoreThreadOrder,
 } from './store-thread-messages.js';
@@ -25,6 +26,8 @@ const LAST_WORDS_MS = 5_000;
 
 export interface OpenedStore {
   readonly store: Store;
+  /** Tells whoever serves the store here where the run's folder is. */
+  logsIn(runDir: string): void;
   /**
    * The last act of a failing rank that no launcher of ours watches: tells the others why. Rank 0 waits for what they
    * tell, shows the first cause, and returns its exit code; undefined on the others, and where it could not.
@@ -62,6 +65,9 @@ export async function openStore(
     const store = await connectStore({ ...endpoint, ...found });
     return {
       store,
+      logsIn: (runDir) => {
+        thread?.postMessage({ runDir } satisfies StoreThreadFolder);
+      },
       fail: (report, runDir, saved) => {
         if (thread !== undefined) return lastWords(thread, { report, runDir, saved });
         store.set(`${FAILED_KEY}${rank}`, Buffer.from(JSON.stringify(report))).catch(() => undefined);

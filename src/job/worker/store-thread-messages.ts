@@ -14,6 +14,11 @@ export interface StoreThreadData {
 /** Sent once: the server listens (`inode`: see StoreServer), or why not. */
 export type StoreThreadMessage = { inode: number } | { code: string; message: string; hint?: string | undefined };
 
+/** Where the run's folder is, once it is made. */
+export interface StoreThreadFolder {
+  runDir: string;
+}
+
 /** Rank 0 has failed, and waits until its last words are said. */
 export interface StoreThreadOrder {
   report: WorkerReport;

@@ -9,6 +9,7 @@ import { paintFor } from '../shared/console-lines.js';
 import { formatFailure } from '../shared/failure-text.js';
 import { findRootCause, type RootCause } from '../shared/root-cause.js';
 import { LOG_FILE, STDERR_FILE, rankFolder, writeRunResult } from '../shared/run-folder.js';
+import { RankTimesFile } from '../shared/rank-times-file.js';
 import { StragglerNotice } from '../shared/straggler-notice.js';
 import { EVENT } from '../shared/messages.js';
 import { StallNotice } from '../shared/stall-notice.js';
@@ -18,6 +19,7 @@ import { nowMs, type WorkerReport } from '../shared/worker-report.js';
 import {
   FAILED_KEY,
   type StoreThreadData,
+  type StoreThreadFolder,
   type StoreThreadMessage,
   type StoreThreadOrder,
 } from './store-thread-messages.js';
@@ -79,14 +81,18 @@ function conclude(cause: RootCause, { runDir, saved }: StoreThreadOrder, json: b
 async function serve({ store, hosts, hint, json }: StoreThreadData): Promise<number> {
   const { worldSize } = store;
   const stall = new StallNotice(worldSize, warn);
+  let rankTimes: RankTimesFile | undefined;
   const stragglers = new StragglerNotice(worldSize, (text, slow) => {
     warn(text);
+    rankTimes?.stragglers(slow);
     if (json) print(STDOUT, JSON.stringify({ type: EVENT.straggler, ranks: slow }));
   });
   const server = await StoreServer.listen(store, {
     onBegin: (rank, step, pace) => {
       stall.progress(rank, step);
-      if (pace !== undefined) stragglers.note(rank, step, pace);
+      if (pace === undefined) return;
+      rankTimes?.note(rank, step, pace);
+      stragglers.note(rank, step, pace);
     },
     onLeave: (rank) => {
       stall.done(rank);
@@ -94,7 +100,11 @@ async function serve({ store, hosts, hint, json }: StoreThreadData): Promise<num
   });
   new WaitingNotice({ worldSize, missing: () => server.missing, hostOf: (rank) => hosts[rank], hint }, warn);
   // The server does not keep a thread alive by itself; this does, until the process ends.
-  parentPort?.on('message', (order: StoreThreadOrder) => {
+  parentPort?.on('message', (order: StoreThreadOrder | StoreThreadFolder) => {
+    if (!('said' in order)) {
+      rankTimes = new RankTimesFile(order.runDir, worldSize, warn);
+      return;
+    }
     const until = performance.now() + PEERS_END_MS;
     const look = setInterval(() => {
       const exits = exitsOf(server, order.report, worldSize);

@@ -2,8 +2,8 @@ import { mkdirSync, openSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { dirname, join } from 'node:path';
 import type { Logger } from '../../base/logger.js';
+import { BestEffortFile } from '../shared/best-effort-file.js';
 import type { WorkerEvent } from '../shared/messages.js';
-import { BestEffortFile } from './best-effort-file.js';
 import { fileVersion, record, scalars } from './tensorboard-records.js';
 
 /**
@@ -22,7 +22,9 @@ export class TensorboardFile {
       mkdirSync(dirname(path), { recursive: true });
       return openSync(path, 'a');
     };
-    this.#file = new BestEffortFile(path, open, log);
+    this.#file = new BestEffortFile(path, open, (text) => {
+      log.warn(text);
+    });
   }
 
   add(event: WorkerEvent): void {

@@ -56,17 +56,22 @@ export class PipelineExecutor {
   ): void {
     const { microBatch, kind } = action;
     const chunk = this.#chunk(action.chunk);
+    const label = { name: kind, track: 'compute', args: { microBatch, chunk: action.chunk } };
     if (kind === 'forward') {
       this.#waitFor(chunk.input(microBatch), unfinished);
       if (chunk.head === null) this.#waitFor(chunk.output(microBatch), unfinished);
-      chunk.forward(microBatch, {
-        ...head,
-        withGradient: !schedule.forwardOnly,
-        hooks: isFirstMicroBatch(action) ? hooks : undefined,
+      this.#device.spans.onDevice(label, STREAM.compute, () => {
+        chunk.forward(microBatch, {
+          ...head,
+          withGradient: !schedule.forwardOnly,
+          hooks: isFirstMicroBatch(action) ? hooks : undefined,
+        });
       });
     } else {
       this.#waitFor(chunk.gradient(microBatch), unfinished);
-      chunk.backward(microBatch, isLastMicroBatch(schedule, action), hooks);
+      this.#device.spans.onDevice(label, STREAM.compute, () => {
+        chunk.backward(microBatch, isLastMicroBatch(schedule, action), hooks);
+      });
     }
   }
 

@@ -1,19 +1,20 @@
-import { closeSync, writeSync } from 'node:fs';
-import type { Logger } from '../../base/logger.js';
+import { closeSync, fstatSync, openSync, readSync, writeSync } from 'node:fs';
+
+const NEWLINE = 0x0a;
 
 /** A file that a run can do without: what cannot be written is dropped, after one warning. */
 export class BestEffortFile {
   readonly #path: string;
   readonly #open: (path: string) => number;
-  readonly #log: Logger;
+  readonly #warn: (text: string) => void;
   /** Of the file, which is made with the first write; null once it could not be written. */
   #descriptor: number | null | undefined;
 
   /** @param open gives a descriptor that writes at the end of the file */
-  constructor(path: string, open: (path: string) => number, log: Logger) {
+  constructor(path: string, open: (path: string) => number, warn: (text: string) => void) {
     this.#path = path;
     this.#open = open;
-    this.#log = log;
+    this.#warn = warn;
   }
 
   append(bytes: Uint8Array): void {
@@ -25,7 +26,21 @@ export class BestEffortFile {
       if (this.#descriptor !== undefined) closeSync(this.#descriptor);
       this.#descriptor = null;
       const reason = error instanceof Error ? error.message : String(error);
-      this.#log.warn(`${this.#path} cannot be written: ${reason}; the run goes on without it`);
+      this.#warn(`${this.#path} cannot be written: ${reason}; the run goes on without it`);
     }
   }
+
+  close(): void {
+    if (typeof this.#descriptor === 'number') closeSync(this.#descriptor);
+    this.#descriptor = null;
+  }
+}
+
+/** Opens a file of lines for appending, and ends a line that another run was killed in. */
+export function openAtLineStart(path: string): number {
+  const descriptor = openSync(path, 'a+');
+  const last = Buffer.alloc(1);
+  const { size } = fstatSync(descriptor);
+  if (size > 0 && readSync(descriptor, last, 0, 1, size - 1) === 1 && last[0] !== NEWLINE) writeSync(descriptor, '\n');
+  return descriptor;
 }
