@@ -2,7 +2,20 @@ import js from '@eslint/js';
 import tseslint from 'typescript-eslint';
 
 export default tseslint.config(
-  { ignores: ['dist/', 'native/', 'node_modules/', 'runs/', '.gpu/', '.oracle/', 'api/', 'prebuilds/', 'site/dist/', 'site/.vitepress/cache/'] },
+  {
+    ignores: [
+      'dist/',
+      'native/',
+      'node_modules/',
+      'runs/',
+      '.gpu/',
+      '.oracle/',
+      'api/',
+      'prebuilds/',
+      'site/dist/',
+      'site/.vitepress/cache/',
+    ],
+  },
   js.configs.recommended,
   {
     files: ['**/*.ts'],

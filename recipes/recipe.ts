@@ -46,7 +46,7 @@ export function recipeConfig(recipe: Recipe, overrides: RecipeOverrides = {}): R
     return home === undefined ? key : `${home}.${key}`;
   };
   const flags = Object.entries(overrides)
-    .filter(([, value]) => value !== undefined)
+    .filter(([, value]: [string, unknown]) => value !== undefined)
     .map(([key, value]) => ({ path: pathOf(key), value: value as unknown, place: `argument ${key}` }));
   return resolveConfig({ recipe, flags });
 }

@@ -24,8 +24,8 @@ const unions = new Map(
     .map(([name, { oneOf }]) => [JSON.stringify(oneOf), nameOf(name)]),
 );
 
-/** Keys whose type is written by hand, for the schema does not say which of its keys may be absent. */
-const BY_HAND = { rope_scaling: 'RopeScaling' };
+/** Keys whose type is written by hand: the schema does not say which keys of one may be absent, and the code takes any text in the other. */
+const BY_HAND = { rope_scaling: 'RopeScaling', target_modules: 'string[]' };
 
 function type(schema) {
   if (schema.const !== undefined) return JSON.stringify(schema.const);

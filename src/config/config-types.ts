@@ -10,6 +10,8 @@ export interface RunConfig {
   train: TrainConfig;
   /** AdamW. */
   optimizer: OptimizerConfig;
+  /** fine-tuning of few parameters. */
+  peft: PeftConfig;
   /** learning rate over the updates. */
   scheduler: SchedulerConfig;
   /** data parallelism. */
@@ -68,6 +70,29 @@ export interface OptimizerConfig {
   use_distributed_optimizer: boolean;
   /** names of parameters that are not trained; * stands for any letters, as in model.layers.0.*. */
   frozen_parameters: string[];
+}
+
+/** fine-tuning of few parameters. */
+export type PeftConfig = NonePeftConfig | LoraPeftConfig;
+
+export interface NonePeftConfig {
+  /** all of the model is trained. */
+  type: 'none';
+}
+
+export interface LoraPeftConfig {
+  /** low-rank adapters are trained, and the rest of the model is frozen. */
+  type: 'lora';
+  /** rank of the adapters (peft's r). Default: 16. */
+  dim: number;
+  /** what an adapter adds is multiplied by alpha / dim (peft's lora_alpha). Default: 32. */
+  alpha: number;
+  /** products that have an adapter, by Hugging Face's names, or Megatron's of the fused ones. */
+  target_modules: string[];
+  /** always 0: dropout is not built. Default: 0. */
+  dropout: 0;
+  /** folder of an adapter, as peft saves it, to begin with; new ones by default. Default: null. */
+  adapter: string | null;
 }
 
 /** learning rate over the updates. */
@@ -235,6 +260,12 @@ export interface LoggerConfig {
   log_dir: string | null;
   /** folder of TensorBoard's event files; default the run's own. Default: null. */
   tensorboard_dir: string | null;
+  /** [first, last]: updates of which each rank writes a trace, rank-<r>/trace.json; null writes none. Default: null. */
+  trace_steps: number[] | null;
+  /** port of /metrics for Prometheus, served by the launcher, or by rank 0; null serves none. Default: null. */
+  prometheus_port: number | null;
+  /** address that /metrics is served on; others than 127.0.0.1 show it to whoever reaches it. Default: "127.0.0.1". */
+  prometheus_host: string;
   /** updates between samples of what the model writes; null writes none. Default: null. */
   sample_interval: number | null;
   /** texts that samples go on with; an empty one begins a document. */
