@@ -6,7 +6,7 @@ import { packageRoot } from '../base/package-root.js';
 import type { NativeBinding } from './binding.js';
 
 /** The version of native/core/abi.h that this package speaks. */
-export const NATIVE_ABI = 7;
+export const NATIVE_ABI = 8;
 
 /**
  * Where the native addon is looked for: the file that `MBRIDGE_NATIVE` names, else what was built here, else what the
