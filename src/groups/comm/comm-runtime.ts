@@ -2,7 +2,7 @@ import type { Device } from '../../engine/device.js';
 import { MbridgeError } from '../../base/errors.js';
 import { NON_MEMBER, type GroupRuntime, type NonMember } from '../grid/process-group.js';
 import { CommGroup } from './comm-group.js';
-import { communicatorKey, type Store } from '../../job/rendezvous/store.js';
+import { communicatorKey, type Network, type Store } from '../../job/rendezvous/store.js';
 
 const WATCH_INTERVAL_MS = 500;
 
@@ -85,6 +85,15 @@ export class CommRuntime implements GroupRuntime<CommGroup> {
     this.#groups.length = 0;
   }
 
+  /** What ranks of several nodes need that no library brings: NCCL finds its own way. Null within a node. */
+  async #networkAmong(ranks: readonly number[]): Promise<Network | null> {
+    const { store, device, timeoutSeconds } = this.#options;
+    const { network } = store;
+    if (network === null || device.kind !== 'cpu') return null;
+    const nodes = await Promise.all(ranks.map((rank) => network.nodeOf(rank, timeoutSeconds * 1000)));
+    return new Set(nodes).size > 1 ? network : null;
+  }
+
   async #connect(key: string, ranks: readonly number[], index: number): Promise<number> {
     const { store, device, timeoutSeconds, scope = 'job' } = this.#options;
     const binding = device.binding;
@@ -92,13 +101,15 @@ export class CommRuntime implements GroupRuntime<CommGroup> {
     const times = (this.#made.get(name) ?? 0) + 1;
     this.#made.set(name, times);
     const storeKey = `${name}/${times}`;
+    const network = await this.#networkAmong(ranks);
     let id: Uint8Array;
     if (index === 0) {
-      id = binding.commMakeId(device.handle);
+      id = binding.commMakeId(device.handle, network?.address);
       await store.set(storeKey, id);
     } else {
       id = await store.get(storeKey, timeoutSeconds * 1000);
     }
+    if (network !== null) id.set(network.key(storeKey), COMM_KEY_AT);
     const members = Int32Array.from(ranks);
     try {
       return await binding.commCreate(device.handle, id, `${key} [${ranks.join(',')}]`, index, members, timeoutSeconds);
@@ -107,6 +118,9 @@ export class CommRuntime implements GroupRuntime<CommGroup> {
     }
   }
 }
+
+/** Where a CPU's id has the group's key (native/core/abi.h). */
+const COMM_KEY_AT = 96;
 
 /** NCCL before 2.30 refuses two ranks on one GPU. */
 function explained(error: unknown): unknown {

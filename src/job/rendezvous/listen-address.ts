@@ -22,6 +22,18 @@ export async function listenAddress(masterAddr: string): Promise<string> {
   return usable ?? (addresses.some((address) => !address.includes(':')) ? '0.0.0.0' : '::');
 }
 
+/**
+ * The address by which other nodes reach this process: its own end of the connection to the store. Where that is the
+ * loopback, on rank 0's node behind a virtual address, another of this machine.
+ */
+export function outwardAddress(own: string, masterAddr: string): string {
+  const bare = own.replace(/^::ffff:/, '');
+  if (!isLoopback(bare) || masterAddr === 'localhost' || isLoopback(masterAddr)) return bare;
+  const all = Object.values(networkInterfaces()).flatMap((entries) => entries ?? []);
+  const outward = all.find(({ internal, address }) => !internal && address.includes(':') === bare.includes(':'));
+  return outward?.address ?? bare;
+}
+
 function isLoopback(address: string): boolean {
   return address === '::1' || address.startsWith('127.');
 }

@@ -1,4 +1,4 @@
-import { randomBytes } from 'node:crypto';
+import { createHmac, randomBytes } from 'node:crypto';
 import { connect, type Socket } from 'node:net';
 import { MbridgeError } from '../../base/errors.js';
 import type { Pace } from '../../base/pace.js';
@@ -15,7 +15,8 @@ import {
   type Handshake,
 } from './store-protocol.js';
 import type { StoreEndpoint, StoreFailure, StoreReply, StoreRequest } from './store-protocol.js';
-import type { Store } from './store.js';
+import { outwardAddress } from './listen-address.js';
+import type { Network, Store } from './store.js';
 
 const RETRY_MS = 100;
 /** A server under attack drops connections that have not proven themselves; one that drops so many does not know us. */
@@ -27,6 +28,8 @@ export type StoreClientOptions = StoreEndpoint & {
   worldSize: number;
   /** How long to keep trying to reach the server. */
   timeoutMs: number;
+  /** Where the ranks are on several nodes: which one this is on, and the name of rank 0's. */
+  node?: { name: string; masterAddr: string };
   /** Called before each try; what it throws ends them (a socket's folder that is no longer this user's). */
   check?: () => void;
 };
@@ -51,6 +54,7 @@ export async function connectStore(options: StoreClientOptions): Promise<Store> 
     const client = new StoreClient(options, Math.max(1, Math.min(HANDSHAKE_MS, left)));
     try {
       await client.ready;
+      await client.tellNode();
       return client;
     } catch (error) {
       if (error instanceof MbridgeError && !(client.dropped && ++drops < MAX_DROPS)) throw error;
@@ -91,6 +95,7 @@ class StoreClient implements Store {
   #dropped = false;
   #nextId = 1;
   #closed: Error | undefined;
+  #network: Network | null = null;
 
   constructor(options: StoreClientOptions, handshakeMs: number) {
     this.#options = options;
@@ -132,6 +137,27 @@ class StoreClient implements Store {
   /** Whether the server closed the connection after this side's proof, without a word. */
   get dropped(): boolean {
     return this.#dropped;
+  }
+
+  get network(): Network | null {
+    return this.#network;
+  }
+
+  /** Where there are several nodes, says on which one this rank is. */
+  async tellNode(): Promise<void> {
+    const { node, rank, token } = this.#options;
+    if (node === undefined) return;
+    await this.set(`node/${rank}`, Buffer.from(node.name));
+    const nodes = new Map<number, Promise<string>>();
+    this.#network = {
+      address: outwardAddress(this.#socket.localAddress ?? '', node.masterAddr),
+      nodeOf: async (of, timeoutMs) => {
+        const known = nodes.get(of) ?? this.get(`node/${of}`, timeoutMs).then((told) => Buffer.from(told).toString());
+        nodes.set(of, known);
+        return known;
+      },
+      key: (name) => createHmac('sha256', token).update(`communicator ${name}`).digest(),
+    };
   }
 
   async set(key: string, value: Uint8Array): Promise<void> {

@@ -39,6 +39,8 @@ interface WorkerState {
 }
 
 const INFO_LEVEL = 30;
+const SLOW_NETWORK =
+  'between nodes the CPU talks over TCP: to the same bits as on one node, but slowly; it is there to rehearse a run';
 
 /**
  * The life of a worker process: ties itself to its parent, finds its place in the run, trains, and leaves in order.
@@ -143,6 +145,7 @@ async function enterRun(
   });
   state.log = log;
   if (device === 'cuda' && ranksPerGpu > 1) log.info(describeSharing(ranksPerGpu));
+  if (device === 'cpu' && store.network !== null && environment.rank === 0) log.warn(SLOW_NETWORK);
   const files = [new MetricsFile(runDir, log), new TensorboardFile(config.logger.tensorboard_dir ?? runDir, log)];
   const share = Math.max(1, Math.floor(binding.cpuCount() / environment.localWorldSize));
   const context: WorkerContext = {

@@ -49,7 +49,7 @@ export async function openStore(
   timeoutMs: number,
   json: boolean,
 ): Promise<OpenedStore> {
-  const { rank, worldSize, token } = environment;
+  const { rank, worldSize, token, node } = environment;
   const { endpoint, thread, check } = await findPlace(environment, json);
   const where = 'socket' in endpoint ? endpoint.socket : `${endpoint.host}:${endpoint.port}`;
   const notice = new WaitingNotice(
@@ -57,7 +57,11 @@ export async function openStore(
     (text) => void process.stderr.write(`[r${rank}] warning: ${text}\n`),
   );
   try {
-    const found = { token, rank, worldSize, timeoutMs, ...(check === undefined ? {} : { check }) };
+    const found = {
+      ...{ token, rank, worldSize, timeoutMs },
+      ...(check === undefined ? {} : { check }),
+      ...(node === null ? {} : { node }),
+    };
     const store = await connectStore({ ...endpoint, ...found });
     return {
       store,
