@@ -11,6 +11,7 @@ import { MbridgeError } from './base/errors.js';
 import { checkDataFile } from './data/open-dataset.js';
 import { checkVocabulary } from './data/tokenizer.js';
 import { chooseDevice, defaultProcesses, requireDevices } from './engine/devices.js';
+import type { NodePlace } from './job/launch/job.js';
 import type { Restarts } from './job/launch/restarts.js';
 import { shortPath } from './job/shared/ending-text.js';
 import type { WorkerEvent } from './job/shared/messages.js';
@@ -69,6 +70,8 @@ export interface StartOptions extends RunDistributedOptions {
   maxRestarts?: number | undefined;
   /** Folder of an earlier run, to go on in. */
   runDir?: string;
+  /** Where the run is on several nodes: this one of them. Each starts `nproc` processes. */
+  nodes?: NodePlace | undefined;
 }
 
 /** What is looked at before processes are started: the data files, and whether such a model fits the memory. */
@@ -88,9 +91,10 @@ export async function start(
   fit: (config: RunConfig, worldSize: number) => RunConfig = (config) => config,
 ): Promise<number> {
   takeEarlySignals();
-  const { json = false } = options;
+  const { json = false, nodes } = options;
   if (options.nproc !== undefined || detectStarter(process.env) === undefined) refuseSeveralLaunchers(process.env);
   const external = options.nproc === undefined && detectStarter(process.env) !== undefined;
+  if (external && nodes !== undefined) throw nodesElsewhere();
   // A program may have changed what a recipe or resolveConfig gave it.
   const { origins } = options;
   const isSet = (path: string): boolean => origins?.has(path) ?? false;
@@ -100,12 +104,12 @@ export async function start(
   const { ranks_per_gpu: ranksPerGpu } = checked.dist;
   const nproc = options.nproc ?? defaultProcesses(device, ranksPerGpu);
   const environment = external ? parseEnvironment(process.env) : null;
-  const worldSize = environment?.worldSize ?? nproc;
+  const worldSize = environment?.worldSize ?? nproc * (nodes?.count ?? 1);
   const localRanks = environment?.localWorldSize ?? nproc;
   requireDevices(device, localRanks, ranksPerGpu);
   let config = fit(checked, worldSize);
   const layout = { ...validateLayout(config, worldSize, { device, ...(origins === undefined ? {} : { origins }) }) };
-  const rank = environment?.rank ?? 0;
+  const rank = environment?.rank ?? nproc * (nodes?.rank ?? 0);
   let unsaved: string | undefined;
   if (checks !== null) {
     const { data, trainable } = checks;
@@ -129,7 +133,7 @@ export async function start(
     checkMachineMemory(plan, localRanks);
     if (data) {
       const { prepareRunData } = await import('./data/prepare/prepare-run.js');
-      config = await prepareRunData(config, { make: !external, warn: rank === 0 ? warn : () => undefined });
+      config = await prepareRunData(config, { make: localRanks === worldSize && !external, warn: rank === 0 ? warn : () => undefined });
     }
   }
   const samples = checks !== null && options.worker === undefined ? await prepareSamples(config, external) : null;
@@ -153,6 +157,7 @@ export async function start(
     ...(file === undefined && checks?.trainable === true ? { announce } : {}),
     device,
     argv: process.argv,
+    ...(nodes === undefined ? {} : { nodes }),
     layout,
     json,
     ...(options.shown === undefined ? {} : { shown: options.shown }),
@@ -203,6 +208,12 @@ async function restartsFrom({ checkpoint }: RunConfig, saves: boolean, most: num
       return own === undefined ? config : { ...config, checkpoint: { ...config.checkpoint, load: own } };
     },
   };
+}
+
+function nodesElsewhere(): MbridgeError {
+  return new MbridgeError('usage', 'MB_USAGE', '--nnodes, and other processes start the ranks', {
+    hint: 'leave it out: what starts the ranks says how many there are; or start one process a node',
+  });
 }
 
 function restartsElsewhere(): MbridgeError {

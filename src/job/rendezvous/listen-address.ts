@@ -22,6 +22,11 @@ export async function listenAddress(masterAddr: string): Promise<string> {
   return usable ?? (addresses.some((address) => !address.includes(':')) ? '0.0.0.0' : '::');
 }
 
+/** What a process of the same machine connects to, where something listens on `address`. */
+export function nearAddress(address: string): string {
+  return address === '0.0.0.0' ? '127.0.0.1' : address === '::' ? '::1' : address;
+}
+
 /**
  * The address by which other nodes reach this process: its own end of the connection to the store. Where that is the
  * loopback, on rank 0's node behind a virtual address, another of this machine.

@@ -14,7 +14,7 @@ import {
   proofOf,
   type Handshake,
 } from './store-protocol.js';
-import type { StoreEndpoint, StoreFailure, StoreReply, StoreRequest } from './store-protocol.js';
+import type { Member, StoreEndpoint, StoreFailure, StoreReply, StoreRequest } from './store-protocol.js';
 import { outwardAddress } from './listen-address.js';
 import type { Network, Store } from './store.js';
 
@@ -28,6 +28,8 @@ export type StoreClientOptions = StoreEndpoint & {
   worldSize: number;
   /** How long to keep trying to reach the server. */
   timeoutMs: number;
+  /** What the members of this store are; ranks by default. */
+  member?: Member;
   /** Where the ranks are on several nodes: which one this is on, and the name of rank 0's. */
   node?: { name: string; masterAddr: string };
   /** Called before each try; what it throws ends them (a socket's folder that is no longer this user's). */
@@ -67,7 +69,7 @@ export async function connectStore(options: StoreClientOptions): Promise<Store> 
         throw new MbridgeError(
           'environment',
           'MB_RENDEZVOUS_TIMEOUT',
-          `rank ${options.rank} found no rendezvous store at ${placeOf(options)} ` +
+          `${memberName(options)} found no rendezvous store at ${placeOf(options)} ` +
             `within ${(waited / 1000).toFixed(1)} s (${reason})`,
           { hint: 'rank 0 (or the launcher) serves it: check that it runs, and MASTER_ADDR and the port on this rank' },
         );
@@ -86,6 +88,7 @@ function placeOf(endpoint: StoreEndpoint): string {
 /** One connection to a {@link Store} server. */
 class StoreClient implements Store {
   readonly ready: Promise<void>;
+  readonly ended: Promise<void>;
   readonly #options: StoreClientOptions;
   readonly #socket: Socket;
   readonly #pending = new Map<number, Pending>();
@@ -101,6 +104,11 @@ class StoreClient implements Store {
     this.#options = options;
     this.#socket = connect('socket' in options ? { path: options.socket } : { host: options.host, port: options.port });
     this.#socket.setNoDelay(true);
+    this.ended = new Promise((resolve) => {
+      this.#socket.once('close', () => {
+        resolve();
+      });
+    });
     // From the start, not from the last byte: whatever listens there may send one now and then.
     const deadline = setTimeout(() => {
       this.#fail(new Error(this.#handshake === undefined ? 'no greeting' : 'no answer to the greeting'));
@@ -181,6 +189,11 @@ class StoreClient implements Store {
     if (this.#closed === undefined) this.#socket.write(`${JSON.stringify(request)}\n`);
   }
 
+  tell(text: string): void {
+    const request: StoreRequest = { id: -1, op: 'tell', text };
+    if (this.#closed === undefined) this.#socket.write(`${JSON.stringify(request)}\n`);
+  }
+
   async pause(step: number, timeoutMs: number): Promise<number> {
     const { sum } = await this.#request({ op: 'pause', step, timeoutMs }, timeoutMs);
     if (sum === undefined) throw this.#foreign();
@@ -222,7 +235,7 @@ class StoreClient implements Store {
       return;
     }
     if (!this.#welcome && reply.failure !== undefined) {
-      this.#fail(toError(reply.failure, this.#options.rank));
+      this.#fail(toError(reply.failure, memberName(this.#options)));
       return;
     }
     if (!this.#welcome && !isProof(reply.proof, 'server', this.#handshake)) {
@@ -232,7 +245,7 @@ class StoreClient implements Store {
     this.#welcome = true;
     this.#pending.delete(reply.id);
     if (reply.failure === undefined) pending.resolve(reply);
-    else pending.reject(toError(reply.failure, this.#options.rank));
+    else pending.reject(toError(reply.failure, memberName(this.#options)));
   }
 
   #greet(line: string): void {
@@ -255,7 +268,7 @@ class StoreClient implements Store {
       this.#dropped = true;
       return this.#refused('refused the token: it belongs to another run');
     }
-    const message = `rank ${this.#options.rank} lost the rendezvous store at ${placeOf(this.#options)}`;
+    const message = `${memberName(this.#options)} lost the rendezvous store at ${placeOf(this.#options)}`;
     return new MbridgeError('worker', 'MB_PEER_LOST', message);
   }
 
@@ -278,8 +291,12 @@ class StoreClient implements Store {
   }
 }
 
-function toError(failure: StoreFailure, rank: number): MbridgeError {
-  const message = `rank ${rank}: ${failure.message}`;
+function memberName({ member = 'rank', rank }: Pick<StoreClientOptions, 'member' | 'rank'>): string {
+  return `${member} ${rank}`;
+}
+
+function toError(failure: StoreFailure, member: string): MbridgeError {
+  const message = `${member}: ${failure.message}`;
   switch (failure.code) {
     case 'MB_PEER_LOST':
       return new MbridgeError('worker', failure.code, message);
@@ -289,7 +306,9 @@ function toError(failure: StoreFailure, rank: number): MbridgeError {
       });
     case 'MB_STORE_REFUSED':
       return new MbridgeError('environment', failure.code, message, {
-        hint: 'check RANK and WORLD_SIZE of every worker',
+        hint: member.startsWith('node')
+          ? 'check --nnodes and --node-rank of every launcher'
+          : 'check RANK and WORLD_SIZE of every worker',
       });
     case 'MB_STOP_TIMEOUT':
       return new MbridgeError('hang', failure.code, message, { hint: 'see the log of the rank that is named' });

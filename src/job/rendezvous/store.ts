@@ -18,6 +18,10 @@ export interface Store {
   add(key: string, delta: number): Promise<number>;
   /** Says that this rank begins an update, from 1, and how long its own work took in one before. Nobody is waited for. */
   begin(step: number, pace?: Pace): void;
+  /** Says something to the process that serves the store. Nobody is waited for. */
+  tell(text: string): void;
+  /** Resolves once the connection to the server has ended, by either side. */
+  readonly ended: Promise<void>;
   /**
    * Pauses this rank, which has begun no update after `step`, until it is known where the run ends. Resolves with the
    * last update that any rank has begun: with `step` itself once all ranks have paused there, so that all may end; with a

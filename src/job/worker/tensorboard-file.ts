@@ -1,9 +1,8 @@
 import { mkdirSync, openSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { dirname, join } from 'node:path';
-import type { Logger } from 'pino';
 import type { WorkerEvent } from '../shared/messages.js';
-import { BestEffortFile } from './best-effort-file.js';
+import { BestEffortFile } from '../shared/best-effort-file.js';
 import { fileVersion, record, scalars } from './tensorboard-records.js';
 
 /**
@@ -15,14 +14,14 @@ export class TensorboardFile {
   #begun = false;
 
   /** @param folder is made with the first number */
-  constructor(folder: string, log: Logger) {
+  constructor(folder: string, warn: (text: string) => void) {
     const started = String(Math.floor(Date.now() / 1000)).padStart(10, '0');
     const path = join(folder, `events.out.tfevents.${started}.${hostname()}.${process.pid}`);
     const open = (): number => {
       mkdirSync(dirname(path), { recursive: true });
       return openSync(path, 'a');
     };
-    this.#file = new BestEffortFile(path, open, log);
+    this.#file = new BestEffortFile(path, open, warn);
   }
 
   add(event: WorkerEvent): void {

@@ -1,8 +1,7 @@
 import { fstatSync, openSync, readSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
-import type { Logger } from 'pino';
-import type { WorkerEvent } from '../shared/messages.js';
-import { METRICS_FILE } from '../shared/run-folder.js';
+import type { WorkerEvent } from './messages.js';
+import { METRICS_FILE } from './run-folder.js';
 import { BestEffortFile } from './best-effort-file.js';
 
 const NEWLINE = 0x0a;
@@ -15,8 +14,8 @@ const NEWLINE = 0x0a;
 export class MetricsFile {
   readonly #file: BestEffortFile;
 
-  constructor(runDir: string, log: Logger) {
-    this.#file = new BestEffortFile(join(runDir, METRICS_FILE), openAtLineStart, log);
+  constructor(runDir: string, warn: (text: string) => void) {
+    this.#file = new BestEffortFile(join(runDir, METRICS_FILE), openAtLineStart, warn);
   }
 
   add(event: WorkerEvent): void {
