@@ -133,7 +133,10 @@ export async function start(
     checkMachineMemory(plan, localRanks);
     if (data) {
       const { prepareRunData } = await import('./data/prepare/prepare-run.js');
-      config = await prepareRunData(config, { make: localRanks === worldSize && !external, warn: rank === 0 ? warn : () => undefined });
+      config = await prepareRunData(config, {
+        make: localRanks === worldSize && !external,
+        warn: rank === 0 ? warn : () => undefined,
+      });
     }
   }
   const samples = checks !== null && options.worker === undefined ? await prepareSamples(config, external) : null;

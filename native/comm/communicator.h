@@ -1,5 +1,6 @@
-// What the communicators of the CPU have in common: who is in the group, what is asked of the arguments, and the list of
-// transfers of a call. How bytes get from one member to another is the derived class's: shm within a node, tcp between.
+// What the communicators of the CPU have in common: who is in the group, what is asked of the arguments, and the list
+// of transfers of a call. How bytes get from one member to another is the derived class's: shm within a node, tcp
+// between.
 #pragma once
 #include <stdint.h>
 #include <time.h>

@@ -1,11 +1,12 @@
 // mb_comm_table over Communicator: argument checks that need no communicator, and no exception crosses the boundary.
+#include "comm/table.h"
+
 #include <math.h>
 
 #include <algorithm>
 #include <new>
 
 #include "comm/shm/comm.h"
-#include "comm/table.h"
 #include "comm/tcp/comm.h"
 #include "core/error.h"
 
@@ -71,7 +72,7 @@ int check(mb_comm* comm) {
 }  // namespace mb::comm
 
 int mb_host_comm_create(const std::atomic<bool>* thread_ended, const uint8_t id[128], const char* name, int rank,
-                       int size, const int32_t* ranks, double timeout_s, mb_comm** out) {
+                        int size, const int32_t* ranks, double timeout_s, mb_comm** out) {
   using namespace mb;
   using namespace mb::comm;
   if (!id || !name || !ranks || !out) return fail(MB_ERR_ARGUMENT, "comm create: a pointer is null");

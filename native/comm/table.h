@@ -1,5 +1,5 @@
-// The communicators of the CPU backend: over shared memory between processes, or threads, of one node, and over TCP in a
-// group that spans nodes.
+// The communicators of the CPU backend: over shared memory between processes, or threads, of one node, and over TCP in
+// a group that spans nodes.
 #pragma once
 #include <stdint.h>
 

@@ -77,7 +77,7 @@ mb_comm* join(Board& board, int slot, const char* name, const std::vector<int32_
   while (!board.id_ready[slot].load()) sleep_s(0.0002);
   mb_comm* comm = nullptr;
   const int result = mb_host_comm_create(thread_ended, board.ids[slot], name, member, static_cast<int>(ranks.size()),
-                                        ranks.data(), timeout_s, &comm);
+                                         ranks.data(), timeout_s, &comm);
   if (status) {
     *status = result;
   } else {

@@ -290,7 +290,9 @@ int thread_ends_in_create() {
     join(board, 0, "tp", first_ranks(3), rank, 20, &status, &thread_ended);
     CHECK(status == MB_ERR_PEER);
     // Rank 1 may come when there is nothing left to join.
-    CHECK_ERROR(over_tcp ? "the thread that joins has ended" : rank == 0 ? "the thread of rank 0 has ended" : "rank 0 ");
+    CHECK_ERROR(over_tcp    ? "the thread that joins has ended"
+                : rank == 0 ? "the thread of rank 0 has ended"
+                            : "rank 0 ");
     CHECK(seconds() - start < 10);
     if (ender.joinable()) ender.join();
     meet(board, 2);

@@ -1,5 +1,5 @@
-// mbridge_shm_tests [--bench | [--tcp] how the names of the tests to run begin]: prints a line a test; exit status 1 if one
-// failed.
+// mbridge_shm_tests [--bench | [--tcp] how the names of the tests to run begin]: prints a line a test; exit status 1 if
+// one failed.
 #include <dirent.h>
 #include <stdio.h>
 #include <string.h>

@@ -16,8 +16,7 @@ namespace mb::shm {
 // How long the text of a failure may take from its announcement on.
 constexpr int64_t kReasonNs = 1'000'000'000;
 
-Comm::Comm(const Joining& who)
-    : Communicator(who), spins_(who.size > usable_cores() ? kMinSpins : kMaxSpins) {}
+Comm::Comm(const Joining& who) : Communicator(who), spins_(who.size > usable_cores() ? kMinSpins : kMaxSpins) {}
 
 Comm::~Comm() {
   if (!segment_.header) return;

@@ -64,7 +64,7 @@ class Comm : public Communicator {
   uint64_t chunks_ = 0;
   bool compared_ = false;  // the calls of the current collective
   int spins_;
-  uint8_t turn_[kMaxRanks];          // kSending | kReceiving: what p2p waits for, by peer
+  uint8_t turn_[kMaxRanks];  // kSending | kReceiving: what p2p waits for, by peer
 };
 
 }  // namespace mb::shm

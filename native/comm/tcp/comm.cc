@@ -63,7 +63,8 @@ int Comm::check() { return broken_ ? broken_error() : MB_OK; }
 
 // By any thread, while another may be in the middle of a message: the peers see that the connection ends.
 void Comm::abort() {
-  if (!record(MB_ERR_PEER, rank_name(rank_) + " aborted (" + comm::group_text(name_.c_str(), ranks_.data(), size_) + ")"))
+  if (!record(MB_ERR_PEER,
+              rank_name(rank_) + " aborted (" + comm::group_text(name_.c_str(), ranks_.data(), size_) + ")"))
     return;
   for (const Peer& peer : peers_) {
     if (peer.fd >= 0) shutdown(peer.fd, SHUT_RDWR);
@@ -97,8 +98,8 @@ int Comm::lost(int peer, int error) {
   for (int r = 0; r < size_; r++) {
     if (r != peer && !(seen[r].revents & (POLLRDHUP | POLLERR | POLLHUP))) continue;
     Frame& frame = peers_[r].in;
-    const bool whole = r != peer && peers_[r].in_at == 0 &&
-                       recv(peers_[r].fd, &frame, sizeof frame, MSG_PEEK) == sizeof frame;
+    const bool whole =
+        r != peer && peers_[r].in_at == 0 && recv(peers_[r].fd, &frame, sizeof frame, MSG_PEEK) == sizeof frame;
     if (whole && frame.call.op == kFailed && recv(peers_[r].fd, &frame, sizeof frame, 0) == sizeof frame) {
       return hear_failure(r);
     }

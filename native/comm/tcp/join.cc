@@ -205,11 +205,13 @@ class Join {
       Place own = near_end(fd);
       own.port = 0;
       listener_ = listen_on(&own);
-      if (listener_ < 0) return fail(MB_ERR_DEVICE, "%s: listen on %s: %s", group_.c_str(), own.address, strerror(errno));
+      if (listener_ < 0)
+        return fail(MB_ERR_DEVICE, "%s: listen on %s: %s", group_.c_str(), own.address, strerror(errno));
       port_ = own.port;
     }
     Hello hello{kMagic, who_.rank, port_, {}};
-    if (getrandom(hello.nonce, sizeof hello.nonce, 0) != sizeof hello.nonce) return fail(MB_ERR_DEVICE, "no random bytes");
+    if (getrandom(hello.nonce, sizeof hello.nonce, 0) != sizeof hello.nonce)
+      return fail(MB_ERR_DEVICE, "no random bytes");
     Challenge challenge;
     Io io = write_all(fd, &hello, sizeof hello, limit_);
     if (io == Io::kDone) io = read_all(fd, &challenge, sizeof challenge, limit_);

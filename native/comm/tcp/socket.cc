@@ -158,9 +158,8 @@ Place far_end(int fd) {
 }
 
 Io read_all(int fd, void* data, size_t bytes, const Limit& limit) {
-  return move_all(fd, bytes, POLLIN, limit, [&](size_t done, size_t left) {
-    return recv(fd, static_cast<char*>(data) + done, left, 0);
-  });
+  return move_all(fd, bytes, POLLIN, limit,
+                  [&](size_t done, size_t left) { return recv(fd, static_cast<char*>(data) + done, left, 0); });
 }
 
 Io write_all(int fd, const void* data, size_t bytes, const Limit& limit) {

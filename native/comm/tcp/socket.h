@@ -25,7 +25,8 @@ struct Limit {
 
 // Listens on `place.address` and sets the port that it got. -1, and errno, on a failure.
 int listen_on(Place* place);
-// A connection without delays that notices within 20 s that the other machine is gone. -1, errno and *late on a failure.
+// A connection without delays that notices within 20 s that the other machine is gone. -1, errno and *late on a
+// failure.
 int connect_to(const Place& place, const Limit& limit, bool* late);
 // The next connection of a listener, as connect_to's; -1 where none waits.
 int accept_from(int listener);

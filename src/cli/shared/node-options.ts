@@ -50,7 +50,10 @@ export function nodePlace({ nnodes: count = 1, nodeRank, rdzvEndpoint }: NodeOpt
   const host = six ?? name ?? bare;
   if (host === undefined || !(Number(port) >= 1 && Number(port) <= 65_535)) {
     const found = rdzvEndpoint === undefined ? 'without --rdzv-endpoint' : `and --rdzv-endpoint ${rdzvEndpoint}`;
-    throw usage(`--nnodes ${count} ${found}`, 'give HOST:PORT of node 0, the same on every node; [ADDRESS]:PORT of IPv6');
+    throw usage(
+      `--nnodes ${count} ${found}`,
+      'give HOST:PORT of node 0, the same on every node; [ADDRESS]:PORT of IPv6',
+    );
   }
   return { count, rank: nodeRank, host, port: Number(port) };
 }

@@ -35,7 +35,16 @@ export interface Conclusion {
 }
 
 /** Prints how the run ended, or that it begins again. */
-export function conclude({ supervision, runDir, filesOf, output, how, attempt, idle, restarts }: Conclusion): Attempted {
+export function conclude({
+  supervision,
+  runDir,
+  filesOf,
+  output,
+  how,
+  attempt,
+  idle,
+  restarts,
+}: Conclusion): Attempted {
   const { exits, stubborn, givenUp } = supervision;
   const { signal } = how;
   const cause = givenUp === undefined ? findRootCause(exits) : undefined;

@@ -41,7 +41,9 @@ export async function follow(job: LaunchJob, place: NodePlace, graceMs: number):
         run.plan = planProcesses({ ...job, consoleRanks: [] }, begin.runDir);
         const ranks = formatRanks(run.plan.ranks.map(({ rank }) => rank));
         const of = job.nproc * place.count;
-        say(`node ${place.rank} of ${place.count} (${hostname()}): rank ${ranks} of ${of}; node 0 (${place.host}) shows the run`);
+        say(
+          `node ${place.rank} of ${place.count} (${hostname()}): rank ${ranks} of ${of}; node 0 (${place.host}) shows the run`,
+        );
       }
       run.insisted = await runAttempt(job, place, run.plan, follower, attempt, begin, graceMs);
     }
@@ -77,7 +79,11 @@ function end(
     text: `error: ${message} [${code}]\n  ${hint}`,
   };
   if (text !== '') say(text);
-  return { exitCode, runDir: run.plan?.runDir ?? '', result: { type: 'result', ok: exitCode === 0, exit_code: exitCode } };
+  return {
+    exitCode,
+    runDir: run.plan?.runDir ?? '',
+    result: { type: 'result', ok: exitCode === 0, exit_code: exitCode },
+  };
 }
 
 /** Returns the signal with which this node was told for the second time to stop, if it was. */

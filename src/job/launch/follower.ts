@@ -45,7 +45,8 @@ export class Follower {
       if (!(error instanceof MbridgeError) || error.code !== 'MB_RENDEZVOUS_TIMEOUT') throw error;
       const seconds = Math.round(timeoutMs / 1000);
       const message = `node 0 was not at ${host}:${port} within ${seconds} s (dist.timeout_s): its launcher has not come, cannot be reached, or has ended`;
-      const advice = 'start the same command there with --node-rank 0; a run that is over is started again on all nodes';
+      const advice =
+        'start the same command there with --node-rank 0; a run that is over is started again on all nodes';
       throw new MbridgeError('environment', 'MB_NODES_MISSING', message, { hint: advice, cause: error });
     } finally {
       waiting.close();

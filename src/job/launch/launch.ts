@@ -18,7 +18,15 @@ import { WaitingNotice } from '../shared/waiting-notice.js';
 import { conclude, type Attempted } from './conclude.js';
 import type { LaunchJob, LaunchResult } from './job.js';
 import type { Leader } from './leader.js';
-import { bothSignals, filesElsewhere, gatherNodes, othersListener, over, withOthers, type StopRequest } from './other-nodes.js';
+import {
+  bothSignals,
+  filesElsewhere,
+  gatherNodes,
+  othersListener,
+  over,
+  withOthers,
+  type StopRequest,
+} from './other-nodes.js';
 import { planProcesses, type ProcessPlan } from './process-plan.js';
 import { pause } from './restarts.js';
 import { RunOutput } from './run-output.js';
@@ -72,7 +80,17 @@ async function launchHere(job: LaunchJob, leader: Leader | null): Promise<Launch
     const { savesInRunFolder = false, workerModule = null, ...facts } = job;
     const config = withSavesOf(job.config, runDir, savesInRunFolder);
     const { name, argv, device, layout = {}, options } = facts;
-    const record = { name, argv, device, nproc: worldSize(job), layout, config, savesInRunFolder, worker: workerModule, options };
+    const record = {
+      name,
+      argv,
+      device,
+      nproc: worldSize(job),
+      layout,
+      config,
+      savesInRunFolder,
+      worker: workerModule,
+      options,
+    };
     await writeRunRecord(runDir, record);
     const ended = await superviseRuns({ ...job, config }, planProcesses(job, runDir), leader);
     writeRunResult(runDir, ended.result);

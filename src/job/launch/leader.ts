@@ -7,7 +7,16 @@ import type { Store } from '../rendezvous/store.js';
 import type { StopSignal } from '../shared/stop-signals.js';
 import { WaitingNotice } from '../shared/waiting-notice.js';
 import type { NodePlace } from './job.js';
-import { KEY, differenceOf, nodeLost, type Begin, type NodeEnd, type NodeFacts, type Order, type Told } from './node-messages.js';
+import {
+  KEY,
+  differenceOf,
+  nodeLost,
+  type Begin,
+  type NodeEnd,
+  type NodeFacts,
+  type Order,
+  type Told,
+} from './node-messages.js';
 import type { GivenUp } from './supervisor.js';
 
 /** How long the others may take to hear that the run is over. */

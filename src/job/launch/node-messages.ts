@@ -25,7 +25,12 @@ export interface NodeFacts {
 
 /** An attempt begins, or there is none any more. */
 export type Begin =
-  | { readonly kind: 'go'; readonly port: number; readonly runDir: string; readonly checkpoint: RunConfig['checkpoint'] }
+  | {
+      readonly kind: 'go';
+      readonly port: number;
+      readonly runDir: string;
+      readonly checkpoint: RunConfig['checkpoint'];
+    }
   | { readonly kind: 'over'; readonly exitCode: number; readonly text: string };
 
 /** What ends an attempt: a request to stop, its insistence, a failure. */
@@ -60,9 +65,14 @@ export function nodeFacts({ nproc, config }: LaunchJob): NodeFacts {
 export function nodeToken(place: NodePlace, warn: (text: string) => void): string {
   const token = process.env[ENV.token] ?? '';
   if (token === '') {
-    throw new MbridgeError('environment', 'MB_NODE_TOKEN', `${ENV.token} is not set, and ${place.count} nodes need it`, {
-      hint: 'give every node the same random text, with which they prove that they belong together: openssl rand -hex 16',
-    });
+    throw new MbridgeError(
+      'environment',
+      'MB_NODE_TOKEN',
+      `${ENV.token} is not set, and ${place.count} nodes need it`,
+      {
+        hint: 'give every node the same random text, with which they prove that they belong together: openssl rand -hex 16',
+      },
+    );
   }
   const weak = weakToken(token);
   if (weak !== undefined && place.rank === 0) warn(weak);
@@ -92,7 +102,7 @@ export function nodeLost(nodes: string): GivenUp {
 /** JSON keeps no errors: what is known of one that could not be started. */
 export function toldExit(exit: WorkerExit): WorkerExit {
   const { spawnError, stderrTail, ...rest } = exit;
-  const facts = spawnError === undefined ? {} : { spawnError: { ...spawnError, message: spawnError.message } };
+  const facts = spawnError === undefined ? {} : { spawnError: Object.assign({ message: spawnError.message }, spawnError) };
   return { ...rest, ...facts, stderrTail: stderrTail.map((line) => line.slice(0, LONGEST_LINE)) } as WorkerExit;
 }
 

@@ -92,7 +92,9 @@ export function withOthers(
   begun: readonly number[],
 ): Supervision {
   const all = [own, ...others];
-  const exits = all.flatMap(({ exits: of }) => of).map((exit) => ({ ...exit, step: exit.step || (begun[exit.rank] ?? 0) }));
+  const exits = all
+    .flatMap(({ exits: of }) => of)
+    .map((exit) => ({ ...exit, step: exit.step || (begun[exit.rank] ?? 0) }));
   // Since the workers here ended, another node may have been lost.
   const givenUp = supervisor.givenUp ?? all.find((each) => each.givenUp !== undefined)?.givenUp;
   return {
