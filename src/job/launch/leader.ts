@@ -47,6 +47,8 @@ export class Leader {
   /** Of the current attempt, by node. */
   readonly #ends = new Map<number, NodeEnd>();
   #settle: () => void = () => undefined;
+  /** By when the others must have done as they were told in this attempt. */
+  readonly #deadlines = new Set<NodeJS.Timeout>();
 
   private constructor(place: NodePlace, token: string, address: string, server: StoreServer, store: Store) {
     this.place = place;
@@ -99,6 +101,8 @@ export class Leader {
   }
 
   async begin(attempt: number, go: Omit<Extract<Begin, { kind: 'go' }>, 'kind'>): Promise<void> {
+    for (const deadline of this.#deadlines) clearTimeout(deadline);
+    this.#deadlines.clear();
     this.#ends.clear();
     await this.#decide(KEY.begin(attempt), JSON.stringify({ kind: 'go', ...go } satisfies Begin));
   }
@@ -106,11 +110,13 @@ export class Leader {
   /** @param graceMs how long the other nodes' workers may take */
   order(attempt: number, order: Order, signal: StopSignal | '' = '', graceMs = 0): void {
     void this.#decide(KEY.order(attempt, order), signal).catch(() => undefined);
-    setTimeout(() => {
+    const deadline = setTimeout(() => {
       const silent = this.#others().filter((node) => !this.#ends.has(node));
       if (this.#closing || silent.length === 0 || this.#lost !== undefined) return;
       this.#lose(silent);
-    }, graceMs + ORDER_MS).unref();
+    }, graceMs + ORDER_MS);
+    deadline.unref();
+    this.#deadlines.add(deadline);
   }
 
   /** How the workers of the other nodes ended, once all have; of those that are lost nothing is known. */
