@@ -43,8 +43,9 @@ export class CommRuntime implements GroupRuntime<CommGroup> {
     const ranks = groups.find((members) => members.includes(this.rank));
     if (ranks === undefined) return NON_MEMBER;
     const index = ranks.indexOf(this.rank);
-    const handle = ranks.length === 1 ? null : await this.#connect(key, ranks, index);
-    const group = new CommGroup(key, ranks, index, this.device, handle);
+    const network = await this.#networkBetween(ranks);
+    const handle = ranks.length === 1 ? null : await this.#connect(key, ranks, index, network);
+    const group = new CommGroup(key, ranks, index, this.device, handle, network !== null);
     this.#groups.push(group);
     return group;
   }
@@ -85,31 +86,32 @@ export class CommRuntime implements GroupRuntime<CommGroup> {
     this.#groups.length = 0;
   }
 
-  /** What ranks of several nodes need that no library brings: NCCL finds its own way. Null within a node. */
-  async #networkAmong(ranks: readonly number[]): Promise<Network | null> {
-    const { store, device, timeoutSeconds } = this.#options;
+  /** The network between ranks of several nodes; null within a node. */
+  async #networkBetween(ranks: readonly number[]): Promise<Network | null> {
+    const { store, timeoutSeconds } = this.#options;
     const { network } = store;
-    if (network === null || device.kind !== 'cpu') return null;
+    if (network === null || ranks.length === 1) return null;
     const nodes = await Promise.all(ranks.map((rank) => network.nodeOf(rank, timeoutSeconds * 1000)));
     return new Set(nodes).size > 1 ? network : null;
   }
 
-  async #connect(key: string, ranks: readonly number[], index: number): Promise<number> {
+  async #connect(key: string, ranks: readonly number[], index: number, network: Network | null): Promise<number> {
     const { store, device, timeoutSeconds, scope = 'job' } = this.#options;
     const binding = device.binding;
     const name = communicatorKey(`${scope}/${key}`, ranks);
     const times = (this.#made.get(name) ?? 0) + 1;
     this.#made.set(name, times);
     const storeKey = `${name}/${times}`;
-    const network = await this.#networkAmong(ranks);
+    // NCCL finds its own way.
+    const ours = device.kind === 'cpu' ? network : null;
     let id: Uint8Array;
     if (index === 0) {
-      id = binding.commMakeId(device.handle, network?.address);
+      id = binding.commMakeId(device.handle, ours?.address);
       await store.set(storeKey, id);
     } else {
       id = await store.get(storeKey, timeoutSeconds * 1000);
     }
-    if (network !== null) id.set(network.key(storeKey), COMM_KEY_AT);
+    if (ours !== null) id.set(ours.key(storeKey), COMM_KEY_AT);
     const members = Int32Array.from(ranks);
     try {
       return await binding.commCreate(device.handle, id, `${key} [${ranks.join(',')}]`, index, members, timeoutSeconds);
