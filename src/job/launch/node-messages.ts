@@ -102,7 +102,8 @@ export function nodeLost(nodes: string): GivenUp {
 /** JSON keeps no errors: what is known of one that could not be started. */
 export function toldExit(exit: WorkerExit): WorkerExit {
   const { spawnError, stderrTail, ...rest } = exit;
-  const facts = spawnError === undefined ? {} : { spawnError: Object.assign({ message: spawnError.message }, spawnError) };
+  const facts =
+    spawnError === undefined ? {} : { spawnError: Object.assign({ message: spawnError.message }, spawnError) };
   return { ...rest, ...facts, stderrTail: stderrTail.map((line) => line.slice(0, LONGEST_LINE)) } as WorkerExit;
 }
 
