@@ -12,14 +12,15 @@ const FULL = process.env['MBRIDGE_TEST_FULL'] === '1';
 const TOKEN = 'a token of these tests, not of a run';
 const SMALL = ['--device', 'cpu', 'model.seq_length=64', 'train.global_batch_size=4', 'checkpoint.save=null'];
 
-const nodes = TwoNodes.make();
+const made: { nodes?: TwoNodes | string } = {};
 afterAll(() => {
-  if (typeof nodes !== 'string') nodes.remove();
+  if (made.nodes instanceof TwoNodes) made.nodes.remove();
 });
 
+/** Made with the first test that needs them; without them, why not. */
 function twoNodes(context: TestContext): TwoNodes {
-  if (typeof nodes === 'string') return context.skip(nodes);
-  return nodes;
+  made.nodes ??= TwoNodes.make();
+  return made.nodes instanceof TwoNodes ? made.nodes : context.skip(made.nodes);
 }
 
 async function freePort(): Promise<number> {
