@@ -10,8 +10,9 @@ import { takeEarlySignals } from './base/early-signals.js';
 import { MbridgeError } from './base/errors.js';
 import { checkDataFile } from './data/open-dataset.js';
 import { checkVocabulary } from './data/tokenizer.js';
-import type { ProgramStart } from './job/shared/program-start.js';
 import { chooseDevice, defaultProcesses, requireDevices, unusedGpus } from './engine/devices.js';
+import type { NodePlace } from './job/launch/job.js';
+import type { ProgramStart } from './job/shared/program-start.js';
 import type { Restarts } from './job/launch/restarts.js';
 import { shortPath } from './job/shared/ending-text.js';
 import type { WorkerEvent } from './job/shared/messages.js';
@@ -71,6 +72,8 @@ export interface StartOptions extends RunDistributedOptions {
   maxRestarts?: number | undefined;
   /** Folder of an earlier run, to go on in. */
   runDir?: string;
+  /** Where the run is on several nodes: this one of them. Each starts `nproc` processes. */
+  nodes?: NodePlace | undefined;
   /** What the ranks run that this very program brings: each of them is the program, started again. */
   own?: OwnTraining;
 }
@@ -100,9 +103,10 @@ export async function start(
   fit: (config: RunConfig, worldSize: number) => RunConfig = (config) => config,
 ): Promise<number> {
   takeEarlySignals();
-  const { json = false } = options;
+  const { json = false, nodes } = options;
   if (options.nproc !== undefined || detectStarter(process.env) === undefined) refuseSeveralLaunchers(process.env);
   const external = options.nproc === undefined && detectStarter(process.env) !== undefined;
+  if (external && nodes !== undefined) throw nodesElsewhere();
   // A program may have changed what a recipe or resolveConfig gave it.
   const { origins } = options;
   const isSet = (path: string): boolean => origins?.has(path) ?? false;
@@ -112,12 +116,12 @@ export async function start(
   const { ranks_per_gpu: ranksPerGpu } = checked.dist;
   const nproc = options.nproc ?? defaultProcesses(device, ranksPerGpu);
   const environment = external ? parseEnvironment(process.env) : null;
-  const worldSize = environment?.worldSize ?? nproc;
+  const worldSize = environment?.worldSize ?? nproc * (nodes?.count ?? 1);
   const localRanks = environment?.localWorldSize ?? nproc;
   requireDevices(device, localRanks, ranksPerGpu);
   let config = fit(checked, worldSize);
   const layout = { ...validateLayout(config, worldSize, { device, ...(origins === undefined ? {} : { origins }) }) };
-  const rank = environment?.rank ?? 0;
+  const rank = environment?.rank ?? nproc * (nodes?.rank ?? 0);
   const unused = checked.dist.device === 'auto' && rank === 0 ? unusedGpus() : undefined;
   if (unused !== undefined) warn(unused);
   let unsaved: string | undefined;
@@ -143,7 +147,10 @@ export async function start(
     checkMachineMemory(plan, localRanks);
     if (data) {
       const { prepareRunData } = await import('./data/prepare/prepare-run.js');
-      config = await prepareRunData(config, { make: !external, warn: rank === 0 ? warn : () => undefined });
+      config = await prepareRunData(config, {
+        make: localRanks === worldSize && !external,
+        warn: rank === 0 ? warn : () => undefined,
+      });
     }
   }
   const samples = checks !== null && options.worker === undefined ? await prepareSamples(config, external) : null;
@@ -169,6 +176,7 @@ export async function start(
     ...(file === undefined && checks?.trainable === true ? { announce } : {}),
     device,
     argv: process.argv,
+    ...(nodes === undefined ? {} : { nodes }),
     layout,
     json,
     ...(options.shown === undefined ? {} : { shown: options.shown }),
@@ -220,6 +228,12 @@ async function restartsFrom({ checkpoint }: RunConfig, saves: boolean, most: num
       return own === undefined ? config : { ...config, checkpoint: { ...config.checkpoint, load: own } };
     },
   };
+}
+
+function nodesElsewhere(): MbridgeError {
+  return new MbridgeError('usage', 'MB_USAGE', '--nnodes, and other processes start the ranks', {
+    hint: 'leave it out: what starts the ranks says how many there are; or start one process a node',
+  });
 }
 
 /** A rank cannot start the others again. */

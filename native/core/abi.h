@@ -7,7 +7,7 @@
 #pragma once
 #include <stdint.h>
 
-#define MB_ABI 7
+#define MB_ABI 8
 
 #ifdef __cplusplus
 extern "C" {
@@ -96,8 +96,11 @@ typedef enum {
 typedef int (*mb_comm_op_fn)(mb_comm*, mb_device*, int stream, const mb_buf* t, int nt, const double* s, int ns);
 
 typedef struct {
-  // 128 bytes, made by the group's first rank and given to the others through the rendezvous store.
-  int (*make_id)(mb_device*, uint8_t id[128]);
+  // 128 bytes, made by the group's first rank and given to the others through the rendezvous store. address: where the
+  // ranks of other nodes reach this process, an IPv4 or IPv6 address; null where all members are on one node. With an
+  // address the CPU's leaves the last 32 bytes to the caller: the group's key, which every member sets before it
+  // creates, and which does not go through the store. NCCL finds its own addresses.
+  int (*make_id)(mb_device*, const char* address, uint8_t id[128]);
   // ranks: global ranks of the members, each once, for error texts. Returns once every member has joined, or fails.
   int (*create)(mb_device*, const uint8_t id[128], const char* name, int rank, int size, const int32_t* ranks,
                 double timeout_s, mb_comm** out);

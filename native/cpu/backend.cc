@@ -6,7 +6,7 @@
 #include <cstring>
 #include <string>
 
-#include "comm/shm/shm.h"
+#include "comm/table.h"
 #include "core/dtype.h"
 #include "core/error.h"
 #include "core/host.h"

@@ -6,7 +6,7 @@
 #include <cerrno>
 #include <cstring>
 
-#include "comm/shm/shm.h"
+#include "comm/table.h"
 #include "core/error.h"
 #include "core/host.h"
 
@@ -50,7 +50,7 @@ void release_pages(const Pages& pages) {
 }  // namespace mb
 
 mb_device::~mb_device() {
-  for (const auto& id : ids) mb_shm_release_id(id.data());
+  for (const auto& id : ids) mb_host_release_id(id.data());
   mb::release_pages(packing);
   for (const auto& entry : arenas) mb::release_pages(entry.second);
 }

@@ -98,7 +98,7 @@ int64_t attention_bytes(mb_device* device, const AttentionSizes& sizes, bool bac
 #include "core/ops.def"
 #undef MB_OP
 
-// Collectives over shared memory, and the ops fused with them.
+// Collectives between processes, and the ops fused with them.
 mb_comm_table comm_table();
 
 }  // namespace mb

@@ -18,7 +18,9 @@ constexpr size_t kTransferNumbers = 6;  // of a p2p: four of the tensor, peer, d
 Napi::Value Addon::comm_make_id(Info info) {
   const std::shared_ptr<Device>& of = device(info, 0);
   Napi::Uint8Array id = Napi::Uint8Array::New(info.Env(), 128);
-  check(info.Env(), of->backend, of->backend->comm.make_id(of->device, id.Data()));
+  const std::string address = info[1].IsUndefined() ? "" : text(info, 1, "address");
+  const char* reached = info[1].IsUndefined() ? nullptr : address.c_str();
+  check(info.Env(), of->backend, of->backend->comm.make_id(of->device, reached, id.Data()));
   return id;
 }
 

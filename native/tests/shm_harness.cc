@@ -11,10 +11,12 @@
 
 #include <algorithm>
 
-#include "comm/shm/shm.h"
+#include "comm/table.h"
 #include "core/error.h"
 
 namespace mb::shm_test {
+
+bool over_tcp = false;
 
 int run(int n, const Body& body, std::vector<int> killed) {
   void* memory = mmap(nullptr, sizeof(Board), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -65,16 +67,17 @@ int run(int n, const Body& body, std::vector<int> killed) {
 
 mb_comm* join(Board& board, int slot, const char* name, const std::vector<int32_t>& ranks, int rank, double timeout_s,
               int* status, const std::atomic<bool>* thread_ended) {
-  const mb_comm_table* table = mb_shm_comm_table();
+  const mb_comm_table* table = mb_host_comm_table();
   const int member = static_cast<int>(std::find(ranks.begin(), ranks.end(), rank) - ranks.begin());
   if (member == 0) {
-    CHECK_OK(table->make_id(nullptr, board.ids[slot]));
+    CHECK_OK(table->make_id(nullptr, over_tcp ? "127.0.0.1" : nullptr, board.ids[slot]));
+    if (over_tcp) std::fill_n(board.ids[slot] + 96, 32, static_cast<uint8_t>(slot + 1));  // the key
     board.id_ready[slot].store(1);
   }
   while (!board.id_ready[slot].load()) sleep_s(0.0002);
   mb_comm* comm = nullptr;
-  const int result = mb_shm_comm_create(thread_ended, board.ids[slot], name, member, static_cast<int>(ranks.size()),
-                                        ranks.data(), timeout_s, &comm);
+  const int result = mb_host_comm_create(thread_ended, board.ids[slot], name, member, static_cast<int>(ranks.size()),
+                                         ranks.data(), timeout_s, &comm);
   if (status) {
     *status = result;
   } else {

@@ -1,4 +1,4 @@
-// Real processes for the tests of native/comm/shm: forked, with a page of memory in common.
+// Real processes for the tests of native/comm: forked, with a page of memory in common.
 #pragma once
 #include <stdint.h>
 
@@ -25,6 +25,9 @@ struct Board {
   std::atomic<uint32_t> started;  // pids is complete
 };
 
+// Whether groups are made as if their members were on several nodes: over TCP, on the loopback.
+extern bool over_tcp;
+
 using Body = std::function<void(int rank, Board& board)>;
 
 // Forks n processes; each runs body and exits. Returns the number of those that failed: exit status other than 0, or a
@@ -32,7 +35,7 @@ using Body = std::function<void(int rank, Board& board)>;
 int run(int n, const Body& body, std::vector<int> killed = {});
 
 // Joins group number `slot` of the board as global rank `rank`; rank 0 of the group makes the id. Ends the process on
-// an error, unless `status` receives it. `thread_ended` as in mb_shm_comm_create.
+// an error, unless `status` receives it. `thread_ended` as in mb_host_comm_create.
 mb_comm* join(Board& board, int slot, const char* name, const std::vector<int32_t>& ranks, int rank,
               double timeout_s = 20, int* status = nullptr, const std::atomic<bool>* thread_ended = nullptr);
 
@@ -65,14 +68,17 @@ uint64_t hash(uint64_t x);
     mb::shm_test::fail_test(__FILE__, __LINE__, std::string("error has ") + (text)); \
   }
 
+enum Over { kShm = 1, kTcp = 2, kBoth = 3 };
 struct Test {
   const char* name;
   int (*run)();  // 0 passed, above 0 failed, -1 not possible here (it has printed why)
+  Over over = kShm;
 };
 std::vector<Test> collective_tests();
 std::vector<Test> p2p_tests();
 std::vector<Test> failure_tests();
 std::vector<Test> memory_tests();
+std::vector<Test> tcp_tests();
 int bench();
 
 }  // namespace mb::shm_test

@@ -5,7 +5,7 @@
 
 #include <algorithm>
 
-#include "comm/shm/shm.h"
+#include "comm/table.h"
 #include "core/error.h"
 #include "core/host.h"
 #include "tests/shm_harness.h"
@@ -13,7 +13,7 @@
 namespace mb::shm_test {
 namespace {
 
-const mb_comm_table* const table = mb_shm_comm_table();
+const mb_comm_table* const table = mb_host_comm_table();
 
 template <typename Call>
 void measure(const char* what, int size, int rank, int64_t bytes, Call call) {

@@ -5,7 +5,7 @@
 
 #include <algorithm>
 
-#include "comm/shm/shm.h"
+#include "comm/table.h"
 #include "core/dtype.h"
 #include "core/error.h"
 #include "tests/shm_harness.h"
@@ -13,7 +13,7 @@
 namespace mb::shm_test {
 namespace {
 
-const mb_comm_table* const table = mb_shm_comm_table();
+const mb_comm_table* const table = mb_host_comm_table();
 const int kDtypes[] = {MB_F32, MB_BF16, MB_I32, MB_F64};
 
 // Element i of what `rank` contributes: values whose sum depends on its order.
@@ -249,15 +249,15 @@ int crowded() {
 }  // namespace
 
 std::vector<Test> collective_tests() {
-  return {{"collectives of 2 ranks match the reference", matches_reference<2>},
-          {"collectives of 3 ranks match the reference", matches_reference<3>},
-          {"collectives of 4 ranks match the reference", matches_reference<4>},
-          {"collectives of 8 ranks match the reference", matches_reference<8>},
-          {"collectives of 1000003 elements", million_elements},
-          {"collectives on all groups of a grid by turns", groups_at_once},
-          {"collectives of one rank", single_rank},
-          {"collectives of 64 ranks", sixty_four_ranks},
-          {"collectives: max passes NaN on", nan_is_passed_on},
+  return {{"collectives of 2 ranks match the reference", matches_reference<2>, kBoth},
+          {"collectives of 3 ranks match the reference", matches_reference<3>, kBoth},
+          {"collectives of 4 ranks match the reference", matches_reference<4>, kBoth},
+          {"collectives of 8 ranks match the reference", matches_reference<8>, kBoth},
+          {"collectives of 1000003 elements", million_elements, kBoth},
+          {"collectives on all groups of a grid by turns", groups_at_once, kBoth},
+          {"collectives of one rank", single_rank, kBoth},
+          {"collectives of 64 ranks", sixty_four_ranks, kBoth},
+          {"collectives: max passes NaN on", nan_is_passed_on, kBoth},
           {"crowded: 8 ranks on 2 cores", crowded}};
 }
 

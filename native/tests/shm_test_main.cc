@@ -1,5 +1,5 @@
-// mbridge_shm_tests [--bench | how the names of the tests to run begin]: prints a line a test; exit status 1 if one
-// failed.
+// mbridge_shm_tests [--bench | [--tcp] how the names of the tests to run begin]: prints a line a test; exit status 1 if
+// one failed.
 #include <dirent.h>
 #include <stdio.h>
 #include <string.h>
@@ -22,9 +22,15 @@ int files_in_dev_shm() {
 int main(int argc, char** argv) {
   using namespace mb::shm_test;
   if (argc > 1 && !strcmp(argv[1], "--bench")) return bench();
+  if (argc > 1 && !strcmp(argv[1], "--tcp")) {
+    over_tcp = true;
+    argc--;
+    argv++;
+  }
   int passed = 0, failed = 0, skipped = 0;
-  for (const auto& tests : {collective_tests(), p2p_tests(), failure_tests(), memory_tests()}) {
+  for (const auto& tests : {collective_tests(), p2p_tests(), failure_tests(), memory_tests(), tcp_tests()}) {
     for (const Test& test : tests) {
+      if (!(test.over & (over_tcp ? kTcp : kShm))) continue;
       if (argc > 1 && strncmp(test.name, argv[1], strlen(argv[1])) != 0) continue;
       const double start = seconds();
       const int result = test.run();

@@ -10,14 +10,14 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "comm/shm/shm.h"
+#include "comm/table.h"
 #include "core/error.h"
 #include "tests/shm_harness.h"
 
 namespace mb::shm_test {
 namespace {
 
-const mb_comm_table* const table = mb_shm_comm_table();
+const mb_comm_table* const table = mb_host_comm_table();
 
 bool write_file(const char* path, const std::string& text) {
   const int fd = open(path, O_WRONLY);

@@ -1,14 +1,14 @@
 // Sends and receives: rings, random groups of messages, sizes around the ring's, order.
 #include <string.h>
 
-#include "comm/shm/shm.h"
+#include "comm/table.h"
 #include "core/error.h"
 #include "tests/shm_harness.h"
 
 namespace mb::shm_test {
 namespace {
 
-const mb_comm_table* const table = mb_shm_comm_table();
+const mb_comm_table* const table = mb_host_comm_table();
 
 std::vector<uint8_t> message(uint64_t key, int64_t bytes) {
   std::vector<uint8_t> data(bytes);
@@ -210,20 +210,20 @@ int all_to_all_refusals() {
 }  // namespace
 
 std::vector<Test> p2p_tests() {
-  return {{"p2p ring of 2, both ways", neighbours<2>},
-          {"p2p ring of 3, both ways", neighbours<3>},
-          {"p2p ring of 8, both ways", neighbours<8>},
-          {"p2p of pipeline neighbours in opposite orders", both_directions},
-          {"p2p random groups of 2 ranks", random_groups<2>},
-          {"p2p random groups of 5 ranks", random_groups<5>},
-          {"p2p random groups of 8 ranks", random_groups<8>},
+  return {{"p2p ring of 2, both ways", neighbours<2>, kBoth},
+          {"p2p ring of 3, both ways", neighbours<3>, kBoth},
+          {"p2p ring of 8, both ways", neighbours<8>, kBoth},
+          {"p2p of pipeline neighbours in opposite orders", both_directions, kBoth},
+          {"p2p random groups of 2 ranks", random_groups<2>, kBoth},
+          {"p2p random groups of 5 ranks", random_groups<5>, kBoth},
+          {"p2p random groups of 8 ranks", random_groups<8>, kBoth},
           {"p2p send that fits is buffered", buffered_send},
           {"p2p sizes that differ fail at both ends", size_mismatch},
-          {"p2p with itself must match", self_mismatch},
-          {"p2p all-to-all of 1 rank", all_to_all<1>},
-          {"p2p all-to-all of 2 ranks", all_to_all<2>},
-          {"p2p all-to-all of 5 ranks", all_to_all<5>},
-          {"p2p all-to-all that does not agree", all_to_all_refusals}};
+          {"p2p with itself must match", self_mismatch, kBoth},
+          {"p2p all-to-all of 1 rank", all_to_all<1>, kBoth},
+          {"p2p all-to-all of 2 ranks", all_to_all<2>, kBoth},
+          {"p2p all-to-all of 5 ranks", all_to_all<5>, kBoth},
+          {"p2p all-to-all that does not agree", all_to_all_refusals, kBoth}};
 }
 
 }  // namespace mb::shm_test

@@ -76,7 +76,11 @@ export interface NativeBinding {
     deterministic: boolean,
   ): { bytes: number; kernel: string };
 
-  commMakeId(device: number): Uint8Array;
+  /**
+   * @param address where ranks of other nodes reach this process; left out where all members are on one node. With one, a
+   * CPU's id ends in 32 bytes for the group's key, which each member sets
+   */
+  commMakeId(device: number, address?: string): Uint8Array;
   /** Resolves once every member has joined; runs off the main thread. */
   commCreate(
     device: number,

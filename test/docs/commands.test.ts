@@ -116,7 +116,11 @@ async function check(command: string): Promise<void> {
   const flags = [...command.matchAll(/ --([a-z-]+)/g)].map((match) => match[1] as string);
   if (subcommand === 'pretrain') {
     const nproc = rest.includes('--nproc') ? '' : '--nproc 8';
-    const { exitCode, stderr } = await run(`npx mbridge plan ${rest.replace(' --json', '')} ${nproc} --device cuda`);
+    // A run on several nodes is planned as one of all their ranks.
+    const whole = rest
+      .replace(' --json', '')
+      .replace(/--nproc (\d+) --nnodes (\d+) --node-rank \d+ --rdzv-endpoint \S+/, (_, n, m) => `--nproc ${+n * +m}`);
+    const { exitCode, stderr } = await run(`npx mbridge plan ${whole} ${nproc} --device cuda`);
     expect(exitCode, stderr).toBe(0);
   } else if (subcommand !== '') {
     // A group's own commands have the flags.

@@ -16,20 +16,7 @@ namespace mb::shm {
 // How long the text of a failure may take from its announcement on.
 constexpr int64_t kReasonNs = 1'000'000'000;
 
-const char* op_name(uint32_t op) {
-  static constexpr const char* kNames[] = {"no call", "all_reduce", "reduce_scatter", "all_gather", "broadcast",
-                                           "barrier", "p2p",        "all_to_all",     "create"};
-  return op < std::size(kNames) ? kNames[op] : "unknown call";
-}
-
-Comm::Comm(const Joining& who)
-    : name_(who.name),
-      ranks_(who.ranks, who.ranks + who.size),
-      rank_(who.rank),
-      size_(who.size),
-      timeout_ns_(who.timeout_ns),
-      thread_ended_(who.thread_ended),
-      spins_(who.size > usable_cores() ? kMinSpins : kMaxSpins) {}
+Comm::Comm(const Joining& who) : Communicator(who), spins_(who.size > usable_cores() ? kMinSpins : kMaxSpins) {}
 
 Comm::~Comm() {
   if (!segment_.header) return;
@@ -39,7 +26,7 @@ Comm::~Comm() {
   segment_.unmap();
 }
 
-int Comm::create(const Joining& who, Comm** out) {
+int Comm::create(const Joining& who, Communicator** out) {
   Comm* comm = new Comm(who);
   comm->current_ = kCreate;
   int status = comm->segment_.map(who);
@@ -75,10 +62,6 @@ bool Comm::dead(int r) const {
   return state == kEnded || (state == kPresent && !process_alive(peer.process));
 }
 
-std::string Comm::where() const {
-  return group_text(name_.c_str(), ranks_.data(), size_) + ", in " + op_name(current_);
-}
-
 int Comm::break_with(int code, const std::string& text) {
   Header* header = segment_.header;
   uint32_t none = 0;
@@ -106,15 +89,7 @@ int Comm::broken_error() {
   return fail(header->broken_code, "%s", header->broken_text);
 }
 
-void Comm::abort() {
-  break_with(MB_ERR_PEER, rank_name(rank_) + " aborted (" + group_text(name_.c_str(), ranks_.data(), size_) + ")");
-}
-
 int Comm::check() { return broken() ? broken_error() : MB_OK; }
-
-int Comm::argument_error(const std::string& found) {
-  return break_with(MB_ERR_ARGUMENT, rank_name(rank_) + ": " + found + " (" + where() + ")");
-}
 
 // ---- Synchronisation -----------------------------------------------------------------------------------------------
 
@@ -156,26 +131,11 @@ int Comm::synchronise() {
 
 int Comm::compare_calls() {
   compared_ = true;
-  const Call& mine = segment_.member(rank_).call[collectives_ & 1];
-  int other = -1;
-  for (int r = 0; r < size_ && other < 0; r++) {
-    const Call& call = segment_.member(r).call[collectives_ & 1];
-    if (call.op != mine.op || call.dtype != mine.dtype || call.argument != mine.argument || call.count != mine.count) {
-      other = r;
-    }
+  const auto call = [&](int r) -> const Call& { return segment_.member(r).call[collectives_ & 1]; };
+  for (int r = 0; r < size_; r++) {
+    if (call(r) != call(rank_)) return break_with(MB_ERR_ARGUMENT, mismatch(call(rank_), r, call(r)));
   }
-  if (other < 0) return MB_OK;
-  auto describe = [&](int r) {
-    const Call& call = segment_.member(r).call[collectives_ & 1];
-    std::string text = rank_name(r) + " called " + op_name(call.op);
-    if (call.op == kBarrier) return text;
-    text += " of " + std::to_string(call.count) + " " + dtype_name(call.dtype);
-    if (call.op == kAllReduce || call.op == kReduceScatter) text += call.argument == MB_MAX ? ", max" : ", sum";
-    if (call.op == kBroadcast) text += " from " + rank_name(call.argument);
-    return text;
-  };
-  return break_with(MB_ERR_ARGUMENT, describe(rank_) + ", but " + describe(other) + " (" +
-                                         group_text(name_.c_str(), ranks_.data(), size_) + ")");
+  return MB_OK;
 }
 
 }  // namespace mb::shm

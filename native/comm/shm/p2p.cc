@@ -17,43 +17,6 @@ uint64_t padded(int64_t bytes) { return (static_cast<uint64_t>(bytes) + kLine - 
 
 }  // namespace
 
-int Comm::plan_transfers(const mb_p2p* ops, int count) {
-  transfers_.clear();
-  for (int i = 0; i < count; i++) {
-    const mb_p2p& op = ops[i];
-    const std::string what = std::string(op.send ? "send" : "receive") + " " + std::to_string(i);
-    if (op.peer < 0 || op.peer >= size_) {
-      return argument_error(what + ": peer " + std::to_string(op.peer) + " is not a rank of the group");
-    }
-    if (op.buf.bytes < 0 || (op.buf.bytes > 0 && !op.buf.ptr)) return argument_error(what + " has no buffer");
-    transfers_.push_back(
-        {static_cast<char*>(op.buf.ptr), op.buf.bytes, op.buf.bytes, op.peer, op.send != 0, false, false});
-  }
-  return MB_OK;
-}
-
-// Messages of a member to itself: the k-th send is the k-th receive.
-int Comm::transfer_to_self() {
-  size_t receive = 0;
-  for (Transfer& send : transfers_) {
-    if (send.peer != rank_ || !send.send) continue;
-    auto is_receive = [&](const Transfer& t) { return t.peer == rank_ && !t.send; };
-    while (receive < transfers_.size() && !is_receive(transfers_[receive])) receive++;
-    if (receive == transfers_.size()) return argument_error("a send to itself has no receive in the same call");
-    Transfer& t = transfers_[receive++];
-    if (t.bytes != send.bytes) {
-      return argument_error("it sends itself " + std::to_string(send.bytes) + " bytes and expects " +
-                            std::to_string(t.bytes));
-    }
-    if (t.bytes > 0) memmove(t.at, send.at, t.bytes);
-    send.done = t.done = true;
-  }
-  for (const Transfer& t : transfers_) {
-    if (t.peer == rank_ && !t.done) return argument_error("a receive from itself has no send in the same call");
-  }
-  return MB_OK;
-}
-
 void Comm::ring_bell(int peer) {
   Signal& bell = segment_.member(peer).bell;
   bell.word.fetch_add(1);
@@ -101,9 +64,7 @@ int Comm::receive_some(Transfer& t, bool* moved) {
       int64_t sent;
       memcpy(&sent, ring + tail % size, sizeof sent);
       if (sent != t.bytes) {
-        return break_with(MB_ERR_ARGUMENT, rank_name(t.peer) + " sends " + std::to_string(sent) + " bytes to " +
-                                               rank_name(rank_) + ", which expects " + std::to_string(t.bytes) + " (" +
-                                               where() + ")");
+        return break_with(MB_ERR_ARGUMENT, wrong_size(t.peer, sent, rank_, t.bytes));
       }
       t.started = true;
       tail += kLine;
@@ -151,15 +112,6 @@ bool Comm::held_up_by(int peer) const {
   };
   return ((turn_[peer] & kSending) && filled(rank_, peer) == static_cast<uint64_t>(segment_.ring_bytes())) ||
          ((turn_[peer] & kReceiving) && filled(peer, rank_) == 0);
-}
-
-int Comm::all_to_all(const AllToAll& call) {
-  current_ = kAllToAll;
-  if (broken()) return broken_error();
-  const std::string problem = call.problem();
-  if (!problem.empty()) return argument_error(problem);
-  const std::vector<mb_p2p> transfers = call.transfers();
-  return exchange(kAllToAll, transfers.data(), static_cast<int>(transfers.size()));
 }
 
 int Comm::exchange(Op op, const mb_p2p* ops, int count) {

@@ -17,6 +17,8 @@
 namespace mb::shm {
 namespace {
 
+using comm::group_text;
+
 constexpr uint64_t kMagic = 0x3130'6d68'7362'6d00;
 constexpr int64_t kPage = 4096;
 // Where rank 0 could not allocate its file, it gives it the size of errno, which no segment has: the others say why.
@@ -84,19 +86,6 @@ void sleep_ns(long ns) {
 }
 
 }  // namespace
-
-std::string group_text(const char* name, const int32_t* ranks, int size) {
-  std::string text = std::string("group ") + name + " [";
-  for (int i = 0; i < size; i++) {
-    if (size > 16 && i == 8) {
-      text += "..., ";
-      i = size - 1;
-    }
-    text += std::to_string(ranks[i]);
-    if (i + 1 < size) text += ",";
-  }
-  return text + "]";
-}
 
 int make_id(uint8_t bytes[128]) {
   Id id{};

@@ -10,12 +10,15 @@
 #include <atomic>
 #include <string>
 
+#include "comm/communicator.h"
 #include "comm/shm/futex.h"
 #include "comm/shm/process.h"
 
 namespace mb::shm {
 
-constexpr int kMaxRanks = 64;
+using comm::Call;
+using comm::Joining;
+using comm::kMaxRanks;
 
 // A member copies what it contributes to a collective through its slot, one chunk at a time, in two halves by turns.
 // With the rings below this makes 512 KiB a member: a run of 8 ranks in 10 groups each fits a container's usual 64 MiB,
@@ -24,15 +27,6 @@ constexpr int64_t kChunkBytes = 128 << 10;
 // A member's share of memory for incoming messages, divided among its senders.
 constexpr int64_t kRingsBytes = 256 << 10;
 constexpr int64_t kMinRingBytes = 4 << 10;
-
-// What a member called. All members of a collective must say the same.
-struct Call {
-  uint32_t op;
-  int32_t dtype;
-  int32_t argument;  // mb_reduce, or the root
-  int32_t reserved;
-  int64_t count;
-};
 
 // kEnded: its thread ended without leaving. That a process ended, nobody can write; the others see it (process.h).
 enum MemberState : uint32_t { kAbsent = 0, kAttaching = 1, kPresent = 2, kLeft = 3, kEnded = 4 };
@@ -68,18 +62,6 @@ struct Header {
   int32_t broken_code;
   char broken_text[760];
   Member members[kMaxRanks];
-};
-
-// Who wants to join what.
-struct Joining {
-  const uint8_t* id;
-  const char* name;
-  int rank;
-  int size;
-  const int32_t* ranks;
-  int64_t timeout_ns;
-  const std::atomic<bool>* thread_ended;  // null: the member's life is its process's
-  bool ended() const { return thread_ended && thread_ended->load(); }
 };
 
 // A mapped segment. Plain: copies share the mapping, and unmap() is called once.
@@ -121,8 +103,5 @@ int make_id(uint8_t id[128]);
 // Closes rank 0's descriptor, once all have joined or it has given up waiting for them. Harmless when it is not this
 // process's.
 void release_id(const uint8_t id[128]);
-
-// "group tp [0,1,2,3]", for error texts.
-std::string group_text(const char* name, const int32_t* ranks, int size);
 
 }  // namespace mb::shm

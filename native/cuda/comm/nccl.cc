@@ -54,7 +54,7 @@ int check_reduce(const Comm& comm, const char* name, int op) {
              : fail(MB_ERR_ARGUMENT, "%s: %s: reduction %d does not exist", comm.describe().c_str(), name, op);
 }
 
-int make_id(mb_device* device, uint8_t id[128]) {
+int make_id(mb_device* device, const char*, uint8_t id[128]) {
   MB_TRY(require_library(load_nccl()));
   MB_CUDA(cudaSetDevice(device->index));
   nccl::UniqueId unique;

@@ -4,6 +4,7 @@ import type { ConfigSources } from '../../config/resolve.js';
 import type { ConfigInput } from '../../config/schema.js';
 import { MbridgeError } from '../../base/errors.js';
 import { exitOnClosedPipe } from '../shared/closed-pipe.js';
+import { refuseNodeOptions } from '../shared/node-options.js';
 import { addLayoutOptions, configFlags, overridesOf, parseCount, type RunOptions } from '../shared/run-options.js';
 
 const EXAMPLES = `
@@ -41,7 +42,7 @@ export function addEval(program: Command): void {
     .option('--delimiter <text>', 'what stands between a context and its choice (default: nothing)')
     .option('--dataset-type <type>', 'as dataset.type: text, jsonl, indexed or chat; by default what the file is')
     .option('--samples <n>', 'only as many samples of model.seq_length tokens', parseCount);
-  addLayoutOptions(command)
+  refuseNodeOptions(addLayoutOptions(command))
     .addHelpText('after', EXAMPLES)
     .action(async (model: string, texts: string[], options: EvalOptions) => {
       const { data, choices, delimiter } = options;

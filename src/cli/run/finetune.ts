@@ -1,5 +1,6 @@
 import type { Command } from 'commander';
 import { exitOnClosedPipe } from '../shared/closed-pipe.js';
+import { refuseNodeOptions } from '../shared/node-options.js';
 import { addLayoutOptions, configFlags, overridesOf, parseCount, type RunOptions } from '../shared/run-options.js';
 
 const EXAMPLES = `
@@ -32,7 +33,7 @@ export function addFinetune(program: Command): void {
     .option('--output <folder>', 'Hugging Face folder to make; checkpoints stand in <folder>-checkpoints')
     .option('--epochs <n>', 'passes over the data (default: 1)', parseCount)
     .option('--tokenizer <folder>', "Hugging Face folder of the tokenizer; default: the model's own");
-  addLayoutOptions(command)
+  refuseNodeOptions(addLayoutOptions(command))
     .addHelpText('after', EXAMPLES)
     .action(async (model: string, texts: string[], options: FinetuneFlags) => {
       const { finetune } = await import('../../run-finetune.js');

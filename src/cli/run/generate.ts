@@ -3,6 +3,7 @@ import { InvalidArgumentError, type Command } from 'commander';
 import { MbridgeError } from '../../base/errors.js';
 import type { ConfigInput } from '../../config/schema.js';
 import { exitOnClosedPipe } from '../shared/closed-pipe.js';
+import { refuseNodeOptions } from '../shared/node-options.js';
 import { addLayoutOptions, configFlags, overridesOf, parseCount, type RunOptions } from '../shared/run-options.js';
 
 const EXAMPLES = `
@@ -45,7 +46,7 @@ export function addGenerate(program: Command): void {
     .option('--seed <n>', 'of the samples (default: 0)', parseSeed)
     .option('--slots <n>', 'rows at once on each replica (default: up to 64)', parseCount)
     .option('--tokenizer <folder>', "Hugging Face folder of the tokenizer, or byte; default: the model's own");
-  addLayoutOptions(command)
+  refuseNodeOptions(addLayoutOptions(command))
     .addHelpText('after', EXAMPLES)
     .action(async (model: string, texts: string[], options: GenerateFlags) => {
       const { prompt, prompts: file, tokenizer, nproc, json = false } = options;

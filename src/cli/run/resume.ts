@@ -1,5 +1,6 @@
 import type { Command } from 'commander';
 import { exitOnClosedPipe } from '../shared/closed-pipe.js';
+import { refuseNodeOptions } from '../shared/node-options.js';
 import {
   addLayoutOptions,
   addRestartOption,
@@ -25,7 +26,7 @@ export function addResume(program: Command): void {
     .description('go on with a run from its last checkpoint')
     .argument('[run]', "a run's folder, or its name in runs/; default: the last run there")
     .argument('[overrides...]', 'section.key=value texts, which win over what the run had');
-  addRestartOption(addLayoutOptions(command))
+  refuseNodeOptions(addRestartOption(addLayoutOptions(command)))
     .addHelpText('after', EXAMPLES)
     .action(async (first: string | undefined, rest: string[], options: RunOptions & { maxRestarts?: number }) => {
       const { isOverride } = await import('../../config/overrides.js');

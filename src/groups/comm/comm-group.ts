@@ -42,10 +42,22 @@ export class CommGroup implements ProcessGroup {
   readonly rank: number;
   readonly device: Device;
   #handle: number | null;
+  readonly #spansNodes: boolean;
   readonly #sharedArenas = new Set<number>();
 
-  /** @param handle native communicator, or null for a group of one */
-  constructor(name: string, ranks: readonly number[], rank: number, device: Device, handle: number | null) {
+  /**
+   * @param handle native communicator, or null for a group of one
+   * @param spansNodes whether the members are on several nodes
+   */
+  constructor(
+    name: string,
+    ranks: readonly number[],
+    rank: number,
+    device: Device,
+    handle: number | null,
+    spansNodes = false,
+  ) {
+    this.#spansNodes = spansNodes;
     this.name = name;
     this.ranks = ranks;
     this.rank = rank;
@@ -164,7 +176,8 @@ export class CommGroup implements ProcessGroup {
    * with a plan that is committed.
    */
   share(plan: MemoryPlan): void {
-    if (this.size === 1) return;
+    // The CPU's moves what it "shares" through the communicator; GPUs of two nodes cannot reach each other's memory.
+    if (this.size === 1 || (this.#spansNodes && this.device.kind === 'cuda')) return;
     const whole = plan.whole();
     this.device.put(0, whole);
     if (!this.device.binding.commShare(this.#comm, plan.layout)) return;

@@ -2,7 +2,7 @@ import type { Device } from '../../engine/device.js';
 import { MbridgeError } from '../../base/errors.js';
 import { NON_MEMBER, type GroupRuntime, type NonMember } from '../grid/process-group.js';
 import { CommGroup } from './comm-group.js';
-import { communicatorKey, type Store } from '../../job/rendezvous/store.js';
+import { communicatorKey, type Network, type Store } from '../../job/rendezvous/store.js';
 
 const WATCH_INTERVAL_MS = 500;
 
@@ -43,8 +43,9 @@ export class CommRuntime implements GroupRuntime<CommGroup> {
     const ranks = groups.find((members) => members.includes(this.rank));
     if (ranks === undefined) return NON_MEMBER;
     const index = ranks.indexOf(this.rank);
-    const handle = ranks.length === 1 ? null : await this.#connect(key, ranks, index);
-    const group = new CommGroup(key, ranks, index, this.device, handle);
+    const network = await this.#networkBetween(ranks);
+    const handle = ranks.length === 1 ? null : await this.#connect(key, ranks, index, network);
+    const group = new CommGroup(key, ranks, index, this.device, handle, network !== null);
     this.#groups.push(group);
     return group;
   }
@@ -85,20 +86,32 @@ export class CommRuntime implements GroupRuntime<CommGroup> {
     this.#groups.length = 0;
   }
 
-  async #connect(key: string, ranks: readonly number[], index: number): Promise<number> {
+  /** The network between ranks of several nodes; null within a node. */
+  async #networkBetween(ranks: readonly number[]): Promise<Network | null> {
+    const { store, timeoutSeconds } = this.#options;
+    const { network } = store;
+    if (network === null || ranks.length === 1) return null;
+    const nodes = await Promise.all(ranks.map((rank) => network.nodeOf(rank, timeoutSeconds * 1000)));
+    return new Set(nodes).size > 1 ? network : null;
+  }
+
+  async #connect(key: string, ranks: readonly number[], index: number, network: Network | null): Promise<number> {
     const { store, device, timeoutSeconds, scope = 'job' } = this.#options;
     const binding = device.binding;
     const name = communicatorKey(`${scope}/${key}`, ranks);
     const times = (this.#made.get(name) ?? 0) + 1;
     this.#made.set(name, times);
     const storeKey = `${name}/${times}`;
+    // NCCL finds its own way.
+    const ours = device.kind === 'cpu' ? network : null;
     let id: Uint8Array;
     if (index === 0) {
-      id = binding.commMakeId(device.handle);
+      id = binding.commMakeId(device.handle, ours?.address);
       await store.set(storeKey, id);
     } else {
       id = await store.get(storeKey, timeoutSeconds * 1000);
     }
+    if (ours !== null) id.set(ours.key(storeKey), COMM_KEY_AT);
     const members = Int32Array.from(ranks);
     try {
       return await binding.commCreate(device.handle, id, `${key} [${ranks.join(',')}]`, index, members, timeoutSeconds);
@@ -107,6 +120,9 @@ export class CommRuntime implements GroupRuntime<CommGroup> {
     }
   }
 }
+
+/** Where a CPU's id has the group's key (native/core/abi.h). */
+const COMM_KEY_AT = 96;
 
 /** NCCL before 2.30 refuses two ranks on one GPU. */
 function explained(error: unknown): unknown {

@@ -7,7 +7,6 @@ import { reportError } from '../shared/report-error.js';
 import { findRootCause, type RootCause } from '../shared/root-cause.js';
 import { signalExitCode, type StopSignal } from '../shared/stop-signals.js';
 import type { LaunchResult } from './job.js';
-import type { ProcessPlan } from './process-plan.js';
 import { pauseBefore, type Restarts } from './restarts.js';
 import type { RunOutput } from './run-output.js';
 import type { Supervision } from './supervisor.js';
@@ -22,8 +21,10 @@ export interface Attempted extends LaunchResult {
 }
 
 export interface Conclusion {
+  /** Where a rank's log and stderr are. */
+  readonly filesOf: (rank: number) => { log: string; stderr: string };
   readonly supervision: Supervision;
-  readonly plan: ProcessPlan;
+  readonly runDir: string;
   readonly output: RunOutput;
   readonly how: Ending;
   /** Of the restart that would follow, from 1. */
@@ -34,10 +35,18 @@ export interface Conclusion {
 }
 
 /** Prints how the run ended, or that it begins again. */
-export function conclude({ supervision, plan, output, how, attempt, idle, restarts }: Conclusion): Attempted {
+export function conclude({
+  supervision,
+  runDir,
+  filesOf,
+  output,
+  how,
+  attempt,
+  idle,
+  restarts,
+}: Conclusion): Attempted {
   const { exits, stubborn, givenUp } = supervision;
   const { signal } = how;
-  const { runDir } = plan;
   const cause = givenUp === undefined ? findRootCause(exits) : undefined;
   const ending = { run_dir: runDir, wall_s: Math.round(how.wallS * 1000) / 1000 };
   const end = (exitCode: number, facts: Record<string, unknown>): LaunchResult => {
@@ -49,8 +58,8 @@ export function conclude({ supervision, plan, output, how, attempt, idle, restar
     output.note(formatEnding({ ...how, signal: by }));
     return result;
   };
-  const fail = (text: string, exitCode: number, error: Record<string, unknown>): Attempted => {
-    const pauseS = signal === 'no' ? pauseBefore(attempt, idle, exitCode, restarts) : null;
+  const fail = (text: string, exitCode: number, error: Record<string, unknown>, retried = true): Attempted => {
+    const pauseS = signal === 'no' && retried ? pauseBefore(attempt, idle, exitCode, restarts) : null;
     if (pauseS === null) {
       output.note([text, ...savedBefore(how)].join('\n'));
       return end(exitCode, { error });
@@ -65,13 +74,15 @@ export function conclude({ supervision, plan, output, how, attempt, idle, restar
 
   // After a stop was asked for, ranks that were killed are no failure; one that reported an error of its own is.
   if (cause !== undefined && (signal === 'no' || isOwnFailure(cause, exits))) {
-    const files = plan.ranks[cause.rank]?.files ?? { log: runDir, stderr: runDir };
+    const files = filesOf(cause.rank);
     const { rank, step, code, message, hint, exitCode } = cause;
     return fail(formatFailure(cause, files, output.paint), exitCode, { rank, step, code, message, hint });
   }
   if (givenUp !== undefined) {
-    const text = `${output.paint.red('error:')} ${givenUp} [MB_RANK_STUCK]`;
-    return fail(text, EXIT.hang, { code: 'MB_RANK_STUCK', message: givenUp });
+    const { code, message, hint, exitCode, again } = givenUp;
+    const advice = hint === undefined ? '' : `\n  ${hint}`;
+    const text = `${output.paint.red('error:')} ${message} [${code}]${advice}`;
+    return fail(text, exitCode, { code, message, hint }, again);
   }
   if (stubborn.length > 0) output.warn(`rank ${formatRanks(stubborn)} did not end in time and was killed`);
   // Work of hours was not given up for lines that a full disk had no room for, but it is said.

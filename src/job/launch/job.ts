@@ -4,6 +4,17 @@ import type { ProgramStart } from '../shared/program-start.js';
 import type { RunStart } from '../shared/run-start.js';
 import type { Restarts } from './restarts.js';
 
+/** One of several nodes, and where their launchers meet. */
+export interface NodePlace {
+  /** Nodes of the run. */
+  readonly count: number;
+  /** Of this one, from 0. */
+  readonly rank: number;
+  /** Node 0 by name or address, and the port on which its launcher serves the store. */
+  readonly host: string;
+  readonly port: number;
+}
+
 /** One run on this machine: what to start, and how to show it. */
 export interface LaunchJob extends RunStart {
   /** Short name for the run's folder: the recipe or the file's base name. */
@@ -12,6 +23,8 @@ export interface LaunchJob extends RunStart {
   config: RunConfig;
   /** Worker processes on this machine. */
   nproc: number;
+  /** Where the run is on several nodes: this one of them. Each has a launcher, and `nproc` processes. */
+  nodes?: NodePlace;
   device: 'cpu' | 'cuda';
   /** Cores to share among the workers; all that this process may use by default. */
   cores?: number;

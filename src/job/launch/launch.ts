@@ -1,9 +1,10 @@
 import { randomBytes } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { takeEarlySignals } from '../../base/early-signals.js';
-import { MbridgeError } from '../../base/errors.js';
+import { EXIT, MbridgeError } from '../../base/errors.js';
 import { removeDeadClaim } from '../../base/folder-claim.js';
 import { compiledFile } from '../../base/package-root.js';
+import { nearAddress } from '../rendezvous/listen-address.js';
 import { StoreServer } from '../rendezvous/store-server.js';
 import type { Ending } from '../shared/ending-text.js';
 import { ENV, EVENT, type SavedCheckpoint, type WorkerRun } from '../shared/messages.js';
@@ -18,6 +19,16 @@ import { listenForSignals, type StopSignal } from '../shared/stop-signals.js';
 import { WaitingNotice } from '../shared/waiting-notice.js';
 import { conclude, type Attempted } from './conclude.js';
 import type { LaunchJob, LaunchResult } from './job.js';
+import type { Leader } from './leader.js';
+import {
+  bothSignals,
+  filesElsewhere,
+  gatherNodes,
+  othersListener,
+  over,
+  withOthers,
+  type StopRequest,
+} from './other-nodes.js';
 import { planProcesses, type ProcessPlan } from './process-plan.js';
 import { pause } from './restarts.js';
 import { RunOutput } from './run-output.js';
@@ -42,25 +53,50 @@ export async function launch(job: LaunchJob): Promise<LaunchResult> {
       hint: 'build the package first: npm run build',
     });
   }
-  const endpoint = await PrometheusEndpoint.open(job.config);
+  const { nodes } = job;
+  // Of a run on several nodes, node 0 has the numbers.
+  const endpoint = (nodes?.rank ?? 0) > 0 ? null : await PrometheusEndpoint.open(job.config);
   try {
-    return await launchIn(job, endpoint);
+    if (nodes === undefined) return await launchHere(job, null, endpoint);
+    if (nodes.rank > 0) return await (await import('./follow.js')).follow(job, nodes, graceOf(job));
+    const leader = await gatherNodes(job, nodes);
+    try {
+      return await launchHere(job, leader, endpoint);
+    } catch (error) {
+      const text = error instanceof MbridgeError ? `${error.message} [${error.code}]` : String(error);
+      await leader.over(0, error instanceof MbridgeError ? error.exitCode : EXIT.internal, `error: node 0: ${text}`);
+      throw error;
+    }
   } finally {
     endpoint?.close();
   }
 }
 
-async function launchIn(job: LaunchJob, endpoint: PrometheusEndpoint | null): Promise<LaunchResult> {
+/** Ranks of the whole run. */
+function worldSize({ nproc, nodes }: LaunchJob): number {
+  return nproc * (nodes?.count ?? 1);
+}
+
+function graceOf({ gracePeriodMs, config }: LaunchJob): number {
+  return gracePeriodMs ?? (config.checkpoint.save !== null ? SAVING_GRACE_MS : DEFAULT_GRACE_MS);
+}
+
+async function launchHere(
+  job: LaunchJob,
+  leader: Leader | null,
+  endpoint: PrometheusEndpoint | null,
+): Promise<LaunchResult> {
   const ranks = Array.from({ length: job.nproc }, (_, rank) => rank);
   const { runDir, claim } = claimRunFolder(job.name, job.runDir ?? job.config.logger.log_dir ?? undefined, ranks);
   try {
     const { savesInRunFolder = false, workerModule = null, ...facts } = job;
     const config = withSavesOf(job.config, runDir, savesInRunFolder);
-    const { name, argv, device, nproc, layout = {}, options } = facts;
+    const { name, argv, device, layout = {}, options } = facts;
     const worker = workerModule ?? job.program?.command[0] ?? null;
+    const nproc = worldSize(job);
     const record = { name, argv, device, nproc, layout, config, savesInRunFolder, worker, options };
     await writeRunRecord(runDir, record);
-    const ended = await superviseRuns({ ...job, config }, planProcesses(job, runDir), endpoint?.numbers);
+    const ended = await superviseRuns({ ...job, config }, planProcesses(job, runDir), leader, endpoint?.numbers);
     writeRunResult(runDir, ended.result);
     return ended;
   } finally {
@@ -72,6 +108,7 @@ async function launchIn(job: LaunchJob, endpoint: PrometheusEndpoint | null): Pr
 async function superviseRuns(
   job: LaunchJob,
   plan: ProcessPlan,
+  leader: Leader | null,
   numbers: RunNumbers | undefined,
 ): Promise<LaunchResult> {
   const started = performance.now();
@@ -80,16 +117,17 @@ async function superviseRuns(
     const { save } = config.checkpoint;
     let ended: Attempted;
     try {
-      ended = await superviseRun({ ...job, config }, plan, run);
+      ended = await superviseRun({ ...job, config }, plan, run, leader);
     } finally {
       // A worker that had to be killed could not give its folder back.
       if (save !== null) removeDeadClaim(save, 'save');
     }
-    if (ended.again === undefined) return ended;
     run.number++;
+    if (ended.again === undefined) return over(leader, run.number, ended);
     numbers?.restarted();
-    const signal = await pause(ended.again.pauseS);
-    if (signal !== null) return ended.again.stopped(signal);
+    const listening = leader === null ? {} : { listen: bothSignals(leader) };
+    const signal = await pause(ended.again.pauseS, listening);
+    if (signal !== null) return over(leader, run.number, ended.again.stopped(signal));
     config = (await job.restarts?.goOn(config, run.saved)) ?? config;
   }
 }
@@ -108,17 +146,24 @@ interface Attempts {
   readonly numbers: RunNumbers | undefined;
 }
 
-async function superviseRun(job: LaunchJob, plan: ProcessPlan, attempts: Attempts): Promise<Attempted> {
+async function superviseRun(
+  job: LaunchJob,
+  plan: ProcessPlan,
+  attempts: Attempts,
+  leader: Leader | null,
+): Promise<Attempted> {
   const { runDir } = plan;
-  const stopped: { request: (signal: StopSignal) => void } = { request: () => undefined };
+  const ranks = worldSize(job);
+  const attempt = attempts.number;
+  const stopped: StopRequest = { request: () => undefined };
   const output = new RunOutput({
     stdout: job.stdout ?? process.stdout,
     stderr: job.stderr ?? process.stderr,
     json: job.json ?? false,
     totalSteps: job.config.train.train_iters,
     device: job.device,
-    nproc: job.nproc,
-    ranks: job.nproc,
+    nproc: ranks,
+    ranks,
     validates: job.validates ?? false,
     consoleRanks: job.consoleRanks ?? [0],
     live: job.workerModule === undefined,
@@ -126,20 +171,22 @@ async function superviseRun(job: LaunchJob, plan: ProcessPlan, attempts: Attempt
       stopped.request('SIGPIPE');
     },
   });
-  if (attempts.number === 0) announce(job, runDir, output);
+  if (attempt === 0) announce(job, runDir, output);
   const warn = output.warn.bind(output);
-  const stall = new StallNotice(job.nproc, warn);
-  const rankTimes = new RankTimesFile(runDir, job.nproc, warn);
-  const stragglers = new StragglerNotice(job.nproc, (text, slow) => {
+  const stall = new StallNotice(ranks, warn);
+  const rankTimes = new RankTimesFile(runDir, ranks, warn);
+  const stragglers = new StragglerNotice(ranks, (text, slow) => {
     warn(text);
     rankTimes.stragglers(slow);
     output.fact({ type: EVENT.straggler, ranks: slow });
   });
-  const token = randomBytes(32).toString('hex');
+  const token = leader?.token ?? randomBytes(32).toString('hex');
+  const host = leader?.address ?? '127.0.0.1';
   const store = await StoreServer.listen(
-    { host: '127.0.0.1', port: 0, token, worldSize: job.nproc },
+    { host, port: 0, token, worldSize: ranks },
     {
       onBegin: (rank, step, pace) => {
+        teardown.alive();
         stall.progress(rank, step);
         if (pace === undefined) return;
         rankTimes.note(rank, step, pace);
@@ -147,23 +194,27 @@ async function superviseRun(job: LaunchJob, plan: ProcessPlan, attempts: Attempt
       },
     },
   );
-  const waiting = new WaitingNotice({ worldSize: job.nproc, missing: () => store.missing }, warn);
-  const saves = job.config.checkpoint.save !== null;
-  const graceMs = job.gracePeriodMs ?? (saves ? SAVING_GRACE_MS : DEFAULT_GRACE_MS);
+  const hostOf = leader === null ? {} : { hostOf: leader.nodeOf.bind(leader) };
+  const waiting = new WaitingNotice({ worldSize: ranks, missing: () => store.missing, ...hostOf }, warn);
+  const graceMs = graceOf(job);
   const workers: WorkerProcess[] = [];
-  const supervisor = new Supervisor(workers, graceMs);
+  const supervisor = new Supervisor(workers, graceMs, () => leader?.order(attempt, 'fail'));
   // Other programs may have ranks that are done long before the others.
   const teardown = new TeardownDeadline(
-    job.nproc,
+    ranks,
     job.workerModule === undefined ? job.config.dist.timeout_s : null,
     (text) => {
       supervisor.giveUp(text);
     },
   );
-  stopped.request = (signal) => {
-    const how = supervisor.request(signal);
-    if (how === 'repeated') return;
+  const asked = { others: false };
+  stopped.request = (signal, from = 'here') => {
+    const how = supervisor.request(signal, from === 'here');
+    if (from === 'insisting') supervisor.killAll();
+    else if (how === 'repeated') return;
     waiting.close();
+    leader?.order(attempt, asked.others ? 'kill' : 'stop', signal, asked.others ? 0 : graceMs);
+    asked.others = true;
     output.note(
       how === 'killed'
         ? `${signal}: killed all workers`
@@ -179,7 +230,7 @@ async function superviseRun(job: LaunchJob, plan: ProcessPlan, attempts: Attempt
   try {
     const extraEnv: Record<string, string> = {
       MASTER_PORT: String(store.port),
-      [ENV.store]: `127.0.0.1:${store.port}`,
+      [ENV.store]: `${nearAddress(host)}:${store.port}`,
       [ENV.token]: token,
       [ENV.launcherPid]: String(process.pid),
     };
@@ -211,12 +262,14 @@ async function superviseRun(job: LaunchJob, plan: ProcessPlan, attempts: Attempt
         supervisor.done(rank);
       },
     };
+    leader?.listen(othersListener({ listener, supervisor, stopped, runDir, warn }));
+    await leader?.begin(attempt, { port: store.port, runDir, checkpoint: job.config.checkpoint });
     for (const rank of plan.ranks) {
       const worker = new WorkerProcess(rank, extraEnv, runDir, listener);
       worker.give(run);
       workers.push(worker);
     }
-    const supervision = await supervisor.wait();
+    const supervision = withOthers(await supervisor.wait(), (await leader?.ended()) ?? [], supervisor, store.begun);
     const ending: Ending = {
       signal: signalOf(supervision),
       steps: output.steps ?? store.begun.reduce((most, step) => Math.max(most, step), 0),
@@ -232,7 +285,8 @@ async function superviseRun(job: LaunchJob, plan: ProcessPlan, attempts: Attempt
     attempts.before = attempts.saved;
     return conclude({
       supervision,
-      plan,
+      runDir,
+      filesOf: (rank) => plan.ranks[rank]?.files ?? filesElsewhere(runDir, rank, leader?.nodeOf(rank)),
       output,
       how: ending,
       attempt: attempts.number + 1,
@@ -240,6 +294,7 @@ async function superviseRun(job: LaunchJob, plan: ProcessPlan, attempts: Attempt
       restarts: job.restarts,
     });
   } finally {
+    leader?.listen(undefined);
     killAll();
     process.off('exit', killAll);
     unlisten();

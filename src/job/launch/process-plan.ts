@@ -29,14 +29,17 @@ export interface RankProcess {
 }
 
 /** The parts of a job that decide its processes. */
-export type PlannedJob = Pick<LaunchJob, 'nproc' | 'device' | 'cores' | 'consoleRanks' | 'workerModule' | 'program'>;
+export type PlannedJob = Pick<
+  LaunchJob,
+  'nproc' | 'nodes' | 'device' | 'cores' | 'consoleRanks' | 'workerModule' | 'program'
+>;
 
 const INFO_LEVEL = 30;
 const LAUNCHED_ON = '127.0.0.1';
 
 /** One process a rank, each with its share of the cores. Pure but for reading the number of cores where none is given. */
 export function planProcesses(job: PlannedJob, runDir: string): ProcessPlan {
-  const { nproc, device, consoleRanks = [0], program } = job;
+  const { nproc, device, consoleRanks = [0], nodes, program } = job;
   if (!Number.isSafeInteger(nproc) || nproc < 1) {
     throw new MbridgeError('config', 'MB_NPROC', `--nproc is ${nproc}, but must be a positive integer`);
   }
@@ -46,7 +49,9 @@ export function planProcesses(job: PlannedJob, runDir: string): ProcessPlan {
   const options = job.workerModule === undefined && program === undefined ? [] : programOptions();
   const node = [process.execPath, ...nodeOptions(), ...options];
   const main = compiledFile('job/worker/main.js');
-  const ranks = Array.from({ length: nproc }, (_, rank): RankProcess => {
+  const worldSize = nproc * (nodes?.count ?? 1);
+  const ranks = Array.from({ length: nproc }, (_, localRank): RankProcess => {
+    const rank = nproc * (nodes?.rank ?? 0) + localRank;
     const shown = consoleRanks === 'all' || consoleRanks.includes(rank);
     const folder = rankFolder(runDir, rank);
     return {
@@ -54,10 +59,11 @@ export function planProcesses(job: PlannedJob, runDir: string): ProcessPlan {
       command: [...node, ...(program?.command ?? [main, '--rank', String(rank)])],
       env: {
         RANK: String(rank),
-        LOCAL_RANK: String(rank),
-        WORLD_SIZE: String(nproc),
+        LOCAL_RANK: String(localRank),
+        WORLD_SIZE: String(worldSize),
         LOCAL_WORLD_SIZE: String(nproc),
-        MASTER_ADDR: LAUNCHED_ON,
+        MASTER_ADDR: nodes?.host ?? LAUNCHED_ON,
+        ...(nodes === undefined ? {} : { GROUP_RANK: String(nodes.rank) }),
         [ENV.runDir]: runDir,
         [ENV.threads]: String(threadsPerRank),
         [ENV.consoleLevel]: String(shown ? INFO_LEVEL : WARN_LEVEL),

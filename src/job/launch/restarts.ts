@@ -31,7 +31,10 @@ export function pauseBefore(
 }
 
 /** Waits, or returns the signal that ended the wait. */
-export async function pause(seconds: number): Promise<StopSignal | null> {
+export async function pause(
+  seconds: number,
+  { listen = listenForSignals }: { listen?: typeof listenForSignals } = {},
+): Promise<StopSignal | null> {
   return new Promise((resolve) => {
     const end = (signal: StopSignal | null): void => {
       clearTimeout(timer);
@@ -41,6 +44,6 @@ export async function pause(seconds: number): Promise<StopSignal | null> {
     const timer = setTimeout(() => {
       end(null);
     }, seconds * 1000);
-    const unlisten = listenForSignals(end);
+    const unlisten = listen(end);
   });
 }

@@ -16,7 +16,17 @@ export interface Supervision {
   /** Ranks that did not end in the grace period, and were killed. */
   stubborn: number[];
   /** Why the launcher gave the run up, if it did. */
-  givenUp?: string;
+  givenUp?: GivenUp;
+}
+
+/** Why a launcher ends a run of which no rank has failed by itself. */
+export interface GivenUp {
+  readonly code: string;
+  readonly exitCode: number;
+  readonly message: string;
+  readonly hint?: string;
+  /** Whether the run may begin again. */
+  readonly again: boolean;
 }
 
 /** Watches workers until the last has ended: stops all when one fails, and passes on what the user asks by signals. */
@@ -26,12 +36,20 @@ export class Supervisor {
   readonly #timers: NodeJS.Timeout[] = [];
   readonly #requests = new StopRequests();
   readonly #stubborn: number[] = [];
+  readonly #onFail: () => void;
   #failing = false;
-  #givenUp: string | undefined;
+  #givenUp: GivenUp | undefined;
 
-  constructor(workers: readonly WorkerProcess[], graceMs: number) {
+  /** @param onFail called once, with the first failure */
+  constructor(workers: readonly WorkerProcess[], graceMs: number, onFail: () => void = () => undefined) {
     this.#workers = workers;
     this.#graceMs = graceMs;
+    this.#onFail = onFail;
+  }
+
+  /** Why the run was given up, until now. */
+  get givenUp(): GivenUp | undefined {
+    return this.#givenUp;
   }
 
   async wait(): Promise<Supervision> {
@@ -51,6 +69,7 @@ export class Supervisor {
   fail(): void {
     if (this.#failing) return;
     this.#failing = true;
+    this.#onFail();
     this.#after(PEERS_END_MS, () => {
       for (const worker of this.#running()) worker.end('SIGTERM');
     });
@@ -59,15 +78,15 @@ export class Supervisor {
     });
   }
 
-  /** A rank is stuck where no time limit of its own holds. */
-  giveUp(reason: string): void {
+  /** A rank is stuck where no time limit of its own holds, or a node is gone. */
+  giveUp(reason: GivenUp): void {
     this.#givenUp ??= reason;
     this.fail();
   }
 
   /** The first request asks, if any worker has something to finish; else, and by the second that is no warning, all are killed. */
-  request(signal: StopSignal): 'asked' | 'repeated' | 'killed' {
-    const how = this.#requests.take(signal);
+  request(signal: StopSignal, own = true): 'asked' | 'repeated' | 'killed' {
+    const how = this.#requests.take(signal, own);
     const idle = how === 'asked' && !this.#workers.some((worker) => worker.looping);
     if (how === 'killed' || idle) this.killAll();
     if (idle) return 'killed';

@@ -1,14 +1,16 @@
+import { EXIT } from '../../base/errors.js';
 import { formatRanks } from '../../base/format-ranks.js';
+import type { GivenUp } from './supervisor.js';
 
 /** Gives the run up when a rank is done, and then for long nothing is heard of those that are not. */
 export class TeardownDeadline {
   readonly #waited: Set<number>;
   readonly #seconds: number | null;
-  readonly #giveUp: (reason: string) => void;
+  readonly #giveUp: (reason: GivenUp) => void;
   #timer: NodeJS.Timeout | undefined;
 
   /** @param seconds how long to wait; null for ever */
-  constructor(nproc: number, seconds: number | null, giveUp: (reason: string) => void) {
+  constructor(nproc: number, seconds: number | null, giveUp: (reason: GivenUp) => void) {
     this.#waited = new Set(Array.from({ length: nproc }, (_, rank) => rank));
     this.#seconds = seconds;
     this.#giveUp = giveUp;
@@ -36,7 +38,8 @@ export class TeardownDeadline {
     if (seconds === null || this.#waited.size === 0) return;
     this.#timer = setTimeout(() => {
       const ranks = formatRanks([...this.#waited]);
-      this.#giveUp(`rank ${ranks} did not end within ${seconds} s after the others were done: stuck in its last step`);
+      const message = `rank ${ranks} did not end within ${seconds} s after the others were done: stuck in its last step`;
+      this.#giveUp({ code: 'MB_RANK_STUCK', exitCode: EXIT.hang, message, again: true });
     }, seconds * 1000);
     this.#timer.unref();
   }

@@ -22,6 +22,23 @@ export async function listenAddress(masterAddr: string): Promise<string> {
   return usable ?? (addresses.some((address) => !address.includes(':')) ? '0.0.0.0' : '::');
 }
 
+/** What a process of the same machine connects to, where something listens on `address`. */
+export function nearAddress(address: string): string {
+  return address === '0.0.0.0' ? '127.0.0.1' : address === '::' ? '::1' : address;
+}
+
+/**
+ * The address by which other nodes reach this process: its own end of the connection to the store. Where that is the
+ * loopback, on rank 0's node behind a virtual address, another of this machine.
+ */
+export function outwardAddress(own: string, masterAddr: string): string {
+  const bare = own.replace(/^::ffff:/, '');
+  if (!isLoopback(bare) || masterAddr === 'localhost' || isLoopback(masterAddr)) return bare;
+  const all = Object.values(networkInterfaces()).flatMap((entries) => entries ?? []);
+  const outward = all.find(({ internal, address }) => !internal && address.includes(':') === bare.includes(':'));
+  return outward?.address ?? bare;
+}
+
 function isLoopback(address: string): boolean {
   return address === '::1' || address.startsWith('127.');
 }

@@ -1,4 +1,4 @@
-import { randomBytes } from 'node:crypto';
+import { createHmac, randomBytes } from 'node:crypto';
 import { connect, type Socket } from 'node:net';
 import { MbridgeError } from '../../base/errors.js';
 import type { Pace } from '../../base/pace.js';
@@ -14,8 +14,9 @@ import {
   proofOf,
   type Handshake,
 } from './store-protocol.js';
-import type { StoreEndpoint, StoreFailure, StoreReply, StoreRequest } from './store-protocol.js';
-import type { Store } from './store.js';
+import type { Member, StoreEndpoint, StoreFailure, StoreReply, StoreRequest } from './store-protocol.js';
+import { outwardAddress } from './listen-address.js';
+import type { Network, Store } from './store.js';
 
 const RETRY_MS = 100;
 /** A server under attack drops connections that have not proven themselves; one that drops so many does not know us. */
@@ -27,6 +28,10 @@ export type StoreClientOptions = StoreEndpoint & {
   worldSize: number;
   /** How long to keep trying to reach the server. */
   timeoutMs: number;
+  /** What the members of this store are; ranks by default. */
+  member?: Member;
+  /** Where the ranks are on several nodes: which one this is on, and the name of rank 0's. */
+  node?: { name: string; masterAddr: string };
   /** Called before each try; what it throws ends them (a socket's folder that is no longer this user's). */
   check?: () => void;
 };
@@ -51,6 +56,7 @@ export async function connectStore(options: StoreClientOptions): Promise<Store> 
     const client = new StoreClient(options, Math.max(1, Math.min(HANDSHAKE_MS, left)));
     try {
       await client.ready;
+      await client.tellNode();
       return client;
     } catch (error) {
       if (error instanceof MbridgeError && !(client.dropped && ++drops < MAX_DROPS)) throw error;
@@ -63,7 +69,7 @@ export async function connectStore(options: StoreClientOptions): Promise<Store> 
         throw new MbridgeError(
           'environment',
           'MB_RENDEZVOUS_TIMEOUT',
-          `rank ${options.rank} found no rendezvous store at ${placeOf(options)} ` +
+          `${memberName(options)} found no rendezvous store at ${placeOf(options)} ` +
             `within ${(waited / 1000).toFixed(1)} s (${reason})`,
           { hint: 'rank 0 (or the launcher) serves it: check that it runs, and MASTER_ADDR and the port on this rank' },
         );
@@ -82,6 +88,7 @@ function placeOf(endpoint: StoreEndpoint): string {
 /** One connection to a {@link Store} server. */
 class StoreClient implements Store {
   readonly ready: Promise<void>;
+  readonly ended: Promise<void>;
   readonly #options: StoreClientOptions;
   readonly #socket: Socket;
   readonly #pending = new Map<number, Pending>();
@@ -91,11 +98,17 @@ class StoreClient implements Store {
   #dropped = false;
   #nextId = 1;
   #closed: Error | undefined;
+  #network: Network | null = null;
 
   constructor(options: StoreClientOptions, handshakeMs: number) {
     this.#options = options;
     this.#socket = connect('socket' in options ? { path: options.socket } : { host: options.host, port: options.port });
     this.#socket.setNoDelay(true);
+    this.ended = new Promise((resolve) => {
+      this.#socket.once('close', () => {
+        resolve();
+      });
+    });
     // From the start, not from the last byte: whatever listens there may send one now and then.
     const deadline = setTimeout(() => {
       this.#fail(new Error(this.#handshake === undefined ? 'no greeting' : 'no answer to the greeting'));
@@ -134,6 +147,27 @@ class StoreClient implements Store {
     return this.#dropped;
   }
 
+  get network(): Network | null {
+    return this.#network;
+  }
+
+  /** Where there are several nodes, says on which one this rank is. */
+  async tellNode(): Promise<void> {
+    const { node, rank, token } = this.#options;
+    if (node === undefined) return;
+    await this.set(`node/${rank}`, Buffer.from(node.name));
+    const nodes = new Map<number, Promise<string>>();
+    this.#network = {
+      address: outwardAddress(this.#socket.localAddress ?? '', node.masterAddr),
+      nodeOf: async (of, timeoutMs) => {
+        const known = nodes.get(of) ?? this.get(`node/${of}`, timeoutMs).then((told) => Buffer.from(told).toString());
+        nodes.set(of, known);
+        return known;
+      },
+      key: (name) => createHmac('sha256', token).update(`communicator ${name}`).digest(),
+    };
+  }
+
   async set(key: string, value: Uint8Array): Promise<void> {
     await this.#request({ op: 'set', key, value: Buffer.from(value).toString('base64') });
   }
@@ -152,6 +186,11 @@ class StoreClient implements Store {
 
   begin(step: number, pace?: Pace): void {
     const request: StoreRequest = { id: -1, op: 'begin', step, ...pace };
+    if (this.#closed === undefined) this.#socket.write(`${JSON.stringify(request)}\n`);
+  }
+
+  tell(text: string): void {
+    const request: StoreRequest = { id: -1, op: 'tell', text };
     if (this.#closed === undefined) this.#socket.write(`${JSON.stringify(request)}\n`);
   }
 
@@ -196,7 +235,7 @@ class StoreClient implements Store {
       return;
     }
     if (!this.#welcome && reply.failure !== undefined) {
-      this.#fail(toError(reply.failure, this.#options.rank));
+      this.#fail(toError(reply.failure, memberName(this.#options)));
       return;
     }
     if (!this.#welcome && !isProof(reply.proof, 'server', this.#handshake)) {
@@ -206,7 +245,7 @@ class StoreClient implements Store {
     this.#welcome = true;
     this.#pending.delete(reply.id);
     if (reply.failure === undefined) pending.resolve(reply);
-    else pending.reject(toError(reply.failure, this.#options.rank));
+    else pending.reject(toError(reply.failure, memberName(this.#options)));
   }
 
   #greet(line: string): void {
@@ -229,7 +268,7 @@ class StoreClient implements Store {
       this.#dropped = true;
       return this.#refused('refused the token: it belongs to another run');
     }
-    const message = `rank ${this.#options.rank} lost the rendezvous store at ${placeOf(this.#options)}`;
+    const message = `${memberName(this.#options)} lost the rendezvous store at ${placeOf(this.#options)}`;
     return new MbridgeError('worker', 'MB_PEER_LOST', message);
   }
 
@@ -252,8 +291,12 @@ class StoreClient implements Store {
   }
 }
 
-function toError(failure: StoreFailure, rank: number): MbridgeError {
-  const message = `rank ${rank}: ${failure.message}`;
+function memberName({ member = 'rank', rank }: Pick<StoreClientOptions, 'member' | 'rank'>): string {
+  return `${member} ${rank}`;
+}
+
+function toError(failure: StoreFailure, member: string): MbridgeError {
+  const message = `${member}: ${failure.message}`;
   switch (failure.code) {
     case 'MB_PEER_LOST':
       return new MbridgeError('worker', failure.code, message);
@@ -263,7 +306,9 @@ function toError(failure: StoreFailure, rank: number): MbridgeError {
       });
     case 'MB_STORE_REFUSED':
       return new MbridgeError('environment', failure.code, message, {
-        hint: 'check RANK and WORLD_SIZE of every worker',
+        hint: member.startsWith('node')
+          ? 'check --nnodes and --node-rank of every launcher'
+          : 'check RANK and WORLD_SIZE of every worker',
       });
     case 'MB_STOP_TIMEOUT':
       return new MbridgeError('hang', failure.code, message, { hint: 'see the log of the rank that is named' });

@@ -14,8 +14,20 @@ export const MAX_STRANGER_BYTES = 1024;
 /** How long a connection may take from its start until both sides are proven, however often a byte comes. */
 export const HANDSHAKE_MS = 10_000;
 
+/** Characters of a token that stands against guesses over a network: 64 bits in hexadecimal. */
+const STRONG_TOKEN = 16;
+
+/** What is to be said of a token that can be guessed. */
+export function weakToken(token: string): string | undefined {
+  if (token.length >= STRONG_TOKEN) return undefined;
+  return `MBRIDGE_TOKEN has ${token.length} characters; over a network take one that cannot be guessed: openssl rand -hex 16`;
+}
+
 /** Where a store is: a socket of this node (its path), or a port. */
 export type StoreEndpoint = { readonly socket: string } | { readonly host: string; readonly port: number };
+
+/** What meets at a store: the ranks of a run, or the launchers of its nodes. */
+export type Member = 'rank' | 'node';
 
 export interface Greeting {
   protocol: string;
@@ -35,6 +47,8 @@ export type StoreRequest =
   | { id: number; op: 'add'; key: string; delta: number }
   /** This rank begins an update; a {@link Pace} of one before may be there. There is no reply. */
   | { id: number; op: 'begin'; step: number; ms?: number; stage?: number }
+  /** For whoever serves the store. There is no reply. */
+  | { id: number; op: 'tell'; text: string }
   /** This rank was asked to stop and has begun no later update; `sum` of the reply: the last that any rank has begun. */
   | { id: number; op: 'pause'; step: number; timeoutMs: number }
   | { id: number; op: 'bye' };
@@ -78,6 +92,7 @@ const REQUEST: readonly Shape[] = [
   { id: integer, op: is('get'), key: text, timeoutMs: milliseconds },
   { id: integer, op: is('add'), key: text, delta: integer },
   { id: integer, op: is('begin'), step: integer, ms: optional(milliseconds), stage: optional(integer) },
+  { id: integer, op: is('tell'), text },
   { id: integer, op: is('pause'), step: integer, timeoutMs: milliseconds },
   { id: integer, op: is('bye') },
 ];

@@ -16,7 +16,7 @@ import {
   parseRequest,
   proofOf,
 } from './store-protocol.js';
-import type { Hello, StoreEndpoint, StoreFailure, StoreReply, StoreRequest } from './store-protocol.js';
+import type { Hello, Member, StoreEndpoint, StoreFailure, StoreReply, StoreRequest } from './store-protocol.js';
 
 /** Connections that have not proven themselves, beyond one a rank; one more, and the oldest of them is dropped. */
 const MAX_STRANGERS = 64;
@@ -28,6 +28,8 @@ const MAX_UNREAD = 64 * 2 ** 20;
 export type StoreServerOptions = StoreEndpoint & {
   token: string;
   worldSize: number;
+  /** What the members are; ranks by default. */
+  member?: Member;
   /** For {@link HANDSHAKE_MS} (tests). */
   handshakeMs?: number;
 };
@@ -37,6 +39,7 @@ export interface StoreListener {
   onBegin?(rank: number, step: number, pace: Pace | undefined): void;
   /** Its part of the run is done. */
   onLeave?(rank: number): void;
+  onTell?(rank: number, text: string): void;
 }
 
 interface Waiter {
@@ -201,17 +204,19 @@ export class StoreServer {
 
   /** The answer to a member's hello; undefined for one that does not prove itself. */
   #welcome(hello: Hello, serverNonce: string): StoreReply | undefined {
-    const { worldSize, token } = this.#options;
+    const { worldSize, token, member = 'rank' } = this.#options;
     const { rank } = hello;
     const handshake = { token, serverNonce, clientNonce: hello.nonce, rank, worldSize: hello.worldSize };
     if (!isProof(hello.proof, 'client', handshake)) return undefined;
     let refusal: string | undefined;
     if (hello.worldSize !== worldSize) {
-      refusal = `the run has ${worldSize} ranks, but rank ${rank} was told ${hello.worldSize}`;
+      refusal = `the run has ${worldSize} ${member}s, but ${member} ${rank} was told ${hello.worldSize}`;
     } else if (rank < 0 || rank >= worldSize) {
-      refusal = `rank ${rank} is not one of 0-${worldSize - 1}`;
+      refusal = `${member} ${rank} is not one of 0-${worldSize - 1}`;
+    } else if (this.#lost.has(rank)) {
+      refusal = `${member} ${rank} was lost, and the run without it is over`;
     } else if (this.#connected.has(rank)) {
-      refusal = `rank ${rank} is connected already: two processes were given the same rank`;
+      refusal = `${member} ${rank} is connected already: two ${member === 'node' ? 'launchers' : 'processes'} were given the same ${member === 'node' ? '--node-rank' : 'rank'}`;
     }
     if (refusal !== undefined) return { id: 0, failure: { code: 'MB_STORE_REFUSED', message: refusal } };
     return { id: 0, proof: proofOf('server', handshake) };
@@ -243,6 +248,9 @@ export class StoreServer {
       case 'begin':
         this.#steps.begin(rank, request.step);
         this.#listener.onBegin?.(rank, request.step, paceOf(request));
+        return;
+      case 'tell':
+        this.#listener.onTell?.(rank, request.text);
         return;
       case 'pause':
         if (this.#lost.size > 0) send({ id, failure: this.#lostFailure() });
@@ -296,15 +304,17 @@ export class StoreServer {
   }
 
   #lostFailure(): StoreFailure {
-    return { code: 'MB_PEER_LOST', message: `rank ${formatRanks([...this.#lost])} was lost` };
+    const { member = 'rank' } = this.#options;
+    return { code: 'MB_PEER_LOST', message: `${member} ${formatRanks([...this.#lost])} was lost` };
   }
 
   #timeoutFailure(key: string, timeoutMs: number): StoreFailure {
     const { missing } = this;
+    const { member = 'rank' } = this.#options;
     const who =
       missing.length > 0
-        ? `rank ${formatRanks(missing)} of ${this.#options.worldSize} never connected`
-        : 'every rank is connected, so the one that sets it is stuck or made other groups';
+        ? `${member} ${formatRanks(missing)} of ${this.#options.worldSize} never connected`
+        : `every ${member} is connected, so the one that sets it is stuck or made other groups`;
     const after = `${(timeoutMs / 1000).toFixed(1)} s`;
     return { code: 'MB_RENDEZVOUS_TIMEOUT', message: `'${key}' was not set within ${after}: ${who}` };
   }

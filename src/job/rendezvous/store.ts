@@ -5,6 +5,8 @@ import type { Pace } from '../../base/pace.js';
  * all to pass the 128-byte id of each communicator from the group's first rank to the others.
  */
 export interface Store {
+  /** How the ranks of other nodes are reached; null where all ranks of the run are on one node. */
+  readonly network: Network | null;
   /** Sets a key once. Setting it again to other bytes is an error: two runs or two groups share a name. */
   set(key: string, value: Uint8Array): Promise<void>;
   /**
@@ -16,6 +18,10 @@ export interface Store {
   add(key: string, delta: number): Promise<number>;
   /** Says that this rank begins an update, from 1, and how long its own work took in one before. Nobody is waited for. */
   begin(step: number, pace?: Pace): void;
+  /** Says something to the process that serves the store. Nobody is waited for. */
+  tell(text: string): void;
+  /** Resolves once the connection to the server has ended, by either side. */
+  readonly ended: Promise<void>;
   /**
    * Pauses this rank, which has begun no update after `step`, until it is known where the run ends. Resolves with the
    * last update that any rank has begun: with `step` itself once all ranks have paused there, so that all may end; with a
@@ -24,6 +30,16 @@ export interface Store {
   pause(step: number, timeoutMs: number): Promise<number>;
   /** Says that this rank leaves in order; without it, the others take the lost connection for a failure. */
   close(): Promise<void>;
+}
+
+/** What ranks that are on several nodes must know to talk without a store. */
+export interface Network {
+  /** An address of this process's node that the other nodes reach. */
+  readonly address: string;
+  /** The node of a rank: equal texts for ranks of one node. Fails as {@link Store.get}. */
+  nodeOf(rank: number, timeoutMs: number): Promise<string>;
+  /** 32 bytes that only the processes of this run can know, and that never cross the network. */
+  key(name: string): Uint8Array;
 }
 
 /** The key of a communicator's id: unique by what the group is for and by who is in it. */

@@ -25,11 +25,15 @@ export class StopRequests {
     return this.#first;
   }
 
-  /** 'asked' by the first, 'repeated' where nothing new is asked, 'killed' by the second that is no warning. */
-  take(signal: StopSignal): 'asked' | 'repeated' | 'killed' {
+  /**
+   * 'asked' by the first, 'repeated' where nothing new is asked, 'killed' by the second that is no warning.
+   * @param own whether it came to this process: one that another passes on never counts as the second, nor does the first
+   * of our own after it
+   */
+  take(signal: StopSignal, own = true): 'asked' | 'repeated' | 'killed' {
     const first = this.#first === 'no';
     if (first) this.#first = signal;
-    if (!WARNINGS.includes(signal)) {
+    if (own && !WARNINGS.includes(signal)) {
       const { signal: before, time = 0 } = this.#insisted ?? {};
       if (before !== undefined && (before !== signal || performance.now() - time >= SIGNAL_ECHO_MS)) return 'killed';
       this.#insisted ??= { signal, time: performance.now() };

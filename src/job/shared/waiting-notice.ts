@@ -7,6 +7,8 @@ export interface WaitedFor {
   missing: () => readonly number[];
   /** Where a rank should run, if that is known. */
   hostOf?: (rank: number) => string | undefined;
+  /** What is waited for; ranks by default. */
+  member?: 'rank' | 'node';
   /** What the user may have forgotten. */
   hint?: string | undefined;
 }
@@ -35,10 +37,10 @@ export class WaitingNotice {
 }
 
 /** `rank 1, 3 of 4 on node-b`; of several hosts a few are listed. */
-function describeMissing(missing: readonly number[], { hostOf, worldSize }: WaitedFor): string {
+function describeMissing(missing: readonly number[], { hostOf, worldSize, member = 'rank' }: WaitedFor): string {
   const hosts = [...new Set(missing.map((rank) => hostOf?.(rank)).filter((host) => host !== undefined))];
   const named = hosts.length > 4 ? `${hosts.slice(0, 4).join(', ')}, ...` : hosts.join(', ');
-  return `rank ${formatRanks(missing)} of ${worldSize}${named === '' ? '' : ` on ${named}`}`;
+  return `${member} ${formatRanks(missing)} of ${worldSize}${named === '' ? '' : ` on ${named}`}`;
 }
 
 function hintOf({ hint }: WaitedFor): string {

@@ -8,6 +8,7 @@ import type { NativeBinding } from '../../engine/binding.js';
 import { deviceIndexOf } from '../../engine/devices.js';
 import { WARN_LEVEL } from '../shared/console-lines.js';
 import { ENV } from '../shared/messages.js';
+import { MetricsFile } from '../shared/metrics-file.js';
 import { PrometheusEndpoint } from '../shared/prometheus-endpoint.js';
 import { detectStarter } from '../shared/starter.js';
 import { signalExitCode, type StopSignal } from '../shared/stop-signals.js';
@@ -19,7 +20,6 @@ import { parseEnvironment } from './environment.js';
 import { agreeOnRun, type ExternalRun } from './external.js';
 import { reportOf } from './failure.js';
 import { makeLogger } from './logger.js';
-import { MetricsFile } from './metrics-file.js';
 import { TensorboardFile } from './tensorboard-file.js';
 import { openStore, type OpenedStore } from './rendezvous.js';
 import { describeSharing, prepareSharedGpu } from './shared-gpu.js';
@@ -40,6 +40,8 @@ interface WorkerState {
 }
 
 const INFO_LEVEL = 30;
+const SLOW_NETWORK =
+  'between nodes the CPU talks over TCP: to the same bits as on one node, but slowly; it is there to rehearse a run';
 
 /**
  * The life of a worker process: ties itself to its parent, finds its place in the run, trains, and leaves in order.
@@ -148,7 +150,14 @@ async function enterRun(
   });
   state.log = log;
   if (device === 'cuda' && ranksPerGpu > 1) log.info(describeSharing(ranksPerGpu));
-  const files = [new MetricsFile(runDir, log), new TensorboardFile(config.logger.tensorboard_dir ?? runDir, log)];
+  if (device === 'cpu' && store.network !== null && environment.rank === 0) log.warn(SLOW_NETWORK);
+  const warn = log.warn.bind(log);
+  // What ranks of other nodes have, our launcher of node 0 writes.
+  const writes = environment.store.served === 'by-rank-0' || environment.rank < environment.localWorldSize;
+  const files = [
+    ...(writes ? [new MetricsFile(runDir, warn)] : []),
+    new TensorboardFile(config.logger.tensorboard_dir ?? runDir, warn),
+  ];
   const share = Math.max(1, Math.floor(binding.cpuCount() / environment.localWorldSize));
   const context: WorkerContext = {
     rank: environment.rank,

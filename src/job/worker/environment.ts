@@ -18,6 +18,8 @@ export interface WorkerEnvironment {
     /** On one node: what sets this job apart from others of this user; names the socket at which its ranks meet. */
     job: string | null;
   };
+  /** Where the ranks are on several nodes: which one this is on, equal for ranks of one node, and MASTER_ADDR. */
+  node: { name: string; masterAddr: string } | null;
   /** CPU threads of this rank; null leaves them to the worker. */
   threads: number | null;
   /** Secret shared by the ranks of this run; empty where they meet at a socket that is this user's alone. */
@@ -72,7 +74,14 @@ export function parseEnvironment(env: Env): WorkerEnvironment {
       : {};
   const hosts = starter === 'slurm' ? hostsOfRanks(nodeList(env), tasksPerNode(env)) : [];
   const shape = { starter, rank, localRank, worldSize, localWorldSize };
-  return { ...shape, store: { ...where, job }, threads, token, hosts, ...hint };
+  const node = oneNode ? null : { name: nodeName(env, rank - localRank), masterAddr: env['MASTER_ADDR'] ?? where.host };
+  return { ...shape, store: { ...where, job }, node, threads, token, hosts, ...hint };
+}
+
+/** As the starter numbers the nodes (torchrun's name, and Slurm's); else by the first of the ranks that stand in a row on one. */
+function nodeName(env: Env, firstRank: number): string {
+  const { value } = firstSet(env, ['GROUP_RANK', 'SLURM_NODEID']);
+  return value === undefined || value === '' ? `rank ${firstRank}` : `node ${value}`;
 }
 
 function storeAddress(

@@ -3,10 +3,10 @@ import { join } from 'node:path';
 import { Worker } from 'node:worker_threads';
 import { MbridgeError } from '../../base/errors.js';
 import { compiledFile } from '../../base/package-root.js';
-import { listenAddress } from '../rendezvous/listen-address.js';
+import { listenAddress, nearAddress } from '../rendezvous/listen-address.js';
 import { privateFolder, removeSocket } from '../rendezvous/private-socket.js';
 import { connectStore } from '../rendezvous/store-client.js';
-import type { StoreEndpoint } from '../rendezvous/store-protocol.js';
+import { weakToken, type StoreEndpoint } from '../rendezvous/store-protocol.js';
 import type { Store } from '../rendezvous/store.js';
 import { WaitingNotice } from '../shared/waiting-notice.js';
 import type { WorkerReport } from '../shared/worker-report.js';
@@ -19,8 +19,6 @@ import {
   type StoreThreadOrder,
 } from './store-thread-messages.js';
 
-/** Characters of a token that stands against guesses over a network: 64 bits in hexadecimal. */
-const STRONG_TOKEN = 16;
 /** How long rank 0's last words may take: the thread waits for what other ranks report. */
 const LAST_WORDS_MS = 5_000;
 
@@ -53,7 +51,7 @@ export async function openStore(
   timeoutMs: number,
   json: boolean,
 ): Promise<OpenedStore> {
-  const { rank, worldSize, token } = environment;
+  const { rank, worldSize, token, node } = environment;
   const { endpoint, thread, check } = await findPlace(environment, json);
   const where = 'socket' in endpoint ? endpoint.socket : `${endpoint.host}:${endpoint.port}`;
   const notice = new WaitingNotice(
@@ -61,7 +59,11 @@ export async function openStore(
     (text) => void process.stderr.write(`[r${rank}] warning: ${text}\n`),
   );
   try {
-    const found = { token, rank, worldSize, timeoutMs, ...(check === undefined ? {} : { check }) };
+    const found = {
+      ...{ token, rank, worldSize, timeoutMs },
+      ...(check === undefined ? {} : { check }),
+      ...(node === null ? {} : { node }),
+    };
     const store = await connectStore({ ...endpoint, ...found });
     return {
       store,
@@ -95,15 +97,11 @@ async function findPlace(environment: WorkerEnvironment, json: boolean): Promise
     return { endpoint, check, ...(served === undefined ? {} : { thread: served.thread }) };
   }
   if (rank !== 0) return { endpoint: { host, port } };
-  if (token.length < STRONG_TOKEN) {
-    process.stderr.write(
-      `[r0] warning: MBRIDGE_TOKEN has ${token.length} characters; over a network take one that cannot be guessed: openssl rand -hex 16\n`,
-    );
-  }
+  const weak = weakToken(token);
+  if (weak !== undefined) process.stderr.write(`[r0] warning: ${weak}\n`);
   const address = await listenAddress(host);
   const { thread } = await serveStore(environment, { host: address, port }, json);
-  const near = address === '0.0.0.0' ? '127.0.0.1' : address === '::' ? '::1' : address;
-  return { endpoint: { host: near, port }, thread };
+  return { endpoint: { host: nearAddress(address), port }, thread };
 }
 
 /** Blocks: whoever calls it is about to end the process. Returns the exit code of the cause that was said. */

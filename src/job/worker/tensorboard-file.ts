@@ -1,7 +1,6 @@
 import { mkdirSync, openSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { dirname, join } from 'node:path';
-import type { Logger } from '../../base/logger.js';
 import { BestEffortFile } from '../shared/best-effort-file.js';
 import type { WorkerEvent } from '../shared/messages.js';
 import { fileVersion, record, scalars } from './tensorboard-records.js';
@@ -15,16 +14,14 @@ export class TensorboardFile {
   #begun = false;
 
   /** @param folder is made with the first number */
-  constructor(folder: string, log: Logger) {
+  constructor(folder: string, warn: (text: string) => void) {
     const started = String(Math.floor(Date.now() / 1000)).padStart(10, '0');
     const path = join(folder, `events.out.tfevents.${started}.${hostname()}.${process.pid}`);
     const open = (): number => {
       mkdirSync(dirname(path), { recursive: true });
       return openSync(path, 'a');
     };
-    this.#file = new BestEffortFile(path, open, (text) => {
-      log.warn(text);
-    });
+    this.#file = new BestEffortFile(path, open, warn);
   }
 
   add(event: WorkerEvent): void {

@@ -12,7 +12,7 @@ test.each([
 ])('a communicator that fails with "%s"', async (said, expected) => {
   const binding = { commMakeId: () => new Uint8Array(128), commCreate: () => Promise.reject(new Error(said)) };
   const device = { handle: 0, binding } as unknown as Device;
-  const store = { set: () => Promise.resolve() } as unknown as Store;
+  const store = { set: () => Promise.resolve(), network: null } as unknown as Store;
   const runtime = new CommRuntime({ rank: 0, device, store, timeoutSeconds: 1 });
   const error: unknown = await runtime.createGroups('tp', [[0, 1]]).catch((reason: unknown) => reason);
   expect(error).toMatchObject(expected);

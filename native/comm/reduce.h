@@ -2,7 +2,7 @@
 #pragma once
 #include <stdint.h>
 
-namespace mb::shm {
+namespace mb::comm {
 
 // Whether reduce() takes this mb_dtype and mb_reduce.
 bool can_reduce(int dtype, int op);
@@ -11,4 +11,4 @@ bool can_reduce(int dtype, int op);
 // nearest even); i32 sums wrap; MB_MAX passes a NaN on. out may be one of the sources. Same bits for any split of n.
 void reduce(int dtype, int op, void* out, const void* const* src, int sources, int64_t n);
 
-}  // namespace mb::shm
+}  // namespace mb::comm

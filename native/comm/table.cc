@@ -1,17 +1,19 @@
-// mb_comm_table over Comm: argument checks that need no communicator, and no exception crosses the boundary.
+// mb_comm_table over Communicator: argument checks that need no communicator, and no exception crosses the boundary.
+#include "comm/table.h"
+
 #include <math.h>
 
 #include <algorithm>
 #include <new>
 
 #include "comm/shm/comm.h"
-#include "comm/shm/shm.h"
+#include "comm/tcp/comm.h"
 #include "core/error.h"
 
-namespace mb::shm {
+namespace mb::comm {
 namespace {
 
-Comm* of(mb_comm* comm) { return reinterpret_cast<Comm*>(comm); }
+Communicator* of(mb_comm* comm) { return reinterpret_cast<Communicator*>(comm); }
 
 template <typename Call>
 int guarded(Call call) {
@@ -22,11 +24,13 @@ int guarded(Call call) {
   }
 }
 
-int make_group_id(mb_device*, uint8_t id[128]) { return make_id(id); }
+int make_group_id(mb_device*, const char* address, uint8_t id[128]) {
+  return address ? tcp::make_id(address, id) : shm::make_id(id);
+}
 
 int create(mb_device*, const uint8_t id[128], const char* name, int rank, int size, const int32_t* ranks,
            double timeout_s, mb_comm** out) {
-  return mb_shm_comm_create(nullptr, id, name, rank, size, ranks, timeout_s, out);
+  return mb_host_comm_create(nullptr, id, name, rank, size, ranks, timeout_s, out);
 }
 
 void destroy(mb_comm* comm) { delete of(comm); }
@@ -65,18 +69,18 @@ int check(mb_comm* comm) {
 }
 
 }  // namespace
-}  // namespace mb::shm
+}  // namespace mb::comm
 
-int mb_shm_comm_create(const std::atomic<bool>* thread_ended, const uint8_t id[128], const char* name, int rank,
-                       int size, const int32_t* ranks, double timeout_s, mb_comm** out) {
+int mb_host_comm_create(const std::atomic<bool>* thread_ended, const uint8_t id[128], const char* name, int rank,
+                        int size, const int32_t* ranks, double timeout_s, mb_comm** out) {
   using namespace mb;
-  using namespace mb::shm;
+  using namespace mb::comm;
   if (!id || !name || !ranks || !out) return fail(MB_ERR_ARGUMENT, "comm create: a pointer is null");
   if (size < 1 || rank < 0 || rank >= size) {
     return fail(MB_ERR_ARGUMENT, "comm create of group %s: rank %d of %d", name, rank, size);
   }
   if (size > kMaxRanks) {
-    return fail(MB_ERR_UNSUPPORTED, "group %s has %d ranks; over shared memory it can have %d", name, size, kMaxRanks);
+    return fail(MB_ERR_UNSUPPORTED, "group %s has %d ranks; on the CPU it can have %d", name, size, kMaxRanks);
   }
   if (!(timeout_s > 0)) return fail(MB_ERR_ARGUMENT, "comm create of group %s: timeout_s is %g", name, timeout_s);
   for (int i = 1; i < size; i++) {
@@ -86,14 +90,24 @@ int mb_shm_comm_create(const std::atomic<bool>* thread_ended, const uint8_t id[1
   }
   return guarded([&] {
     const auto timeout_ns = static_cast<int64_t>(fmin(timeout_s, 1e9) * 1e9);
-    return Comm::create({id, name, rank, size, ranks, timeout_ns, thread_ended}, reinterpret_cast<Comm**>(out));
+    const Joining who{id, name, rank, size, ranks, timeout_ns, thread_ended};
+    Communicator* comm = nullptr;
+    const int status = tcp::is_id(id) ? tcp::Comm::create(who, &comm) : shm::Comm::create(who, &comm);
+    if (status == MB_OK) *out = reinterpret_cast<mb_comm*>(comm);
+    return status;
   });
 }
 
-void mb_shm_release_id(const uint8_t id[128]) { mb::shm::release_id(id); }
+void mb_host_release_id(const uint8_t id[128]) {
+  if (mb::tcp::is_id(id)) {
+    mb::tcp::release_id(id);
+  } else {
+    mb::shm::release_id(id);
+  }
+}
 
-const mb_comm_table* mb_shm_comm_table() {
-  using namespace mb::shm;
+const mb_comm_table* mb_host_comm_table() {
+  using namespace mb::comm;
   static constexpr mb_comm_table kTable = {.make_id = make_group_id,
                                            .create = create,
                                            .destroy = destroy,

@@ -1,4 +1,4 @@
-#include "comm/shm/reduce.h"
+#include "comm/reduce.h"
 
 #include <algorithm>
 #include <type_traits>
@@ -15,7 +15,7 @@
 #define MB_CLONES
 #endif
 
-namespace mb::shm {
+namespace mb::comm {
 namespace {
 
 constexpr int64_t kBlock = 1024;  // elements accumulated on the stack at a time
@@ -103,4 +103,4 @@ void reduce(int dtype, int op, void* out, const void* const* src, int sources, i
   kernel(dtype, op)(out, src, sources, n);
 }
 
-}  // namespace mb::shm
+}  // namespace mb::comm

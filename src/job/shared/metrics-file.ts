@@ -1,8 +1,7 @@
 import { join } from 'node:path';
-import type { Logger } from '../../base/logger.js';
-import { BestEffortFile, openAtLineStart } from '../shared/best-effort-file.js';
-import type { WorkerEvent } from '../shared/messages.js';
-import { METRICS_FILE } from '../shared/run-folder.js';
+import { BestEffortFile, openAtLineStart } from './best-effort-file.js';
+import type { WorkerEvent } from './messages.js';
+import { METRICS_FILE } from './run-folder.js';
 
 /**
  * The run's `metrics.ndjson`: each event that names its step, a line as `--json` prints it, so that a run's numbers are
@@ -12,10 +11,8 @@ import { METRICS_FILE } from '../shared/run-folder.js';
 export class MetricsFile {
   readonly #file: BestEffortFile;
 
-  constructor(runDir: string, log: Logger) {
-    this.#file = new BestEffortFile(join(runDir, METRICS_FILE), openAtLineStart, (text) => {
-      log.warn(text);
-    });
+  constructor(runDir: string, warn: (text: string) => void) {
+    this.#file = new BestEffortFile(join(runDir, METRICS_FILE), openAtLineStart, warn);
   }
 
   add(event: WorkerEvent): void {
