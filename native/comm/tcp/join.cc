@@ -215,6 +215,12 @@ class Join {
     Challenge challenge;
     Io io = write_all(fd, &hello, sizeof hello, limit_);
     if (io == Io::kDone) io = read_all(fd, &challenge, sizeof challenge, limit_);
+    if (io == Io::kFailed && !limit_.reached()) {  // dropped among strangers, or gone: then nobody listens
+      close(fd);
+      sockets_[r] = -1;
+      poll(nullptr, 0, static_cast<int>(kRetryNs / 1'000'000));
+      return visit(r);
+    }
     if (io == Io::kDone && !same(challenge.proof, proof('s', r, hello, challenge.nonce))) {
       return fail(MB_ERR_PEER, "%s does not know the key of this run (%s, in create)", at.c_str(), group_.c_str());
     }
@@ -245,8 +251,12 @@ class Join {
       for (int fd; (fd = accept_from(listener_)) >= 0;) guests_.emplace_back(fd);
       const size_t most = kStrangers + static_cast<size_t>(who_.size);
       for (size_t i = 0; i < guests_.size();) {
-        const bool old = now_ns() - guests_[i].since > kHandshakeNs || guests_.size() > most;
-        const Progress progress = old ? Progress::kStranger : hear(guests_[i]);
+        Progress progress = hear(guests_[i]);
+        // Those go first that have said nothing of ours yet.
+        const bool greeted = guests_[i].got >= sizeof(Hello);
+        const bool crowded = guests_.size() > (greeted ? 4 * most : most);
+        const bool old = crowded || now_ns() - guests_[i].since > kHandshakeNs;
+        if (old && progress == Progress::kWaits) progress = Progress::kStranger;
         if (progress == Progress::kWaits) {
           i++;
           continue;
