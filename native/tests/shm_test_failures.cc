@@ -197,7 +197,6 @@ int killed_in_barrier() {
   return killed<2>("barrier", 1, 9) + killed<4>("barrier", 1, 10) + killed<8>("barrier", 1, 11);
 }
 
-// The last rank comes late, so that the group stays unfinished while the victim dies at some moment of joining it.
 int killed_in_create() {
   int failures = 0;
   for (uint64_t seed = 0; seed < 8; seed++) {
@@ -213,7 +212,8 @@ int killed_in_create() {
                           kill(getpid(), SIGKILL);
                         });
                       }
-                      for (; rank == 3 && board.number[0].load() == 0; sleep_s(0.1)) continue;
+                      while (rank == 3 && board.number[0].load() == 0) sleep_s(1e-3);
+                      if (rank == 3) sleep_s(0.1);  // unfinished, until the victim has died
                       int status;
                       const double start = seconds();
                       join(board, 0, "tp", first_ranks(4), rank, 0.5, &status);
