@@ -104,7 +104,9 @@ export async function start(
 ): Promise<number> {
   takeEarlySignals();
   const { json = false, nodes } = options;
-  if (options.nproc !== undefined || detectStarter(process.env) === undefined) refuseSeveralLaunchers(process.env);
+  if (options.nproc !== undefined || detectStarter(process.env) === undefined) {
+    refuseSeveralLaunchers(process.env, nodes !== undefined);
+  }
   const external = options.nproc === undefined && detectStarter(process.env) !== undefined;
   if (external && nodes !== undefined) throw nodesElsewhere();
   // A program may have changed what a recipe or resolveConfig gave it.

@@ -47,7 +47,7 @@ const SAVING_GRACE_MS = 600_000;
  */
 export async function launch(job: LaunchJob): Promise<LaunchResult> {
   takeEarlySignals();
-  refuseSeveralLaunchers(process.env);
+  refuseSeveralLaunchers(process.env, job.nodes !== undefined);
   if (!existsSync(compiledFile('job/worker/main.js'))) {
     throw new MbridgeError('environment', 'MB_NOT_BUILT', `${compiledFile('job/worker/main.js')} is missing`, {
       hint: 'build the package first: npm run build',

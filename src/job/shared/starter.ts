@@ -133,8 +133,11 @@ export function isSlurmStep(env: Env): boolean {
 /**
  * To be called before processes are started: where this process is one of several already, each would start a run of
  * its own. Fails with MB_SEVERAL_LAUNCHERS or, where the starter is not understood, MB_UNKNOWN_STARTER (exit 2).
+ * @param isOneNode whether it was told to be the launcher of one node of several (`--nnodes`)
  */
-export function refuseSeveralLaunchers(env: Env): void {
+export function refuseSeveralLaunchers(env: Env, isOneNode = false): void {
+  // The operator numbers pods as ranks are numbered, and a launcher in each is what the pods are for.
+  if (isOneNode && podOf(env) !== undefined) return;
   const starter = detectStarter(env);
   if (starter === undefined) refuseUnknownStarter(env);
   if (starter === undefined || starter === 'mbridge' || (starter === 'slurm' && !isSlurmStep(env))) return;

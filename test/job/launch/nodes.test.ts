@@ -1,10 +1,18 @@
-import { createServer, type AddressInfo } from 'node:net';
 import { readFileSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, expect, test, vi, type TestContext } from 'vitest';
 import { BIN } from '../../cli/mbridge.js';
 import { TwoNodes } from './namespaces.js';
-import { Running, childrenOf, isAlive, jsonLines, temporaryFolder, waitFor, type Outcome } from './processes.js';
+import {
+  Running,
+  childrenOf,
+  freePort,
+  isAlive,
+  jsonLines,
+  temporaryFolder,
+  waitFor,
+  type Outcome,
+} from './processes.js';
 
 vi.setConfig({ testTimeout: 120_000 });
 
@@ -21,14 +29,6 @@ afterAll(() => {
 function twoNodes(context: TestContext): TwoNodes {
   made.nodes ??= TwoNodes.make();
   return made.nodes instanceof TwoNodes ? made.nodes : context.skip(made.nodes);
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const { port } = server.address() as AddressInfo;
-  await new Promise((resolve) => server.close(resolve));
-  return port;
 }
 
 /** A launcher of a run of two nodes that are one machine, or two namespaces. */
@@ -101,6 +101,19 @@ test('a worker that is killed on one node ends both, with one cause and one exit
     exit_code: 5,
     error: { rank: 1 },
   });
+});
+
+test('a launcher in each pod of a PyTorchJob, which numbers pods as ranks are numbered, makes one run', async () => {
+  const run = join(temporaryFolder(), 'run');
+  const port = await freePort();
+  const args = ['--nproc', '2', 'train.train_iters=2', '--log-dir', run];
+  const pods = [0, 1].map((node) => {
+    const pet = { PET_NNODES: '2', PET_NODE_RANK: `${node}`, PET_NPROC_PER_NODE: '2' };
+    return launcher(node, args, { port, env: { ...pet, RANK: `${node}`, WORLD_SIZE: '4', MASTER_ADDR: '127.0.0.1' } });
+  });
+  const [shown, other] = (await Promise.all(pods.map(({ ended }) => ended))) as [Outcome, Outcome];
+  expect([shown.code, other.code], shown.stderr + other.stderr).toEqual([0, 0]);
+  expect(numbersOf(run)).toHaveLength(2);
 });
 
 /** Whichever launcher is killed, the other says so, ends its workers and leaves none behind. */

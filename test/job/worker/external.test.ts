@@ -6,12 +6,13 @@ import { fileURLToPath } from 'node:url';
 import { expect, it, onTestFinished } from 'vitest';
 import {
   FILES_OF_TWO_RANKS,
-  Running,
+  freePort,
   jsonLines,
+  Running,
   temporaryFolder,
+  type Outcome,
   waitFor,
   workerModule,
-  type Outcome,
 } from '../launch/processes.js';
 
 const SCRIPT = fileURLToPath(new URL('run-external.mjs', import.meta.url));
@@ -23,15 +24,6 @@ interface Given {
   test?: Record<string, unknown>;
   env?: Record<string, string>;
   timeoutS?: number;
-}
-
-/** A port that was free a moment ago, on which our store (at MASTER_PORT + 1) will listen. */
-async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const { port } = server.address() as AddressInfo;
-  await new Promise((resolve) => server.close(resolve));
-  return port;
 }
 
 const RUN = {
