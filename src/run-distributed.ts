@@ -193,7 +193,8 @@ export async function start(
   const restarts = maxRestarts === 0 ? {} : { restarts: await restartsFrom(settled, saves, maxRestarts) };
   const { launch } = await import('./job/launch/launch.js');
   const ended = await launch({ ...job, ...restarts, nproc });
-  if (file === undefined && checks?.trainable === true) {
+  // Of a run on several nodes, node 0 has the numbers.
+  if (file === undefined && checks?.trainable === true && (nodes?.rank ?? 0) === 0) {
     await (await import('./trace/report.js')).leaveReport(ended.runDir, warn);
   }
   return ended.exitCode;
