@@ -282,7 +282,7 @@ export interface DistConfig {
   device: 'auto' | 'cuda' | 'cpu';
   /** always true: process groups are always explicit. Default: true. */
   use_decentralized_pg: true;
-  /** always false: NCCL, or shared memory on the CPU. Default: false. */
+  /** always false: NCCL, or shared memory and TCP on the CPU. Default: false. */
   use_gloo_process_groups: false;
   /** seconds after which a collective counts as hung. Default: 600. */
   timeout_s: number;

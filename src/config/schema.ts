@@ -253,7 +253,10 @@ const loggerSchema = z.strictObject({
 const distSchema = z.strictObject({
   device: z.enum(['auto', 'cuda', 'cpu']).default('auto').describe('auto takes the GPUs where there are any'),
   use_decentralized_pg: z.literal(true).default(true).describe('always true: process groups are always explicit'),
-  use_gloo_process_groups: z.literal(false).default(false).describe('always false: NCCL, or shared memory on the CPU'),
+  use_gloo_process_groups: z
+    .literal(false)
+    .default(false)
+    .describe('always false: NCCL, or shared memory and TCP on the CPU'),
   timeout_s: z
     .number()
     .positive()

@@ -199,7 +199,6 @@ describe('the command after -- is checked', () => {
     ['the CPU for GPUs', 'pretrain qwen3-tiny --device cuda', CPU, 2, /dist\.device is cuda, and .* no GPUs/],
     ['nothing asked for', 'pretrain qwen3-tiny', { ...CPU, cpuRanks: undefined }, 2, /neither --gpus-per-node nor/],
     ['both', 'pretrain qwen3-tiny', { ...GPUS, cpuRanks: 2 }, 2, /--gpus-per-node and --ntasks-per-node/],
-    ['nodes without GPUs', 'pretrain qwen3-tiny', { ...CPU, nodes: 2 }, 2, /2 nodes on the CPU/],
     [
       'a start that would be gone back to',
       'pretrain qwen3-tiny checkpoint.load=old checkpoint.save=new',

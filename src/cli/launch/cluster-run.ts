@@ -80,7 +80,8 @@ export async function checkCommand(
 export function describeRun({ plan, saves }: ClusterRun, { nodes, gpus }: Machines): string {
   const { layout, ranks } = plan;
   const most = ranks.reduce((bytes, rank) => Math.max(bytes, rank.totalBytes + rank.runtimeBytes), 0);
-  const where = gpus === undefined ? 'on the CPU' : `on ${nodes} x ${gpus} GPUs`;
+  const where =
+    gpus === undefined ? `on the CPU${nodes === 1 ? '' : ` of ${nodes} nodes`}` : `on ${nodes} x ${gpus} GPUs`;
   const sizes = `tp ${layout.tp}, cp ${layout.cp}, dp ${layout.dp}, pp ${layout.pp}`;
   const unsaved = saves.folder === null ? '; it saves nothing, so that each start begins anew' : '';
   return `${ranks.length} ranks ${where}: ${sizes}; the fullest rank holds ${formatBytes(most)}${unsaved}`;
@@ -109,7 +110,7 @@ function parsePretrain(words: readonly string[]): { args: string[]; options: Run
   return { args: command.args, options };
 }
 
-function refuseMachines({ nodes, gpus, cpuRanks, cpuFlag }: Machines, { dist }: RunConfig): void {
+function refuseMachines({ gpus, cpuRanks, cpuFlag }: Machines, { dist }: RunConfig): void {
   if (gpus !== undefined && cpuRanks !== undefined) {
     throw usage(`--gpus-per-node and ${cpuFlag}`, `give one: each GPU has its ranks, ${cpuFlag} is for the CPU`);
   }
@@ -121,12 +122,6 @@ function refuseMachines({ nodes, gpus, cpuRanks, cpuFlag }: Machines, { dist }: 
     throw usage(
       `dist.device is ${dist.device}, and the job asks for ${gpus === undefined ? 'no GPUs' : 'GPUs'}`,
       `use --gpus-per-node with cuda, ${cpuFlag} with cpu`,
-    );
-  }
-  if (gpus === undefined && nodes > 1) {
-    throw usage(
-      `${nodes} nodes on the CPU, whose collectives go over the shared memory of one machine`,
-      'use --nodes 1, or GPUs',
     );
   }
 }
