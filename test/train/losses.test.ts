@@ -34,7 +34,7 @@ async function run(layout: Layout, weight: number | null): Promise<{ steps: Step
 describe('a loss of its own', () => {
   test.each([
     ['tp 2, pp 2', GRID],
-    ['dp 2', REPLICAS],
+    ['dp 2, in parts', { ...REPLICAS, set: ['model.loss_chunk_tokens=7'] }],
     ['cp 2, dp 2', CONTEXT],
   ])('takes its weights from a field of the batch, and divides by the counted tokens, on %s', async (_, layout) => {
     const [plain, once, double] = [await run(layout, null), await run(layout, 1), await run(layout, 2)];

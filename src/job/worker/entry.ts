@@ -45,8 +45,9 @@ const SLOW_NETWORK =
 
 /**
  * The life of a worker process: ties itself to its parent, finds its place in the run, trains, and leaves in order.
- * Returns the exit code. `own` is what it runs, where that is no module's. A failure anywhere, also outside the call, becomes error.json, a line of the log, and the exit
- * of the process.
+ * Returns the exit code. A failure anywhere, also outside the call, becomes error.json, a line of the log, and the exit of
+ * the process.
+ * @param own what it runs, where that is no module's
  */
 export async function runAsWorker(external?: ExternalRun, own?: RunWorker): Promise<number> {
   takeEarlySignals();

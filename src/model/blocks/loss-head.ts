@@ -29,10 +29,10 @@ export interface HeadInputs {
 }
 
 /**
- * Final norm, output projection (vocabulary sharded over tp; of a value model one row, on every tp rank) and loss. The loss is the sum over counted tokens,
- * undivided, so its gradient is known at once: forward also does the projection's backward, and one logits buffer serves
- * all micro-batches in flight. A loss that allows it takes the tokens a part at a time, so that there are never more logits than
- * those of one part.
+ * Final norm, output projection (vocabulary sharded over tp; of a value model one row, on every tp rank) and loss. The loss
+ * is the sum over counted tokens, undivided, so its gradient is known at once: forward also does the projection's backward,
+ * and one logits buffer serves all micro-batches in flight. A loss that allows it takes the tokens a part at a time, so that
+ * there are never more logits than those of one part.
  */
 export class LossHead {
   readonly #env: StageEnv;
@@ -77,11 +77,11 @@ export class LossHead {
     const { field, batch } = this.#inputs;
     const dNormed = this.#dNormed(microBatch);
     const wide = tp.size === 1 ? dNormed : temp.wide;
-    let last = (): void => undefined;
+    let wgrad = (): void => undefined;
     for (let first = 0; first < sizes.tokens; first += this.#part) {
       const count = Math.min(this.#part, sizes.tokens - first);
       const [rows, logits] = [normed.rows(first, count), temp.logits.rows(0, count)];
-      last();
+      wgrad(); // of the part before, whose logits go now
       output.forward(rows, logits);
       observe?.(logits, microBatch, first);
       if (score !== undefined) {
@@ -91,14 +91,14 @@ export class LossHead {
       this.#loss.apply(logits, (name) => field(name)(microBatch).slice(first, count), batch(microBatch));
       if (!withGradient) continue;
       output.dgrad(logits, wide.rows(first, count));
-      last = () => {
+      wgrad = () => {
         output.wgrad(logits, () => rows);
       };
     }
     if (score !== undefined || !withGradient) return;
     const reduced = tp.startReduce(wide, dNormed);
     // While the sum over the ranks is on its way.
-    last();
+    wgrad();
     const result = reduced.wait();
     if (result !== dNormed) env.ops.device.copy(result, dNormed);
   }

@@ -10,7 +10,8 @@ export interface LossFunction {
   /**
    * Adds the micro-batch to the step's totals, and turns the logits into their gradient: of the sum over tokens,
    * undivided, since the optimizer divides by the step's counted tokens. Enqueues on the compute stream.
-   * @param logits act [tokens, vocabulary shard], overwritten, of all tokens of this rank unless the loss works `inParts`; of a value model [tokens, 1], the same on all tp ranks
+   * @param logits act [tokens, vocabulary shard], overwritten, of all tokens of this rank unless the loss works `inParts`; of a
+   * value model [tokens, 1], the same on all tp ranks
    * @param batch the whole micro-batch on the host, with whatever a program put in it
    */
   apply(logits: Tensor, fields: FieldOf, batch: MicroBatch): void;
