@@ -3,7 +3,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { execa } from 'execa';
 import { afterAll, expect, test } from 'vitest';
+import { findRecipe } from '../../recipes/index.js';
 import { compiledFile } from '../../src/base/package-root.js';
+import { parseOverrides } from '../../src/config/overrides.js';
+import { resolveConfig } from '../../src/config/resolve.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'mbridge-own-training-'));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
@@ -110,4 +113,14 @@ test('started by another launcher, each process is a rank of the program', async
   const [first, second] = await Promise.all(['0', '1'].map((rank) => program('lr: () => 1 / 512', { env: env(rank) })));
   expect([first?.exitCode, second?.exitCode], first?.stderr).toEqual([0, 0]);
   expect(events(first as Ended, 'step').map(({ lr }) => lr)).toEqual([0, 0, 0, 0].map(() => 1 / 512));
+});
+
+test('a program takes section.key=value texts as the command line does, and names those that are none', () => {
+  const { config } = findRecipe('qwen3-tiny');
+  const recipe = { name: 'qwen3-tiny', config };
+  const overrides = parseOverrides(['optimizer.lr=1e-2', 'dataset.path=*.txt']);
+  expect(resolveConfig({ recipe, overrides })).toMatchObject({ optimizer: { lr: 1e-2 }, dataset: { path: '*.txt' } });
+  expect(() => parseOverrides(['optimizer.lr=1', 'qwen3-4b', '=1'])).toThrow(
+    /qwen3-4b: expected section\.key=value[^]*=1: expected/,
+  );
 });
