@@ -56,7 +56,7 @@ export function addSlurm(parent: Command): void {
     .argument('<command...>', 'after --: the command, as it would be given here')
     .option('--nodes <n>', 'nodes', parseCount, 1)
     .option('--gpus-per-node <n>', 'GPUs of each node, a task for each', parseCount)
-    .option('--ntasks-per-node <n>', 'tasks of the node, for a run on the CPU', parseCount)
+    .option('--ntasks-per-node <n>', 'tasks of each node, for a run on the CPU', parseCount)
     .option('--cpus-per-task <n>', 'cores of each task', parseCount)
     .option(
       '--time <limit>',
