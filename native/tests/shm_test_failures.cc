@@ -6,7 +6,6 @@
 #include <thread>
 
 #include "comm/table.h"
-#include "core/error.h"
 #include "tests/shm_harness.h"
 
 namespace mb::shm_test {
@@ -140,7 +139,7 @@ int time_outs() {
       const bool unheard = over_tcp && rank == 1 && status != MB_ERR_TIMEOUT;
       CHECK(status == MB_ERR_TIMEOUT || unheard);
       const double waited = seconds() - start;
-      CHECK(rank == 1 ? waited < (over_tcp ? 2 : 0.2) : waited > 0.29 && waited < (over_tcp ? 3 : 1));
+      CHECK(waited < kSoon && (rank == 1 || waited > 0.29));
       board.number[k].fetch_add(1);
       if (unheard) {
         table->destroy(comm);
@@ -182,7 +181,7 @@ int killed(const char* kind, int64_t elements, uint64_t seed) {
                            (over_tcp ? "" : " died (pid " + std::to_string(board.pids[victim])));
                if (over_tcp) CHECK_ERROR(" lost: ");
                CHECK_ERROR(std::string("in ") + kind);
-               CHECK(seconds() - static_cast<double>(board.number[0].load()) * 1e-6 < 1);
+               CHECK(seconds() - static_cast<double>(board.number[0].load()) * 1e-6 < kSoon);
                table->destroy(comm);
              },
              {victim});
@@ -216,13 +215,15 @@ int killed_in_create() {
                       if (rank == 3) sleep_s(0.1);  // unfinished, until the victim has died
                       int status;
                       const double start = seconds();
-                      join(board, 0, "tp", first_ranks(4), rank, 0.5, &status);
+                      join(board, 0, "tp", first_ranks(4), rank, 5, &status);
                       CHECK(status == MB_ERR_PEER || status == MB_ERR_TIMEOUT);
-                      if (over_tcp) CHECK_ERROR("rank ");  // rank 0 may have told no more than that it ended
-                      if (!over_tcp && (rank != 3 || victim == 0)) CHECK_ERROR("rank " + std::to_string(victim));
-                      CHECK(seconds() - start < 1);
+                      CHECK_ERROR("rank ");  // rank 0 may have told no more than that it ended
+                      if (!over_tcp && !told("gave up making") && (rank != 3 || victim == 0))
+                        CHECK_ERROR("rank " + std::to_string(victim));
+                      CHECK(seconds() - start < kSoon);
                       if (rank == victim) sleep_s(10);
-                      for (board.number[1]++; board.number[1] < 3 && seconds() - start < 2;) sleep_s(1e-3);  // all know
+                      for (board.number[1]++; board.number[1] < 3 && seconds() - start < kSoon;)
+                        sleep_s(1e-3);  // all know
                     },
                     {victim});
   }
@@ -293,7 +294,7 @@ int thread_ends_in_create() {
     CHECK_ERROR(over_tcp    ? "the thread that joins has ended"
                 : rank == 0 ? "the thread of rank 0 has ended"
                             : "rank 0 ");
-    CHECK(seconds() - start < 10);
+    CHECK(seconds() - start < kSoon);
     if (ender.joinable()) ender.join();
     meet(board, 2);
   });
@@ -304,7 +305,6 @@ int aborts() {
     for (int k = 0; k < 3; k++) {
       mb_comm* comm = join(board, k, "dp", first_ranks(3), rank);
       std::vector<float> x(1000000), y(1000000);
-      double start = 0;
       std::thread aborter;
       if (rank == 1) {
         aborter = std::thread([&] {
@@ -317,9 +317,9 @@ int aborts() {
         while (table->check(comm) == MB_OK) sleep_s(0.001);
         CHECK_ERROR("rank 1 aborted (group dp [0,1,2])");
       } else {
-        start = seconds();
+        const double start = seconds();
         CHECK(call(comm, rank, 3, k == 0 ? "all_reduce" : k == 1 ? "p2p" : "barrier", x, y) == MB_ERR_PEER);
-        CHECK(seconds() - start < 0.5);
+        CHECK(seconds() - start < kSoon);
       }
       CHECK_ERROR("rank 1 aborted (group dp [0,1,2])");
       CHECK(sum(comm, x) == MB_ERR_PEER);

@@ -2,7 +2,6 @@
 #include <string.h>
 
 #include "comm/table.h"
-#include "core/error.h"
 #include "tests/shm_harness.h"
 
 namespace mb::shm_test {
