@@ -97,17 +97,34 @@ int Comm::lost(int peer, int error) {
   int count = 0;
   for (int r = 0; r < size_; r++) {
     if (r != peer && !(seen[r].revents & (POLLRDHUP | POLLERR | POLLHUP))) continue;
-    Frame& frame = peers_[r].in;
-    const bool whole =
-        r != peer && peers_[r].in_at == 0 && recv(peers_[r].fd, &frame, sizeof frame, MSG_PEEK) == sizeof frame;
-    if (whole && frame.call.op == kFailed && recv(peers_[r].fd, &frame, sizeof frame, 0) == sizeof frame) {
-      return hear_failure(r);
-    }
+    if (r != peer && said_why(r)) return hear_failure(r);
     gone += (count++ == 0 ? "" : ", ") + rank_name(r);
   }
   gone += count == 1 ? " was lost: its connection ended" : " were lost: their connections ended";
   if (error != 0) gone += std::string(": ") + strerror(error);
   return break_with(MB_ERR_PEER, gone + " (" + where() + ")");
+}
+
+bool Comm::said_why(int r) {
+  Peer& peer = peers_[r];
+  const Limit limit{now_ns() + kReasonNs, nullptr};
+  int64_t skipped = 0;
+  for (const Transfer& t : transfers_) {
+    if (t.peer == r && !t.send && t.started && !t.done) skipped = t.left;
+  }
+  std::vector<char> data(1 << 16);
+  for (;;) {
+    while (skipped > 0) {
+      const auto part = std::min(data.size(), static_cast<size_t>(skipped));
+      if (read_all(peer.fd, data.data(), part, limit) != Io::kDone) return false;
+      skipped -= static_cast<int64_t>(part);
+    }
+    const size_t left = sizeof peer.in - peer.in_at;
+    if (read_all(peer.fd, reinterpret_cast<char*>(&peer.in) + peer.in_at, left, limit) != Io::kDone) return false;
+    peer.in_at = 0;
+    if (peer.in.call.op == kFailed) return true;
+    skipped = peer.in.bytes;
+  }
 }
 
 int Comm::hear_failure(int peer) {

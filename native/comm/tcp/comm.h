@@ -49,6 +49,7 @@ class Comm : public Communicator {
   int broken_error();
   int break_with(int code, const std::string& text) override;
   int lost(int peer, int error);
+  bool said_why(int peer);     // of one whose connection has ended: whether its last words, behind its data, are why
   int hear_failure(int peer);  // of a peer that tells why it failed
   int last_words(int peer);    // of one that takes no more: why, if it says so
   int time_out(int64_t waited_ns);
