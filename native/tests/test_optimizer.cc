@@ -1,6 +1,7 @@
 #include <cmath>
 
-#include "core/philox.h"
+#include "core/dtype.h"
+#include "core/stochastic.h"
 #include "tests/harness.h"
 
 namespace mb::test {
@@ -137,6 +138,86 @@ void adamw(Context& c, int act) {
   }
 }
 
+struct Block {
+  int64_t rows, cols, row0, col0, gcols;
+};
+
+// Every mix of types: near the exact numbers, rounded by the random bits of an element's own place, and so the same
+// however a matrix is cut.
+void adamw_rounded(Context& c, int act) {
+  const double beta1 = 0.9, beta2 = 0.95, eps = 1e-8, decay = 0.1, lr = 0.01, scale = 0.25;
+  const Block whole{48, 24, 5, 16, 1000};
+  const std::vector<Block> cuts[] = {{whole}, {{1, 24, 5, 16, 1000}, {47, 24, 6, 16, 1000}}};
+  const auto n = size_t(whole.rows * whole.cols);
+  Values state(MB_STATE_COUNT, 0.0);
+  state[MB_STATE_LR] = lr;
+  state[MB_STATE_SCALE] = scale;
+  state[MB_STATE_STEP] = 7;
+  state[MB_STATE_BIAS1] = 1 - std::pow(beta1, 7);
+  state[MB_STATE_BIAS2] = 1 - std::pow(beta2, 7);
+  const Tensor on_device(c, state, MB_F64);
+  const Values start = c.random.uniforms(int64_t(n), 0.5, 1.5), gradient = c.random.uniforms(int64_t(n), 1, 5);
+  const auto run = [&](const std::vector<Block>& blocks, const int(&dtypes)[3], bool separate, Values(&found)[4]) {
+    size_t done = 0;
+    for (Values& each : found) each.clear();
+    for (const Block& z : blocks) {
+      const auto part = [&](const Values& of) {
+        return Values(of.begin() + long(done), of.begin() + long(done + size_t(z.rows * z.cols)));
+      };
+      const Tensor p(c, part(start), dtypes[0]), m(c, part(Values(n, 0.125)), dtypes[1]),
+          v(c, part(Values(n, 0.5)), dtypes[2]), g(c, part(gradient), MB_F32), out(c, z.rows * z.cols, act);
+      c.run(MB_OP_ADAMW_ROUNDED, {&p, &m, &v, &g, separate ? &out : nullptr, &on_device},
+            {double(z.rows), double(z.cols), double(z.row0), double(z.col0), double(z.gcols), beta1, beta2, eps, decay,
+             11, 22, 33, 44});
+      const Tensor* all[] = {&p, &m, &v, &out};
+      for (int k = 0; k < 4; ++k) {
+        const Values read = k < 3 || separate ? all[k]->read() : Values();
+        found[k].insert(found[k].end(), read.begin(), read.end());
+      }
+      done += size_t(z.rows * z.cols);
+    }
+  };
+  for (int mix = 0; mix < 16; ++mix) {
+    const int dtypes[] = {mix & 1 ? MB_BF16 : MB_F32, mix & 2 ? MB_BF16 : MB_F32, mix & 4 ? MB_BF16 : MB_F32};
+    const bool separate = mix & 8;
+    Values found[4], again[4];
+    run(cuts[0], dtypes, separate, found);
+    run(cuts[1], dtypes, separate, again);
+    const char* names[] = {"p", "m", "v"};
+    const Values p0 = rounded(start, dtypes[0]);
+    size_t other = 0;
+    double error[3] = {};
+    for (size_t i = 0; i < n; ++i) {
+      const double x = gradient[i] * scale;
+      const double m = beta1 * 0.125 + (1 - beta1) * x, v = beta2 * 0.5 + (1 - beta2) * x * x;
+      const double step = (m / state[MB_STATE_BIAS1]) / (std::sqrt(v / state[MB_STATE_BIAS2]) + eps);
+      const double exact[] = {p0[i] * (1 - lr * decay) - lr * step, m, v};
+      const uint64_t index = uint64_t((whole.row0 + int64_t(i) / 24) * whole.gcols + whole.col0 + int64_t(i) % 24);
+      const PhiloxWords words = philox4x32_10(uint32_t(index), 0, 7, 1, 11u ^ 33u, 22u ^ 44u);
+      const uint32_t random[] = {words.w[1], words.w[0], words.w[0] >> 16};
+      for (int k = 0; k < 3; ++k) {
+        if (dtypes[k] == MB_F32) {
+          c.close(names[k], {found[k][i]}, {exact[k]}, tolerance(MB_F32));
+          continue;
+        }
+        // A backend's last bit of float32 may decide otherwise, where the random bits are as near as that.
+        const double expected = double(bf16_to_f32(bf16_at_random(float(exact[k]), random[k])));
+        other += found[k][i] != expected;
+        c.is(std::fabs(found[k][i] / exact[k] - 1) < 1.0 / 128, std::string(names[k]) + " is a neighbour");
+        error[k] += (found[k][i] / exact[k] - 1) / double(n);
+      }
+    }
+    c.is(other <= n / 100, "other roundings than by the random bits: " + std::to_string(other));
+    for (int k = 0; k < 3; ++k) c.is(std::fabs(error[k]) < 4e-4, std::string("mean error of ") + names[k]);
+    for (int k = 0; k < 4; ++k) c.equal("the matrix in two parts", again[k], found[k]);
+    if (separate) c.equal("out", found[3], rounded(found[0], act));
+  }
+  c.is(bf16_at_random(3.4e38f, 0xffff) == 0x7f7f, "what is finite stays finite");
+  c.is(bf16_at_random(-INFINITY, 0xffff) == 0xff80, "infinity stays");
+  c.is(std::isnan(bf16_to_f32(bf16_at_random(NAN, 0))), "NaN stays");
+  c.is(bf16_at_random(1.0f, 0xffff) == 0x3f80, "what bf16 has is kept");
+}
+
 void philox_vectors(Context& c, int) {
   // Known answers published with Random123 (kat_vectors): counter, key, output of philox4x32-10.
   struct Known {
@@ -155,9 +236,6 @@ void philox_vectors(Context& c, int) {
 }
 
 void init_normal(Context& c, int act) {
-  struct Block {
-    int64_t rows, cols, row0, col0, gcols;
-  };
   const double seed_lo = 1234, seed_hi = 7, key_lo = 4000000000.0, key_hi = 99, std = 0.02;
   for (const Block& z : {Block{1, 1, 0, 0, 1}, Block{7, 9, 0, 0, 9}, Block{30, 11, 500, 13, 4096},
                          Block{3, 5, int64_t{1} << 22, 4000, 4096}}) {
@@ -186,6 +264,7 @@ const std::vector<Case> optimizer_cases = {
     {"optimizer_prepare", optimizer_prepare, false},
     {"negative weights", negative_weights, false},
     {"adamw", adamw, true},
+    {"adamw_rounded", adamw_rounded, true},
     {"philox known answers", philox_vectors, false},
     {"init_normal", init_normal, true},
 };

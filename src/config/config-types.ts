@@ -66,6 +66,12 @@ export interface OptimizerConfig {
   weight_decay: number;
   /** largest global gradient norm; 0 does not clip. Default: 1. */
   clip_grad: number;
+  /** in what the parameters that updates are added to are kept; bf16, rounded stochastically, are the weights themselves on a GPU: 4 bytes a parameter less. Default: "fp32". */
+  main_params_dtype: 'fp32' | 'bf16';
+  /** in what the first moment is kept; bf16, rounded stochastically, takes 2 bytes less. Default: "fp32". */
+  exp_avg_dtype: 'fp32' | 'bf16';
+  /** in what the second moment is kept; bf16, rounded stochastically, takes 2 bytes less. Default: "fp32". */
+  exp_avg_sq_dtype: 'fp32' | 'bf16';
   /** shard optimizer state over the replicas. Default: true. */
   use_distributed_optimizer: boolean;
   /** names of parameters that are not trained; * stands for any letters, as in model.layers.0.*. */

@@ -32,6 +32,8 @@ const trainSchema = z.strictObject({
     .describe('end the run after this many updates in a row with a non-finite norm'),
 });
 
+const stateDtype = z.enum(['fp32', 'bf16']).default('fp32');
+
 const optimizerSchema = z.strictObject({
   lr: z.number().positive().default(3e-4).describe('peak learning rate'),
   min_lr: notNegative.default(0).describe('learning rate that holds after the decay'),
@@ -40,6 +42,15 @@ const optimizerSchema = z.strictObject({
   adam_eps: z.number().positive().default(1e-8).describe('added outside the square root'),
   weight_decay: notNegative.default(0.1).describe('decoupled; on parameters of two or more dimensions'),
   clip_grad: notNegative.default(1).describe('largest global gradient norm; 0 does not clip'),
+  main_params_dtype: stateDtype.describe(
+    'in what the parameters that updates are added to are kept; bf16, rounded stochastically, are the weights themselves on a GPU: 4 bytes a parameter less',
+  ),
+  exp_avg_dtype: stateDtype.describe(
+    'in what the first moment is kept; bf16, rounded stochastically, takes 2 bytes less',
+  ),
+  exp_avg_sq_dtype: stateDtype.describe(
+    'in what the second moment is kept; bf16, rounded stochastically, takes 2 bytes less',
+  ),
   use_distributed_optimizer: z.boolean().default(true).describe('shard optimizer state over the replicas'),
   frozen_parameters: z
     .array(z.string().min(1))

@@ -3,6 +3,7 @@ import type { Device, Stream } from './device.js';
 import { STREAM } from './device.js';
 import { DTYPES } from './dtype.js';
 import { OPS, type OpDeclaration } from './op-table.js';
+import { randomWords } from './optimizer-ops.js';
 import { columnsOf, type Strided, type Tensor } from './tensor.js';
 
 /** Rows of partial results that deterministic reductions need as workspace: MB_REDUCE_PARTS of abi.h. */
@@ -335,8 +336,8 @@ export class Ops {
     key: bigint,
   ): void {
     const { rows, cols } = dims(out);
-    const halves = [seed, key].flatMap((x) => [Number(x & 0xffffffffn), Number((x >> 32n) & 0xffffffffn)]);
-    this.#run(OPS.initNormal, [out], [rows, cols, place.row0, place.col0, place.gcols, std, ...halves]);
+    const words = randomWords({ seed, key });
+    this.#run(OPS.initNormal, [out], [rows, cols, place.row0, place.col0, place.gcols, std, ...words]);
   }
 }
 

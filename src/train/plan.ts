@@ -6,6 +6,7 @@ import type { ProvideModelOptions } from './setup.js';
 import { runtimeAllowances } from './runtime-allowance.js';
 import { adapterCount, adaptersOf } from '../families/adapters.js';
 import { parameterCount } from '../families/parameters.js';
+import { DTYPES } from '../engine/dtype.js';
 import type { RegionName } from '../engine/memory-plan.js';
 import { groupRanks, TRAINING_FIELDS } from '../groups/grid/group-fields.js';
 import { HyperCommGrid } from '../groups/grid/hyper-comm-grid.js';
@@ -135,10 +136,12 @@ function describeStage(stage: Stage, layout: RunLayout, cfg: RunConfig): StagePl
   };
 }
 
-/** Of what a rank owns, float32 main parameter and two moments, or what is frozen as it is; headers of files are not counted. */
-function savedBytes({ buffer }: Stage): number {
+/** Of what a rank owns, main parameter and two moments, or what is frozen as it is; headers of files are not counted. */
+function savedBytes({ buffer, spec }: Stage): number {
+  const { main, m, v } = spec.state.types;
+  const trained = [main, m, v].reduce((sum, type) => sum + DTYPES[type].bytes, 0);
   const owned = buffer.buckets.filter(({ kind }) => kind.tied !== 'copy');
-  const each = ({ trainable, params }: Bucket): number => (trainable ? 3 * 4 : params.bytes / params.size);
+  const each = ({ trainable, params }: Bucket): number => (trainable ? trained : params.bytes / params.size);
   return owned.reduce((sum, bucket) => sum + each(bucket) * bucket.shardSize, 0);
 }
 

@@ -183,6 +183,7 @@ export function setupOptimizer(
     groups: { tp: pgs.tp, embd: embd === NON_MEMBER ? null : embd, model: pgs.intraDistOpt },
     hyper,
     weightDecay: cfg.optimizer.weight_decay,
+    seed: cfg.rng.seed,
     overlap: { gradReduce: cfg.ddp.overlap_grad_reduce, paramGather: cfg.ddp.overlap_param_gather },
   });
   model.beforeDispose(() => {

@@ -9,14 +9,9 @@ namespace {
 constexpr int kThreads = 256;
 
 template <class T>
-__global__ void __launch_bounds__(kThreads)
-    init_normal_kernel(T* out, int64_t rows, int64_t cols, uint64_t row0, uint64_t col0, uint64_t gcols, double std,
-                       uint32_t key0, uint32_t key1) {
-  const int64_t n = rows * cols;
+__global__ void __launch_bounds__(kThreads) init_normal_kernel(T* out, int64_t n, RandomPlace place, double std) {
   for (int64_t i = int64_t(blockIdx.x) * kThreads + threadIdx.x; i < n; i += int64_t(gridDim.x) * kThreads) {
-    const int64_t r = i / cols, c = i - r * cols;
-    const uint64_t index = (row0 + uint64_t(r)) * gcols + col0 + uint64_t(c);
-    out[i] = from_float<T>(float(normal_at(index, key0, key1) * std));
+    out[i] = from_float<T>(float(normal_at(place.index(i), place.key0, place.key1) * std));
   }
 }
 
@@ -25,13 +20,11 @@ __global__ void __launch_bounds__(kThreads)
 int op_init_normal(cudaStream_t stream, const mb_buf* t, int nt, const double* s, int ns) {
   OpArgs a(kOps[MB_OP_INIT_NORMAL], t, nt, s, ns);
   const InitNormalArgs z = read_init_normal(a);
-  const int64_t n = times(z.rows, z.cols);
+  const int64_t n = times(z.rows, z.place.cols);
   if (!a.ok() || n == 0) return a.status();
   const int64_t blocks = ceil_div(n, kThreads);
   const unsigned grid = unsigned(blocks < (1 << 20) ? blocks : 1 << 20);
-  const auto run = [&](auto kernel, auto* to) {
-    kernel<<<grid, kThreads, 0, stream>>>(to, z.rows, z.cols, z.row0, z.col0, z.gcols, z.std, z.key0, z.key1);
-  };
+  const auto run = [&](auto kernel, auto* to) { kernel<<<grid, kThreads, 0, stream>>>(to, n, z.place, z.std); };
   if (z.dtype == MB_F32) {
     run(init_normal_kernel<float>, static_cast<float*>(z.out));
   } else {

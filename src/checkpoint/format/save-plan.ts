@@ -21,7 +21,7 @@ export interface SavePlanOptions {
   /** Whether there is such a tensor, of a parameter of that bucket; by default all are. */
   readonly has?: (tensor: string, kind: TensorKind, bucket: BucketLayout) => boolean;
   /** How a tensor is stored; float32 by default. */
-  readonly dtypeOf?: (tensor: string) => SafetensorsDtype;
+  readonly dtypeOf?: (tensor: string, kind: TensorKind) => SafetensorsDtype;
 }
 
 /**
@@ -44,7 +44,7 @@ export function planSave(options: SavePlanOptions): ShardLayout<SavedPiece>[] {
         const tensor = tensorName(kind, spec.name);
         if (!has(tensor, kind, buckets[index] as BucketLayout)) return [];
         const area = { rows, cols };
-        return [{ kind, tensor, dtype: dtypeOf(tensor), shape: spec.globalShape, area, bucket: index, offset }];
+        return [{ kind, tensor, dtype: dtypeOf(tensor, kind), shape: spec.globalShape, area, bucket: index, offset }];
       }),
     );
     return saved.length === 0 ? [] : [layOutShard(shardFileName(name, rank), saved)];

@@ -2,12 +2,14 @@ import { MbridgeError } from '../../base/errors.js';
 import type { Adapters } from '../../families/adapters.js';
 import type { HeadKind } from '../../families/decoder.js';
 import type { Device } from '../../engine/device.js';
+import type { DType } from '../../engine/dtype.js';
 import { STATE } from '../../engine/ops.js';
 import type { Tensor } from '../../engine/tensor.js';
 import type { ParameterSpec } from '../../model/parameters/parameter.js';
 import type { WeightSource } from '../../model/parameters/weight-source.js';
 import type { OptimizerState } from '../../model/optim/optimizer-state.js';
-import { MOMENTS, tensorName, type TensorKind } from '../format/checkpoint-format.js';
+import { float32ToBfloat16 } from '../files/safetensors-convert.js';
+import { MOMENTS, TENSOR_KINDS, tensorName, type TensorKind } from '../format/checkpoint-format.js';
 import type { Checkpoint } from '../format/checkpoint.js';
 import { areaOf, type Rectangle } from '../../model/parameters/rectangle.js';
 import { bucketPieces } from '../../model/parameters/bucket-pieces.js';
@@ -71,6 +73,27 @@ export async function restoreOptimizer(
   device.write(optimizer.scalars, scalars);
 }
 
+function rounded(values: Float32Array): Uint16Array {
+  const out = new Uint16Array(values.length);
+  float32ToBfloat16(values, out);
+  return out;
+}
+
+/** What of the optimizer's state a checkpoint has in other types than a run: `exp_avg becomes bf16, ...`, or nothing. */
+export function convertedState(checkpoint: Checkpoint, optimizer: OptimizerState): string {
+  const state = optimizer.buckets[0];
+  const parameter = state?.bucket.entries[0]?.spec.name;
+  if (state === undefined || parameter === undefined) return '';
+  const changed = TENSOR_KINDS.flatMap((kind) => {
+    const name = tensorName(kind, parameter);
+    const { dtype } = stateTensor(state, kind);
+    const names = { f32: 'fp32', bf16: 'bf16' } as Partial<Record<DType, string>>;
+    const isKept = !checkpoint.has(name) || checkpoint.tensor(name).dtype === dtype.toUpperCase();
+    return isKept ? [] : [`${kind === 'weight' ? 'main parameters' : kind} become ${names[dtype]}`];
+  });
+  return changed.join(', ');
+}
+
 async function upload(
   checkpoint: Checkpoint,
   device: Device,
@@ -85,6 +108,6 @@ async function upload(
     const part = { rows: { start: rows.start + row, count: Math.min(atOnce, rows.count - row) }, cols };
     const chunk = values.subarray(0, areaOf(part));
     await checkpoint.readFloats(tensorName(kind, parameter), part, chunk);
-    device.write(out.slice(row * cols.count, chunk.length), chunk);
+    device.write(out.slice(row * cols.count, chunk.length), out.dtype === 'bf16' ? rounded(chunk) : chunk);
   }
 }

@@ -19,7 +19,7 @@ import {
   restoreReplaced,
 } from '../format/checkpoint-root.js';
 import { CheckpointSaver } from './checkpoint-saver.js';
-import { restoreOptimizer } from './checkpoint-weights.js';
+import { convertedState, restoreOptimizer } from './checkpoint-weights.js';
 import { Checkpoint } from '../format/checkpoint.js';
 import { lineageOf, refuseForeignLatest, refuseOtherLineage } from '../format/lineage.js';
 import { checkSameData } from './same-data.js';
@@ -92,7 +92,11 @@ export class RunCheckpoints {
    */
   async begin(optimizer: OptimizerState, data: DataIterator): Promise<void> {
     const { cfg, groups, store, device, log, onSaved } = this.#o;
-    if (this.resume !== null) await restoreOptimizer(this.resume, device, optimizer);
+    if (this.resume !== null) {
+      await restoreOptimizer(this.resume, device, optimizer);
+      const converted = convertedState(this.resume, optimizer);
+      if (groups.intraDistOpt.rank === 0 && converted !== '') log.info(`of the checkpoint, ${converted}`);
+    }
     await this.resume?.close();
     const { async_save, keep_last, keep_every, overwrite, allow_changed_data: allowed } = cfg.checkpoint;
     // The committing rank's affair: the others need not read the data for it.

@@ -84,13 +84,17 @@ export class StateSnapshot {
   }
 }
 
-export function stateTensor({ main, m, v }: BucketState, kind: TensorKind): Tensor {
-  return { weight: main, exp_avg: m, exp_avg_sq: v }[kind];
+/** Of a kind of tensor, the field of a bucket's state. */
+const FIELD_OF = { weight: 'main', exp_avg: 'm', exp_avg_sq: 'v' } as const;
+const STORED = { f32: 'F32', bf16: 'BF16' } as const;
+
+export function stateTensor(state: BucketState, kind: TensorKind): Tensor {
+  return state[FIELD_OF[kind]];
 }
 
 /** Of frozen parameters, which stand after the others, there is what the model computes with, and nothing more. */
 function planState(
-  { buckets, frozen }: OptimizerState,
+  { buckets, frozen, types }: OptimizerState,
   place: { readonly tp: Place; readonly rank: number },
 ): ShardLayout<SavedPiece>[] {
   const rounded = new Set(
@@ -100,7 +104,7 @@ function planState(
     ...place,
     buckets: [...buckets.map(({ bucket }) => bucket), ...frozen],
     has: (_, kind, bucket) => kind === 'weight' || !frozen.some(({ name }) => name === bucket.name),
-    dtypeOf: (tensor) => (rounded.has(tensor) ? 'BF16' : 'F32'),
+    dtypeOf: (tensor, kind) => (rounded.has(tensor) ? 'BF16' : STORED[types[FIELD_OF[kind]]]),
   });
 }
 

@@ -1,8 +1,11 @@
 import type { CommGroup } from '../../groups/comm/comm-group.js';
 import { STREAM, type Device } from '../../engine/device.js';
 import { Ops, type OptimizerHyper } from '../../engine/ops.js';
+import { adamwRounded } from '../../engine/optimizer-ops.js';
 import type { Tensor } from '../../engine/tensor.js';
 import type { BucketHooks } from '../parameters/bucket-hooks.js';
+import { bucketPieces } from '../parameters/bucket-pieces.js';
+import { nameKey } from '../parameters/weight-source.js';
 import type { EventLease } from '../../engine/event-lease.js';
 import type { StepTotals } from '../totals/step-totals.js';
 import type { BucketState, OptimizerState } from './optimizer-state.js';
@@ -23,6 +26,8 @@ export interface OptimizerOptions {
   groups: OptimizerGroups;
   hyper: OptimizerHyper;
   weightDecay: number;
+  /** Of the random bits by which state in bf16 is rounded. */
+  seed: number;
   /** Reduce gradients as soon as a bucket has its last contribution, and gather parameters while the next forward runs. */
   overlap: { gradReduce: boolean; paramGather: boolean };
 }
@@ -167,20 +172,41 @@ export class DistributedOptimizer {
 
   /** AdamW bucket by bucket, each gathered while the next are updated, in the order of the next forward. */
   #update(): void {
-    const { ops, state, totals, hyper, weightDecay, overlap } = this.#o;
+    const { ops, state, totals, hyper, overlap } = this.#o;
     state.readers.wait(this.#device);
     ops.optimizerPrepare(state.normSquared, totals.lossAndTokens, state.scalars, hyper);
     const late = ({ bucket }: BucketState): number => Number(!bucket.kind.throughout);
     const order = [...state.buckets].sort((a, b) => late(a) - late(b));
-    for (const { bucket, main, m, v } of order) {
+    for (const each of order) {
+      const { bucket } = each;
       bucket.readers.wait(this.#device);
       const out = state.sharded ? bucket.shard(bucket.params) : bucket.params;
-      const decay = bucket.kind.weightDecay ? weightDecay : 0;
-      ops.adamw({ p: main, m, v, g: this.#own(bucket), out, state: state.scalars }, hyper, decay);
+      this.#updateBucket(each, out);
       if (state.sharded && bucket.replicas.size > 1) this.#gather(bucket, out);
     }
     for (const { bucket } of state.buckets) {
       if (bucket.kind.throughout || !overlap.paramGather) bucket.settle(this.#device);
+    }
+  }
+
+  #updateBucket({ bucket, main, m, v, start }: BucketState, out: Tensor): void {
+    const { ops, state, hyper, weightDecay, seed } = this.#o;
+    const decay = bucket.kind.weightDecay ? weightDecay : 0;
+    const t = { p: main, m, v, g: this.#own(bucket), out, state: state.scalars };
+    if ([main, m, v].every(({ dtype }) => dtype === 'f32')) {
+      ops.adamw(t, hyper, decay);
+      return;
+    }
+    // By parameter: the random bits of an element are those of its place, on every layout.
+    for (const { spec, rows, cols, offset } of bucketPieces(bucket, start, main.size)) {
+      const place = {
+        ...{ rows: rows.count, cols: cols.count, row0: rows.start, col0: cols.start },
+        gcols: spec.globalShape.at(-1) as number,
+      };
+      const part = (x: Tensor): Tensor => x.slice(offset - start, rows.count * cols.count);
+      const own = main.dtype === out.dtype ? null : part(out);
+      const tensors = { ...{ p: part(main), m: part(m), v: part(v), g: part(t.g) }, out: own, state: t.state };
+      adamwRounded(this.#device, tensors, place, hyper, decay, { seed: BigInt(seed), key: nameKey(spec.name) });
     }
   }
 

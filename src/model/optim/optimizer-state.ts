@@ -1,3 +1,4 @@
+import type { ActDType } from '../../engine/dtype.js';
 import type { MemoryPlan } from '../../engine/memory-plan.js';
 import { REDUCE_PARTS, type Ops } from '../../engine/ops.js';
 import type { Tensor } from '../../engine/tensor.js';
@@ -6,12 +7,19 @@ import { Readers } from '../parameters/readers.js';
 import type { StepTotals } from '../totals/step-totals.js';
 import { GradientRing } from './gradient-ring.js';
 
+/** In what types the optimizer keeps its memory. What is bf16 is rounded stochastically. */
+export interface StateTypes {
+  readonly main: ActDType;
+  readonly m: ActDType;
+  readonly v: ActDType;
+}
+
 /** The optimizer's memory for one bucket: this rank's shard, or the whole bucket where nothing is sharded. */
 export interface BucketState {
   readonly bucket: Bucket;
   /** The bucket's element that it begins with. */
   readonly start: number;
-  /** Parameters in float32; the model's own memory where that is float32 already. */
+  /** Parameters that updates are added to; the model's own memory where that is of their type. */
   readonly main: Tensor;
   /** First and second moment. */
   readonly m: Tensor;
@@ -26,6 +34,7 @@ export class OptimizerState {
   readonly frozen: readonly Bucket[];
   /** Whether each replica keeps a shard only. */
   readonly sharded: boolean;
+  readonly types: StateTypes;
   /** float64, see STATE: step, learning rate, norm, ... live on the device. */
   readonly scalars: Tensor;
   /** Of the scalars; those of a bucket's state are the bucket's. */
@@ -39,16 +48,23 @@ export class OptimizerState {
   /** Whether a backward has left gradients that no update has taken yet. */
   hasGradients = false;
 
-  constructor(plan: MemoryPlan, buckets: readonly Bucket[], totals: StepTotals, sharded: boolean) {
+  constructor(
+    plan: MemoryPlan,
+    buckets: readonly Bucket[],
+    totals: StepTotals,
+    { sharded, types }: { readonly sharded: boolean; readonly types: StateTypes },
+  ) {
     this.sharded = sharded;
+    this.types = types;
     this.frozen = buckets.filter((bucket) => !bucket.trainable);
     this.buckets = buckets
       .filter((bucket) => bucket.trainable)
       .map((bucket) => {
         const own = this.#own(bucket);
         const start = sharded ? bucket.shardSize * bucket.replicas.rank : 0;
-        const state = (): Tensor => plan.tensor('optimizer', [own.size], 'f32');
-        return { bucket, start, main: own.dtype === 'f32' ? own : state(), m: state(), v: state() };
+        const state = (type: ActDType): Tensor => plan.tensor('optimizer', [own.size], type);
+        const main = own.dtype === types.main ? own : state(types.main);
+        return { bucket, start, main, m: state(types.m), v: state(types.v) };
       });
     this.ring = new GradientRing(plan, buckets);
     this.scalars = totals.state;
@@ -63,15 +79,20 @@ export class OptimizerState {
     for (const slot of this.ring.slots) ops.fill(slot, 0);
   }
 
-  /** Takes the main parameters of a bucket from its float32 values. */
+  /** Takes the main parameters of a bucket from its float32 values. Every replica calls it. */
   adopt(ops: Ops, bucket: Bucket, values: Tensor): void {
     const state = this.buckets.find((entry) => entry.bucket === bucket);
     if (state === undefined || state.main.dtype === bucket.params.dtype) return;
-    ops.device.copy(this.sharded ? bucket.shard(values) : values, state.main);
+    ops.cast(this.sharded ? bucket.shard(values) : values, state.main);
+    if (state.main.dtype === 'bf16') this.publish(ops, state);
   }
+
   /** Takes main parameters from the model's, which something else than an update has set. */
-  follow(ops: Ops, { bucket, main }: BucketState): void {
-    if (main.dtype !== bucket.params.dtype) ops.cast(this.#own(bucket), main);
+  follow(ops: Ops, state: BucketState): void {
+    const { bucket, main } = state;
+    if (main.dtype === bucket.params.dtype) return;
+    ops.cast(this.#own(bucket), main);
+    if (main.dtype === 'bf16') this.publish(ops, state);
   }
 
   /** Sets the model's parameters, on all replicas, from main ones of their own that something else than an update has set. */

@@ -61,6 +61,6 @@ export async function loadWeights(
 }
 
 /** 64 bits that stand for a parameter's name. */
-function nameKey(name: string): bigint {
+export function nameKey(name: string): bigint {
   return createHash('sha256').update(name).digest().readBigUInt64LE(0);
 }

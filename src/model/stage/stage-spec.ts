@@ -9,10 +9,13 @@ import { tokenFlops } from '../../families/flops.js';
 import { modelShape, type ModelShape } from '../../families/model-shape.js';
 import type { Recompute } from '../blocks/stage-env.js';
 import type { GenerationSizes } from '../decode/kv-cache.js';
+import type { StateTypes } from '../optim/optimizer-state.js';
 import type { CpCommType } from '../parallel/context-parallel.js';
 import type { Place } from '../parameters/parameter.js';
 import { balanceStages, interleavedStageLayers, stageLayers, type StageLayers } from '../pipeline/stages.js';
 import type { StageParts } from './stage-weights.js';
+
+const DTYPE_OF = { fp32: 'f32', bf16: 'bf16' } as const;
 
 /** Where a rank stands in its model's grid. Groups are places, so a ProcessGroupCollection is one too. */
 export interface ModelPlace {
@@ -75,8 +78,8 @@ export interface StageSpec extends PartSpec {
   readonly cpCommType: CpCommType;
   /** Whether a token gets the same bits whatever it is computed with: sampled log-probabilities are those of training. */
   readonly batchInvariant: boolean;
-  /** Whether optimizer state is sharded over the replicas. */
-  readonly shardedState: boolean;
+  /** Whether optimizer state is sharded over the replicas, and its types. */
+  readonly state: { readonly sharded: boolean; readonly types: StateTypes };
 }
 
 export interface SpecOptions {
@@ -116,7 +119,14 @@ export function stageSpec(
     lossChunkTokens: model.loss_chunk_tokens,
     cpCommType: model.cp_comm_type,
     batchInvariant: model.batch_invariant,
-    shardedState: optimizer.use_distributed_optimizer && strategy !== 'no_shard',
+    state: {
+      sharded: optimizer.use_distributed_optimizer && strategy !== 'no_shard',
+      types: {
+        main: DTYPE_OF[optimizer.main_params_dtype],
+        m: DTYPE_OF[optimizer.exp_avg_dtype],
+        v: DTYPE_OF[optimizer.exp_avg_sq_dtype],
+      },
+    },
     ...(generation === undefined ? {} : { generation }),
   };
   return onlyGenerates ? { ...spec, batch: 1, seq: place.tp.size, microBatches: 0, trainable: false } : spec;

@@ -132,7 +132,7 @@ export function buildStage(spec: StageSpec, live: LiveStage | null, loss: Loss =
       needs[chunk] as BufferNeeds,
     );
   });
-  const optimizer = trains ? new OptimizerState(plan, buffer.buckets, totals, spec.shardedState) : null;
+  const optimizer = trains ? new OptimizerState(plan, buffer.buckets, totals, spec.state) : null;
   const decoder = spec.generation === undefined ? null : planDecoder(spec, spec.generation, env, weights, live);
   return {
     spec,

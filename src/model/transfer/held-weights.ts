@@ -12,9 +12,10 @@ export function weightsOf({ buffer }: Pick<Stage, 'buffer'>): HeldPiece[] {
   );
 }
 
-/** What a rank holds of the float32 main parameters: none where a model is frozen, or is float32 itself. */
+/** What a rank holds of float32 main parameters beside its weights: none where a model is frozen, or is float32 itself. */
 export function mainParametersOf({ optimizer }: Stage): HeldPiece[] {
-  const buckets = optimizer?.buckets.filter(({ bucket, main }) => main.dtype !== bucket.params.dtype) ?? [];
+  const buckets =
+    optimizer?.buckets.filter(({ bucket, main }) => main.dtype === 'f32' && bucket.params.dtype !== 'f32') ?? [];
   return buckets.flatMap(({ bucket, main, start }) =>
     bucketPieces(bucket, start, main.size).map((piece) => held(piece.spec.name, piece, main, piece.offset - start)),
   );

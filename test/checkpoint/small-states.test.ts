@@ -1,0 +1,77 @@
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { expect, test } from 'vitest';
+import { mbridge } from '../cli/mbridge.js';
+import { farthest } from '../parity/run-fixture.js';
+import { expectSameTensors, LAYOUT_FLAGS, pretrainSteps, temporaryFolder } from './runs.js';
+
+const full = process.env['MBRIDGE_TEST_FULL'] === '1';
+const KEYS = ['exp_avg_dtype', 'exp_avg_sq_dtype', 'main_params_dtype'] as const;
+const small = (...keys: (typeof KEYS)[number][]): string[] => keys.map((key) => `optimizer.${key}=bf16`);
+const ALL = small(...KEYS);
+
+/** The types in which a checkpoint keeps a parameter and its moments. */
+function kept(checkpoint: string): string[] {
+  const { tensors } = JSON.parse(readFileSync(join(checkpoint, 'index.json'), 'utf8')) as {
+    tensors: Record<string, { dtype: string }>;
+  };
+  const name = 'model.layers.1.mlp.down_proj.weight';
+  return [name, `exp_avg.${name}`, `exp_avg_sq.${name}`].map((tensor) => tensors[tensor]?.dtype ?? 'none');
+}
+
+const SOME = [[small('exp_avg_dtype')], [small('exp_avg_sq_dtype')], [small('main_params_dtype')]];
+
+test.each([...(full ? SOME : []), [ALL]])(
+  'with %j training stays near float32, and is the same on every layout',
+  async (args) => {
+    const folder = temporaryFolder();
+    const exact = await pretrainSteps({ folder, args: [...LAYOUT_FLAGS.dp1] });
+    const whole = await pretrainSteps({ folder, args: [...LAYOUT_FLAGS.dp1, ...args] });
+    const distance = farthest(whole.steps, exact.steps, 'loss');
+    expect(distance).toBeGreaterThan(0);
+    expect(distance).toBeLessThan(5e-3);
+    const layouts = ['tp2 pp2', 'dp4', 'dp4 unsharded', 'cp2'] as const;
+    for (const layout of full ? layouts : layouts.slice(0, 2)) {
+      const { steps } = await pretrainSteps({ folder, args: [...LAYOUT_FLAGS[layout], ...args] });
+      expect(farthest(steps, whole.steps, 'loss'), layout).toBeLessThan(1e-4);
+    }
+  },
+  120_000,
+);
+
+test('a run whose state is bf16 resumes with the same bits, and another converts it and says so', async () => {
+  const folder = temporaryFolder();
+  const [whole, halves] = [join(folder, 'whole'), join(folder, 'halves')];
+  const flags = [...LAYOUT_FLAGS['tp2 pp2'], ...ALL];
+  const reference = await pretrainSteps({ folder, args: [...flags, `checkpoint.save=${whole}`] });
+  const save = `checkpoint.save=${halves}`;
+  const first = await pretrainSteps({ folder, args: [...flags, save, 'train.exit_interval=6'] });
+  expect(kept(join(halves, 'step-00000006'))).toEqual(['BF16', 'BF16', 'BF16']);
+  const load = `checkpoint.load=${halves}/step-00000006`;
+  const second = await pretrainSteps({ folder, args: [...flags, save, load] });
+  expect([...first.steps, ...second.steps]).toEqual(reference.steps);
+  expect(second.stderr).not.toContain('become');
+  expectSameTensors(join(whole, 'step-00000012'), join(halves, 'step-00000012'));
+
+  const wide = join(folder, 'wide');
+  const third = await pretrainSteps({ folder, args: [...LAYOUT_FLAGS.dp4, load, `checkpoint.save=${wide}`] });
+  expect(third.stderr).toContain('main parameters become fp32, exp_avg become fp32, exp_avg_sq become fp32');
+  expect(kept(join(wide, 'step-00000012'))).toEqual(['F32', 'F32', 'F32']);
+  const some = ['optimizer.exp_avg_sq_dtype=bf16', `checkpoint.load=${wide}/step-00000012`, 'train.train_iters=13'];
+  const fourth = await pretrainSteps({ folder, args: [...LAYOUT_FLAGS.dp1, ...some] });
+  expect(fourth.stderr).toContain('of the checkpoint, exp_avg_sq become bf16');
+  expect(fourth.steps.map(({ step }) => step)).toEqual([13]);
+}, 120_000);
+
+test('the plan counts what small states save', async () => {
+  const bytes = async (...args: string[]): Promise<number> => {
+    const { stdout } = await mbridge(['plan', 'qwen3-8b', '--nproc', '1', '--device', 'cuda', '--json', ...args]);
+    const { ranks } = JSON.parse(stdout) as { ranks: { bytes: { optimizer: number } }[] };
+    return (ranks[0] as (typeof ranks)[0]).bytes.optimizer;
+  };
+  const whole = await bytes();
+  const parameters = whole / 12;
+  expect(await bytes(...small('exp_avg_dtype'))).toBeCloseTo(10 * parameters, -6);
+  expect(await bytes(...small('exp_avg_dtype', 'exp_avg_sq_dtype'))).toBeCloseTo(8 * parameters, -6);
+  expect(await bytes(...ALL)).toBeCloseTo(4 * parameters, -6);
+});
