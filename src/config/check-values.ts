@@ -51,6 +51,12 @@ export function checkValues(cfg: RunConfig, placeOf: (path: string) => string | 
   if (traced !== null && (traced.length !== 2 || traced[0]! > traced[1]!)) {
     bad('logger.trace_steps', `[${traced.join(', ')}] is not the first and the last update to trace, such as [10, 12]`);
   }
+  const { recompute_modules: modules } = model;
+  if (new Set(modules).size < modules.length) bad('model.recompute_modules', 'names a module twice');
+  else if (model.recompute_granularity !== 'selective' && modules.join() !== 'norm,rope,swiglu') {
+    const found = `is for recompute_granularity selective, not ${model.recompute_granularity}`;
+    bad('model.recompute_modules', `${found}; set that, or leave it unset`);
+  }
   checkFrozen(cfg, bad);
   checkDataset(cfg, bad);
   const { checkpoint } = cfg;

@@ -57,6 +57,8 @@ export interface ModelConfig {
   num_layers_in_last_pipeline_stage: number | null;
   /** what backward computes again instead of keeping it. Default: "none". */
   recompute_granularity: 'none' | 'selective' | 'full';
+  /** what selective drops of a layer: norm, rope and swiglu cost no product, attention and mlp theirs once more. */
+  recompute_modules: ('norm' | 'rope' | 'swiglu' | 'attention' | 'mlp')[];
   /** the most tokens of a micro-batch whose logits are in memory at once; cross entropy takes them in equal parts. Default: 8192. */
   loss_chunk_tokens: number;
   /** the same command gives the same bits. Default: true. */

@@ -29,6 +29,13 @@ export const modelSchema = z.strictObject({
     .enum(['none', 'selective', 'full'])
     .default('none')
     .describe('what backward computes again instead of keeping it'),
+  recompute_modules: z
+    .array(z.enum(['norm', 'rope', 'swiglu', 'attention', 'mlp']))
+    .min(1)
+    .default(['norm', 'rope', 'swiglu'])
+    .describe(
+      'what selective drops of a layer: norm, rope and swiglu cost no product, attention and mlp theirs once more',
+    ),
   loss_chunk_tokens: size
     .default(8192)
     .describe(

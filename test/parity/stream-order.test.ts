@@ -39,6 +39,10 @@ const LAYOUTS: Layout[] = [
   { tp: 1, cp: 2, pp: 1, dp: 1 },
   { tp: 1, cp: 2, pp: 1, dp: 1, set: ['model.recompute_granularity="full"'] },
   { tp: 1, cp: 2, pp: 2, dp: 1, set: ['model.recompute_granularity="selective"'] },
+  {
+    ...{ tp: 2, cp: 2, pp: 1, dp: 1 },
+    set: ['model.recompute_granularity="selective"', 'model.recompute_modules=["attention","mlp"]'],
+  },
   { tp: 2, cp: 2, pp: 1, dp: 2 },
   { tp: 1, cp: 4, pp: 1, dp: 1, set: ['model.cp_comm_type="p2p"'] },
   { tp: 1, cp: 2, pp: 2, dp: 1, set: ['model.cp_comm_type="p2p"', 'model.recompute_granularity="full"'] },

@@ -55,11 +55,11 @@ export class Attention {
     this.norm = new ResidualNorm(env, 'attention.norm', weights.norm, slots, keepInput);
     // Without norms the heads are turned in place: their backward needs nothing of what was before.
     const inPlace = weights.heads === null;
-    this.#qkv = env.saved('attention.qkv', [tokens, qkvWidth], slots, inPlace ? 'full' : 'selective');
+    this.#qkv = env.saved('attention.qkv', [tokens, qkvWidth], slots, inPlace ? 'full' : 'rope');
     this.#raw = inPlace ? this.#qkv : env.saved('attention.raw', [tokens, qkvWidth], slots, 'full');
     this.#headRstd = inPlace ? null : env.saved('attention.rstd', [tokens, heads + kvHeads], slots, 'full', 'f32');
-    this.#out = env.saved('attention.out', [tokens, qWidth], slots, 'full');
-    this.#lse = env.saved('attention.lse', [tokens * heads], slots, 'full', 'f32');
+    this.#out = env.saved('attention.out', [tokens, qWidth], slots, 'attention');
+    this.#lse = env.saved('attention.lse', [tokens * heads], slots, 'attention', 'f32');
     this.#core = env.cp.size === 1 ? new LocalAttention(env) : new ContextAttention(env);
     this.#temp = {
       wide: env.scratch('wide', [tokens, hiddenSize]),
@@ -94,8 +94,9 @@ export class Attention {
     const [env, linears, heads, temp] = [this.#env, this.#linears, this.#heads, this.#temp];
     const { ops } = env;
     const normed = this.norm.startOutput(microBatch);
-    if (env.recompute === 'selective' && heads !== null) this.#rope(microBatch);
+    if (env.recomputes('rope') && heads !== null) this.#rope(microBatch);
     const [core, { dOut, dQkv }] = [this.#coreTensors(microBatch), temp];
+    if (env.recomputes('attention')) this.#core.forward(core);
     this.#core.prepareBackward(core);
     linears.out.dgrad(dy, dOut);
     this.#core.backward({ ...core, dOut, dQkv }, () => linears.out.wgrad(dy, () => core.out));

@@ -60,7 +60,7 @@ class GatheredKeys implements KeyExchange {
 
   startAgain(keysAndValues: Strided): void {
     // A forward that was run again has just left them.
-    if (this.#env.recompute !== 'full') this.start(keysAndValues);
+    if (!this.#env.drops('attention')) this.start(keysAndValues);
   }
 
   keys({ from }: KeyTurn): Tensor {

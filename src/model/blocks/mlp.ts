@@ -27,8 +27,8 @@ export class Mlp {
     this.#env = env;
     this.#linears = { gateUp: new Linear(env, weights.gateUp), down: new Linear(env, weights.down) };
     this.norm = new ResidualNorm(env, 'mlp.norm', weights.norm, slots, null);
-    this.#gateUp = env.saved('mlp.gateUp', [tokens, 2 * ffn], slots, 'full');
-    this.#act = env.saved('mlp.act', [tokens, ffn], slots, 'selective');
+    this.#gateUp = env.saved('mlp.gateUp', [tokens, 2 * ffn], slots, 'mlp');
+    this.#act = env.saved('mlp.act', [tokens, ffn], slots, 'swiglu');
     this.#temp = {
       wide: env.scratch('wide', [tokens, hiddenSize]),
       dAct: env.scratch('dAct', [tokens, ffn]),
@@ -57,7 +57,8 @@ export class Mlp {
     const { ops } = env;
     const [gateUp, act] = [this.#gateUp(microBatch), this.#act(microBatch)];
     const normed = this.norm.startOutput(microBatch);
-    if (env.recompute === 'selective') ops.swiglu(gateUp, act);
+    if (env.recomputes('mlp')) linears.gateUp.forward(normed.wait(), gateUp);
+    if (env.recomputes('swiglu')) ops.swiglu(gateUp, act);
     linears.down.dgrad(dy, temp.dAct);
     linears.down.wgrad(dy, () => act);
     ops.swigluBwd(temp.dAct, gateUp, gateUp);

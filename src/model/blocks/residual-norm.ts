@@ -34,7 +34,7 @@ export class ResidualNorm {
     this.#env = env;
     this.#weight = weight;
     this.x = env.saved(`${key}.x`, shape, keepInput ?? slots, keepInput === null ? 'full' : 'never');
-    this.#y = env.saved('norm.y', shape, slots, 'selective');
+    this.#y = env.saved('norm.y', shape, slots, 'norm');
     this.#rstd = env.saved(`${key}.rstd`, [rows], slots, 'full', 'f32');
     const wide = [env.sizes.tokens, env.shape.hiddenSize];
     this.#temp = {
@@ -60,9 +60,9 @@ export class ResidualNorm {
 
   /** The output of `forward` again, on its way while other work goes on. */
   startOutput(microBatch: number): Pending {
-    const { ops, tp, shape, recompute } = this.#env;
+    const { ops, tp, shape } = this.#env;
     const y = this.#y(microBatch);
-    if (recompute !== 'none') {
+    if (this.#env.drops('norm')) {
       ops.rmsnorm(this.x(microBatch), this.#weight.data, y, this.#rstd(microBatch), shape.rmsNormEps);
     }
     return tp.startGather(y, this.#temp.full);

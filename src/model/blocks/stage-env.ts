@@ -14,6 +14,14 @@ import type { TensorParallel } from '../parallel/tensor-parallel.js';
 
 export type Recompute = 'none' | 'selective' | 'full';
 
+/**
+ * What `selective` recompute drops: outputs of norms, of the rotary embedding (with the norms of heads) and of SwiGLU; what
+ * attention leaves between the projections; the MLP's gate and up products, and its SwiGLU with them.
+ */
+export type RecomputeModule = 'norm' | 'rope' | 'swiglu' | 'attention' | 'mlp';
+/** What costs no product. */
+const CHEAP: readonly RecomputeModule[] = ['norm', 'rope', 'swiglu'];
+
 /** Sizes of one micro-batch on one rank. */
 export interface StageSizes {
   readonly batch: number;
@@ -51,6 +59,8 @@ export interface StageEnvOptions {
   seq: number;
   dtype: ActDType;
   recompute: Recompute;
+  /** Under `selective`; what costs no product by default. */
+  recomputeModules?: readonly RecomputeModule[];
   attention: readonly AttentionSizes[];
   attentionWorkspaceBytes: number;
   /** Positions that tokens may have; `seq` by default. */
@@ -79,6 +89,7 @@ export class StageEnv {
   readonly #reduce: Tensor;
   readonly #maybeOps: Ops | null;
   readonly #shared = new Map<string, Tensor>();
+  readonly #recomputed: ReadonlySet<RecomputeModule>;
 
   constructor(options: StageEnvOptions) {
     const { plan, shape, tp, cp, batch, seq } = options;
@@ -90,6 +101,8 @@ export class StageEnv {
     this.#maybeOps = options.ops;
     this.dtype = options.dtype;
     this.recompute = options.recompute;
+    const modules = options.recompute === 'selective' ? (options.recomputeModules ?? CHEAP) : [];
+    this.#recomputed = new Set(modules.includes('mlp') ? [...modules, 'swiglu'] : modules);
     this.attention = options.attention;
     const heads = shape.numHeads / tp.size;
     const kvHeads = shape.numKvHeads / tp.size;
@@ -151,20 +164,29 @@ export class StageEnv {
     return this.#reduce.slice(0, REDUCE_PARTS * columns);
   }
 
+  /** Whether a module's backward is to make again what its forward has not kept; under `full`, the layer's has done so. */
+  recomputes(module: RecomputeModule): boolean {
+    return this.#recomputed.has(module);
+  }
+
+  /** Whether what such a module leaves is not kept. */
+  drops(module: RecomputeModule): boolean {
+    return this.recompute === 'full' || this.recomputes(module);
+  }
+
   /**
-   * What a forward leaves for its backward: one tensor for each of `slots` micro-batches in flight. `droppedBy` names
-   * the first recompute granularity that drops it; then it is scratch that backward fills again.
+   * What a forward leaves for its backward: one tensor for each of `slots` micro-batches in flight. `droppedBy` says
+   * whose recompute drops it, or that only `full` does; then it is scratch that backward fills again.
    */
   saved(
     key: string,
     shape: readonly number[],
     slots: number,
-    droppedBy: 'never' | 'selective' | 'full',
+    droppedBy: 'never' | 'full' | RecomputeModule,
     dtype: DType = this.dtype,
   ): PerMicroBatch {
-    const level = { none: 0, selective: 1, full: 2 };
-    const dropped = droppedBy !== 'never' && level[this.recompute] >= level[droppedBy];
-    if (dropped) {
+    const byModule = droppedBy !== 'never' && droppedBy !== 'full' && this.recomputes(droppedBy);
+    if (byModule || (droppedBy !== 'never' && this.recompute === 'full')) {
       const tensor = this.scratch(key, shape, dtype);
       return () => tensor;
     }

@@ -7,7 +7,7 @@ import { adaptersOf, type Adapters } from '../../families/adapters.js';
 import type { HeadKind } from '../../families/decoder.js';
 import { tokenFlops } from '../../families/flops.js';
 import { modelShape, type ModelShape } from '../../families/model-shape.js';
-import type { Recompute } from '../blocks/stage-env.js';
+import type { Recompute, RecomputeModule } from '../blocks/stage-env.js';
 import type { GenerationSizes } from '../decode/kv-cache.js';
 import type { StateTypes } from '../optim/optimizer-state.js';
 import type { CpCommType } from '../parallel/context-parallel.js';
@@ -71,6 +71,8 @@ export interface StageSpec extends PartSpec {
   /** What it generates, if it does. */
   readonly generation?: GenerationSizes;
   readonly recompute: Recompute;
+  /** Under `selective`. */
+  readonly recomputeModules: readonly RecomputeModule[];
   readonly deterministic: boolean;
   /** The most tokens whose logits are there at once, where the loss takes a micro-batch in parts. */
   readonly lossChunkTokens: number;
@@ -115,6 +117,7 @@ export function stageSpec(
     microBatches: train.global_batch_size / (train.micro_batch_size * place.dp.size),
     documents: keepsDocumentsApart(cfg),
     recompute: model.recompute_granularity,
+    recomputeModules: model.recompute_modules,
     deterministic: model.deterministic,
     lossChunkTokens: model.loss_chunk_tokens,
     cpCommType: model.cp_comm_type,

@@ -89,6 +89,7 @@ export function buildStage(spec: StageSpec, live: LiveStage | null, loss: Loss =
     seq,
     dtype,
     recompute: spec.recompute,
+    recomputeModules: spec.recomputeModules,
     attention,
     // A model that only generates never looks at whole sequences.
     attentionWorkspaceBytes: onlyGenerates
