@@ -26,7 +26,18 @@ export interface JsonSchema {
 
 /** The schema of a YAML file: nothing is required, since a recipe or an override may give it. */
 export function configJsonSchema(): JsonSchema {
-  const schema = z.toJSONSchema(runConfigSchema, {
+  const schema = asJsonSchema(runConfigSchema);
+  return { $schema: 'https://json-schema.org/draft/2020-12/schema', title: 'mbridge run configuration', ...schema };
+}
+
+/** What {@link configJsonSchema} has of one section, or of `mixed_precision`: a tenth of the work. */
+export function sectionJsonSchema(name: string): JsonSchema | undefined {
+  const { shape } = runConfigSchema;
+  return Object.hasOwn(shape, name) ? asJsonSchema(shape[name as keyof typeof shape]) : undefined;
+}
+
+function asJsonSchema(schema: z.ZodType): JsonSchema {
+  return z.toJSONSchema(schema, {
     io: 'input',
     override: ({ jsonSchema }) => {
       delete jsonSchema.required;
@@ -34,7 +45,6 @@ export function configJsonSchema(): JsonSchema {
       if (jsonSchema.maximum === Number.MAX_SAFE_INTEGER) delete jsonSchema.maximum;
     },
   }) as JsonSchema;
-  return { $schema: 'https://json-schema.org/draft/2020-12/schema', title: 'mbridge run configuration', ...schema };
 }
 
 /** The schemas of a section's keys; for a section of several types, of those of `type` (of all where it is unknown). */

@@ -1,4 +1,4 @@
-import { configJsonSchema, sectionKeys, type JsonSchema } from './json-schema.js';
+import { sectionJsonSchema, sectionKeys, type JsonSchema } from './json-schema.js';
 import { parseYamlValue } from './load.js';
 import { throwProblems, type Problem } from './problem.js';
 import type { Setting } from './setting.js';
@@ -52,8 +52,8 @@ export function parseValue(path: readonly string[], text: string, place: string,
 }
 
 function schemaOf([section = '', key]: readonly string[]): JsonSchema | undefined {
-  const own = (of: Record<string, JsonSchema> | undefined, name: string): JsonSchema | undefined =>
-    of !== undefined && Object.hasOwn(of, name) ? of[name] : undefined;
-  const schema = own(configJsonSchema().properties, section);
-  return key === undefined || schema === undefined ? schema : own(sectionKeys(schema), key);
+  const schema = sectionJsonSchema(section);
+  if (key === undefined || schema === undefined) return schema;
+  const keys = sectionKeys(schema);
+  return Object.hasOwn(keys, key) ? keys[key] : undefined;
 }
