@@ -19,6 +19,7 @@ import type { WorkerEvent } from './job/shared/messages.js';
 import { reportError } from './job/shared/report-error.js';
 import type { Announcement } from './job/shared/run-start.js';
 import { announceRun } from './train/banner.js';
+import { reasonNotToCopy, withoutCopies } from './train/copies.js';
 import { reasonNotToSave, withDefaultSaves, withoutSaves } from './train/default-saves.js';
 import { checkMachineMemory, fitsMachine } from './train/machine-memory.js';
 import { planRun } from './train/plan.js';
@@ -121,7 +122,10 @@ export async function start(
   const worldSize = environment?.worldSize ?? nproc * (nodes?.count ?? 1);
   const localRanks = environment?.localWorldSize ?? nproc;
   requireDevices(device, localRanks, ranksPerGpu);
-  let config = fit(checked, worldSize);
+  const { maxRestarts = 0 } = options;
+  const uncopied = reasonNotToCopy(checked, { external, nodes, maxRestarts, own: options.worker !== undefined });
+  if (uncopied !== undefined && (environment?.rank ?? nodes?.rank ?? 0) === 0) warn(uncopied);
+  let config = fit(uncopied === undefined ? checked : withoutCopies(checked), worldSize);
   const layout = { ...validateLayout(config, worldSize, { device, ...(origins === undefined ? {} : { origins }) }) };
   const rank = environment?.rank ?? nproc * (nodes?.rank ?? 0);
   const unused = checked.dist.device === 'auto' && rank === 0 ? unusedGpus() : undefined;
@@ -161,7 +165,7 @@ export async function start(
   const file = options.worker === undefined ? undefined : fileURLToPath(options.worker);
   const program = file ?? options.own?.program.command[0];
   const name = options.name ?? (program === undefined ? 'run' : basename(program, extname(program)));
-  const { maxRestarts = 0, runDir } = options;
+  const { runDir } = options;
   const announce = (folder: string, ran: RunConfig): Announcement =>
     announceRun({
       ...{ name, config: ran, unsaved, restarts: maxRestarts, external, runDir: shortPath(folder) },
@@ -179,6 +183,7 @@ export async function start(
     device,
     argv: process.argv,
     ...(nodes === undefined ? {} : { nodes }),
+    keepsCopies: config.checkpoint.non_persistent_save_interval !== null,
     layout,
     json,
     ...(options.shown === undefined ? {} : { shown: options.shown }),
@@ -221,14 +226,18 @@ export async function runMain(main: () => number | Promise<number>): Promise<num
 /** @param saves whether the run saves in a folder of its own, where it will find nothing of others */
 async function restartsFrom({ checkpoint }: RunConfig, saves: boolean, most: number): Promise<Restarts> {
   const { findCheckpoint } = await import('./checkpoint/format/checkpoint-root.js');
+  const { stepOfFolder } = await import('./checkpoint/format/checkpoint-format.js');
   const { save, load } = checkpoint;
   const isOwn = saves || save === load || save === null || (await findCheckpoint(save)).folder === null;
   return {
     most,
     goOn: async (config, saved) => {
       const root = config.checkpoint.save;
-      const own = isOwn && root !== null && (await findCheckpoint(root)).folder !== null ? root : saved?.folder;
-      return own === undefined ? config : { ...config, checkpoint: { ...config.checkpoint, load: own } };
+      const found = isOwn && root !== null ? (await findCheckpoint(root)).folder : null;
+      const load = found === null ? saved?.folder : root;
+      if (load == null) return { config, step: null };
+      const step = found === null ? saved?.step : stepOfFolder(basename(found));
+      return { config: { ...config, checkpoint: { ...config.checkpoint, load } }, step: step ?? 0 };
     },
   };
 }

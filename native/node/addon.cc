@@ -64,6 +64,8 @@ Addon::Addon(Napi::Env env, Napi::Object exports) : state_(*new State) {
                            InstanceMethod<&Addon::comm_run>("commRun"),
                            InstanceMethod<&Addon::die_with_parent>("dieWithParent"),
                            InstanceMethod<&Addon::cpu_count>("cpuCount"),
+                           InstanceMethod<&Addon::memory_create>("memoryCreate"),
+                           InstanceMethod<&Addon::memory_map>("memoryMap"),
                            InstanceMethod<&Addon::bpe_create>("bpeCreate"),
                            InstanceMethod<&Addon::bpe_free>("bpeFree"),
                            InstanceMethod<&Addon::bpe_encode>("bpeEncode"),

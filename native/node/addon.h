@@ -89,6 +89,8 @@ class Addon : public Napi::Addon<Addon> {
   // process.cc
   void die_with_parent(Info info);
   Napi::Value cpu_count(Info info);
+  Napi::Value memory_create(Info info);
+  Napi::Value memory_map(Info info);
 
   // tokenizers.cc
   Napi::Value bpe_create(Info info);

@@ -240,6 +240,8 @@ export interface CheckpointConfig {
   save: string | null;
   /** updates between saves; null saves at the end only; in the run folder a tenth of the run by default, at least 100. Default: null. */
   save_interval: number | null;
+  /** updates between copies of the state in memory, from which --max-restarts goes on; null makes none. Default: null. */
+  non_persistent_save_interval: number | null;
   /** folder to resume from; an empty or absent one starts fresh. Default: null. */
   load: string | null;
   /** how many newest checkpoints to keep; null keeps all; in the run folder 2 by default. Default: null. */

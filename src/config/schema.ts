@@ -208,6 +208,9 @@ const checkpointSchema = z.strictObject({
   save_interval: optionalCount.describe(
     'updates between saves; null saves at the end only; in the run folder a tenth of the run by default, at least 100',
   ),
+  non_persistent_save_interval: optionalCount.describe(
+    'updates between copies of the state in memory, from which --max-restarts goes on; null makes none',
+  ),
   load: optionalPath.describe('folder to resume from; an empty or absent one starts fresh'),
   keep_last: optionalCount.describe(
     'how many newest checkpoints to keep; null keeps all; in the run folder 2 by default',

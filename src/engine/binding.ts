@@ -128,6 +128,13 @@ export interface NativeBinding {
   dieWithParent(parentPid: number): void;
   /** Cores this process may use (sched_getaffinity and the cgroup quota). */
   cpuCount(): number;
+  /**
+   * Memory that another process can hold beyond the end of this one, through its file descriptor, which is returned.
+   * @param reserved bytes at its beginning that are taken at once: MB_MEMORY where they are not there
+   */
+  memoryCreate(bytes: number, reserved: number): number;
+  /** A part of such memory, from a multiple of 4096 on. Unmapped with the last reference to the buffer. */
+  memoryMap(fd: number, offset: number, bytes: number): ArrayBuffer;
 
   /**
    * A byte-level BPE tokenizer of this thread, native/tokenizer/bpe.h: `tokens` are the bytes of all tokens, `ends` where

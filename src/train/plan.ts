@@ -33,6 +33,8 @@ export interface RankPlan {
   readonly runtimeBytes: number;
   /** Host memory in which checkpoints are staged. */
   readonly hostBytes: number;
+  /** Host memory of the copies from which a restart goes on. */
+  readonly copyBytes: number;
   /** Model FLOPs of this rank in an update, by the formula that throughput is reported with. */
   readonly flopsPerStep: number;
 }
@@ -115,6 +117,9 @@ export function planRun(cfg: RunConfig, worldSize: number, device: DeviceKind, o
   };
 }
 
+/** Written in turn, so that one is always whole. */
+const COPIES = 2;
+
 type StagePlan = Omit<RankPlan, 'rank' | 'coordinates' | 'runtimeBytes'>;
 
 function describeStage(stage: Stage, layout: RunLayout, cfg: RunConfig): StagePlan {
@@ -122,6 +127,7 @@ function describeStage(stage: Stage, layout: RunLayout, cfg: RunConfig): StagePl
   const { layers, parts } = spec;
   const { layer, head } = tokenFlops(shape, cfg.model.seq_length, spec.adapters);
   const here = layers.reduce((sum, part) => sum + part.layers, 0) * layer + (parts.head ? head : 0);
+  const { non_persistent_save_interval: copies } = cfg.checkpoint;
   const tokens = (cfg.train.global_batch_size * cfg.model.seq_length) / (layout.dp * layout.cp);
   return {
     layers: layers.map((part) => [part.firstLayer, part.firstLayer + part.layers - 1] as const),
@@ -132,6 +138,7 @@ function describeStage(stage: Stage, layout: RunLayout, cfg: RunConfig): StagePl
     bytes: plan.byRegion(),
     totalBytes: plan.totalBytes,
     hostBytes: cfg.checkpoint.save === null || stage.optimizer === null ? 0 : savedBytes(stage),
+    copyBytes: copies === null || stage.optimizer === null ? 0 : COPIES * savedBytes(stage),
     flopsPerStep: (here * tokens) / layout.tp,
   };
 }

@@ -91,18 +91,19 @@ export interface RunTimes {
  * @throws MbridgeError as its parts do; the other ranks then fail too
  */
 export async function openRun(context: WorkerContext, options: OpenRunOptions = {}): Promise<Run> {
-  const { config: cfg, rank, worldSize, store, log } = context;
+  const { config: cfg, rank, worldSize, store, log, memory } = context;
   const device = options.device ?? openDevice(context.device, context.deviceIndex, context.threads);
   const runtime = new CommRuntime({ rank, device, store, timeoutSeconds: cfg.dist.timeout_s });
   const { head = 'language' } = options;
   const onSaved = context.saved.bind(context);
+  let checkpoints: RunCheckpoints | null = null;
   try {
     const { layout, grid, pgCollection } = await setupGroups(cfg, { runtime, worldSize });
     runtime.watch();
-    const checkpoints =
-      options.checkpoints === false
-        ? null
-        : await RunCheckpoints.open({ cfg, layout, device, store, groups: pgCollection, log, onSaved, head });
+    if (options.checkpoints !== false) {
+      const facts = { cfg, layout, device, store, groups: pgCollection, log, memory, onSaved, head };
+      checkpoints = await RunCheckpoints.open(facts);
+    }
     const { loss, trainable } = options;
     const checkpoint = checkpoints?.resume ?? null;
     const generation = options.generation ?? sampleSizes(cfg, layout.dp);
@@ -119,7 +120,7 @@ export async function openRun(context: WorkerContext, options: OpenRunOptions = 
     const built = { model, optimizer, scheduler, data, checkpoints, vocabulary, lr: options.lr };
     return new Run({ context, device, runtime, layout, grid, pgCollection, ...built });
   } catch (error) {
-    return runtime.abandon(error);
+    return runtime.abandon(checkpoints?.explain(error) ?? error);
   }
 }
 
@@ -186,14 +187,25 @@ export class Run {
   async train({ until, data = this.data, every = [] }: RunTrainOptions = {}): Promise<TrainResult> {
     const { context, config: cfg, model, optimizer, scheduler, pgCollection } = this;
     const lastMillisecond = (cfg.train.exit_duration_in_mins ?? Infinity) * 60_000;
+    const copied = this.checkpoints?.copyInterval ?? null;
+    // A CPU has done an update once it is enqueued: told at once, it counts at once.
+    const apart = this.device.kind === 'cpu';
+    const copies: Every[] =
+      copied === null
+        ? []
+        : [{ every: copied, apart, act: (step) => this.#timed('saves', () => this.checkpoints?.copy(step)) }];
     const own: Every[] = [
       { every: 1, act: (step) => this.#placement?.check(step) },
+      ...copies,
       { every: 1, act: (step) => this.#timed('saves', () => this.checkpoints?.onUpdate(step)) },
     ];
     const others = every.map((each) => ({
       ...each,
       act: (step: number) => this.#timed('others', () => each.act(step)),
     }));
+    // A copy in memory counts once nothing is left to be said of its update.
+    const told = { begun: this.#step, looked: 0 };
+    const tell = (): void => this.checkpoints?.told(Math.min(told.begun - 1, told.looked));
     const trace = StepTrace.of(cfg, context, this.device, this.grid.coordinates(context.rank));
     const started = performance.now() - this.#ms.saves - this.#ms.others;
     try {
@@ -204,8 +216,12 @@ export class Run {
         onStep: (event) => context.emit(event),
         onResult: (result) => {
           this.#look(result);
+          told.looked = result.step;
+          tell();
         },
         onBegin: (step, ownMs) => {
+          told.begun = step;
+          tell();
           context.progress(step, ownMs === null ? undefined : { ms: ownMs, stage: pgCollection.pp.rank });
         },
         endsAfter: (step) => context.endsAfter(step),

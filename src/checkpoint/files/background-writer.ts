@@ -3,7 +3,7 @@ import { compiledFile } from '../../base/package-root.js';
 import { checkpointIoError } from './checkpoint-error.js';
 import type { FileRecord } from './file-record.js';
 import type { HostImage } from './host-image.js';
-import type { WriteJob, WriteReply } from './writer-thread.js';
+import type { SumJob, WriteJob, WriteReply } from './writer-thread.js';
 
 /** Writes files in a thread of its own: the training thread spends its time inside collectives and kernel launches. */
 export class BackgroundWriter {
@@ -26,12 +26,20 @@ export class BackgroundWriter {
    * Writes an image to a new file, durably. Its memory must not change before the promise settles.
    * @throws MbridgeError exit 7 naming the file
    */
-  write(path: string, image: HostImage): Promise<FileRecord> {
+  write(path: string, { chunks }: HostImage<SharedArrayBuffer>): Promise<FileRecord> {
+    return this.#ask(path, { path, chunks });
+  }
+
+  /** The record of a file that is `bytes` of a descriptor, from `position` on. They must not change meanwhile. */
+  sum(fd: number, position: number, bytes: number): Promise<FileRecord> {
+    return this.#ask(`/proc/self/fd/${fd}`, { fd, position, bytes });
+  }
+
+  #ask(path: string, job: Omit<WriteJob, 'id'> | Omit<SumJob, 'id'>): Promise<FileRecord> {
     const id = this.#nextId++;
     return new Promise((resolve, reject) => {
       this.#waiting.set(id, { path, resolve, reject });
-      const job: WriteJob = { id, path, chunks: image.chunks };
-      this.#thread.postMessage(job);
+      this.#thread.postMessage({ id, ...job });
     });
   }
 

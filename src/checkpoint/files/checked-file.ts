@@ -14,18 +14,24 @@ export class CheckedFile {
   readonly bytes: number;
   readonly #sums: readonly string[];
   readonly #handle: FileHandle;
+  /** Where it begins in what is read. */
+  readonly #start: number;
   /** The last block of which only a part was asked for; the neighbours of that part come next. */
   #kept: { block: number; bytes: Promise<Uint8Array> } | undefined;
 
-  private constructor(path: string, record: FileRecord, handle: FileHandle) {
+  private constructor(path: string, record: FileRecord, handle: FileHandle, start: number) {
     this.path = path;
     this.bytes = record.bytes;
     this.#sums = record.crc32;
     this.#handle = handle;
+    this.#start = start;
   }
 
-  /** @throws MbridgeError exit 7 for a file that is missing, or of another size than it was written with */
-  static async open(path: string, record: FileRecord): Promise<CheckedFile> {
+  /**
+   * @param start where the file begins in shared memory that is opened for it; else it is all of `path`
+   * @throws MbridgeError exit 7 for a file that is missing, or of another size than it was written with
+   */
+  static async open(path: string, record: FileRecord, start?: number): Promise<CheckedFile> {
     let handle: FileHandle;
     try {
       handle = await open(path, READ_FLAGS);
@@ -33,10 +39,10 @@ export class CheckedFile {
       if (errnoOf(cause) !== 'ENOENT') throw checkpointIoError('open', path, cause);
       throw badCheckpoint('MISSING_FILE', path, 'is missing from its checkpoint', 'copy the whole folder again');
     }
-    const file = new CheckedFile(path, record, handle);
+    const file = new CheckedFile(path, record, handle, start ?? 0);
     try {
       const { size } = await handle.stat();
-      if (size !== record.bytes) {
+      if (start === undefined ? size !== record.bytes : size < start + record.bytes) {
         throw badCheckpoint('SIZE', path, `has ${size} bytes, ${record.bytes} were written`, DAMAGED);
       }
       if (record.crc32.length !== Math.ceil(record.bytes / BLOCK_BYTES)) {
@@ -91,7 +97,7 @@ export class CheckedFile {
 
   async #readBlock(block: number, target: Uint8Array): Promise<void> {
     const position = block * BLOCK_BYTES;
-    await readFully(this.#handle, this.path, target, position);
+    await readFully(this.#handle, this.path, target, this.#start + position);
     const sum = blockChecksum(target);
     if (sum === this.#sums[block]) return;
     const found = `bytes ${position}..${position + target.length} are not what was written (checksum ${sum}, was ${this.#sums[block]})`;

@@ -1,19 +1,22 @@
 /** Parts that an image's memory is taken in: one allocation is limited to a few GiB. A multiple of every block. */
 const CHUNK_BYTES = 1 << 30;
 
-/**
- * The bytes of a file before they are written, in memory that threads share. Nothing here is copied when it is handed
- * to the writing thread.
- */
-export class HostImage {
+/** The bytes of a file before they are written, or where they are kept. Nothing here is copied when threads share it. */
+export class HostImage<Memory extends ArrayBufferLike = ArrayBufferLike> {
   readonly bytes: number;
-  readonly chunks: readonly SharedArrayBuffer[];
+  readonly chunks: readonly Memory[];
 
-  constructor(bytes: number) {
+  /** @param take gives so many bytes, those from `position` of the image on */
+  constructor(bytes: number, take: (position: number, bytes: number) => Memory) {
     this.bytes = bytes;
     this.chunks = Array.from({ length: Math.ceil(bytes / CHUNK_BYTES) }, (_, i) => {
-      return new SharedArrayBuffer(Math.min(CHUNK_BYTES, bytes - i * CHUNK_BYTES));
+      return take(i * CHUNK_BYTES, Math.min(CHUNK_BYTES, bytes - i * CHUNK_BYTES));
     });
+  }
+
+  /** In memory that threads share. */
+  static shared(bytes: number): HostImage<SharedArrayBuffer> {
+    return new HostImage(bytes, (_, count) => new SharedArrayBuffer(count));
   }
 
   /** The memory of bytes [position, position + count), in parts that follow each other. */
@@ -22,7 +25,7 @@ export class HostImage {
     for (let at = position; at < position + count;) {
       const inChunk = at % CHUNK_BYTES;
       const length = Math.min(CHUNK_BYTES - inChunk, position + count - at);
-      views.push(new Uint8Array(this.chunks[Math.floor(at / CHUNK_BYTES)] as SharedArrayBuffer, inChunk, length));
+      views.push(new Uint8Array(this.chunks[Math.floor(at / CHUNK_BYTES)] as Memory, inChunk, length));
       at += length;
     }
     return views;

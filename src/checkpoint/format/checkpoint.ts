@@ -31,6 +31,12 @@ interface Shard {
   readonly entries: ReadonlyMap<string, TensorEntry>;
 }
 
+/** Where a file of a checkpoint is: all of a path, or what begins at `start` of one. */
+export interface FilePlace {
+  readonly path: string;
+  readonly start?: number;
+}
+
 /** A committed checkpoint, open for reading. Any rectangle of any tensor can be read, whatever layout wrote it. */
 export class Checkpoint {
   readonly folder: string;
@@ -38,9 +44,11 @@ export class Checkpoint {
   readonly index: CheckpointIndex;
   readonly state: CheckpointState;
   readonly #shards = new Map<string, Promise<Shard>>();
+  readonly #placeOf: (file: string) => FilePlace;
 
-  private constructor(folder: string, records: CheckpointRecords) {
+  private constructor(folder: string, records: CheckpointRecords, placeOf: (file: string) => FilePlace) {
     this.folder = folder;
+    this.#placeOf = placeOf;
     this.commit = records.commit;
     this.index = records.index;
     this.state = records.state;
@@ -48,7 +56,15 @@ export class Checkpoint {
 
   /** @throws MbridgeError exit 7 naming the file that is missing or damaged */
   static async open(folder: string): Promise<Checkpoint> {
-    return new Checkpoint(folder, await readRecords(folder));
+    return new Checkpoint(folder, await readRecords(folder), (file) => ({ path: join(folder, file) }));
+  }
+
+  /**
+   * One whose files lie elsewhere than in a folder.
+   * @param name what stands for the folder in messages
+   */
+  static of(name: string, records: CheckpointRecords, placeOf: (file: string) => FilePlace): Checkpoint {
+    return new Checkpoint(name, records, placeOf);
   }
 
   /** Without, it is imported weights. */
@@ -260,10 +276,10 @@ export class Checkpoint {
   }
 
   async #openShard(name: string): Promise<Shard> {
-    const path = join(this.folder, name);
+    const { path, start } = this.#placeOf(name);
     const record = this.commit.files[name];
     if (record === undefined) throw badCheckpoint('INDEX', path, 'was not committed', OTHER_MODEL);
-    const file = await CheckedFile.open(path, record);
+    const file = await CheckedFile.open(path, record, start);
     try {
       return { file, entries: await readHeaderOf(file) };
     } catch (error) {

@@ -110,7 +110,7 @@ async function requireSize(path: string, bytes: number): Promise<void> {
 }
 
 /** Equal tensors give equal indices, whatever the order of the writers. */
-function mergeIndex(contributions: readonly Contribution[]): CheckpointIndex {
+export function mergeIndex(contributions: readonly Contribution[]): CheckpointIndex {
   const tensors = new Map<string, TensorRecord>();
   for (const contribution of contributions) {
     for (const [name, record] of Object.entries(contribution.tensors)) {

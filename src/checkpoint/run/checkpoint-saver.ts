@@ -11,12 +11,12 @@ import { checkpointIoError } from '../files/checkpoint-error.js';
 import { stepFolderName, temporaryFolderName, type CheckpointState } from '../format/checkpoint-format.js';
 import { publishLatest, sealFolder } from '../format/commit.js';
 import { leaveContribution, takeContributions } from '../format/contribution.js';
-import type { HostImage } from '../files/host-image.js';
+import { HostImage } from '../files/host-image.js';
 import { refuseReplacing } from '../format/lineage.js';
 import { prune, type Retention } from './prune.js';
 import { SaveWatch } from './save-watch.js';
 import { describeShards } from '../format/shard-layout.js';
-import { StateSnapshot } from './state-snapshot.js';
+import { planShards, StateSnapshot } from './state-snapshot.js';
 
 export interface SaverOptions {
   /** `checkpoint.save`; prepared. */
@@ -54,7 +54,7 @@ export interface SaverOptions {
  */
 export class CheckpointSaver {
   readonly #o: SaverOptions;
-  readonly #snapshot: StateSnapshot;
+  readonly #snapshot: StateSnapshot<SharedArrayBuffer>;
   readonly #writer = new BackgroundWriter();
   readonly #watch: SaveWatch;
   #inFlight: Promise<void> = Promise.resolve();
@@ -66,7 +66,8 @@ export class CheckpointSaver {
   constructor(options: SaverOptions) {
     this.#o = options;
     const { optimizer, place } = options;
-    this.#snapshot = new StateSnapshot(options.device, optimizer, { tp: place.tp, rank: place.model.rank });
+    const plans = planShards(optimizer, { tp: place.tp, rank: place.model.rank });
+    this.#snapshot = new StateSnapshot(options.device, optimizer, plans, ({ bytes: size }) => HostImage.shared(size));
     const { store, runToken, timeoutMs, warn } = options;
     const awaited = (): boolean => this.#waiting > 0;
     const { rank, size } = place.model;
@@ -169,7 +170,7 @@ export class CheckpointSaver {
     const { plans, images } = this.#snapshot;
     try {
       makeFolder(folder);
-      const writes = plans.map(({ file }, i) => this.#writer.write(join(folder, file), images[i] as HostImage));
+      const writes = plans.map(({ file }, i) => this.#writer.write(join(folder, file), images[i] as HostImage<SharedArrayBuffer>));
       await leaveContribution(folder, this.#o.place.model.rank, describeShards(plans, await Promise.all(writes)));
     } catch (cause) {
       // A full disk gets its space back; the folder goes when the next run begins.

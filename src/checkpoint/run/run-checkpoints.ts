@@ -2,14 +2,16 @@ import { randomBytes } from 'node:crypto';
 import { realpathSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import type { Logger } from '../../base/logger.js';
+import type { MemoryKeeper } from '../../job/rendezvous/memory-keeper.js';
 import type { Store } from '../../job/rendezvous/store.js';
 import { adaptersOf } from '../../families/adapters.js';
 import { modelSettings, modelShape } from '../../families/model-shape.js';
 import type { DataIterator } from '../../data/data-iterator.js';
 import type { Place } from '../../model/parameters/parameter.js';
 import type { OptimizerState } from '../../model/optim/optimizer-state.js';
+import { EXIT, MbridgeError } from '../../base/errors.js';
 import type { FolderClaim } from '../../base/folder-claim.js';
-import { isLeftoverName, STATE_FILE } from '../format/checkpoint-format.js';
+import { isLeftoverName, STATE_FILE, type CheckpointState } from '../format/checkpoint-format.js';
 import {
   claimSaves,
   findCheckpoint,
@@ -21,6 +23,8 @@ import {
 import { CheckpointSaver } from './checkpoint-saver.js';
 import { convertedState, restoreOptimizer } from './checkpoint-weights.js';
 import { Checkpoint } from '../format/checkpoint.js';
+import { openCopies } from '../format/memory-copy.js';
+import { MemoryCopies } from './memory-copies.js';
 import { lineageOf, refuseForeignLatest, refuseOtherLineage } from '../format/lineage.js';
 import { checkSameData } from './same-data.js';
 import { requireSameAdapters, requireSameModel } from '../format/same-model.js';
@@ -36,6 +40,8 @@ export interface RunCheckpointsOptions extends RunFacts {
     readonly tp: Place;
   };
   readonly log: Logger;
+  /** Keeps copies in memory, where `checkpoint.non_persistent_save_interval` asks for them. */
+  readonly memory?: MemoryKeeper | null;
   /** Called on the model's first rank when a checkpoint is whole. */
   readonly onSaved?: (saved: { step: number; folder: string }) => void;
 }
@@ -46,16 +52,20 @@ const SECOND_MS = 1000;
 export class RunCheckpoints {
   /** What the run resumes from; null where it starts fresh. */
   readonly resume: Checkpoint | null;
+  /** Whether that is in memory, which nobody else can go on from. */
+  readonly #fromMemory: boolean;
   /** The first update to run, and the samples read before it: for setupDataIterators and train. */
   readonly position: { readonly startStep: number; readonly consumedSamples: number };
   readonly #o: RunCheckpointsOptions;
   readonly #saving: Saving | null;
   #saver: CheckpointSaver | null = null;
+  #copies: MemoryCopies | null = null;
 
   private constructor(o: RunCheckpointsOptions, saving: Saving | null, resume: Checkpoint | null) {
     this.#o = o;
     this.#saving = saving;
     this.resume = resume;
+    this.#fromMemory = resume !== null && isCopy(o);
     const { step = 0, consumed_samples: consumedSamples = 0 } = resume?.state ?? {};
     this.position = { startStep: step + 1, consumedSamples };
   }
@@ -77,7 +87,7 @@ export class RunCheckpoints {
         await refuseForeignLatest(root);
         await restoreReplaced(root);
       }
-      const resume = await openResume(o);
+      const resume = isCopy(o) ? openCopy(o) : await openResume(o);
       return new RunCheckpoints(o, root === null ? null : await prepareSaving(o, root, claim, resume), resume);
     } catch (error) {
       claim?.release();
@@ -91,7 +101,7 @@ export class RunCheckpoints {
    * @param optimizer as it is initialized
    */
   async begin(optimizer: OptimizerState, data: DataIterator): Promise<void> {
-    const { cfg, groups, store, device, log, onSaved } = this.#o;
+    const { cfg, groups, store, device, log, onSaved, memory: keeper } = this.#o;
     if (this.resume !== null) {
       await restoreOptimizer(this.resume, device, optimizer);
       const converted = convertedState(this.resume, optimizer);
@@ -104,6 +114,19 @@ export class RunCheckpoints {
     if (this.resume !== null && groups.intraDistOpt.rank === 0) {
       checkSameData(this.resume, fingerprint, allowed, (text) => log.warn(text));
     }
+    const describe =
+      (lineage: string) =>
+      (step: number, scalars: Float64Array): CheckpointState => {
+        const consumedSamples = data.consumedBefore(step + 1);
+        return describeState(this.#o, { step, consumedSamples, scalars, lineage, data: fingerprint });
+      };
+    const timeoutMs = cfg.dist.timeout_s * SECOND_MS;
+    const place = { tp: groups.tp, model: groups.intraDistOpt };
+    const { non_persistent_save_interval: copied } = cfg.checkpoint;
+    if (copied !== null && keeper != null) {
+      const lineage = this.#saving?.lineage ?? randomBytes(16).toString('hex');
+      this.#copies = new MemoryCopies({ keeper, device, optimizer, place, timeoutMs, describe: describe(lineage) });
+    }
     if (this.#saving === null) return;
     const { root, runToken, lineage, claim } = this.#saving;
     this.#saver = new CheckpointSaver({
@@ -112,17 +135,14 @@ export class RunCheckpoints {
       async: async_save,
       lineage: overwrite ? null : lineage,
       claim,
-      timeoutMs: cfg.dist.timeout_s * SECOND_MS,
+      timeoutMs,
       warn: (text) => log.warn(text),
       retention: { keepLast: keep_last, keepEvery: keep_every },
       device,
       optimizer,
-      place: { tp: groups.tp, model: groups.intraDistOpt },
+      place,
       store,
-      describe: (step, scalars) => {
-        const consumedSamples = data.consumedBefore(step + 1);
-        return describeState(this.#o, { step, consumedSamples, scalars, lineage, data: fingerprint });
-      },
+      describe: describe(lineage),
       onSaved: ({ step, folder, bytes, seconds, removed }) => {
         const gone = removed.length === 0 ? '' : `; removed ${removed.length} older`;
         onSaved?.({ step, folder });
@@ -132,17 +152,40 @@ export class RunCheckpoints {
     await this.#saver.begin();
   }
 
-  /** To be awaited after each update: saves where `checkpoint.save_interval` says so, and throws if a save failed. */
+  /** To be awaited after each update: saves where `checkpoint.save_interval` says so, and throws if a save or a copy failed. */
   async onUpdate(step: number): Promise<void> {
     const { save_interval: interval } = this.#o.cfg.checkpoint;
     this.#saver?.check();
+    this.#copies?.check();
     if (interval !== null && step % interval === 0) await this.#saver?.save(step);
+  }
+
+  /** Updates between copies in memory; null where none are made. */
+  get copyInterval(): number | null {
+    return this.#copies === null ? null : this.#o.cfg.checkpoint.non_persistent_save_interval;
+  }
+
+  /** To be awaited after each update of which there is to be a copy. */
+  async copy(step: number): Promise<void> {
+    await this.#copies?.copy(step);
+  }
+
+  /** To be called once everything is told of the updates up to `step`: what goes on from a copy of it does not tell it again. */
+  told(step: number): void {
+    this.#copies?.told(step);
+  }
+
+  /** What went wrong, where it did with a copy in memory: the run then goes on from a checkpoint on disk. */
+  explain(error: unknown): unknown {
+    if (!this.#fromMemory || !(error instanceof MbridgeError) || error.exitCode !== EXIT.io) return error;
+    return badCopy(error);
   }
 
   /** Saves after the last update that was run, unless there was none, waits until it is committed, and gives the folder back. */
   async finish(step: number): Promise<void> {
-    if (step >= this.position.startStep) await this.#saver?.save(step);
+    if (step >= this.position.startStep || this.#fromMemory) await this.#saver?.save(step);
     await this.#saver?.close();
+    await this.#copies?.close();
     this.#saving?.claim?.release();
   }
 }
@@ -159,12 +202,14 @@ interface Saving {
 }
 
 async function prepareSaving(
-  { cfg, store, log, head = 'language' }: RunCheckpointsOptions,
+  o: RunCheckpointsOptions,
   root: string,
   claim: FolderClaim | null,
   resume: Checkpoint | null,
 ): Promise<Saving> {
-  const goesOn = resume !== null && realpathSync(dirname(resume.folder)) === realpathSync(root);
+  const { cfg, store, log, head = 'language' } = o;
+  const goesOn =
+    resume !== null && (isCopy(o) || realpathSync(dirname(resume.folder)) === realpathSync(root));
   const lineage = goesOn ? lineageOf(resume.state) : randomBytes(16).toString('hex');
   // A job may have several models, each with a folder of its own.
   const key = `checkpoint/token/${root}`;
@@ -188,6 +233,32 @@ async function tidy(root: string, log: Logger): Promise<void> {
     log.warn(`${root}: ${name} is a save or a removal that did not end; ${remove ? 'removed' : 'it is never loaded'}`);
     if (remove) await removeFolder(root, name);
   }
+}
+
+/** Whether the run goes on from copies in memory. */
+function isCopy({ memory }: RunCheckpointsOptions): boolean {
+  return memory?.step != null;
+}
+
+function openCopy({ memory, log, groups }: RunCheckpointsOptions): Checkpoint | null {
+  if (memory?.step == null) return null;
+  try {
+    const copies = openCopies(memory.paths, memory.step);
+    if (groups.intraDistOpt.rank === 0) {
+      log.info(`going on from ${copies.folder}: ${copies.state.consumed_samples} samples`);
+    }
+    return copies;
+  } catch (cause) {
+    throw badCopy(cause);
+  }
+}
+
+function badCopy(cause: unknown): unknown {
+  if (!(cause instanceof MbridgeError)) return cause;
+  return new MbridgeError('worker', 'MB_MEMORY_COPY', cause.message, {
+    hint: 'a restart goes on from the last checkpoint on disk; look for faults of the memory',
+    cause,
+  });
 }
 
 async function openResume(o: RunCheckpointsOptions): Promise<Checkpoint | null> {

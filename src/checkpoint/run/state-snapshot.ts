@@ -3,7 +3,7 @@ import { STATE } from '../../engine/ops.js';
 import type { Tensor } from '../../engine/tensor.js';
 import type { BucketState, OptimizerState } from '../../model/optim/optimizer-state.js';
 import type { TensorKind } from '../format/checkpoint-format.js';
-import { HostImage } from '../files/host-image.js';
+import type { HostImage } from '../files/host-image.js';
 import { areaOf } from '../../model/parameters/rectangle.js';
 import { planSave, type SavedPiece } from '../format/save-plan.js';
 import type { Bucket } from '../../model/parameters/bucket.js';
@@ -13,31 +13,37 @@ import type { ShardLayout } from '../format/shard-layout.js';
 import type { EventLease } from '../../engine/event-lease.js';
 
 /**
- * A rank's shard files in pinned host memory, which is taken once. `take` starts copies of the state as it is after the
+ * A rank's shard files in pinned host memory. `take` starts copies of the state as it is after the
  * work that is enqueued; they run beside the next forward and backward, and the next update waits for them.
  */
-export class StateSnapshot {
+export class StateSnapshot<Memory extends ArrayBufferLike> {
   readonly plans: readonly ShardLayout<SavedPiece>[];
-  readonly images: readonly HostImage[];
+  readonly images: readonly HostImage<Memory>[];
   readonly #device: Device;
   readonly #state: OptimizerState;
   /** Before the copies of a `take`, and after them. */
   readonly #events: EventLease;
   readonly #copies: readonly { source: Tensor; views: readonly Uint8Array[] }[];
 
-  constructor(device: Device, state: OptimizerState, place: { readonly tp: Place; readonly rank: number }) {
+  /** @param imageOf takes the memory of a file */
+  constructor(
+    device: Device,
+    state: OptimizerState,
+    plans: readonly ShardLayout<SavedPiece>[],
+    imageOf: (plan: ShardLayout) => HostImage<Memory>,
+  ) {
     this.#device = device;
     this.#state = state;
     this.#events = device.lease(2);
-    this.plans = planState(state, place);
-    this.images = this.plans.map(({ head, bytes }) => {
-      const image = new HostImage(bytes);
+    this.plans = plans;
+    this.images = plans.map((plan) => {
+      const image = imageOf(plan);
       for (const chunk of image.chunks) device.pin(new Uint8Array(chunk));
-      image.set(0, head);
+      image.set(0, plan.head);
       return image;
     });
     this.#copies = this.plans.flatMap(({ pieces }, i) => {
-      const image = this.images[i] as HostImage;
+      const image = this.images[i] as HostImage<Memory>;
       return pieces.map((piece) => ({
         source: sourceOf(state, piece),
         views: image.views(piece.position, piece.bytes),
@@ -92,8 +98,11 @@ export function stateTensor(state: BucketState, kind: TensorKind): Tensor {
   return state[FIELD_OF[kind]];
 }
 
-/** Of frozen parameters, which stand after the others, there is what the model computes with, and nothing more. */
-function planState(
+/**
+ * The shard files of a rank. Of frozen parameters, which stand after the others, there is what the model computes with,
+ * and nothing more.
+ */
+export function planShards(
   { buckets, frozen, types }: OptimizerState,
   place: { readonly tp: Place; readonly rank: number },
 ): ShardLayout<SavedPiece>[] {

@@ -7,7 +7,7 @@ import { reportError } from '../shared/report-error.js';
 import { findRootCause, type RootCause } from '../shared/root-cause.js';
 import { signalExitCode, type StopSignal } from '../shared/stop-signals.js';
 import type { LaunchResult } from './job.js';
-import { pauseBefore, type Restarts } from './restarts.js';
+import { goingOnText, pauseBefore, type GoingOn, type Restarts } from './restarts.js';
 import type { RunOutput } from './run-output.js';
 import type { Supervision } from './supervisor.js';
 
@@ -15,6 +15,7 @@ import type { Supervision } from './supervisor.js';
 export interface Attempted extends LaunchResult {
   readonly again?: {
     readonly pauseS: number;
+    readonly next: GoingOn;
     /** Where the pause was ended by a signal. */
     readonly stopped: (signal: StopSignal) => LaunchResult;
   };
@@ -29,9 +30,11 @@ export interface Conclusion {
   readonly how: Ending;
   /** Of the restart that would follow, from 1. */
   readonly attempt: number;
-  /** Failures in a row without a new checkpoint in between. */
+  /** Failures in a row without a new checkpoint or copy in between. */
   readonly idle: number;
   readonly restarts: Restarts | undefined;
+  /** What a restart would go on from. */
+  readonly next: GoingOn | undefined;
 }
 
 /** Prints how the run ended, or that it begins again. */
@@ -44,6 +47,7 @@ export function conclude({
   attempt,
   idle,
   restarts,
+  next,
 }: Conclusion): Attempted {
   const { exits, stubborn, givenUp } = supervision;
   const { signal } = how;
@@ -60,16 +64,15 @@ export function conclude({
   };
   const fail = (text: string, exitCode: number, error: Record<string, unknown>, retried = true): Attempted => {
     const pauseS = signal === 'no' && retried ? pauseBefore(attempt, idle, exitCode, restarts) : null;
-    if (pauseS === null) {
+    if (pauseS === null || next === undefined) {
       output.note([text, ...savedBefore(how)].join('\n'));
       return end(exitCode, { error });
     }
-    const from = how.saved === undefined ? 'the start' : `update ${how.saved.step}`;
-    const next = `restart ${attempt} of ${restarts?.most} in ${pauseS} s, from ${from}`;
-    output.note(`${text}\n${next}`);
-    const step = how.saved?.step ?? 0;
-    output.fact({ type: EVENT.restart, attempt, of: restarts?.most, wait_s: pauseS, step, exit_code: exitCode, error });
-    return { exitCode, runDir, result: output.closing, again: { pauseS, stopped } };
+    output.note(`${text}\nrestart ${attempt} of ${restarts?.most} in ${pauseS} s, from ${goingOnText(next)}`);
+    const { step, from } = next;
+    const facts = { attempt, of: restarts?.most, wait_s: pauseS, step, from, exit_code: exitCode, error };
+    output.fact({ type: EVENT.restart, ...facts });
+    return { exitCode, runDir, result: output.closing, again: { pauseS, stopped, next } };
   };
 
   // After a stop was asked for, ranks that were killed are no failure; one that reported an error of its own is.

@@ -45,6 +45,8 @@ export interface LaunchJob extends RunStart {
   gracePeriodMs?: number;
   /** Begins again after a failure that may be gone at the next try; never by default. */
   restarts?: Restarts;
+  /** Keeps the copies that ranks make of their state in memory, for restarts. Of a run on one node. */
+  keepsCopies?: boolean;
   /** Absolute path of another module that exports runWorker (tests). */
   workerModule?: string;
   /** The program whose own functions the ranks run: each rank is this program, started again. Not with `workerModule`. */

@@ -19,6 +19,7 @@ import { listenForSignals, type StopSignal } from '../shared/stop-signals.js';
 import { WaitingNotice } from '../shared/waiting-notice.js';
 import { conclude, type Attempted } from './conclude.js';
 import type { LaunchJob, LaunchResult } from './job.js';
+import { KeptMemory } from './kept-memory.js';
 import type { Leader } from './leader.js';
 import {
   bothSignals,
@@ -30,7 +31,7 @@ import {
   type StopRequest,
 } from './other-nodes.js';
 import { planProcesses, type ProcessPlan } from './process-plan.js';
-import { pause } from './restarts.js';
+import { goingOn, pause, type GoingOn } from './restarts.js';
 import { RunOutput } from './run-output.js';
 import { Supervisor, type Supervision } from './supervisor.js';
 import { TeardownDeadline } from './teardown-deadline.js';
@@ -112,23 +113,28 @@ async function superviseRuns(
   numbers: RunNumbers | undefined,
 ): Promise<LaunchResult> {
   const started = performance.now();
-  const run: Attempts = { started, number: 0, idle: 0, before: undefined, saved: undefined, numbers };
-  for (let { config } = job; ;) {
-    const { save } = config.checkpoint;
-    let ended: Attempted;
-    try {
-      ended = await superviseRun({ ...job, config }, plan, run, leader);
-    } finally {
-      // A worker that had to be killed could not give its folder back.
-      if (save !== null) removeDeadClaim(save, 'save');
+  const memory = job.keepsCopies === true ? new KeptMemory(job.nproc) : null;
+  const run: Attempts = { started, number: 0, idle: 0, before: 0, saved: undefined, memory, numbers };
+  try {
+    for (let next: GoingOn = { config: job.config, from: 'start', step: 0 }; ;) {
+      const { save } = next.config.checkpoint;
+      let ended: Attempted;
+      try {
+        ended = await superviseRun({ ...job, config: next.config }, plan, run, leader, next);
+      } finally {
+        // A worker that had to be killed could not give its folder back.
+        if (save !== null) removeDeadClaim(save, 'save');
+      }
+      run.number++;
+      if (ended.again === undefined) return await over(leader, run.number, ended);
+      numbers?.restarted();
+      const listening = leader === null ? {} : { listen: bothSignals(leader) };
+      const signal = await pause(ended.again.pauseS, listening);
+      if (signal !== null) return await over(leader, run.number, ended.again.stopped(signal));
+      ({ next } = ended.again);
     }
-    run.number++;
-    if (ended.again === undefined) return over(leader, run.number, ended);
-    numbers?.restarted();
-    const listening = leader === null ? {} : { listen: bothSignals(leader) };
-    const signal = await pause(ended.again.pauseS, listening);
-    if (signal !== null) return over(leader, run.number, ended.again.stopped(signal));
-    config = (await job.restarts?.goOn(config, run.saved)) ?? config;
+  } finally {
+    memory?.close();
   }
 }
 
@@ -137,11 +143,13 @@ interface Attempts {
   readonly started: number;
   /** Of the attempt, from 0. */
   number: number;
-  /** Attempts in a row that have saved nothing. */
+  /** Attempts in a row that have saved and copied nothing. */
   idle: number;
-  /** The last checkpoint before this attempt, and by now. */
-  before: SavedCheckpoint | undefined;
+  /** The last update that was saved or copied before this attempt. */
+  before: number;
+  /** The last checkpoint. */
   saved: SavedCheckpoint | undefined;
+  readonly memory: KeptMemory | null;
   /** What is scraped of the run. */
   readonly numbers: RunNumbers | undefined;
 }
@@ -151,8 +159,10 @@ async function superviseRun(
   plan: ProcessPlan,
   attempts: Attempts,
   leader: Leader | null,
+  from: GoingOn,
 ): Promise<Attempted> {
   const { runDir } = plan;
+  const { memory } = attempts;
   const ranks = worldSize(job);
   const attempt = attempts.number;
   const stopped: StopRequest = { request: () => undefined };
@@ -226,7 +236,8 @@ async function superviseRun(
     supervisor.killAll();
   };
   process.on('exit', killAll); // whatever ends this process
-  const run: WorkerRun = { config: job.config, device: job.device, options: job.options };
+  const kept = memory === null ? {} : { memory: memory.begin(from.from === 'memory' ? from.step : null) };
+  const run: WorkerRun = { config: job.config, device: job.device, options: job.options, ...kept };
   try {
     const extraEnv: Record<string, string> = {
       MASTER_PORT: String(store.port),
@@ -251,6 +262,11 @@ async function superviseRun(
         attempts.saved = saved;
         attempts.numbers?.saved(saved);
         output.fact({ type: EVENT.saved, ...saved });
+      },
+      memory: (rank, pid, descriptor) => memory?.take(rank, pid, descriptor, warn),
+      copied: (rank, step) => {
+        const whole = memory?.copied(rank, step) ?? null;
+        if (whole !== null) for (const worker of workers) worker.copied(whole);
       },
       step: (rank) => store.begun[rank] ?? 0,
       failed: () => {
@@ -281,8 +297,13 @@ async function superviseRun(
       result: output.sent,
     };
     output.settle();
-    attempts.idle = attempts.saved?.step === attempts.before?.step ? attempts.idle + 1 : 1;
-    attempts.before = attempts.saved;
+    const { saved } = attempts;
+    if (supervision.exits.some(({ report }) => report?.code === 'MB_MEMORY_COPY')) memory?.begin(null);
+    const whole = memory?.whole ?? null;
+    const next = job.restarts && (await goingOn(job.restarts, job.config, saved, whole));
+    const reached = Math.max(saved?.step ?? 0, whole ?? 0);
+    attempts.idle = reached > attempts.before ? 1 : attempts.idle + 1;
+    attempts.before = reached;
     return conclude({
       supervision,
       runDir,
@@ -292,6 +313,7 @@ async function superviseRun(
       attempt: attempts.number + 1,
       idle: attempts.idle,
       restarts: job.restarts,
+      next,
     });
   } finally {
     leader?.listen(undefined);

@@ -7,8 +7,44 @@ import { listenForSignals, type StopSignal } from '../shared/stop-signals.js';
 export interface Restarts {
   /** At most; `--max-restarts`. */
   readonly most: number;
-  /** The configuration that goes on from the last checkpoint, if there is one; `saved` is the last that was heard of. */
-  readonly goOn: (config: RunConfig, saved: SavedCheckpoint | undefined) => Promise<RunConfig>;
+  /**
+   * The configuration that goes on from the run's last checkpoint, and the update of that; null where it has none.
+   * `saved` is the last that was heard of.
+   */
+  readonly goOn: (
+    config: RunConfig,
+    saved: SavedCheckpoint | undefined,
+  ) => Promise<{ config: RunConfig; step: number | null }>;
+}
+
+/** What an attempt goes on from. */
+export interface GoingOn {
+  readonly config: RunConfig;
+  readonly from: 'start' | 'checkpoint' | 'memory';
+  /** The last update of what it goes on from; 0 at the start. */
+  readonly step: number;
+}
+
+/**
+ * What the next attempt goes on from: the copies in memory, unless there is a newer checkpoint.
+ * @param copied the update that all ranks have a whole copy of
+ */
+export async function goingOn(
+  { goOn }: Restarts,
+  config: RunConfig,
+  saved: SavedCheckpoint | undefined,
+  copied: number | null,
+): Promise<GoingOn> {
+  const disk = await goOn(config, saved);
+  if (copied !== null && copied >= (disk.step ?? 0)) return { config: disk.config, from: 'memory', step: copied };
+  if (disk.step === null) return { config: disk.config, from: 'start', step: 0 };
+  return { config: disk.config, from: 'checkpoint', step: disk.step };
+}
+
+/** As people read it. */
+export function goingOnText({ from, step }: GoingOn): string {
+  if (from === 'start') return 'the start';
+  return `update ${step}${from === 'memory' ? ' in memory' : ''}`;
 }
 
 /** What may be gone at the next try: a process or its machine failed, or a collective hung. The rest stays as it is. */
@@ -18,7 +54,7 @@ const LONGEST_PAUSE_S = 60;
 
 /**
  * Seconds to wait before restart `attempt` (from 1); null where there is none.
- * @param idle failures in a row, this one among them, without a new checkpoint in between: the pause doubles with each
+ * @param idle failures in a row, this one among them, without a new checkpoint or copy in between: the pause doubles with each
  */
 export function pauseBefore(
   attempt: number,

@@ -19,6 +19,10 @@ export interface WorkerListener {
   log(rank: number, line: string): void;
   output(rank: number, line: string): void;
   saved(checkpoint: SavedCheckpoint): void;
+  /** Memory to be kept beyond its end: a descriptor of its process. */
+  memory?(rank: number, pid: number, descriptor: number): void;
+  /** Its copy of an update is whole. */
+  copied?(rank: number, step: number): void;
   /** Last step that the rank has begun. */
   step(rank: number): number;
   /** It has failed; its exit follows, unless that hangs. */
@@ -89,9 +93,17 @@ export class WorkerProcess {
 
   /** Asks it to stop after its current step. */
   ask(signal: StopSignal): void {
+    this.#tell({ kind: 'stop', signal });
+  }
+
+  /** Tells it that all ranks have whole copies of an update. */
+  copied(step: number): void {
+    this.#tell({ kind: 'copied', step });
+  }
+
+  #tell(message: LauncherMessage): void {
     if (!this.#child.connected) return;
-    const message: LauncherMessage = { kind: 'stop', signal };
-    this.#child.send(message, () => undefined); // one that has just ended need not be asked
+    this.#child.send(message, () => undefined); // one that has just ended need not be told
   }
 
   /** Ends the whole process group. From now on its end says nothing about what went wrong. */
@@ -124,6 +136,12 @@ export class WorkerProcess {
         return;
       case 'saved':
         listener.saved(message.saved);
+        return;
+      case 'memory':
+        listener.memory?.(this.rank, this.#child.pid ?? 0, message.fd);
+        return;
+      case 'copied':
+        listener.copied?.(this.rank, message.step);
         return;
       case 'failed':
         this.#report = message.report;

@@ -34,6 +34,14 @@ export interface WorkerRun {
   readonly device: 'cpu' | 'cuda';
   /** What the worker's module needs to know. */
   readonly options?: unknown;
+  /** Where the launcher keeps copies of the ranks' state: those of earlier attempts. */
+  readonly memory?: KeptCopies;
+}
+
+/** The copies in memory that a launcher has, as the worker's MemoryKeeper says of them. */
+export interface KeptCopies {
+  readonly step: number | null;
+  readonly paths: readonly (string | null)[];
 }
 
 /** The last checkpoint of a run. */
@@ -130,6 +138,10 @@ export type WorkerMessage =
   | { kind: 'looping' }
   /** A checkpoint is whole. */
   | { kind: 'saved'; saved: SavedCheckpoint }
+  /** The memory of this rank's copies, to be kept beyond its end: a descriptor of its process. */
+  | { kind: 'memory'; fd: number }
+  /** This rank's copy of an update is whole. */
+  | { kind: 'copied'; step: number }
   /** The process is about to exit, and has tried to write the report. Its exit may hang in a library's clean-up. */
   | { kind: 'failed'; report: WorkerReport }
   /**
@@ -140,4 +152,7 @@ export type WorkerMessage =
 
 export type LauncherMessage =
   /** The first one: a {@link WorkerRun} as JSON. The configuration itself, so that no other run can change it. */
-  { kind: 'run'; run: string } | { kind: 'stop'; signal: StopSignal };
+  | { kind: 'run'; run: string }
+  | { kind: 'stop'; signal: StopSignal }
+  /** All ranks have whole copies of the update. */
+  | { kind: 'copied'; step: number };

@@ -1,4 +1,5 @@
 import type { Logger } from '../../base/logger.js';
+import type { MemoryKeeper } from '../rendezvous/memory-keeper.js';
 import type { Store } from '../rendezvous/store.js';
 import type { RunConfig } from '../../config/schema.js';
 import type { Pace } from '../../base/pace.js';
@@ -17,6 +18,8 @@ export interface WorkerContext {
   readonly worldSize: number;
   readonly localWorldSize: number;
   readonly store: Store;
+  /** Keeps copies of the state from one attempt of the run to the next; null where nobody does. */
+  readonly memory: MemoryKeeper | null;
   /** Resolved and validated; the same on every rank. */
   readonly config: RunConfig;
   /** What the program that started the run gave this module beside the configuration (JSON); else undefined. */

@@ -20,6 +20,7 @@ import { parseEnvironment } from './environment.js';
 import { agreeOnRun, type ExternalRun } from './external.js';
 import { reportOf } from './failure.js';
 import { makeLogger } from './logger.js';
+import { LauncherMemory } from './launcher-memory.js';
 import { TensorboardFile } from './tensorboard-file.js';
 import { openStore, type OpenedStore } from './rendezvous.js';
 import { describeSharing, prepareSharedGpu } from './shared-gpu.js';
@@ -167,6 +168,7 @@ async function enterRun(
     worldSize: environment.worldSize,
     localWorldSize: environment.localWorldSize,
     store,
+    memory: 'memory' in record && record.memory !== undefined ? new LauncherMemory(record.memory) : null,
     config,
     options,
     device,

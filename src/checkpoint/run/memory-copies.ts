@@ -1,0 +1,147 @@
+import { closeSync, fstatSync, openSync } from 'node:fs';
+import type { Device } from '../../engine/device.js';
+import type { MemoryKeeper } from '../../job/rendezvous/memory-keeper.js';
+import type { OptimizerState } from '../../model/optim/optimizer-state.js';
+import type { Place } from '../../model/parameters/parameter.js';
+import { BackgroundWriter } from '../files/background-writer.js';
+import { HostImage } from '../files/host-image.js';
+import type { CheckpointState } from '../format/checkpoint-format.js';
+import { clearHeader, layOutMemory, sealCopy, slotOf, type MemoryLayout, type MemorySlot } from '../format/memory-copy.js';
+import type { SavedPiece } from '../format/save-plan.js';
+import { describeShards, type ShardLayout } from '../format/shard-layout.js';
+import { planShards, StateSnapshot } from './state-snapshot.js';
+
+export interface MemoryCopiesOptions {
+  readonly keeper: MemoryKeeper;
+  readonly device: Device;
+  readonly optimizer: OptimizerState;
+  readonly place: { readonly tp: Place; readonly model: Place };
+  /** How long one rank waits for the others. */
+  readonly timeoutMs: number;
+  /** The training state at the end of an update, from the device's float64 scalars. */
+  readonly describe: (step: number, scalars: Float64Array) => CheckpointState;
+}
+
+interface Slot {
+  readonly slot: MemorySlot;
+  readonly snapshot: StateSnapshot<ArrayBuffer>;
+}
+
+/**
+ * Copies of this rank's part of the training state in memory that outlives it: what a checkpoint would hold, so that
+ * what goes on from one has the same bits. A copy is started between two updates and ends beside the next one. Every
+ * rank makes the same calls.
+ */
+export class MemoryCopies {
+  readonly #o: MemoryCopiesOptions;
+  readonly #plans: readonly ShardLayout<SavedPiece>[];
+  readonly #fd: number;
+  readonly #slots: readonly Slot[];
+  readonly #writer = new BackgroundWriter();
+  /** The slot to be written next. */
+  #next: 0 | 1;
+  #last: number | null = null;
+  #inFlight: Promise<void> = Promise.resolve();
+  #failure: unknown;
+  /** The last update of which everything was said, and who waits for that. */
+  #told = 0;
+  #onTold: () => void = () => undefined;
+
+  /** Takes the memory, or what an earlier process of this rank left, and gives it to who keeps it. */
+  constructor(options: MemoryCopiesOptions) {
+    this.#o = options;
+    const { keeper, device, optimizer, place } = options;
+    const rank = place.model.rank;
+    this.#plans = planShards(optimizer, { tp: place.tp, rank });
+    const layout = layOutMemory(this.#plans);
+    const left = openLeft(keeper.paths[rank] ?? null, layout);
+    this.#fd = left ?? device.binding.memoryCreate(layout.bytes, layout.reserved);
+    const kept = keeper.step === null ? undefined : slotOf(this.#fd, keeper.step);
+    this.#next = kept === 0 ? 1 : 0;
+    if (left === null) keeper.give(this.#fd);
+    this.#slots = layout.slots.map((slot, i) => {
+      if (i !== kept) clearHeader(this.#fd, slot);
+      const imageOf = ({ file, bytes }: ShardLayout): HostImage<ArrayBuffer> => {
+        const { position } = slot.files.get(file) as { position: number };
+        return new HostImage(bytes, (at, count) => device.binding.memoryMap(this.#fd, position + at, count));
+      };
+      return { slot, snapshot: new StateSnapshot(device, optimizer, this.#plans, imageOf) };
+    });
+  }
+
+  /**
+   * Starts the copy of the state after update `step`, once all ranks have the copy before.
+   * @throws MbridgeError MB_MEMORY_COPY_HANG (exit 6) where a rank does not get it
+   */
+  async copy(step: number): Promise<void> {
+    await this.#inFlight;
+    this.check();
+    const { keeper, timeoutMs } = this.#o;
+    if (this.#last !== null) await keeper.whole(this.#last, timeoutMs);
+    this.#last = step;
+    const { slot, snapshot } = this.#slots[this.#next] as Slot;
+    this.#next = this.#next === 0 ? 1 : 0;
+    clearHeader(this.#fd, slot);
+    this.#inFlight = this.#seal(step, slot, snapshot.take()).catch((error: unknown) => {
+      this.#failure = error;
+    });
+  }
+
+  /**
+   * Says that the run has told everything of the updates up to `step`. A copy counts from then on: what goes on from it
+   * says nothing of them any more.
+   */
+  told(step: number): void {
+    this.#told = Math.max(this.#told, step);
+    this.#onTold();
+  }
+
+  /** Throws what went wrong in the background since. */
+  check(): void {
+    if (this.#failure !== undefined) throw this.#failure;
+  }
+
+  /** Waits for the copy that is under way, and gives everything back but the copies. */
+  async close(): Promise<void> {
+    try {
+      this.told(Infinity);
+      await this.#inFlight;
+      this.check();
+    } finally {
+      await this.#writer.close();
+      for (const { snapshot } of this.#slots) snapshot.release();
+      closeSync(this.#fd);
+    }
+  }
+
+  async #seal(step: number, slot: MemorySlot, staged: Promise<Float64Array>): Promise<void> {
+    const { keeper, place, describe } = this.#o;
+    const scalars = await staged;
+    const places = this.#plans.map(({ file }) => slot.files.get(file) as { position: number; bytes: number });
+    const sums = await Promise.all(places.map(({ position, bytes }) => this.#writer.sum(this.#fd, position, bytes)));
+    const first = place.model.rank === 0;
+    if (first) await this.#whenTold(step);
+    const positions = Object.fromEntries(this.#plans.map(({ file }, i) => [file, places[i]?.position as number]));
+    const state = first ? describe(step, scalars) : null;
+    sealCopy(this.#fd, slot, step, { ...describeShards(this.#plans, sums), positions, state });
+    keeper.copied(step);
+  }
+
+  async #whenTold(step: number): Promise<void> {
+    while (this.#told < step) await new Promise<void>((resolve) => (this.#onTold = resolve));
+  }
+}
+
+/** The memory that an earlier process of this rank gave, where it has room for the same; else null. */
+function openLeft(path: string | null, { bytes }: MemoryLayout): number | null {
+  if (path === null) return null;
+  let fd: number;
+  try {
+    fd = openSync(path, 'r+');
+  } catch {
+    return null; // new memory serves as well
+  }
+  if (fstatSync(fd).size === bytes) return fd;
+  closeSync(fd);
+  return null;
+}
