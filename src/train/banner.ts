@@ -40,6 +40,7 @@ export function announceRun(facts: BannerFacts): Announcement {
     ],
     ['memory', `${formatBytes(most(plan))} planned on the fullest rank`],
     ['saves', savesText(facts)],
+    ...copiesRow(facts),
     ['run', runDir],
     ['stop', stopText(facts)],
   ];
@@ -62,6 +63,7 @@ export function announceRun(facts: BannerFacts): Announcement {
       dataset: facts.ownData === true ? 'own' : config.dataset.type,
       save: save,
       ...(save === null ? {} : { checkpoint_bytes: checkpointBytes(plan) }),
+      ...(config.checkpoint.non_persistent_save_interval === null ? {} : { copy_bytes: copyBytes(plan) }),
     },
   };
 }
@@ -122,6 +124,17 @@ function savesText({ config, plan, saveFolder, unsaved }: BannerFacts): string {
   return `${when}: ${formatBytes(checkpointBytes(plan))} each, ${kept}\n  ${''.padEnd(9)} in ${saveFolder}`;
 }
 
+function copiesRow({ config, plan }: BannerFacts): [string, string][] {
+  const { non_persistent_save_interval: interval } = config.checkpoint;
+  if (interval === null) return [];
+  const when = interval === 1 ? 'every update' : `every ${plural(interval, 'update')}`;
+  return [['copies', `${when} in memory, for restarts: ${formatBytes(copyBytes(plan))} of this machine`]];
+}
+
+function copyBytes({ ranks }: RunPlan): number {
+  return ranks.reduce((sum, rank) => sum + rank.copyBytes, 0);
+}
+
 function stopText({ saveFolder, restarts = 0, external = false }: BannerFacts): string {
   const saved = saveFolder === null ? 'ends after this update, unsaved' : 'saves after this update';
   if (external) return `SIGTERM, SIGUSR1 or Ctrl-C to any rank ${saved}`;
@@ -130,6 +143,8 @@ function stopText({ saveFolder, restarts = 0, external = false }: BannerFacts): 
 }
 
 function most({ ranks, device }: RunPlan): number {
-  const bytes = ranks.map((rank) => rank.totalBytes + (device === 'cuda' ? rank.runtimeBytes : rank.hostBytes));
+  const bytes = ranks.map(({ totalBytes, runtimeBytes, hostBytes, copyBytes: copies }) => {
+    return totalBytes + (device === 'cuda' ? runtimeBytes : hostBytes + copies);
+  });
   return bytes.reduce((a, b) => Math.max(a, b), 0);
 }

@@ -6,9 +6,12 @@ import type { RankPlan, RunPlan } from './plan.js';
 /** What a worker process needs besides the planned memory: Node, the compiled program, buffers of the system. */
 export const PROCESS_BYTES = 96 * 2 ** 20;
 
-/** Bytes that `count` of the plan's ranks need on one machine. */
+/** Bytes of the host that `count` of the plan's ranks need on one machine. */
 function bytesOfRanks(plan: RunPlan, count: number): number {
-  return plan.ranks.slice(0, count).reduce((sum, rank) => sum + rank.totalBytes + rank.hostBytes + PROCESS_BYTES, 0);
+  const onHost = plan.device === 'cpu';
+  return plan.ranks.slice(0, count).reduce((sum, { totalBytes, hostBytes, copyBytes }) => {
+    return sum + (onHost ? totalBytes : 0) + hostBytes + copyBytes + PROCESS_BYTES;
+  }, 0);
 }
 
 /** Memory that this machine, or the container that we are in, can still give. */
@@ -26,21 +29,35 @@ function regionsText({ bytes }: RankPlan): string {
     .join(', ');
 }
 
-/** Whether the plan's ranks on this machine fit its memory; always for GPUs, which have their own. */
+/** Whether the plan's ranks on this machine fit its memory. GPUs have their own: of their ranks only copies in memory count. */
 export function fitsMachine(plan: RunPlan, localRanks: number, available = availableBytes()): boolean {
-  return plan.device !== 'cpu' || bytesOfRanks(plan, localRanks) <= available;
+  return (plan.device !== 'cpu' && copiesOf(plan) === 0) || bytesOfRanks(plan, localRanks) <= available;
+}
+
+function copiesOf({ ranks }: RunPlan): number {
+  return ranks.reduce((sum, { copyBytes }) => sum + copyBytes, 0);
 }
 
 /**
- * Refuses a run on the CPU whose ranks on this machine do not fit its memory (exit code 4), before anything is started.
+ * Refuses a run whose ranks on this machine do not fit its memory (exit code 4), before anything is started: all that they
+ * need on the CPU, and on GPUs the copies in memory, where there are any, and what saves are staged in.
  * GPUs have their own memory; there each rank compares the same plan with what its GPU has free.
  */
 export function checkMachineMemory(plan: RunPlan, localRanks: number, available = availableBytes()): void {
   if (fitsMachine(plan, localRanks, available)) return;
   const needed = bytesOfRanks(plan, localRanks);
+  const copies = copiesOf(plan);
+  const without = copies === 0 ? '' : `, ${gib(copies)} of it for copies (checkpoint.non_persistent_save_interval)`;
+  if (plan.device !== 'cpu') {
+    const found = `${localRanks} processes need ${gib(needed)} of this machine's memory${without}, ${gib(available)} is free`;
+    throw new MbridgeError('environment', 'MB_MEMORY_PLAN', found, {
+      hint: 'make no copies in memory: checkpoint.non_persistent_save_interval=null; restarts then go on from the disk',
+      details: { needed, available, ranks: localRanks, copies },
+    });
+  }
   const largest = plan.ranks.reduce((a, b) => (b.totalBytes > a.totalBytes ? b : a));
   const rank = `rank ${largest.rank} the most, ${gib(largest.totalBytes)}: ${regionsText(largest)}`;
-  const found = `${localRanks} processes need ${gib(needed)} (${rank}), this machine has ${gib(available)} free`;
+  const found = `${localRanks} processes need ${gib(needed)} (${rank})${without}, this machine has ${gib(available)} free`;
   throw new MbridgeError('environment', 'MB_MEMORY_PLAN', found, {
     hint: 'lower model.seq_length or train.micro_batch_size, set model.recompute_granularity, or take a smaller recipe; mbridge plan shows every rank',
     details: { needed, available, ranks: localRanks, regions: largest.bytes },

@@ -74,11 +74,12 @@ function peakMemory(): number {
   return process.resourceUsage().maxRSS * 1024;
 }
 
-/** Of this rank: the arena and, on a GPU, what is allowed for libraries; what saves are staged in is memory of the host. */
+/** Of this rank: the arena and, on a GPU, what is allowed for libraries; what saves are staged in, and copies, are memory of the host. */
 function plannedMemory({ config: cfg, context: { worldSize, rank }, device }: Run): number {
   const planned = planRun(cfg, worldSize, device.kind).ranks[rank];
   if (planned === undefined) return 0;
-  return planned.totalBytes + (device.kind === 'cuda' ? planned.runtimeBytes : planned.hostBytes);
+  const { totalBytes, runtimeBytes, hostBytes, copyBytes } = planned;
+  return totalBytes + (device.kind === 'cuda' ? runtimeBytes : hostBytes + copyBytes);
 }
 
 async function orAbandon<T>(run: Run, act: () => T | Promise<T>): Promise<T> {

@@ -188,7 +188,7 @@ export class Run {
     const { context, config: cfg, model, optimizer, scheduler, pgCollection } = this;
     const lastMillisecond = (cfg.train.exit_duration_in_mins ?? Infinity) * 60_000;
     const copied = this.checkpoints?.copyInterval ?? null;
-    // A CPU has done an update once it is enqueued: told at once, it counts at once.
+    // The last thing to do after an update, so that a copy counts once its numbers are shown: a CPU has them at once.
     const apart = this.device.kind === 'cpu';
     const copies: Every[] =
       copied === null
@@ -196,16 +196,12 @@ export class Run {
         : [{ every: copied, apart, act: (step) => this.#timed('saves', () => this.checkpoints?.copy(step)) }];
     const own: Every[] = [
       { every: 1, act: (step) => this.#placement?.check(step) },
-      ...copies,
       { every: 1, act: (step) => this.#timed('saves', () => this.checkpoints?.onUpdate(step)) },
     ];
     const others = every.map((each) => ({
       ...each,
       act: (step: number) => this.#timed('others', () => each.act(step)),
     }));
-    // A copy in memory counts once nothing is left to be said of its update.
-    const told = { begun: this.#step, looked: 0 };
-    const tell = (): void => this.checkpoints?.told(Math.min(told.begun - 1, told.looked));
     const trace = StepTrace.of(cfg, context, this.device, this.grid.coordinates(context.rank));
     const started = performance.now() - this.#ms.saves - this.#ms.others;
     try {
@@ -216,19 +212,16 @@ export class Run {
         onStep: (event) => context.emit(event),
         onResult: (result) => {
           this.#look(result);
-          told.looked = result.step;
-          tell();
+          this.checkpoints?.told(result.step);
         },
         onBegin: (step, ownMs) => {
-          told.begun = step;
-          tell();
           context.progress(step, ownMs === null ? undefined : { ms: ownMs, stage: pgCollection.pp.rank });
         },
         endsAfter: (step) => context.endsAfter(step),
         // The clock counts from this process's start.
         wantsStop: () => this.#stopRequested || performance.now() > lastMillisecond,
         ...(this.#lr === undefined ? {} : { lr: this.#lr }),
-        every: [...own, ...others],
+        every: [...own, ...others, ...copies],
       });
       trace?.write();
       this.#step = result.step;

@@ -43,7 +43,7 @@ export class MemoryCopies {
   #last: number | null = null;
   #inFlight: Promise<void> = Promise.resolve();
   #failure: unknown;
-  /** The last update of which everything was said, and who waits for that. */
+  /** The last update whose numbers are shown, and who waits for that. */
   #told = 0;
   #onTold: () => void = () => undefined;
 
@@ -70,13 +70,14 @@ export class MemoryCopies {
   }
 
   /**
-   * Starts the copy of the state after update `step`, once all ranks have the copy before.
+   * Starts the copy of the state after update `step`, once all ranks have the copy before. On a CPU that it ends as well,
+   * the numbers of the update must be shown before.
    * @throws MbridgeError MB_MEMORY_COPY_HANG (exit 6) where a rank does not get it
    */
   async copy(step: number): Promise<void> {
     await this.#inFlight;
     this.check();
-    const { keeper, timeoutMs } = this.#o;
+    const { keeper, device, timeoutMs } = this.#o;
     if (this.#last !== null) await keeper.whole(this.#last, timeoutMs);
     this.#last = step;
     const { slot, snapshot } = this.#slots[this.#next] as Slot;
@@ -85,11 +86,15 @@ export class MemoryCopies {
     this.#inFlight = this.#seal(step, slot, snapshot.take()).catch((error: unknown) => {
       this.#failure = error;
     });
+    // This thread computes the next update on a CPU, and would end the copy only after it.
+    if (device.kind !== 'cpu') return;
+    await this.#inFlight;
+    this.check();
   }
 
   /**
-   * Says that the run has told everything of the updates up to `step`. A copy counts from then on: what goes on from it
-   * says nothing of them any more.
+   * Says that the numbers of the updates up to `step` are shown. A copy counts from then on: what goes on from it does not
+   * show them again.
    */
   told(step: number): void {
     this.#told = Math.max(this.#told, step);

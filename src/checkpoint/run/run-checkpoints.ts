@@ -170,7 +170,7 @@ export class RunCheckpoints {
     await this.#copies?.copy(step);
   }
 
-  /** To be called once everything is told of the updates up to `step`: what goes on from a copy of it does not tell it again. */
+  /** To be called once the numbers of update `step` are shown: what goes on from a copy of it does not show them again. */
   told(step: number): void {
     this.#copies?.told(step);
   }

@@ -52,6 +52,7 @@ async function asText(plan: RunPlan, ranksPerGpu: number, perRank: boolean): Pro
     [
       ['runtime', 'runtimeBytes'],
       ['host', 'hostBytes'],
+      ['copies', 'copyBytes'],
     ] as const
   ).filter(([, key]) => ranks.some((r) => memory.of(r[key]) > 0));
   const memoryHeads = [...regions, 'total', ...extra.map(([name]) => name)].map((name) => `${name} ${memory.name}`);
@@ -79,6 +80,8 @@ async function asText(plan: RunPlan, ranksPerGpu: number, perRank: boolean): Pro
   if (plan.device === 'cuda') {
     facts.push('runtime: allowance for libraries and communicators, which the device holds beside the total');
   }
+  const copies = ranks.reduce((sum, { copyBytes }) => sum + copyBytes, 0);
+  if (copies > 0) facts.push(`copies: ${memory.of(copies)} ${memory.name} of host memory in all, for restarts`);
   if (ranksPerGpu > 1) {
     const held = new Array<number>(gpusFor(ranks.length, ranksPerGpu)).fill(0);
     for (const { rank, totalBytes, runtimeBytes } of ranks) {
