@@ -170,7 +170,9 @@ export class CheckpointSaver {
     const { plans, images } = this.#snapshot;
     try {
       makeFolder(folder);
-      const writes = plans.map(({ file }, i) => this.#writer.write(join(folder, file), images[i] as HostImage<SharedArrayBuffer>));
+      const writes = plans.map(({ file }, i) =>
+        this.#writer.write(join(folder, file), images[i] as HostImage<SharedArrayBuffer>),
+      );
       await leaveContribution(folder, this.#o.place.model.rank, describeShards(plans, await Promise.all(writes)));
     } catch (cause) {
       // A full disk gets its space back; the folder goes when the next run begins.

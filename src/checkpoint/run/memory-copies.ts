@@ -6,7 +6,14 @@ import type { Place } from '../../model/parameters/parameter.js';
 import { BackgroundWriter } from '../files/background-writer.js';
 import { HostImage } from '../files/host-image.js';
 import type { CheckpointState } from '../format/checkpoint-format.js';
-import { clearHeader, layOutMemory, sealCopy, slotOf, type MemoryLayout, type MemorySlot } from '../format/memory-copy.js';
+import {
+  clearHeader,
+  layOutMemory,
+  sealCopy,
+  slotOf,
+  type MemoryLayout,
+  type MemorySlot,
+} from '../format/memory-copy.js';
 import type { SavedPiece } from '../format/save-plan.js';
 import { describeShards, type ShardLayout } from '../format/shard-layout.js';
 import { planShards, StateSnapshot } from './state-snapshot.js';

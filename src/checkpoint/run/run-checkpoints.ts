@@ -208,8 +208,7 @@ async function prepareSaving(
   resume: Checkpoint | null,
 ): Promise<Saving> {
   const { cfg, store, log, head = 'language' } = o;
-  const goesOn =
-    resume !== null && (isCopy(o) || realpathSync(dirname(resume.folder)) === realpathSync(root));
+  const goesOn = resume !== null && (isCopy(o) || realpathSync(dirname(resume.folder)) === realpathSync(root));
   const lineage = goesOn ? lineageOf(resume.state) : randomBytes(16).toString('hex');
   // A job may have several models, each with a folder of its own.
   const key = `checkpoint/token/${root}`;

@@ -168,7 +168,7 @@ async function enterRun(
     worldSize: environment.worldSize,
     localWorldSize: environment.localWorldSize,
     store,
-    memory: 'memory' in record && record.memory !== undefined ? new LauncherMemory(record.memory) : null,
+    memory: 'memory' in record ? new LauncherMemory(record.memory) : null,
     config,
     options,
     device,
