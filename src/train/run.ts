@@ -93,7 +93,8 @@ export interface RunTimes {
 export async function openRun(context: WorkerContext, options: OpenRunOptions = {}): Promise<Run> {
   const { config: cfg, rank, worldSize, store, log } = context;
   const device = options.device ?? openDevice(context.device, context.deviceIndex, context.threads);
-  const runtime = new CommRuntime({ rank, device, store, timeoutSeconds: cfg.dist.timeout_s });
+  const { timeout_s: timeoutSeconds, check_collectives: checkCollectives } = cfg.dist;
+  const runtime = new CommRuntime({ rank, device, store, timeoutSeconds, checkCollectives });
   const { head = 'language' } = options;
   const onSaved = context.saved.bind(context);
   try {

@@ -7,6 +7,7 @@ import { compiledFile } from '../../base/package-root.js';
 import { nearAddress } from '../rendezvous/listen-address.js';
 import { StoreServer } from '../rendezvous/store-server.js';
 import type { Ending } from '../shared/ending-text.js';
+import { flightSentence } from '../shared/flight-text.js';
 import { ENV, EVENT, type SavedCheckpoint, type WorkerRun } from '../shared/messages.js';
 import { PrometheusEndpoint, type RunNumbers } from '../shared/prometheus-endpoint.js';
 import { RankTimesFile } from '../shared/rank-times-file.js';
@@ -18,6 +19,7 @@ import { refuseSeveralLaunchers } from '../shared/starter.js';
 import { listenForSignals, type StopSignal } from '../shared/stop-signals.js';
 import { WaitingNotice } from '../shared/waiting-notice.js';
 import { conclude, type Attempted } from './conclude.js';
+import { FlightReport, whoWaited } from './flight-report.js';
 import type { LaunchJob, LaunchResult } from './job.js';
 import type { Leader } from './leader.js';
 import {
@@ -26,6 +28,7 @@ import {
   gatherNodes,
   othersListener,
   over,
+  withOthersViews,
   withOthers,
   type StopRequest,
 } from './other-nodes.js';
@@ -173,7 +176,12 @@ async function superviseRun(
   });
   if (attempt === 0) announce(job, runDir, output);
   const warn = output.warn.bind(output);
-  const stall = new StallNotice(ranks, warn);
+  const workers: WorkerProcess[] = [];
+  const flight = new FlightReport(workers);
+  const stall = new StallNotice(ranks, (text) => {
+    const waits = flightSentence(flight.now());
+    warn(waits === undefined ? text : `${text}; ${waits}`);
+  });
   const rankTimes = new RankTimesFile(runDir, ranks, warn);
   const stragglers = new StragglerNotice(ranks, (text, slow) => {
     warn(text);
@@ -197,8 +205,10 @@ async function superviseRun(
   const hostOf = leader === null ? {} : { hostOf: leader.nodeOf.bind(leader) };
   const waiting = new WaitingNotice({ worldSize: ranks, missing: () => store.missing, ...hostOf }, warn);
   const graceMs = graceOf(job);
-  const workers: WorkerProcess[] = [];
-  const supervisor = new Supervisor(workers, graceMs, () => leader?.order(attempt, 'fail'));
+  const supervisor = new Supervisor(workers, graceMs, () => {
+    flight.failed();
+    leader?.order(attempt, 'fail');
+  });
   // Other programs may have ranks that are done long before the others.
   const teardown = new TeardownDeadline(
     ranks,
@@ -288,6 +298,11 @@ async function superviseRun(
       runDir,
       filesOf: (rank) => plan.ranks[rank]?.files ?? filesElsewhere(runDir, rank, leader?.nodeOf(rank)),
       output,
+      waited: (exitCode) => {
+        const views = withOthersViews(flight.views(), leader?.flights ?? []);
+        const here = plan.ranks.map(({ rank }) => rank);
+        return whoWaited(runDir, exitCode, supervision.exits, views, here);
+      },
       how: ending,
       attempt: attempts.number + 1,
       idle: attempts.idle,
@@ -304,6 +319,7 @@ async function superviseRun(
     output.close();
     await store.close();
     rankTimes.close();
+    flight.close();
   }
 }
 
