@@ -75,7 +75,8 @@ int CallCheck::compare_counts(int stream, const int64_t* sent, const int64_t* re
   const size_t size = ranks_.size();
   std::vector<int64_t> mine(sent, sent + size);
   mine.insert(mine.end(), received, received + size);
-  if (const int status = gather(stream, mine.data(), static_cast<int64_t>(mine.size() * sizeof(int64_t)))) return status;
+  if (const int status = gather(stream, mine.data(), static_cast<int64_t>(mine.size() * sizeof(int64_t))))
+    return status;
   const auto* all = reinterpret_cast<const int64_t*>(gathered_.data());
   // Every member looks at all pairs, so that all find the same.
   for (size_t from = 0; from < size; from++) {

@@ -20,7 +20,8 @@ class CallCheck {
   CallCheck(const CallCheck&) = delete;
   CallCheck& operator=(const CallCheck&) = delete;
 
-  // MB_OK; kDiffers, with both ranks and calls in `error`; or the status of the collective that compares. Every member calls it.
+  // MB_OK; kDiffers, with both ranks and calls in `error`; or the status of the collective that compares. Every member
+  // calls it.
   int compare(int stream, const Call& call, std::string* error);
   // Of an all to all also what each sends the other: counts [2 * size], sent and received.
   int compare_counts(int stream, const int64_t* sent, const int64_t* received, std::string* error);

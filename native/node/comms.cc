@@ -75,8 +75,7 @@ Napi::Value Addon::comm_create(Info info) {
   const std::shared_ptr<FlightRecorder> recorder = state_.recorder;
   // "tp [0,1]" names the members too.
   const std::string short_name = name.substr(0, name.find(" ["));
-  flight::Group* const flight =
-      recorder->add(id.data(), short_name, rank, ranks, of->backend->comm.calls != nullptr);
+  flight::Group* const flight = recorder->add(id.data(), short_name, rank, ranks, of->backend->comm.calls != nullptr);
   FlightCall record(flight, {.op = Collective::kCreate});
 
   // Owned by the job until JavaScript gets a handle: dropped and destroyed with it if the environment ends first.
@@ -180,7 +179,8 @@ void Addon::p2p(Info info) {
                     transfers.data(), static_cast<int>(count));
   std::string error;
   const bool compares = of->calls != nullptr && !of->device->capturing;
-  int status = compares ? of->calls->compare_transfers(stream, transfers.data(), static_cast<int>(count), &error) : MB_OK;
+  int status =
+      compares ? of->calls->compare_transfers(stream, transfers.data(), static_cast<int>(count), &error) : MB_OK;
   if (status == MB_OK) status = of->table().p2p(of->comm, stream, transfers.data(), static_cast<int>(count));
   check_call(env, *of, record, status, error);
 }
@@ -205,10 +205,19 @@ void Addon::all_to_all(Info info) {
   const mb_buf in = present(env, 0, *of->device);
   const mb_buf out = present(env, 1, *of->device);
   const int64_t* at = counts.data();
-  // How many elements it has is each member's own.
-  together(env, *of, stream, {Collective::kAllToAll, in.dtype}, [&] {
-    return of->table().all_to_all(of->comm, stream, &in, &out, at, at + size, at + 2 * size, at + 3 * size);
-  });
+  // How many elements it has is each member's own, but what one sends the other expects.
+  const Call call = {Collective::kAllToAll, in.dtype};
+  FlightCall record(of->device->capturing ? nullptr : of->flight, call);
+  std::string error;
+  int status = MB_OK;
+  if (of->calls != nullptr && !of->device->capturing) {
+    status = of->calls->compare(stream, call, &error);
+    if (status == MB_OK) status = of->calls->compare_counts(stream, at, at + 2 * size, &error);
+  }
+  if (status == MB_OK) {
+    status = of->table().all_to_all(of->comm, stream, &in, &out, at, at + size, at + 2 * size, at + 3 * size);
+  }
+  check_call(env, *of, record, status, error);
 }
 
 Napi::Value Addon::comm_share(Info info) {

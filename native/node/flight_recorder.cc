@@ -15,8 +15,9 @@
 namespace mb::node {
 namespace {
 
-constexpr const char* kOps[] = {"create",  "all_reduce", "reduce_scatter", "all_gather", "broadcast",
-                                "barrier", "p2p",        "all_to_all",     "share",      "unshare",
+constexpr const char* kOps[] = {
+    "create",  "all_reduce", "reduce_scatter", "all_gather", "broadcast",
+    "barrier", "p2p",        "all_to_all",     "share",      "unshare",
 #define MB_COMM_OP(NAME, name, tensors, scalars) #name,
 #include "core/comm_ops.def"
 #undef MB_COMM_OP

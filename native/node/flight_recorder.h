@@ -40,7 +40,9 @@ struct Call {
 // As the ops of comm_ops.def are called, and those of the table.
 const char* name_of(Collective op);
 
-namespace flight {
+}  // namespace mb::node
+
+namespace mb::node::flight {
 
 constexpr uint32_t kMagic = 0x5246424d;  // "MBFR"
 constexpr uint32_t kVersion = 1;
@@ -107,7 +109,9 @@ struct Record {
   Group group[kGroups];
 };
 
-}  // namespace flight
+}  // namespace mb::node::flight
+
+namespace mb::node {
 
 class FlightRecorder {
  public:

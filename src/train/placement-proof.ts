@@ -66,7 +66,8 @@ class PlacementProof {
     const { parameters, stages, tied } = this.#placement;
     const known = new Set(parameters.map(({ name }) => name));
     for (const [name, [first]] of this.#held) {
-      if (!known.has(name)) throw refuse(name, `rank ${first?.rank.rank} holds it, and the model has none of that name`);
+      if (!known.has(name))
+        throw refuse(name, `rank ${first?.rank.rank} holds it, and the model has none of that name`);
     }
     for (const { name, shape } of parameters) {
       const held = this.#held.get(name) ?? [];

@@ -19,7 +19,14 @@ function placementOf(fixture: FixtureName, layout: Layout, options: Options = {}
     worldSize: ranksOf(layout),
     backend: 'nccl',
   });
-  const all = { dtype: 'f32', trainable: true, frozen: [], adapters: null, gradients: 'whole', head: 'language' } as const;
+  const all = {
+    dtype: 'f32',
+    trainable: true,
+    frozen: [],
+    adapters: null,
+    gradients: 'whole',
+    head: 'language',
+  } as const;
   return planPlacement(model, { ...all, ...options }, grid);
 }
 
@@ -136,28 +143,49 @@ test.each<Fault>([
   {
     fault: 'a layer is summed over dp, and not over cp as well',
     on: TP2_CP2,
-    plant: (placement) => changed(placement, 'layer.1', over('dpCp', (rank) => [rank % 4, (rank % 4) + 4])),
+    plant: (placement) =>
+      changed(
+        placement,
+        'layer.1',
+        over('dpCp', (rank) => [rank % 4, (rank % 4) + 4]),
+      ),
     found:
       'model.layers.1.self_attn.q_proj.weight: its gradient on rank 0 is summed over dpCp [0,4], so over ranks 0, 4; expected ranks 0, 2, 4, 6',
   },
   {
     fault: 'a layer is summed over the whole world',
     on: TP2,
-    plant: (placement) => changed(placement, 'layer.0', over('dpCp', () => [0, 1, 2, 3])),
+    plant: (placement) =>
+      changed(
+        placement,
+        'layer.0',
+        over('dpCp', () => [0, 1, 2, 3]),
+      ),
     found:
       'model.layers.0.self_attn.q_proj.weight: its gradient on rank 0 is summed over dpCp [0,1,2,3], so over ranks 0-3; expected ranks 0, 2',
   },
   {
     fault: 'one rank alone has the group of another',
     on: TP2,
-    plant: (placement) => changed(placement, 'layer.0', over('dpCp', () => [1, 3]), ({ rank }) => rank === 2),
+    plant: (placement) =>
+      changed(
+        placement,
+        'layer.0',
+        over('dpCp', () => [1, 3]),
+        ({ rank }) => rank === 2,
+      ),
     found:
       'model.layers.0.self_attn.q_proj.weight: its gradient on rank 2 is summed over dpCp [1,3], so over ranks 1, 3; expected ranks 0, 2',
   },
   {
     fault: 'a sum counts ranks twice',
     on: TP2,
-    plant: (placement) => changed(placement, 'norms', over('tp', () => [0, 1, 2, 3])),
+    plant: (placement) =>
+      changed(
+        placement,
+        'norms',
+        over('tp', () => [0, 1, 2, 3]),
+      ),
     found:
       'model.layers.0.input_layernorm.weight: its gradient on rank 0 is summed over tp [0,1,2,3] and dpCp [0,2], so over ranks 0-3, some of them more than once; expected ranks 0-3, for each tp rank computes a part of it (its tokens)',
   },
@@ -171,7 +199,12 @@ test.each<Fault>([
   {
     fault: 'the copies of a tied embedding are summed over the ranks of another replica',
     on: PP2,
-    plant: (placement) => changed(placement, 'embedding', over('embd', (rank) => (rank < 2 ? [0, 1] : [2, 3]))),
+    plant: (placement) =>
+      changed(
+        placement,
+        'embedding',
+        over('embd', (rank) => (rank < 2 ? [0, 1] : [2, 3])),
+      ),
     found:
       'model.embed_tokens.weight: its gradient on rank 0 is summed over dpCp [0,1] and embd [0,1], so over ranks 0-1, some of them more than once; expected ranks 0-3',
   },
@@ -244,7 +277,10 @@ test.each<Fault>([
       changed(
         placement,
         'layer.0',
-        (bucket) => ({ ...bucket, parameters: placement.ranks[0]!.buckets.find(({ name }) => name === 'layer.0')!.parameters }),
+        (bucket) => ({
+          ...bucket,
+          parameters: placement.ranks[0]!.buckets.find(({ name }) => name === 'layer.0')!.parameters,
+        }),
         ({ at }) => at.tp === 1,
       ),
     found: 'model.layers.0.self_attn.q_proj.weight: its parts on the tp ranks of stage 0:',

@@ -6,10 +6,13 @@ import { CommRuntime } from '../../dist/src/groups/comm/comm-runtime.js';
 
 export async function runWorker({ rank, worldSize, config, device: kind, deviceIndex, threads, store, options }) {
   const device = openDevice(kind, deviceIndex, threads);
-  const { timeout_s: timeoutSeconds, check_collectives: checkCollectives } = config.dist;
-  const runtime = new CommRuntime({ rank, device, store, timeoutSeconds, checkCollectives });
+  const { check_collectives: checkCollectives } = config.dist;
+  const runtime = new CommRuntime({ rank, device, store, timeoutSeconds: options.timeoutS, checkCollectives });
+  // Joining has the same time as a collective: all begin at once.
+  await store.set(`here/${rank}`, Buffer.from('1'));
+  for (let other = 0; other < worldSize; other++) await store.get(`here/${other}`, 60_000);
   const all = await runtime.createGroups('all', [[...Array(worldSize).keys()]]);
-  const dp = await runtime.createGroups('dp', [[0, worldSize - 1]]);
+  const dp = await runtime.createGroups('dp', [[0, worldSize - 1], ...(worldSize > 2 ? [[1]] : [])]);
   runtime.watch();
   const plan = new MemoryPlan();
   const x = plan.tensor('communication', [64], 'f32');
@@ -19,7 +22,7 @@ export async function runWorker({ rank, worldSize, config, device: kind, deviceI
   device.phase(0, 'setting up');
   all.allReduce(x);
   all.allReduce(x);
-  if (dp.size > 0) dp.reduceScatter(x, y.slice(0, x.size / 2));
+  if (dp.size > 1) dp.reduceScatter(x, y.slice(0, x.size / 2));
   device.phase(17, 'the optimizer');
   if (rank === options.culprit) await ACTS[options.act]({ all, dp, x, y, bytes, device });
   else REST[options.act]?.({ all, dp, x, y, rank });
@@ -30,6 +33,11 @@ export async function runWorker({ rank, worldSize, config, device: kind, deviceI
     runtime.abandon(error);
   }
 }
+
+const HALVES = [
+  { offset: 0, count: 32 },
+  { offset: 32, count: 32 },
+];
 
 const never = () => sleep(600_000);
 
@@ -44,11 +52,16 @@ const ACTS = {
   'calls another size': ({ all, x }) => all.allReduce(x.slice(0, 32)),
   'calls another dtype': ({ all, bytes }) => all.allReduce(bytes),
   'calls an all to all': ({ all, x, y }) => all.allToAll(x, y),
+  'sends other parts': ({ all, x, y }) =>
+    all.allToAll(x, y, { send: HALVES, receive: [{ offset: 0, count: 16 }, HALVES[1]] }),
+  'expects another size': ({ dp, x }) => dp.exchange([{ kind: 'receive', tensor: x.slice(0, 32), peer: 0 }]),
   'calls the same': () => undefined,
 };
 
 /** What the others do before. */
 const REST = {
+  'sends other parts': ({ all, x, y }) => all.allToAll(x, y),
+  'expects another size': ({ dp, x }) => dp.exchange([{ kind: 'send', tensor: x, peer: 1 }]),
   'does not send': ({ dp, x, rank }) => {
     if (rank === 0) dp.exchange([{ kind: 'receive', tensor: x, peer: 1 }]);
   },

@@ -76,7 +76,10 @@ export function whoWaited(
 export function briefRecord(record: FlightRecord): FlightRecord {
   const groups = record.groups.map((group) => {
     const from = Math.max(0, group.calls.length - TOLD_CALLS);
-    return { ...group, calls: group.calls.filter(({ state }, i) => i >= from || state !== 'finished').slice(0, MOST_TOLD_CALLS) };
+    return {
+      ...group,
+      calls: group.calls.filter(({ state }, i) => i >= from || state !== 'finished').slice(0, MOST_TOLD_CALLS),
+    };
   });
   return { ...record, groups };
 }

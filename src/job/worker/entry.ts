@@ -103,7 +103,7 @@ async function bindToParent(): Promise<NativeBinding> {
   else if (detectStarter(process.env) === 'torchrun') binding.dieWithParent(process.ppid);
   const flight = process.env[ENV.flight] ?? '';
   if (/^\d+$/.test(flight)) binding.flightOpen(Number(flight));
-  delete process.env[ENV.flight]; // the file is not that of programs started from here
+  Reflect.deleteProperty(process.env, ENV.flight); // programs started from here have no such file
   return binding;
 }
 

@@ -26,14 +26,14 @@ const HANGS = [
   },
 ];
 
-function run(act: string, ranks: number, dist: { timeout_s: number; check_collectives?: boolean }): Promise<WorkersRun> {
+function run(act: string, ranks: number, timeoutS: number, checks = false): Promise<WorkersRun> {
   const config = qwen3TinyPretrainConfig({});
-  Object.assign(config.dist, dist);
-  return runWorkers('flight', config, ranks, { act, culprit: ranks - 1 });
+  config.dist.check_collectives = checks;
+  return runWorkers('flight', config, ranks, { act, culprit: ranks - 1, timeoutS });
 }
 
 test('who waits in what, and who never came, is said of a rank that sleeps, is stopped, is killed, or waits elsewhere', async () => {
-  const runs = await Promise.all(HANGS.map(({ act }) => run(act, 3, { timeout_s: 2 })));
+  const runs = await Promise.all(HANGS.map(({ act }) => run(act, 3, 3)));
   for (const [i, { act, code, said }] of HANGS.entries()) {
     const { log, exitCode, runDir } = runs[i] as WorkersRun;
     expect(log, act).toMatch(RegExp(`\n  ${said}\n`));
@@ -53,25 +53,29 @@ test('who waits in what, and who never came, is said of a rank that sleeps, is s
 }, 60_000);
 
 /** What rank 1 of two calls in the place of an all-reduce, in the words of the error. */
+const OURS = 'rank 0 called all_reduce of 64 f32, sum';
 const MISMATCHES = [
-  { act: 'calls another op', said: 'rank 1 called broadcast of 64 f32 from rank 0' },
-  { act: 'calls another size', said: 'rank 1 called all_reduce of 32 f32, sum' },
-  { act: 'calls another dtype', said: 'rank 1 called all_reduce of 64 bf16, sum' },
-  { act: 'calls an all to all', said: 'rank 1 called all_to_all' },
+  { act: 'calls another op', said: [OURS, 'rank 1 called broadcast of 64 f32 from rank 0'] },
+  { act: 'calls another size', said: [OURS, 'rank 1 called all_reduce of 32 f32, sum'] },
+  { act: 'calls another dtype', said: [OURS, 'rank 1 called all_reduce of 64 bf16, sum'] },
+  { act: 'calls an all to all', said: [OURS, 'rank 1 called all_to_all'] },
+  { act: 'sends other parts', said: ['all_to_all: rank 0 sends 32 elements to rank 1, which expects 16'] },
+  { act: 'expects another size', said: ['p2p: rank 0 sends 256 bytes to rank 1, which expects 128'] },
 ];
 
 test('with dist.check_collectives a call that differs is an error that names both, and other calls go on', async () => {
   // The time-out is none that this test could wait for.
-  const dist = { timeout_s: 600, check_collectives: true };
   const [alike, ...runs] = await Promise.all(
-    ['calls the same', ...MISMATCHES.map(({ act }) => act)].map((act) => run(act, 2, dist)),
+    ['calls the same', ...MISMATCHES.map(({ act }) => act)].map((act) => run(act, 2, 600, true)),
   );
   expect(alike?.exitCode, alike?.log).toBe(0);
-  const ours = 'rank 0 called all_reduce of 64 f32, sum';
   for (const [i, { act, said }] of MISMATCHES.entries()) {
     const { log, exitCode, runDir } = runs[i] as WorkersRun;
-    const [first, second] = log.includes(`${ours}, but`) ? [ours, said] : [said, ours];
-    expect(log, act).toContain(`${first}, but ${second} (group all [0,1]) [MB_COLLECTIVE_MISMATCH]`);
+    // Each rank that finds it begins with its own call; the first to say so is shown.
+    const [one, other] = [said, [...said].reverse()].map((parts) => parts.join(', but '));
+    expect(log, act).toMatch(
+      RegExp(String.raw`(${one}|${other}) \(group (all|dp) \[0,1\]\) \[MB_COLLECTIVE_MISMATCH\]`),
+    );
     expect(exitCode, act).toBe(1);
     expect(existsSync(join(runDir, 'rank-0', 'flight.json')), act).toBe(false);
   }
