@@ -39,7 +39,10 @@ export function flightSentence(records: readonly FlightRecord[], died: readonly 
   if (held.length > 0) return `${held.slice(0, MOST_TOLD).map(describeWait).join('; ')}: they wait for each other`;
   const all = most(waits);
   if (all !== undefined) return `${describeWait(all)}, which all have entered, and which has not finished`;
-  const last = died.flatMap((rank) => ranks.byRank.get(rank) ?? []).map((record) => lastOf(record));
+  const last = died
+    .flatMap((rank) => ranks.byRank.get(rank) ?? [])
+    .filter(({ groups }) => groups.some(({ calls }) => calls.length > 0))
+    .map((record) => lastOf(record));
   return last.length === 0 ? undefined : `nobody waits in a collective; ${last.slice(0, MOST_TOLD).join('; ')}`;
 }
 
