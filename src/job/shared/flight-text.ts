@@ -145,11 +145,12 @@ function transferText({ kind, peer, number }: FlightTransfer): string {
   return kind === 'send' ? `send #${number} to rank ${peer}` : `receive #${number} from rank ${peer}`;
 }
 
-function describeMissing({ exchange, number, calls, group }: Wait, causes: readonly number[], ranks: Ranks): string {
+function describeMissing(wait: Wait, causes: readonly number[], ranks: Ranks): string {
+  const { exchange, number, calls, group } = wait;
   const joins = [...calls.values()].some(({ op }) => op === 'create');
   const told = causes.slice(0, MOST_TOLD).map((rank) => {
     const record = ranks.byRank.get(rank);
-    const absent = exchange ? unmetVerb(calls, rank) : joins ? 'never came' : 'never entered it';
+    const absent = exchange ? unmetVerb(wait, rank, ranks) : joins ? 'never came' : 'never entered it';
     const verb = !exchange && ranks.died.has(rank) && entered(record, group, number) ? 'entered it and died' : absent;
     return `rank ${rank} ${verb}${record === undefined ? '' : `: its ${lastCall(record)}`}`;
   });
@@ -158,9 +159,11 @@ function describeMissing({ exchange, number, calls, group }: Wait, causes: reado
   return told.join('; ');
 }
 
-function unmetVerb(calls: ReadonlyMap<number, FlightCall>, peer: number): string {
-  const transfers = [...calls.values()].flatMap((call) => call.transfers).filter((transfer) => transfer.peer === peer);
-  return transfers.some(({ kind }) => kind === 'receive') ? 'never sent it' : 'never received it';
+function unmetVerb({ calls, group }: Wait, peer: number, ranks: Ranks): string {
+  const unmet = [...calls].flatMap(([rank, call]) => unmetTransfers(rank, call, group, ranks));
+  return unmet.some(({ kind, peer: other }) => other === peer && kind === 'receive')
+    ? 'never sent it'
+    : 'never received it';
 }
 
 function lastOf(record: FlightRecord): string {
