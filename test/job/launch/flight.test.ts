@@ -5,6 +5,8 @@ import { qwen3TinyPretrainConfig } from '../../../recipes/qwen3.js';
 import type { FlightRecord } from '../../../src/job/shared/flight-record.js';
 import { runWorkers, type WorkersRun } from '../../helpers/run-workers.js';
 
+process.setMaxListeners(40); // of launchers side by side
+
 const SECONDS = String.raw`\d+(\.\d)? s`;
 const WAIT = String.raw`ranks 0-1 wait in all_reduce #3 of all \[0,1,2\] \(64 f32, sum\)`;
 const LAST = String.raw`its last was reduce_scatter #1 of dp \[0,2\], finished ${SECONDS} ago \(in the optimizer of update 17 for ${SECONDS}\)`;
@@ -33,7 +35,7 @@ function run(act: string, ranks: number, timeoutS: number, checks = false): Prom
 }
 
 test('who waits in what, and who never came, is said of a rank that sleeps, is stopped, is killed, or waits elsewhere', async () => {
-  const runs = await Promise.all(HANGS.map(({ act }) => run(act, 3, 3)));
+  const runs = await Promise.all(HANGS.map(({ act }) => run(act, 3, 5)));
   for (const [i, { act, code, said }] of HANGS.entries()) {
     const { log, exitCode, runDir } = runs[i] as WorkersRun;
     expect(log, act).toMatch(RegExp(`\n  ${said}\n`));
