@@ -2,6 +2,8 @@ import { resolvePrecision, validateLayout, type DeviceKind, type RunLayout } fro
 import { sampleSizes } from './samples.js';
 import { modelShape } from '../families/model-shape.js';
 import type { RunConfig } from '../config/schema.js';
+import { planPlacement } from './placement-plan.js';
+import { provePlacement } from './placement-proof.js';
 import type { ProvideModelOptions } from './setup.js';
 import { runtimeAllowances } from './runtime-allowance.js';
 import { adapterCount, adaptersOf } from '../families/adapters.js';
@@ -97,6 +99,7 @@ export function planRun(cfg: RunConfig, worldSize: number, device: DeviceKind, o
         dpCp: { size: dp * cp, rank: 0 },
       };
       const spec = stageSpec(cfg, place, { ...(samples && { generation: samples }), ...options, device });
+      if (stages.size === 0) provePlacement(planPlacement(cfg.model, spec, grid));
       const built = buildStage(spec, null, options.loss);
       trainedParameters += ownTrained(built);
       stage = describeStage(built, layout, cfg);

@@ -28,6 +28,8 @@ export interface Conclusion {
   readonly runDir: string;
   readonly output: RunOutput;
   readonly how: Ending;
+  /** Who waited in what as the run failed with this exit code, in a sentence. */
+  readonly waited: (exitCode: number) => string | undefined;
   /** Of the restart that would follow, from 1. */
   readonly attempt: number;
   /** Failures in a row without a new checkpoint or copy in between. */
@@ -44,6 +46,7 @@ export function conclude({
   filesOf,
   output,
   how,
+  waited,
   attempt,
   idle,
   restarts,
@@ -79,13 +82,16 @@ export function conclude({
   if (cause !== undefined && (signal === 'no' || isOwnFailure(cause, exits))) {
     const files = filesOf(cause.rank);
     const { rank, step, code, message, hint, exitCode } = cause;
-    return fail(formatFailure(cause, files, output.paint), exitCode, { rank, step, code, message, hint });
+    const waits = waited(exitCode);
+    const text = formatFailure(cause, files, output.paint, waits);
+    return fail(text, exitCode, { rank, step, code, message, hint, waits });
   }
   if (givenUp !== undefined) {
     const { code, message, hint, exitCode, again } = givenUp;
-    const advice = hint === undefined ? '' : `\n  ${hint}`;
-    const text = `${output.paint.red('error:')} ${message} [${code}]${advice}`;
-    return fail(text, exitCode, { code, message, hint }, again);
+    const waits = waited(exitCode);
+    const more = [hint, waits].flatMap((line) => (line === undefined ? [] : `\n  ${line}`)).join('');
+    const text = `${output.paint.red('error:')} ${message} [${code}]${more}`;
+    return fail(text, exitCode, { code, message, hint, waits }, again);
   }
   if (stubborn.length > 0) output.warn(`rank ${formatRanks(stubborn)} did not end in time and was killed`);
   // Work of hours was not given up for lines that a full disk had no room for, but it is said.

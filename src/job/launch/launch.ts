@@ -7,6 +7,7 @@ import { compiledFile } from '../../base/package-root.js';
 import { nearAddress } from '../rendezvous/listen-address.js';
 import { StoreServer } from '../rendezvous/store-server.js';
 import type { Ending } from '../shared/ending-text.js';
+import { flightSentence } from '../shared/flight-text.js';
 import { ENV, EVENT, type SavedCheckpoint, type WorkerRun } from '../shared/messages.js';
 import { PrometheusEndpoint, type RunNumbers } from '../shared/prometheus-endpoint.js';
 import { RankTimesFile } from '../shared/rank-times-file.js';
@@ -18,7 +19,8 @@ import { refuseSeveralLaunchers } from '../shared/starter.js';
 import { listenForSignals, type StopSignal } from '../shared/stop-signals.js';
 import { WaitingNotice } from '../shared/waiting-notice.js';
 import { conclude, type Attempted } from './conclude.js';
-import type { LaunchJob, LaunchResult } from './job.js';
+import { FlightReport, whoWaited } from './flight-report.js';
+import { graceOf, worldSize, type LaunchJob, type LaunchResult } from './job.js';
 import { KeptMemory } from './kept-memory.js';
 import type { Leader } from './leader.js';
 import {
@@ -27,6 +29,7 @@ import {
   gatherNodes,
   othersListener,
   over,
+  withOthersViews,
   withOthers,
   type StopRequest,
 } from './other-nodes.js';
@@ -36,10 +39,6 @@ import { RunOutput } from './run-output.js';
 import { Supervisor, type Supervision } from './supervisor.js';
 import { TeardownDeadline } from './teardown-deadline.js';
 import { WorkerProcess, type WorkerListener } from './worker-process.js';
-
-const DEFAULT_GRACE_MS = 30_000;
-/** A run that stops saves first, and a large state takes its time on a slow disk. */
-const SAVING_GRACE_MS = 600_000;
 
 /**
  * Runs a job: one worker process a rank, until all have ended. Prints results on stdout and everything else, a failure
@@ -71,15 +70,6 @@ export async function launch(job: LaunchJob): Promise<LaunchResult> {
   } finally {
     endpoint?.close();
   }
-}
-
-/** Ranks of the whole run. */
-function worldSize({ nproc, nodes }: LaunchJob): number {
-  return nproc * (nodes?.count ?? 1);
-}
-
-function graceOf({ gracePeriodMs, config }: LaunchJob): number {
-  return gracePeriodMs ?? (config.checkpoint.save !== null ? SAVING_GRACE_MS : DEFAULT_GRACE_MS);
 }
 
 async function launchHere(
@@ -183,7 +173,12 @@ async function superviseRun(
   });
   if (attempt === 0) announce(job, runDir, output);
   const warn = output.warn.bind(output);
-  const stall = new StallNotice(ranks, warn);
+  const workers: WorkerProcess[] = [];
+  const flight = new FlightReport(workers);
+  const stall = new StallNotice(ranks, (text) => {
+    const waits = flightSentence(flight.now());
+    warn(waits === undefined ? text : `${text}; ${waits}`);
+  });
   const rankTimes = new RankTimesFile(runDir, ranks, warn);
   const stragglers = new StragglerNotice(ranks, (text, slow) => {
     warn(text);
@@ -207,8 +202,10 @@ async function superviseRun(
   const hostOf = leader === null ? {} : { hostOf: leader.nodeOf.bind(leader) };
   const waiting = new WaitingNotice({ worldSize: ranks, missing: () => store.missing, ...hostOf }, warn);
   const graceMs = graceOf(job);
-  const workers: WorkerProcess[] = [];
-  const supervisor = new Supervisor(workers, graceMs, () => leader?.order(attempt, 'fail'));
+  const supervisor = new Supervisor(workers, graceMs, () => {
+    flight.failed();
+    leader?.order(attempt, 'fail');
+  });
   // Other programs may have ranks that are done long before the others.
   const teardown = new TeardownDeadline(
     ranks,
@@ -309,6 +306,11 @@ async function superviseRun(
       runDir,
       filesOf: (rank) => plan.ranks[rank]?.files ?? filesElsewhere(runDir, rank, leader?.nodeOf(rank)),
       output,
+      waited: (exitCode) => {
+        const views = withOthersViews(flight.views(), leader?.flights ?? []);
+        const here = plan.ranks.map(({ rank }) => rank);
+        return whoWaited(runDir, exitCode, supervision.exits, views, here);
+      },
       how: ending,
       attempt: attempts.number + 1,
       idle: attempts.idle,
@@ -326,6 +328,7 @@ async function superviseRun(
     output.close();
     await store.close();
     rankTimes.close();
+    flight.close();
   }
 }
 

@@ -135,6 +135,11 @@ export function stageSpec(
   return onlyGenerates ? { ...spec, batch: 1, seq: place.tp.size, microBatches: 0, trainable: false } : spec;
 }
 
+/** Whether a rank's totals of loss and tokens count: the tp ranks have the same. */
+export function countsLoss(tp: Place): boolean {
+  return tp.rank === 0;
+}
+
 /** The part of {@link stageSpec} that the parameters depend on. */
 export function partSpec(
   model: ModelConfig,

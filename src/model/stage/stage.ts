@@ -28,7 +28,7 @@ import { buildSchedule } from '../pipeline/schedule.js';
 import { StepTotals } from '../totals/step-totals.js';
 import { BatchCut } from './batch-cut.js';
 import { ModelChunk } from './model-chunk.js';
-import type { PartSpec, StageSpec } from './stage-spec.js';
+import { countsLoss, type PartSpec, type StageSpec } from './stage-spec.js';
 import { layOutStage, type StageWeights } from './stage-weights.js';
 import { StepData } from './step-data.js';
 
@@ -99,7 +99,7 @@ export function buildStage(spec: StageSpec, live: LiveStage | null, loss: Loss =
   const { buffer, weights } = layOutParameters(plan, spec, live?.dpCp ?? null);
   // Also where none of a partly frozen model's trained buckets is here: all ranks have the same totals.
   const trains = spec.trainable !== false;
-  const totals = new StepTotals(plan, { trainable: trains, countsLoss: tp.rank === 0 });
+  const totals = new StepTotals(plan, { trainable: trains, countsLoss: countsLoss(place.tp) });
   const countsPairs = [place.tp, place.cp, place.pp].every(({ rank }) => rank === 0);
   const pairs = spec.documents ? totals.reserve(['attention_pairs'], countsPairs) : null;
   const lossFunction = planLoss(loss, env, totals, spec);

@@ -1,4 +1,4 @@
-import { readFileSync, readdirSync } from 'node:fs';
+import { existsSync, readFileSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, expect, test, vi, type TestContext } from 'vitest';
 import { BIN } from '../../cli/mbridge.js';
@@ -95,6 +95,11 @@ test('a worker that is killed on one node ends both, with one cause and one exit
   const [shown, other] = await Promise.all([first.ended, second.ended]);
   expect(shown.stderr).toMatch(/\nerror: rank 1 was killed by SIGKILL at step \d+ \[MB_WORKER_KILLED\]\n/);
   expect(shown.stderr).toMatch(/rank-1\/log\.ndjson on node 1 \(/);
+  // What the dead rank recorded comes from the launcher of its own node.
+  expect(shown.stderr).toMatch(
+    /\n {2}rank 0 waits in \w+ #\d+ of [\w-]+ \[0,1\].*; rank 1 (never entered it|entered it and died): its last was /,
+  );
+  expect(existsSync(join(run, 'rank-0', 'flight.json')) && existsSync(join(run, 'rank-1', 'flight.json'))).toBe(true);
   expect(other.stderr).toContain('error: rank 1 was killed by SIGKILL [MB_WORKER_KILLED]; node 0 says more\n');
   expect([shown.code, other.code]).toEqual([5, 5]);
   expect(JSON.parse(readFileSync(join(run, 'result.json'), 'utf8'))).toMatchObject({
