@@ -27,7 +27,7 @@ export interface StepPrediction {
   readonly tflopsPerDevice: number;
   /** Of the device's published peak; null where that is not known. */
   readonly mfu: number | null;
-  /** The part of the step in which stages wait for the pipeline to fill and to drain. */
+  /** The part of the time in which stages, on average, wait: until the pipeline is full, as it drains, and for slower ones. */
   readonly bubble: number;
   readonly parts: StepParts;
 }
@@ -59,7 +59,9 @@ export function predictStep(
   const { tp, cp, dp, pp, vpp, microBatches } = layout;
   const shape = modelShape(cfg);
   const precision = resolvePrecision(cfg, device);
-  const links = linkRates(layout, profile);
+  // Ranks that share a device take turns.
+  const share = device === 'cuda' ? cfg.dist.ranks_per_gpu : 1;
+  const links = linkRates(layout, { ...profile, perNode: profile.perNode * share });
   const adapters = adaptersOf(cfg.peft);
   const each = microBatchTimes(
     {
@@ -100,8 +102,6 @@ export function predictStep(
     slowest,
   );
 
-  // Ranks that share a device take turns.
-  const share = device === 'cuda' ? cfg.dist.ranks_per_gpu : 1;
   const work = times(share * microBatches, slowest.micro);
   const extra = { dataParallel: share * comm, optimizer: share * optimizer, bubble: share * waitMs };
   const parts: StepParts = { ...work, ...extra };
