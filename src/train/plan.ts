@@ -13,7 +13,7 @@ import { HyperCommGrid } from '../groups/grid/hyper-comm-grid.js';
 import { stepFlops, tokenFlops } from '../families/flops.js';
 import type { Bucket } from '../model/parameters/bucket.js';
 import { localSize } from '../model/parameters/parameter.js';
-import { stageSpec } from '../model/stage/stage-spec.js';
+import { stageSpec, type StageSpec } from '../model/stage/stage-spec.js';
 import { buildStage, stageSchedules, type Stage, type StageSchedules } from '../model/stage/stage.js';
 
 export interface RankPlan {
@@ -55,7 +55,10 @@ export interface RunPlan {
 }
 
 /** What a program asks of a model beside its configuration, as it builds it. */
-export type PlannedModel = Pick<ProvideModelOptions, 'trainable' | 'head' | 'loss' | 'generation' | 'onlyGenerates'>;
+export type PlannedModel = Pick<ProvideModelOptions, 'trainable' | 'head' | 'loss' | 'generation' | 'onlyGenerates'> & {
+  /** Instead of making the schedules of each plan anew, for who plans many. */
+  readonly schedulesOf?: (spec: StageSpec) => StageSchedules;
+};
 
 /**
  * Plans a run: layout, groups, and for every rank its layers, memory by region and work. The memory is that of the
@@ -99,8 +102,9 @@ export function planRun(cfg: RunConfig, worldSize: number, device: DeviceKind, o
         dp: { size: dp, rank: 0 },
         dpCp: { size: dp * cp, rank: 0 },
       };
+      const { schedulesOf = stageSchedules } = options;
       const spec = stageSpec(cfg, place, { ...(samples && { generation: samples }), ...options, device });
-      schedules ??= stageSchedules(spec);
+      schedules ??= schedulesOf(spec);
       const built = buildStage(spec, null, options.loss, schedules);
       const like = equalTp ? Array.from({ length: tp }, (_, i) => i) : [tpRank];
       trainedParameters += like.reduce((sum, each) => sum + ownTrained(built, each === 0), 0);
