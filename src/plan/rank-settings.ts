@@ -55,14 +55,22 @@ export async function rankSettings(
   const fitting: RankedSetting[] = [];
   const tooLarge: RankedSetting[] = [];
   let planned = 0;
+  const plan = (candidate: (typeof predicted)[number]): void => {
+    const found = planRun(candidate.config, candidate.layout.worldSize, device, { schedulesOf });
+    const ranked = { ...candidate, neededBytes: limit.neededBytes(found, candidate) };
+    planned++;
+    (ranked.neededBytes <= limit.usableBytes ? fitting : tooLarge).push(ranked);
+  };
   for (const candidate of predicted) {
     if (fitting.length === count || (await pause())) break;
     if (leastBytes(candidate) > limit.usableBytes || tooLarge.some((other) => holdsMore(candidate, other))) continue;
     if (fitting.some((other) => savesNeedlessly(candidate, other))) continue;
-    const plan = planRun(candidate.config, candidate.layout.worldSize, device, { schedulesOf });
-    const ranked = { ...candidate, neededBytes: limit.neededBytes(plan, candidate) };
-    planned++;
-    (ranked.neededBytes <= limit.usableBytes ? fitting : tooLarge).push(ranked);
+    plan(candidate);
+  }
+  if (fitting.length === 0 && predicted.length > 0) {
+    // For who asks how much is missing.
+    const least = predicted.reduce((x, y) => (leastBytes(y) < leastBytes(x) ? y : x));
+    if (!(await pause())) plan(least);
   }
   const smallest = tooLarge.reduce<RankedSetting | null>(
     (least, each) => (least === null || each.neededBytes < least.neededBytes ? each : least),
