@@ -118,7 +118,7 @@ export function tuneJson(report: TuneReport, interrupted: boolean): Record<strin
 }
 
 /** What a setting changes of a configuration, as flags and `section.key=value` texts of any command that takes a run. */
-export function flagsOf(config: RunConfig, setting: Setting): string[] {
+function flagsOf(config: RunConfig, setting: Setting): string[] {
   const now = settingOf(config);
   const changed = (Object.keys(SETTING_KEYS) as (keyof Setting)[]).filter((key) => setting[key] !== now[key]);
   return changed.flatMap((key) => {
