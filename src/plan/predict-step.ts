@@ -7,6 +7,7 @@ import { linearShapes } from '../families/parameters.js';
 import { assignLayers } from '../model/stage/stage-spec.js';
 import type { DeviceProfile } from './device-profiles.js';
 import { microBatchTimes, plus, sumOf, times, type Times } from './layer-times.js';
+import { stateBytes } from './state-bytes.js';
 import { linkRates } from './link-rates.js';
 
 /** Milliseconds of a step of the slowest rank; they add up to the step. */
@@ -32,11 +33,7 @@ export interface StepPrediction {
   readonly parts: StepParts;
 }
 
-/**
- * Bytes that AdamW moves for a parameter: main parameter and moments read and written, the gradient read for the norm and for the
- * update; the parameter itself written in bf16. It reaches 3.9 of a copy's 4.3 TB/s.
- */
-const UPDATE_BYTES = { bf16_mixed: 3 * 8 + 2 * 4 + 2, fp32: 3 * 8 + 2 * 4 };
+/** AdamW reaches 3.9 of a copy's 4.3 TB/s. */
 const UPDATE_SHARE = 0.9;
 /** What collectives that are hidden take from the products beside them: 4B on 2 and on 4 H200s. */
 const HIDDEN_SHARE = 0.35;
@@ -95,7 +92,7 @@ export function predictStep(
   const trained = adapters === null ? parameters : 0;
   const sharded = cfg.optimizer.use_distributed_optimizer && ddp.data_parallel_sharding_strategy !== 'no_shard';
   const optimizer =
-    ((trained / (sharded ? dp * cp : 1)) * UPDATE_BYTES[precision] * 1e3) / (UPDATE_SHARE * profile.memoryGBs * 1e9);
+    ((trained / (sharded ? dp * cp : 1)) * updateBytes(cfg, actBytes) * 1e3) / (UPDATE_SHARE * profile.memoryGBs * 1e9);
   const comm = dataParallelMs(
     cfg,
     { trained, sharded, ranks: dp * cp, actBytes, bytesPerS: links.dpCp, microBatches },
@@ -123,6 +120,15 @@ export function predictStep(
 }
 
 const NOTHING: Times = { products: 0, attention: 0, memory: 0, calls: 0, exchanges: 0 };
+
+/**
+ * Bytes that AdamW moves for a parameter: what it is kept in and the moments, read and written, and the gradient, read for the norm and
+ * for the update; and the weight, where that is another one.
+ */
+function updateBytes(cfg: RunConfig, weight: number): number {
+  const { main, moments } = stateBytes(cfg);
+  return 2 * moments + (main === 0 ? 2 * weight : 2 * main) + 2 * 4 + (main === 0 || weight === 4 ? 0 : weight);
+}
 
 /** Parameters of a pipeline rank: matrices alone, beside which norms and biases are nothing. */
 function localParameters(

@@ -5,6 +5,7 @@ import { stageSchedules, type StageSchedules } from '../model/stage/stage.js';
 import type { StageSpec } from '../model/stage/stage-spec.js';
 import { planRun, type RunPlan } from '../train/plan.js';
 import type { DeviceProfile } from './device-profiles.js';
+import { stateBytes } from './state-bytes.js';
 import { predictStep, type StepPrediction } from './predict-step.js';
 import type { Candidate, Recompute, Sharding } from './settings.js';
 
@@ -114,7 +115,8 @@ function leastBytes({ config, layout, setting }: Candidate): number {
   // Balanced stages at the ends may have fewer, never all of them.
   const parameters = config.peft.type === 'none' ? ofLayer * (layers - 1) : 0;
   const gradients = setting.sharding === 'optim_grads' ? 4 / (dp * cp) : 4;
-  const state = parameters * (size + gradients + 12 / (dp * cp));
+  const { main, moments } = stateBytes(config);
+  const state = parameters * (size + gradients + (main + moments) / (dp * cp));
   const tokens = (setting.microBatch * config.model.seq_length) / cp;
   const [qkv = 0, gateUp = 0] = [inLayer[0]?.outputs, inLayer[2]?.outputs];
   const kept = setting.recompute === 'full' ? shape.hiddenSize / tp : qkv + gateUp;
