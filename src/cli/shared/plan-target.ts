@@ -24,14 +24,28 @@ export async function planTarget(named: string | undefined, device: DeviceKind):
   }
   const { chooseDevice, visibleGpus } = await import('../../engine/devices.js');
   if (device === 'cpu' || chooseDevice({ dist: { device: 'auto' } }) === 'cpu') return undefined;
-  const { openDevice } = await import('../../engine/open-device.js');
-  const here = openDevice('cuda', 0, 1);
-  const { name, totalBytes } = here.info;
-  here.close();
-  const profile = profileOf({ name, totalBytes });
+  const here = await deviceHere();
+  if (here === undefined) return undefined;
+  const { name, totalBytes } = here;
+  const profile = profileOf(here);
   return {
     name: profile?.name ?? name,
     usableBytes: totalBytes,
     profile: profile === undefined ? null : { ...profile, perNode: visibleGpus() },
   };
+}
+
+/** The first GPU; undefined where it cannot be opened now, which is no fault of a plan. */
+async function deviceHere(): Promise<{ readonly name: string; readonly totalBytes: number } | undefined> {
+  const { MbridgeError } = await import('../../base/errors.js');
+  const { openDevice } = await import('../../engine/open-device.js');
+  try {
+    const device = openDevice('cuda', 0, 1);
+    const { name, totalBytes } = device.info;
+    device.close();
+    return { name, totalBytes };
+  } catch (error) {
+    if (error instanceof MbridgeError) return undefined;
+    throw error;
+  }
 }
