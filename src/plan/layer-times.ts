@@ -13,6 +13,8 @@ export interface MicroBatchWork {
   readonly sequenceParallel: boolean;
   readonly precision: 'bf16_mixed' | 'fp32';
   readonly recompute: 'none' | 'selective' | 'full';
+  /** What `selective` drops. */
+  readonly recomputeModules: readonly ('norm' | 'rope' | 'swiglu' | 'attention' | 'mlp')[];
   readonly deterministic: boolean;
   /** Whether the products' weights are trained, and not only adapters beside them. */
   readonly trainsWeights: boolean;
@@ -106,6 +108,7 @@ export function microBatchTimes(work: MicroBatchWork, profile: DeviceProfile, li
     norm,
     rotation,
     activation,
+    gateUp: product(inLayer.at(-2) as LinearShape, 'data'),
     down: product(inLayer.at(-1) as LinearShape, 'data'),
   });
   const layer = {
@@ -141,15 +144,25 @@ export function microBatchTimes(work: MicroBatchWork, profile: DeviceProfile, li
 
 /** What backward does again of the forward. */
 function recomputed(
-  { recompute }: MicroBatchWork,
+  { recompute, recomputeModules: modules }: MicroBatchWork,
   forward: Times,
-  parts: { readonly norm: number; readonly rotation: number; readonly activation: number; readonly down: number },
+  parts: Readonly<Record<'norm' | 'rotation' | 'activation' | 'gateUp' | 'down', number>>,
 ): Times {
   if (recompute === 'none') return NONE;
-  if (recompute === 'selective') {
-    return { ...NONE, memory: parts.norm + parts.rotation + parts.activation, calls: 4 * CALL_MS };
-  }
-  return { ...forward, products: forward.products - parts.down };
+  if (recompute === 'full') return { ...forward, products: forward.products - parts.down };
+  const mlp = modules.includes('mlp');
+  const memory = [
+    modules.includes('norm') ? parts.norm : 0,
+    modules.includes('rope') ? parts.rotation : 0,
+    mlp || modules.includes('swiglu') ? parts.activation : 0,
+  ];
+  return {
+    ...NONE,
+    products: mlp ? parts.gateUp : 0,
+    attention: modules.includes('attention') ? forward.attention : 0,
+    memory: total(memory),
+    calls: (1 + modules.length) * CALL_MS,
+  };
 }
 
 /** Of a layer: a rank of cp holds two chunks of each sequence, which see themselves and 2 cp - 1 other chunks, whole. */

@@ -63,7 +63,8 @@ export function predictStep(
   const each = microBatchTimes(
     {
       ...{ shape, batch: train.micro_batch_size, seq: model.seq_length, tp, cp, precision },
-      ...{ recompute: model.recompute_granularity, deterministic: model.deterministic },
+      ...{ recompute: model.recompute_granularity, recomputeModules: model.recompute_modules },
+      deterministic: model.deterministic,
       sequenceParallel: model.sequence_parallel && tp > 1,
       trainsWeights: adapters === null,
     },

@@ -7,7 +7,7 @@ import { planRun, type RunPlan } from '../train/plan.js';
 import type { DeviceProfile } from './device-profiles.js';
 import { stateBytes } from './state-bytes.js';
 import { predictStep, type StepPrediction } from './predict-step.js';
-import type { Candidate, Recompute, Sharding } from './settings.js';
+import { recomputeLevel, type Candidate, type Sharding } from './settings.js';
 
 export interface RankedSetting extends Candidate {
   readonly prediction: StepPrediction;
@@ -30,8 +30,6 @@ export interface Ranking {
   readonly planned: number;
   readonly considered: number;
 }
-
-const RECOMPUTE: Readonly<Record<Recompute, number>> = { none: 0, selective: 1, full: 2 };
 
 /**
  * The fastest settings that fit. All are predicted, which takes microseconds; from the fastest on they are planned, which may take a
@@ -83,14 +81,14 @@ export async function rankSettings(
 /** Whether a setting holds at least what another does: the same but for a larger micro-batch or less recompute. */
 function holdsMore({ setting: a }: Candidate, { setting: b }: Candidate): boolean {
   const same = a.tp === b.tp && a.cp === b.cp && a.pp === b.pp && a.vpp === b.vpp && a.sharding === b.sharding;
-  return same && a.microBatch >= b.microBatch && RECOMPUTE[a.recompute] <= RECOMPUTE[b.recompute];
+  return same && a.microBatch >= b.microBatch && recomputeLevel(a) <= recomputeLevel(b);
 }
 
 /** Whether a setting is another that fits, but for saving memory, which only takes time. */
 function savesNeedlessly({ setting: a }: Candidate, { setting: b }: Candidate): boolean {
   const same = a.tp === b.tp && a.cp === b.cp && a.pp === b.pp && a.vpp === b.vpp && a.microBatch === b.microBatch;
   const sharded = (sharding: Sharding): number => Number(sharding === 'optim_grads');
-  return same && RECOMPUTE[a.recompute] >= RECOMPUTE[b.recompute] && sharded(a.sharding) >= sharded(b.sharding);
+  return same && recomputeLevel(a) >= recomputeLevel(b) && sharded(a.sharding) >= sharded(b.sharding);
 }
 
 /** Schedules depend on little, and those of many micro-batches take long to make. */
@@ -119,7 +117,8 @@ function leastBytes({ config, layout, setting }: Candidate): number {
   const state = parameters * (size + gradients + (main + moments) / (dp * cp));
   const tokens = (setting.microBatch * config.model.seq_length) / cp;
   const [qkv = 0, gateUp = 0] = [inLayer[0]?.outputs, inLayer[2]?.outputs];
-  const kept = setting.recompute === 'full' ? shape.hiddenSize / tp : qkv + gateUp;
+  const level = recomputeLevel(setting);
+  const kept = level === 3 ? shape.hiddenSize / tp : qkv + (level === 2 ? 0 : gateUp);
   const inFlight = Math.min(pp, layout.microBatches);
   return state + tokens * size * kept * (layers - 1) * (pp === 1 ? 1 : inFlight);
 }

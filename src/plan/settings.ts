@@ -11,10 +11,13 @@ export interface Setting {
   readonly vpp: number;
   readonly microBatch: number;
   readonly recompute: Recompute;
+  /** What `selective` drops. */
+  readonly modules: readonly RecomputeModule[];
   readonly sharding: Sharding;
 }
 
 export type Recompute = RunConfig['model']['recompute_granularity'];
+type RecomputeModule = RunConfig['model']['recompute_modules'][number];
 export type Sharding = RunConfig['ddp']['data_parallel_sharding_strategy'];
 
 /** A setting as the run that it is. */
@@ -42,6 +45,7 @@ export const SETTING_KEYS = {
   vpp: 'model.virtual_pipeline_model_parallel_size',
   microBatch: 'train.micro_batch_size',
   recompute: 'model.recompute_granularity',
+  modules: 'model.recompute_modules',
   sharding: 'ddp.data_parallel_sharding_strategy',
 } as const satisfies Record<keyof Setting, string>;
 
@@ -60,13 +64,14 @@ export function settingOf({ model, train, ddp }: RunConfig): Setting {
     vpp: model.virtual_pipeline_model_parallel_size ?? 1,
     microBatch: train.micro_batch_size,
     recompute: model.recompute_granularity,
+    modules: model.recompute_modules,
     sharding: ddp.data_parallel_sharding_strategy,
   };
 }
 
 /** The configuration in another setting. What nobody set and follows from it follows again. */
 export function withSetting(config: RunConfig, origins: SettingsRequest['origins'], setting: Setting): RunConfig {
-  const { tp, cp, pp, vpp, microBatch, recompute, sharding } = setting;
+  const { tp, cp, pp, vpp, microBatch, recompute, modules, sharding } = setting;
   const tokens = (config.model.seq_length * microBatch) / cp;
   const origin = origins.get('model.sequence_parallel')?.origin;
   const asked = origin !== undefined && origin !== 'derived';
@@ -79,6 +84,7 @@ export function withSetting(config: RunConfig, origins: SettingsRequest['origins
       pipeline_model_parallel_size: pp,
       virtual_pipeline_model_parallel_size: vpp === 1 ? null : vpp,
       recompute_granularity: recompute,
+      recompute_modules: [...modules],
       sequence_parallel: asked ? config.model.sequence_parallel : tp > 1 && tokens % tp === 0,
     },
     train: { ...config.train, micro_batch_size: microBatch },
@@ -97,6 +103,8 @@ export function possibleSettings(request: SettingsRequest): Candidate[] {
   };
   const long = model.seq_length >= LONG_SEQUENCE || now.cp > 1;
   const found: Candidate[] = [];
+  const kinds = free('recompute', ['none', 'selective', 'full']);
+  const recomputes = recomputeChoices(request).filter(({ recompute }) => kinds.includes(recompute));
   const tps = free(
     'tp',
     divisors(worldSize).filter((tp) => tp <= perNode),
@@ -113,9 +121,9 @@ export function possibleSettings(request: SettingsRequest): Candidate[] {
         const chunks = divisors(model.num_hidden_layers / pp).filter((vpp) => vpp <= MOST_CHUNKS);
         for (const vpp of free('vpp', pp === 1 ? [1] : chunks)) {
           for (const microBatch of free('microBatch', microBatches(samples, model.seq_length / cp))) {
-            for (const recompute of free('recompute', ['none', 'selective', 'full'])) {
+            for (const { recompute, modules } of recomputes) {
               for (const sharding of free('sharding', shardings(config, dp * cp))) {
-                const candidate = asCandidate(request, { tp, cp, pp, vpp, microBatch, recompute, sharding });
+                const candidate = asCandidate(request, { tp, cp, pp, vpp, microBatch, recompute, modules, sharding });
                 if (candidate !== null) found.push(candidate);
               }
             }
@@ -136,6 +144,27 @@ function asCandidate(request: SettingsRequest, setting: Setting): Candidate | nu
     if (error instanceof MbridgeError) return null;
     throw error;
   }
+}
+
+/** What costs no product, as it is by default; the products of the MLP before attention, which costs more and saves less. */
+const CHEAP: readonly RecomputeModule[] = ['norm', 'rope', 'swiglu'];
+
+/** From what drops least to what drops most; the one that is there, where somebody has chosen modules. */
+function recomputeChoices({ config, origins }: SettingsRequest): Pick<Setting, 'recompute' | 'modules'>[] {
+  const { recompute, modules } = settingOf(config);
+  if (origins.has(SETTING_KEYS.modules)) return [{ recompute, modules }];
+  return [
+    { recompute: 'none', modules },
+    { recompute: 'selective', modules: CHEAP },
+    { recompute: 'selective', modules: [...CHEAP, 'mlp'] },
+    { recompute: 'full', modules },
+  ];
+}
+
+/** How much of a layer a setting drops, to be compared. */
+export function recomputeLevel({ recompute, modules }: Setting): number {
+  if (recompute === 'selective') return modules.includes('mlp') ? 2 : 1;
+  return recompute === 'none' ? 0 : 3;
 }
 
 /** `no_shard` keeps more and gains nothing, so it stays only where it was asked for. */

@@ -26,6 +26,7 @@ const KEYS: Readonly<Record<string, string>> = {
   layers: 'model.num_hidden_layers',
   sharding: 'ddp.data_parallel_sharding_strategy',
   recompute: 'model.recompute_granularity',
+  modules: 'model.recompute_modules',
   deterministic: 'model.deterministic',
   shared: 'dist.ranks_per_gpu',
 };
@@ -127,6 +128,11 @@ test.each(profileNames())('%s: more work takes longer, and nothing beats the pub
   const profile = findProfile(name);
   const at = (set: string): StepPrediction => predict({ recipe: 'qwen3-4b', ranks: 8, set }, profile);
   const [plain, full] = [at('batch 32'), at('batch 32, recompute full')];
+  const selective = ['norm', 'norm,rope,swiglu', 'norm,rope,swiglu,mlp', 'norm,rope,swiglu,mlp,attention'].map(
+    (modules) => at(`batch 32, recompute selective, modules [${modules}]`).stepMs,
+  );
+  const rising = [plain.stepMs, ...selective, full.stepMs];
+  expect(rising).toEqual([...rising].sort((a, b) => a - b));
   expect(full.stepMs).toBeGreaterThan(1.15 * plain.stepMs);
   expect(at('batch 64').stepMs).toBeGreaterThan(1.8 * plain.stepMs);
   for (const { mfu, parts, stepMs } of [plain, full]) {

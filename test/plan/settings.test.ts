@@ -19,7 +19,8 @@ function candidatesOf({ config, origins }: Resolution, worldSize: number, perNod
 
 /** The sizes of one kind that are proposed. */
 function sizes(candidates: readonly Candidate[], key: keyof Setting): unknown[] {
-  return [...new Set(candidates.map(({ setting }) => setting[key]))].sort();
+  const found = new Map(candidates.map(({ setting }) => [String(setting[key]), setting[key]]));
+  return [...found.values()].sort();
 }
 
 const H100 = findProfile('h100-80gb');
@@ -40,6 +41,12 @@ test.each([
     8,
     ['train.micro_batch_size=4', 'model.recompute_granularity=full'],
     { microBatch: [4], recompute: ['full'] },
+  ],
+  [
+    'qwen3-4b',
+    8,
+    ['model.recompute_granularity=selective', 'model.recompute_modules=[norm, attention]'],
+    { recompute: ['selective'], modules: [['norm', 'attention']] },
   ],
   ['qwen3-4b', 8, ['optimizer.use_distributed_optimizer=false'], { sharding: ['no_shard'] }],
   ['qwen3-4b', 8, ['train.global_batch_size=7'], { pp: [1, 2, 4, 8] }], // no two replicas

@@ -37,7 +37,6 @@ export async function planTarget(named: string | undefined, device: DeviceKind):
 
 /** The first GPU; undefined where it cannot be opened now, which is no fault of a plan. */
 async function deviceHere(): Promise<{ readonly name: string; readonly totalBytes: number } | undefined> {
-  const { MbridgeError } = await import('../../base/errors.js');
   const { openDevice } = await import('../../engine/open-device.js');
   try {
     const device = openDevice('cuda', 0, 1);
@@ -45,7 +44,8 @@ async function deviceHere(): Promise<{ readonly name: string; readonly totalByte
     device.close();
     return { name, totalBytes };
   } catch (error) {
-    if (error instanceof MbridgeError) return undefined;
+    // The engine's own refusals have a code.
+    if (error instanceof Error && 'code' in error) return undefined;
     throw error;
   }
 }

@@ -47,7 +47,7 @@ export function settingText({ layout, setting }: RankedSetting): string {
   return [
     ...sizes.map(([name, size]) => `${name} ${size}`),
     `micro-batch ${setting.microBatch}`,
-    `recompute ${setting.recompute}`,
+    `recompute ${recomputeText(setting)}`,
     `sharding ${setting.sharding}`,
   ].join(', ');
 }
@@ -62,7 +62,7 @@ export function tuneText(report: TuneReport, interrupted: boolean): string {
     const { tp, cp, dp, pp, vpp } = layout;
     return [
       ...[tp, cp, dp, pp, vpp, setting.microBatch],
-      ...[setting.recompute, setting.sharding, (neededBytes / 2 ** 30).toFixed(1).padStart(5)],
+      ...[recomputeText(setting), setting.sharding, (neededBytes / 2 ** 30).toFixed(1).padStart(5)],
       Math.round(prediction.tokensPerSecond),
       measuredText(outcome),
     ];
@@ -85,6 +85,11 @@ export function tuneText(report: TuneReport, interrupted: boolean): string {
   ].join('\n');
 }
 
+/** `+mlp`: selective, with the products of the MLP. */
+function recomputeText({ recompute, modules }: Setting): string {
+  return recompute === 'selective' && modules.includes('mlp') ? '+mlp' : recompute;
+}
+
 function measuredText(outcome: Outcome | undefined): string {
   if (outcome?.kind === 'measured') {
     return Math.round(outcome.measured.tokensPerSecond).toLocaleString('en-US').padStart('measured'.length);
@@ -103,6 +108,7 @@ export function tuneJson(report: TuneReport, interrupted: boolean): Record<strin
       return {
         ...{ tp: layout.tp, cp: layout.cp, dp: layout.dp, pp: layout.pp, vp: layout.vpp },
         ...{ micro_batch_size: setting.microBatch, recompute_granularity: setting.recompute },
+        ...(setting.recompute === 'selective' ? { recompute_modules: setting.modules } : {}),
         data_parallel_sharding_strategy: setting.sharding,
         planned_bytes: neededBytes,
         predicted: predictionJson(prediction),
@@ -120,10 +126,13 @@ export function tuneJson(report: TuneReport, interrupted: boolean): Record<strin
 /** What a setting changes of a configuration, as flags and `section.key=value` texts of any command that takes a run. */
 function flagsOf(config: RunConfig, setting: Setting): string[] {
   const now = settingOf(config);
-  const changed = (Object.keys(SETTING_KEYS) as (keyof Setting)[]).filter((key) => setting[key] !== now[key]);
+  const changed = (Object.keys(SETTING_KEYS) as (keyof Setting)[]).filter(
+    (key) => String(setting[key]) !== String(now[key]),
+  );
   return changed.flatMap((key) => {
     const path = SETTING_KEYS[key];
     const flag = CONFIG_FLAGS.find((each) => each.path === path)?.flag;
+    if (key === 'modules') return [`${path}=[${setting.modules.join(',')}]`];
     if (key === 'vpp' && setting.vpp === 1) return [`${path}=null`];
     return flag === undefined ? [`${path}=${setting[key]}`] : [flag, String(setting[key])];
   });
