@@ -22,6 +22,7 @@ import { addLaunch } from './launch/launch.js';
 import { addRecipes } from './run/recipes.js';
 import { addShowConfig } from './run/show-config.js';
 import { addSetup } from './setup/setup.js';
+import { addTune } from './tune/tune.js';
 import { usageError } from './shared/usage-error.js';
 
 const EXIT_WORDS: Record<keyof typeof EXIT, string> = {
@@ -65,6 +66,7 @@ function makeProgram(): Command {
       addLaunch,
       addRecipes,
       addPlan,
+      addTune,
       addGrid,
       addShowConfig,
       addConfig,

@@ -6,7 +6,7 @@ import type { ConfigSources, Resolution } from '../../config/resolve.js';
 import { MbridgeError } from '../../base/errors.js';
 
 /** Flags that set one key of the configuration each. */
-const CONFIG_FLAGS = [
+export const CONFIG_FLAGS = [
   { flag: '--tp-size', option: 'tpSize', path: 'model.tensor_model_parallel_size', help: 'tensor-parallel ranks' },
   { flag: '--pp-size', option: 'ppSize', path: 'model.pipeline_model_parallel_size', help: 'pipeline stages' },
   { flag: '--vp-size', option: 'vpSize', path: 'model.virtual_pipeline_model_parallel_size', help: 'chunks a stage' },

@@ -160,7 +160,7 @@ export function partSpec(
 }
 
 /** Layers of every chunk of every one of `stages` pipeline ranks. */
-function assignLayers(model: ModelConfig, shape: ModelShape, stages: number): StageLayers[] {
+export function assignLayers(model: ModelConfig, shape: ModelShape, stages: number): StageLayers[] {
   const vpp = model.virtual_pipeline_model_parallel_size ?? 1;
   if (vpp > 1) return interleavedStageLayers(shape.numLayers, stages, vpp);
   const { layer, head } = tokenFlops(shape, model.seq_length);

@@ -66,8 +66,14 @@ export interface Stage {
 /**
  * Builds one rank's stage. Pure but for reading the device's needs: no memory is taken until the plan is committed.
  * @param loss the same on every rank of the model
+ * @param schedules those of {@link stageSchedules}, where they were made for another rank of the same model
  */
-export function buildStage(spec: StageSpec, live: LiveStage | null, loss: Loss = defaultLoss(spec)): Stage {
+export function buildStage(
+  spec: StageSpec,
+  live: LiveStage | null,
+  loss: Loss = defaultLoss(spec),
+  { schedule, evaluation }: StageSchedules = stageSchedules(spec),
+): Stage {
   const { shape, place, batch, seq, dtype, deterministic } = spec;
   const plan = new MemoryPlan();
   const tp = new TensorParallel(place.tp, live?.tp ?? null, spec.sequenceParallel);
@@ -112,13 +118,6 @@ export function buildStage(spec: StageSpec, live: LiveStage | null, loss: Loss =
     documentsIn: spec.documents ? seq : null,
   });
 
-  const pipeline = {
-    stages: place.pp.size,
-    chunks: spec.chunks,
-    microBatches: onlyGenerates ? place.pp.size : spec.microBatches,
-  };
-  const schedule = buildSchedule(pipeline);
-  const evaluation = buildSchedule({ ...pipeline, forwardOnly: true });
   const needs = mostOf(bufferNeeds(schedule, place.pp.rank), bufferNeeds(evaluation, place.pp.rank), trains);
   const { tokens } = env.sizes;
   const logitsTokens = loss.inParts === true ? partOfTokens(tokens, spec.lossChunkTokens) : tokens;
@@ -151,6 +150,15 @@ export function buildStage(spec: StageSpec, live: LiveStage | null, loss: Loss =
     decoder,
     optimizer,
   };
+}
+
+/** The order of a step, and of an evaluation: the same on every rank of a model. */
+export type StageSchedules = Pick<Stage, 'schedule' | 'evaluation'>;
+
+export function stageSchedules({ place, chunks, microBatches }: StageSpec): StageSchedules {
+  // A model that only generates has no micro-batches.
+  const pipeline = { stages: place.pp.size, chunks, microBatches: microBatches === 0 ? place.pp.size : microBatches };
+  return { schedule: buildSchedule(pipeline), evaluation: buildSchedule({ ...pipeline, forwardOnly: true }) };
 }
 
 /**
