@@ -14,7 +14,7 @@ import { chooseDevice, defaultProcesses, requireDevices, unusedGpus } from './en
 import type { NodePlace } from './job/launch/job.js';
 import type { ProgramStart } from './job/shared/program-start.js';
 import type { Restarts } from './job/launch/restarts.js';
-import { shortPath } from './job/shared/ending-text.js';
+import { shortPath } from './base/short-path.js';
 import type { WorkerEvent } from './job/shared/messages.js';
 import { reportError } from './job/shared/report-error.js';
 import type { Announcement } from './job/shared/run-start.js';

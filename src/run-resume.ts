@@ -3,7 +3,7 @@ import { MbridgeError } from './base/errors.js';
 import { changedValue, configChanges } from './config/changes.js';
 import { withoutDerived } from './config/derive.js';
 import { resolve, type ConfigSources } from './config/resolve.js';
-import { shortPath } from './job/shared/ending-text.js';
+import { shortPath } from './base/short-path.js';
 import { findRun, type KnownRun } from './job/shared/run-list.js';
 import { detectStarter, firstSet, variablesOf } from './job/shared/starter.js';
 import { withoutSaves } from './train/default-saves.js';

@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { realpathSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import type { Logger } from '../../base/logger.js';
+import { shortPath } from '../../base/short-path.js';
 import type { MemoryKeeper } from '../../job/rendezvous/memory-keeper.js';
 import type { Store } from '../../job/rendezvous/store.js';
 import { adaptersOf } from '../../families/adapters.js';
@@ -146,7 +147,9 @@ export class RunCheckpoints {
       onSaved: ({ step, folder, bytes, seconds, removed }) => {
         const gone = removed.length === 0 ? '' : `; removed ${removed.length} older`;
         onSaved?.({ step, folder });
-        log.info(`saved update ${step} to ${folder}: ${(bytes / 1e6).toFixed(1)} MB in ${seconds.toFixed(1)} s${gone}`);
+        log.info(
+          `saved update ${step} to ${shortPath(folder)}: ${(bytes / 1e6).toFixed(1)} MB in ${seconds.toFixed(1)} s${gone}`,
+        );
       },
     });
     await this.#saver.begin();

@@ -1,6 +1,7 @@
-import { basename, isAbsolute, relative } from 'node:path';
+import { basename } from 'node:path';
 import { installation } from '../../base/installation.js';
 import { shellWord } from '../../base/shell-word.js';
+import { shortPath } from '../../base/short-path.js';
 import type { SavedCheckpoint, StopSignal, WorkerEvent } from './messages.js';
 import { formatSummary, isTrainingResult } from './summary-text.js';
 
@@ -78,10 +79,4 @@ function startOf(program: string): string {
   if (kind === 'bundle') return command;
   if (program.includes('/node_modules/.bin/')) return 'npx mbridge';
   return program.endsWith('.js') ? `node ${shellWord(shortPath(program))}` : 'mbridge';
-}
-
-/** From here, where that is not longer. */
-export function shortPath(path: string): string {
-  const short = relative(process.cwd(), path);
-  return isAbsolute(path) && (short.startsWith('../../') || short === '') ? path : short;
 }
