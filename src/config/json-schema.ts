@@ -55,6 +55,16 @@ export function sectionKeys(section: JsonSchema, type?: unknown): Record<string,
   return Object.assign({}, ...chosen.map((v) => v.properties ?? {})) as Record<string, JsonSchema>;
 }
 
+/** All values that a key takes, where these are few; undefined where they are not. */
+export function choicesOf({ anyOf, enum: values, const: only, type }: JsonSchema): readonly unknown[] | undefined {
+  if (values !== undefined) return values;
+  if (only !== undefined) return [only];
+  if (type === 'boolean') return [true, false];
+  if (type === 'null') return [null];
+  const parts = anyOf?.map(choicesOf);
+  return parts?.every((part) => part !== undefined) === true ? parts.flat() : undefined;
+}
+
 /** The words for what a key takes: `an integer of at least 1, or null`. */
 export function expectation(schema: JsonSchema): string {
   if (schema.anyOf) return schema.anyOf.map(expectation).join(', or ');

@@ -267,9 +267,8 @@ export class Run {
   #look(result: StepResult): void {
     const warning = this.pgCollection.intraDistOpt.rank === 0 ? this.#watch?.note(result) : null;
     if (warning == null) return;
-    const { text, ...facts } = warning;
-    this.context.log.warn(text);
-    this.context.emit(facts);
+    this.context.log.warn({ event: warning.type }, warning.text);
+    this.context.emit({ ...warning });
   }
 
   async #timed(what: 'saves' | 'others', act: () => void | Promise<void>): Promise<void> {

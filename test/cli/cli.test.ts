@@ -5,8 +5,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { execa } from 'execa';
 import { afterAll, describe, expect, test } from 'vitest';
-import type { JobPlan } from '../../src/train/plan-job.js';
-import type { RunPlan } from '../../src/train/plan.js';
+import type { OutputFacts } from '../../src/outputs/line.js';
+import { readOutput } from '../helpers/outputs.js';
 import { BIN, mbridge } from './mbridge.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'mbridge-cli-'));
@@ -125,7 +125,7 @@ test('recipes', async () => {
 describe('grid', () => {
   test('the layout of the examples', async () => {
     const { stdout } = await mbridge('grid --nproc 8 --tp-size 2 --pp-size 2 --json'.split(' '));
-    const { shape, groups } = JSON.parse(stdout) as { shape: object; groups: Record<string, number[][]> };
+    const { shape, groups } = readOutput(stdout) as unknown as { shape: object; groups: Record<string, number[][]> };
     expect(shape).toEqual({ tp: 2, cp: 1, dp: 2, pp: 2 });
     expect(groups).toMatchObject({
       tp: [
@@ -156,7 +156,7 @@ describe('grid', () => {
         [2, 6],
         [3, 7],
       ],
-      posEmbd: [[0], [1], [2], [3]],
+      pos_embd: [[0], [1], [2], [3]],
     });
     expect(Object.keys(groups)).toHaveLength(19);
   });
@@ -182,18 +182,18 @@ describe('plan', () => {
 
   test('--json: ranks, memory, work, total parameters', async () => {
     const { stdout } = await mbridge([...line.split(' '), '--json']);
-    const plan = JSON.parse(stdout) as RunPlan;
+    const plan = readOutput<OutputFacts<'plan'>>(stdout);
     expect(plan.parameters).toBe(4_022_468_096);
-    expect(plan.layout).toMatchObject({ tp: 2, dp: 2, pp: 2, microBatches: 16 });
+    expect(plan.layout).toMatchObject({ tp: 2, dp: 2, pp: 2, micro_batches: 16 });
     expect(plan.ranks.map(({ layers }) => layers[0])).toEqual([
       ...Array.from({ length: 4 }, () => [0, 19]),
       ...Array.from({ length: 4 }, () => [20, 35]),
     ]);
-    for (const { bytes, totalBytes } of plan.ranks) {
-      expect(Object.values(bytes).reduce((a, b) => a + b, 0)).toBe(totalBytes);
+    for (const { bytes, total_bytes: total } of plan.ranks) {
+      expect(Object.values(bytes).reduce((a, b) => a + b, 0)).toBe(total);
     }
-    const work = plan.ranks.reduce((sum, { flopsPerStep }) => sum + flopsPerStep, 0);
-    expect(Math.abs(work / plan.flopsPerStep - 1)).toBeLessThan(1e-9);
+    const work = plan.ranks.reduce((sum, { flops_per_step: flops }) => sum + flops, 0);
+    expect(Math.abs(work / plan.flops_per_step - 1)).toBeLessThan(1e-9);
   });
 
   test('of a job: its models, and what each rank holds in each phase, on 80 columns', async () => {
@@ -203,7 +203,7 @@ describe('plan', () => {
     expect(stdout).toMatch(/^learn +0-1 +[\d.]+ {2}policy value\n +2-3 +[\d.]+$/m);
     expect(stdout).toMatch(/^fits: [\d.]+ GiB of 79 GiB of a GPU are left$/m);
     expect(stdout.split('\n').filter(({ length }) => length > 80)).toEqual([]);
-    const plan = JSON.parse((await mbridge(['plan', job, '--nproc', '8', '--json'])).stdout) as JobPlan;
+    const plan = readOutput<OutputFacts<'job_plan'>>((await mbridge(['plan', job, '--nproc', '8', '--json'])).stdout);
     expect(plan.models.map(({ layout: { dp } }) => dp)).toEqual([2, 8, 1, 1]);
     expect(plan.ranks).toHaveLength(8);
   });
@@ -241,8 +241,8 @@ describe('plan', () => {
     const args = 'plan qwen3-tiny --nproc 3 --pp-size 3 train.global_batch_size=6 dist.ranks_per_gpu=2'.split(' ');
     const { stdout } = await mbridge([...args, ...device]);
     if (said === null) return expect(stdout).not.toContain('ranks_per_gpu');
-    const plan = JSON.parse((await mbridge([...args, ...device, '--json'])).stdout) as RunPlan;
-    const [first, second] = plan.ranks.map(({ totalBytes, runtimeBytes }) => totalBytes + runtimeBytes);
+    const plan = readOutput<OutputFacts<'plan'>>((await mbridge([...args, ...device, '--json'])).stdout);
+    const [first, second] = plan.ranks.map(({ total_bytes: total, runtime_bytes: runtime }) => total + runtime);
     const mib = Number(((first! + second!) / 2 ** 20).toFixed(2));
     expect(stdout).toContain(`dist.ranks_per_gpu: ${said} ${mib} MiB\n`);
   });
@@ -268,7 +268,7 @@ describe('config keys', () => {
   test('says of each key what it takes, its default and what it does', async () => {
     const { stdout } = await mbridge(['config', 'keys', 'optimizer.lr']);
     expect(stdout).toBe('optimizer.lr\n  peak learning rate\n  a number above 0; default 0.0003');
-    const all = JSON.parse((await mbridge(['config', 'keys', '--json'])).stdout) as { key: string; types?: string[] }[];
+    const { keys: all } = readOutput<OutputFacts<'config_keys'>>((await mbridge(['config', 'keys', '--json'])).stdout);
     expect(all.find(({ key }) => key === 'dataset.too_long')).toMatchObject({ types: ['chat'], default: 'truncate' });
     const text = (await mbridge(['config', 'keys'])).stdout;
     for (const { key } of all) expect(text).toContain(key.split('.').at(-1));
@@ -304,7 +304,9 @@ describe('show-config', () => {
 
   test('--json', async () => {
     const { stdout } = await mbridge([...args, '--json']);
-    expect(JSON.parse(stdout)).toMatchObject({ train: { train_iters: 7 }, scheduler: { lr_decay_iters: 7 } });
+    expect(readOutput(stdout)).toMatchObject({
+      config: { train: { train_iters: 7 }, scheduler: { lr_decay_iters: 7 } },
+    });
   });
 });
 

@@ -27,7 +27,7 @@ export function addReport(program: Command): void {
 /** Names of metrics on the command line, also those of the columns of step lines. */
 const NAMES: Readonly<Record<string, MetricKey>> = {
   ...Object.fromEntries(METRICS.map(({ key }) => [key, key])),
-  ...{ val: 'validation', norm: 'grad_norm', tokens_per_s: 'tokens_per_s_per_gpu', memory: 'memory_bytes' },
+  ...{ val: 'validation', norm: 'grad_norm', tokens_per_s: 'tokens_per_s_per_device', memory: 'memory_bytes' },
 };
 
 const PLOT_EXAMPLES = `

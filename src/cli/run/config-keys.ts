@@ -1,5 +1,6 @@
 import type { Command } from 'commander';
 import type { JsonSchema } from '../../config/json-schema.js';
+import { outputLine } from '../../outputs/line.js';
 
 const EXAMPLES = `
 Examples:
@@ -19,7 +20,9 @@ export function addConfig(program: Command): void {
     .addHelpText('after', EXAMPLES)
     .action(async (asked: string | undefined, { json }: { json?: boolean }) => {
       const keys = await listKeys(asked);
-      process.stdout.write(json ? `${JSON.stringify(keys)}\n` : asked === undefined ? overview(keys) : details(keys));
+      process.stdout.write(
+        json ? outputLine('config_keys', { keys }) : asked === undefined ? overview(keys) : details(keys),
+      );
     });
 }
 
@@ -30,21 +33,27 @@ interface ListedKey {
   /** Types of the section that have it, where it has several. */
   readonly types?: readonly string[];
   readonly takes: string;
+  /** All that it takes, where these are few. */
+  readonly values?: readonly unknown[];
   readonly default: unknown;
   readonly description: string;
 }
 
 async function listKeys(asked: string | undefined): Promise<ListedKey[]> {
-  const { configJsonSchema, expectation } = await import('../../config/json-schema.js');
+  const { choicesOf, configJsonSchema, expectation } = await import('../../config/json-schema.js');
   const sections = Object.entries(configJsonSchema().properties ?? {});
   const all = sections.flatMap(([section, schema]): ListedKey[] => {
-    const listed = (key: string, of: JsonSchema, types?: readonly string[]): ListedKey => ({
-      key,
-      ...(types === undefined ? {} : { types }),
-      takes: expectation(of),
-      default: of.default ?? null,
-      description: of.description ?? '',
-    });
+    const listed = (key: string, of: JsonSchema, types?: readonly string[]): ListedKey => {
+      const choices = choicesOf(of);
+      return {
+        key,
+        ...(types === undefined ? {} : { types }),
+        takes: expectation(of),
+        ...(choices === undefined ? {} : { values: choices }),
+        default: of.default ?? null,
+        description: of.description ?? '',
+      };
+    };
     if (schema.oneOf !== undefined) return ofTypes(section, schema.oneOf, listed);
     if (schema.properties === undefined) return [listed(section, schema)];
     return Object.entries(schema.properties).map(([key, of]) => listed(`${section}.${key}`, of));

@@ -1,4 +1,6 @@
 import { InvalidArgumentError, type Command } from 'commander';
+import { outputLine } from '../../outputs/line.js';
+import { snakeKeys } from '../../outputs/snake-keys.js';
 import { parseCount } from '../shared/run-options.js';
 
 interface GridOptions {
@@ -29,7 +31,9 @@ export function addGrid(program: Command): void {
     .option('--json', 'as JSON')
     .action(async (options: GridOptions) => {
       const { shape, groups } = await layOut(options);
-      process.stdout.write(options.json ? `${JSON.stringify({ shape, groups })}\n` : await asText(shape, groups));
+      process.stdout.write(
+        options.json ? outputLine('grid', { shape, groups: snakeKeys(groups) }) : await asText(shape, groups),
+      );
     });
 }
 

@@ -1,5 +1,7 @@
 import type { Command } from 'commander';
 import { formatRanks } from '../../base/format-ranks.js';
+import { outputLine } from '../../outputs/line.js';
+import { snakeKeys } from '../../outputs/snake-keys.js';
 import type { RunPlan } from '../../train/plan.js';
 import { largest } from '../shared/table.js';
 import { planRequest } from '../shared/plan-request.js';
@@ -23,7 +25,7 @@ export function addPlan(program: Command): void {
       const plan = await planRequest(request, options.nproc);
       const ranksPerGpu = plan.device === 'cuda' ? request.config.dist.ranks_per_gpu : 1;
       process.stdout.write(
-        options.json ? `${JSON.stringify(plan)}\n` : await asText(plan, ranksPerGpu, options.perRank ?? false),
+        options.json ? outputLine('plan', snakeKeys(plan)) : await asText(plan, ranksPerGpu, options.perRank ?? false),
       );
     });
 }

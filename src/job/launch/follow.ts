@@ -1,4 +1,5 @@
 import { hostname } from 'node:os';
+import { errorText } from '../../base/errors.js';
 import { formatRanks } from '../../base/format-ranks.js';
 import { ENV, type WorkerRun } from '../shared/messages.js';
 import { createRunFolder } from '../shared/run-folder.js';
@@ -76,7 +77,7 @@ function end(
   const { code, exitCode: lostCode, message, hint } = nodeLost(`node 0 (${place.host})`);
   const { exitCode, text } = begin ?? {
     exitCode: run.insisted === null ? lostCode : signalExitCode(run.insisted),
-    text: `error: ${message} [${code}]\n  ${hint}`,
+    text: errorText({ code, message, hint }),
   };
   if (text !== '') say(text);
   return {

@@ -2,7 +2,7 @@ import { setImmediate } from 'node:timers/promises';
 import { pathToFileURL } from 'node:url';
 import type { Logger } from '../../base/logger.js';
 import { takeEarlySignals } from '../../base/early-signals.js';
-import { EXIT, MbridgeError } from '../../base/errors.js';
+import { EXIT, MbridgeError, errorText } from '../../base/errors.js';
 import { compiledFile } from '../../base/package-root.js';
 import type { NativeBinding } from '../../engine/binding.js';
 import { deviceIndexOf } from '../../engine/devices.js';
@@ -262,8 +262,7 @@ function leaveWithReport(error: unknown, state: WorkerState): never {
   if (state.runDir === undefined || process.env[ENV.launcherPid] === undefined) {
     if (lost !== undefined) tell(`[r${rank}] the failure report could not be written: ${lost}`);
     exitCode = state.opened?.fail(report, state.runDir, saved);
-    const advice = hint === undefined ? '' : `\n  ${hint}`;
-    if (exitCode === undefined) tell(`[r${rank}] error: ${code}: ${stack ?? message}${advice}`);
+    if (exitCode === undefined) tell(`[r${rank}] ${errorText({ code, message: stack ?? message, hint })}`);
   }
   process.exit(exitCode ?? report.exit_code);
 }
