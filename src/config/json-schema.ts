@@ -55,10 +55,12 @@ export function sectionKeys(section: JsonSchema, type?: unknown): Record<string,
   return Object.assign({}, ...chosen.map((v) => v.properties ?? {})) as Record<string, JsonSchema>;
 }
 
+type Choice = string | number | boolean | null;
+
 /** All values that a key takes, where these are few; undefined where they are not. */
-export function choicesOf({ anyOf, enum: values, const: only, type }: JsonSchema): readonly unknown[] | undefined {
-  if (values !== undefined) return values;
-  if (only !== undefined) return [only];
+export function choicesOf({ anyOf, enum: values, const: only, type }: JsonSchema): readonly Choice[] | undefined {
+  if (values !== undefined) return values as Choice[];
+  if (only !== undefined) return [only as Choice];
   if (type === 'boolean') return [true, false];
   if (type === 'null') return [null];
   const parts = anyOf?.map(choicesOf);

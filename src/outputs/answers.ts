@@ -71,7 +71,10 @@ export const ANSWERS = {
         key: text,
         types: z.array(text).optional().describe('types of the section that have it, where it has several'),
         takes: text,
-        values: z.array(z.unknown()).optional().describe('all that it takes, where these are few'),
+        values: z
+          .array(z.union([z.string(), z.number(), z.boolean(), z.null()]))
+          .optional()
+          .describe('all that it takes, where these are few'),
         default: z.unknown(),
         description: text,
       }),
@@ -101,6 +104,8 @@ export const ANSWERS = {
       description: z
         .strictObject({
           backend: text.optional(),
+          abi: count.optional(),
+          gemm_workspace_bytes_per_stream: bytes.optional(),
           runtime: text,
           architectures: text,
           driver: z.strictObject({ supports: nothing, needed: text, ok: z.boolean() }),
@@ -110,7 +115,9 @@ export const ANSWERS = {
               name: text.optional(),
               capability: count.optional(),
               total_bytes: bytes.optional(),
-              peak_tflops: z.number().optional(),
+              multiprocessors: count.optional(),
+              peak_tflops: z.number().nullable().optional(),
+              pci: text.optional(),
               error: nothing,
             }),
           ),

@@ -83,7 +83,12 @@ test.each<[string, string, number, RegExp]>([
     3,
     /error MB_LEARNING_RATE: .*learning rate of update 3 is Infinity/,
   ],
-  ['data that cannot be made', 'data: () => { throw new Error("no such table"); }', 1, /error MB_PROGRAM: .*no such table/],
+  [
+    'data that cannot be made',
+    'data: () => { throw new Error("no such table"); }',
+    1,
+    /error MB_PROGRAM: .*no such table/,
+  ],
 ])('%s', async (_, brings, exitCode, message) => {
   const ended = await program(brings);
   expect(ended.stderr).toMatch(message);
