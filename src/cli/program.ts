@@ -3,6 +3,7 @@ import { EXIT, type ExitKind } from '../base/errors.js';
 import { packageVersion } from '../base/package-root.js';
 import { addBench } from './bench/bench.js';
 import { addDoctor } from './doctor/doctor.js';
+import { examplesText } from './examples.js';
 import { addData } from './data/data.js';
 import { addCheckpoint } from './checkpoint/checkpoint.js';
 import { addEval } from './run/eval.js';
@@ -71,8 +72,13 @@ export function makeProgram(): Command {
   ]) {
     add(program);
   }
-  for (const command of program.commands.flatMap((outer) => [outer, ...outer.commands])) {
-    command.copyInheritedSettings(program).helpOption('-h, --help', 'show this');
+  for (const outer of program.commands) {
+    for (const command of [outer, ...outer.commands]) {
+      command.copyInheritedSettings(program).helpOption('-h, --help', 'show this');
+      const words = command === outer ? outer.name() : `${outer.name()} ${command.name()}`;
+      const examples = examplesText(words);
+      if (examples !== '') command.addHelpText('after', examples);
+    }
   }
   return program;
 }

@@ -120,9 +120,15 @@ export const RESULTS = z.union([
     failed: count,
     skipped: count,
   }),
-  result('file_written', 'mbridge report, plot, launch slurm, launch k8s', {
+  result('file_written', 'mbridge report, plot', { ...done, file: z.string() }),
+  result('job_written', 'mbridge launch with --file', {
     ...done,
     file: z.string(),
-    command: z.string().optional().describe('that starts the job'),
+    command: z.string().describe('that starts the job'),
+  }),
+  result('job_text', 'mbridge launch', { ...done, text: z.string().describe('the script, or the manifest') }),
+  result('job_submitted', 'mbridge launch slurm --submit', {
+    ...done,
+    submitted: z.string().describe('what sbatch said'),
   }),
 ]);

@@ -82,7 +82,7 @@ async function typed(command: string, setUp: string, lines: readonly string[]): 
     stdio: ['pipe', 'pipe', 'ignore'],
   });
   let heard = '';
-  child.stdout.on('data', (chunk: Buffer) => (heard += chunk.toString()));
+  child.stdout.on('data', (chunk: Buffer) => (heard += chunk.toString().replaceAll('\u001b[?2004h', '')));
   const until = async (pattern: RegExp, from: number): Promise<void> => {
     for (let i = 0; !pattern.test(heard.slice(from)); i++) {
       if (i > 600) throw new Error(`${pattern} did not come: ${JSON.stringify(heard)}`);
@@ -133,7 +133,10 @@ test.each(SHELLS)('%s completes commands, flags, recipes, keys, values and paths
   if (!isThere(shell)) return;
   const [command, setUp] = INTERACTIVE[shell];
   const lines = TYPED.map(([line]) => line);
-  expect(await typed(command, setUp, lines)).toEqual(TYPED.map(([, completed]) => completed));
+  const completed = await typed(command, setUp, lines);
+  // Zsh takes the space that it has added back when the next letter is typed elsewhere.
+  const shown = TYPED.map(([, line]) => (shell === 'zsh' ? line.trimEnd() : line));
+  expect(completed).toEqual(shown);
 });
 
 test.each(SHELLS)('the script for %s is printed, and is one that it can read', async (shell) => {
