@@ -134,4 +134,4 @@ export const ANSWERS = {
     default: z.strictObject({ device, processes: count, precision: text }),
     usable: z.strictObject({ cpu: z.boolean(), cuda: z.boolean(), problems: z.array(text) }),
   }),
-};
+} as const;

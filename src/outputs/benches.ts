@@ -37,4 +37,4 @@ export const BENCHES = {
     wall_s: seconds,
     reason: z.string().nullable(),
   }),
-};
+} as const;

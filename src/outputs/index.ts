@@ -6,4 +6,4 @@ import { RUN_EVENTS } from './run-events.js';
 import { STORED } from './stored.js';
 
 /** Every object that is printed with `--json`, and every line of the files of a run, by its `type`. */
-export const OUTPUTS = { ...RUN_EVENTS, result: RESULTS, ...ANSWERS, ...PLANS, ...STORED, ...BENCHES };
+export const OUTPUTS = { ...RUN_EVENTS, result: RESULTS, ...ANSWERS, ...PLANS, ...STORED, ...BENCHES } as const;

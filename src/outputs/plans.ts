@@ -73,4 +73,4 @@ export const PLANS = {
     fits: z.boolean().nullable(),
   }),
   grid: output('grid', 'mbridge grid', { shape: place, groups }),
-};
+} as const;

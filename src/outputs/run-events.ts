@@ -10,7 +10,7 @@ export const evaluated = {
   bits_per_byte: measured.optional().describe('absent where the bytes of the tokens are not known'),
   tokens: count.describe('counted tokens'),
   eval_s: seconds,
-};
+} as const;
 
 /** Events of a run: lines of `--json`, and those with a step of metrics.ndjson too. */
 export const RUN_EVENTS = {
@@ -38,7 +38,7 @@ export const RUN_EVENTS = {
     lr: z.number(),
     tokens: count.describe('unmasked tokens of the global batch'),
     step_time_ms: z.number(),
-    data_ms: z.number().optional().describe('for which the update waited for its samples'),
+    data_ms: z.number().optional().describe("in which rank 0's host read the samples of the update"),
     time: isoTime.optional(),
     elapsed_s: seconds.optional().describe('since the first update of this process began'),
     eta_s: seconds.optional().describe('until the last update, at the pace so far'),
@@ -124,4 +124,4 @@ export const RUN_EVENTS = {
     tensors: count,
     bytes,
   }),
-};
+} as const;

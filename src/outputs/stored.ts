@@ -70,4 +70,4 @@ export const STORED = {
     sidecar: record.nullable().describe('PREFIX.json'),
     samples: z.array(z.strictObject({ document: count, text })),
   }),
-};
+} as const;
