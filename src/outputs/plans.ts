@@ -39,6 +39,7 @@ export const PLANS = {
         total_bytes: bytes.describe('the sum of these'),
         runtime_bytes: bytes.describe('allowance for libraries and communicators beside the arena'),
         host_bytes: bytes.describe('host memory in which checkpoints are staged'),
+        copy_bytes: bytes.describe('host memory of the copies from which a restart goes on'),
         flops_per_step: z.number(),
       }),
     ),

@@ -30,6 +30,7 @@ export const RUN_EVENTS = {
     dataset: z.string().describe('dataset.type, or own: samples of the program'),
     save: z.string().nullable().describe('folder of its checkpoints'),
     checkpoint_bytes: bytes.optional(),
+    copy_bytes: bytes.optional().describe('of all copies in memory, where there are some'),
   }),
   step: output('step', 'An update', {
     step,
@@ -96,11 +97,12 @@ export const RUN_EVENTS = {
     rank: count.optional().describe('of the log that it stands in; absent where the launcher says it'),
   }),
   saved: output('saved', 'A checkpoint is whole', { step, folder: z.string() }),
-  restart: output('restart', 'The run failed, and begins again from its last checkpoint', {
+  restart: output('restart', 'The run failed, and begins again', {
     attempt: count.describe('from 1'),
     of: count.describe('--max-restarts'),
     wait_s: seconds,
     step: step.describe('update that it goes on from'),
+    from: z.enum(['memory', 'checkpoint', 'start']).describe('what it goes on from'),
     exit_code: count.describe('that it would have ended with'),
     error,
   }),

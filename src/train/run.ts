@@ -100,6 +100,7 @@ export async function openRun(context: WorkerContext, options: OpenRunOptions = 
   try {
     const { layout, grid, pgCollection } = await setupGroups(cfg, { runtime, worldSize });
     runtime.watch();
+    log.debug({ groups: pgCollection, coordinates: grid.coordinates(rank) }, 'process groups are made');
     if (options.checkpoints !== false) {
       const facts = { cfg, layout, device, store, groups: pgCollection, log, memory, onSaved, head };
       checkpoints = await RunCheckpoints.open(facts);
@@ -116,6 +117,7 @@ export async function openRun(context: WorkerContext, options: OpenRunOptions = 
     const { optimizer, scheduler } = setupOptimizer(cfg, model, { pgCollection });
     const data = await setupRunData(cfg, pgCollection, { ...checkpoints?.position, ...options.samples });
     await checkpoints?.begin(optimizer.state, data);
+    log.debug({ data: data.describe(), position: checkpoints?.position }, 'model, optimizer and data are ready');
     const vocabulary = loss === undefined ? cfg.model.vocab_size : null;
     const built = { model, optimizer, scheduler, data, checkpoints, vocabulary, lr: options.lr };
     return new Run({ context, device, runtime, layout, grid, pgCollection, ...built });

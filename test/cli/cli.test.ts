@@ -34,9 +34,13 @@ describe('errors: one clear line, the right exit code, no stack', () => {
     [
       'plan qwen3-tiny --tensor-parallel-size 2',
       2,
-      "unknown option '--tensor-parallel-size' (did you mean --tp-size?)",
+      "MB_USAGE: unknown option '--tensor-parallel-size' (did you mean --tp-size?)",
     ],
-    ['pretrain qwen3-tiny --nproc_per_node=8', 2, "unknown option '--nproc_per_node' (did you mean --nproc?)"],
+    [
+      'pretrain qwen3-tiny --nproc_per_node=8',
+      2,
+      "MB_USAGE: unknown option '--nproc_per_node=8' (did you mean --nproc?)",
+    ],
     ['traine', 2, "MB_USAGE: unknown command 'traine' (did you mean pretrain?)"],
     ['', 2, 'MB_USAGE: no command given'],
     ['config keys optimzer', 3, 'MB_CONFIG_UNKNOWN_KEY: no section or key optimzer (did you mean optimizer?)'],
