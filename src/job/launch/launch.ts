@@ -185,13 +185,8 @@ async function superviseRun(
     },
   });
   if (attempt === 0) announce(job, runDir, output);
-  const warn = (text: string): void => {
-    output.warn(text);
-  };
-  const stall = new StallNotice(ranks, (text, facts) => {
-    output.warn(text, { type: EVENT.stall, ...facts, text });
-  });
-  const rankTimes = new RankTimesFile(runDir, ranks, warn);
+  const stall = new StallNotice(ranks, output.warnOf(EVENT.stall));
+  const rankTimes = new RankTimesFile(runDir, ranks, output.warnOf(EVENT.warning));
   const stragglers = new StragglerNotice(ranks, (text, slow) => {
     output.warn(text, { type: EVENT.straggler, ranks: slow });
     rankTimes.stragglers(slow);
@@ -211,9 +206,8 @@ async function superviseRun(
     },
   );
   const hostOf = leader === null ? {} : { hostOf: leader.nodeOf.bind(leader) };
-  const waiting = new WaitingNotice({ worldSize: ranks, missing: () => store.missing, ...hostOf }, (text, facts) => {
-    output.warn(text, { type: EVENT.waiting, ...facts, text });
-  });
+  const awaited = { worldSize: ranks, missing: () => store.missing, ...hostOf };
+  const waiting = new WaitingNotice(awaited, output.warnOf(EVENT.waiting));
   const graceMs = graceOf(job);
   const workers: WorkerProcess[] = [];
   const supervisor = new Supervisor(workers, graceMs, () => leader?.order(attempt, 'fail'));

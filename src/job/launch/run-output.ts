@@ -120,6 +120,13 @@ export class RunOutput {
     this.fact(event);
   }
 
+  /** Warns in the words that it is given, with what `--json` has of such an event. */
+  warnOf(type: string): (text: string, facts?: object) => void {
+    return (text, facts = {}) => {
+      this.warn(text, { type, ...facts, text });
+    };
+  }
+
   /** The last line: what a worker sent as the result, and how the run ended. Readable output only has what workers sent. */
   result(ending: Record<string, unknown>): void {
     this.#closing = { type: 'result', ...ending, ...withoutType(this.#result) };
