@@ -186,7 +186,8 @@ async function superviseRun(
   });
   if (attempt === 0) announce(job, runDir, output);
   const stall = new StallNotice(ranks, output.warnOf(EVENT.stall));
-  const rankTimes = new RankTimesFile(runDir, ranks, output.warnOf(EVENT.warning));
+  const warn = output.warnOf(EVENT.warning);
+  const rankTimes = new RankTimesFile(runDir, ranks, warn);
   const stragglers = new StragglerNotice(ranks, (text, slow) => {
     output.warn(text, { type: EVENT.straggler, ranks: slow });
     rankTimes.stragglers(slow);
