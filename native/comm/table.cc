@@ -122,6 +122,7 @@ const mb_comm_table* mb_host_comm_table() {
                                            .check = check,
                                            .share = nullptr,
                                            .unshare = nullptr,
+                                           .calls = nullptr,
                                            .ops = {}};
   return &kTable;
 }

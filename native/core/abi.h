@@ -7,7 +7,7 @@
 #pragma once
 #include <stdint.h>
 
-#define MB_ABI 8
+#define MB_ABI 9
 
 #ifdef __cplusplus
 extern "C" {
@@ -15,13 +15,14 @@ extern "C" {
 
 typedef enum {
   MB_OK = 0,
-  MB_ERR_ARGUMENT = 1,    // a bug of the caller: shape, dtype, alignment, bounds
-  MB_ERR_MEMORY = 2,      // an allocation was refused
-  MB_ERR_DEVICE = 3,      // the device or its driver failed
-  MB_ERR_LIBRARY = 4,     // NCCL, cuBLASLt or cuDNN is missing or failed
-  MB_ERR_PEER = 5,        // a peer of a communicator died or aborted
-  MB_ERR_TIMEOUT = 6,     // a collective did not complete in time
-  MB_ERR_UNSUPPORTED = 7  // not built for this backend, dtype or size
+  MB_ERR_ARGUMENT = 1,     // a bug of the caller: shape, dtype, alignment, bounds
+  MB_ERR_MEMORY = 2,       // an allocation was refused
+  MB_ERR_DEVICE = 3,       // the device or its driver failed
+  MB_ERR_LIBRARY = 4,      // NCCL, cuBLASLt or cuDNN is missing or failed
+  MB_ERR_PEER = 5,         // a peer of a communicator died or aborted
+  MB_ERR_TIMEOUT = 6,      // a collective did not complete in time
+  MB_ERR_UNSUPPORTED = 7,  // not built for this backend, dtype or size
+  MB_ERR_MISMATCH = 8      // the members of a communicator call different things
 } mb_status;
 
 typedef enum { MB_F32 = 0, MB_BF16 = 1, MB_I32 = 2, MB_F64 = 3, MB_U8 = 4 } mb_dtype;
@@ -131,6 +132,9 @@ typedef struct {
   // Every member calls it before it releases an arena that `share` opened and nothing uses any more. Returns when no
   // member can reach another's: memory that others still have open would not be free.
   int (*unshare)(mb_comm*, const mb_buf* arena);
+  // Calls that it has given the device, and how many of these, from the first on, `check` last found finished. Any
+  // thread. Null where a call has finished when it returns.
+  void (*calls)(mb_comm*, int64_t* made, int64_t* finished);
   mb_comm_op_fn ops[MB_COMM_OP_COUNT];
 } mb_comm_table;
 

@@ -62,6 +62,10 @@ Addon::Addon(Napi::Env env, Napi::Object exports) : state_(*new State) {
                            InstanceMethod<&Addon::comm_share>("commShare"),
                            InstanceMethod<&Addon::comm_unshare>("commUnshare"),
                            InstanceMethod<&Addon::comm_run>("commRun"),
+                           InstanceMethod<&Addon::comm_compare>("commCompare"),
+                           InstanceMethod<&Addon::flight_open>("flightOpen"),
+                           InstanceMethod<&Addon::flight_phase>("flightPhase"),
+                           InstanceMethod<&Addon::flight_record>("flightRecord"),
                            InstanceMethod<&Addon::die_with_parent>("dieWithParent"),
                            InstanceMethod<&Addon::cpu_count>("cpuCount"),
                            InstanceMethod<&Addon::memory_create>("memoryCreate"),
@@ -85,6 +89,7 @@ void Addon::thread_ends() {
   state_.events.clear();
   state_.arenas.clear();
   state_.devices.clear();
+  state_.recorder.reset();
 }
 
 NODE_API_ADDON(Addon)

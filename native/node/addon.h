@@ -7,6 +7,7 @@
 
 #include "core/abi.h"
 #include "node/background.h"
+#include "node/flight_recorder.h"
 #include "node/handles.h"
 #include "node/objects.h"
 #include "node/watchdog.h"
@@ -79,6 +80,15 @@ class Addon : public Napi::Addon<Addon> {
   Napi::Value comm_share(Info info);
   void comm_unshare(Info info);
   void comm_run(Info info);
+  void comm_compare(Info info);
+  // Makes a call in which the members wait for each other: records it, and compares it where that is asked for.
+  template <typename Make>
+  void together(Napi::Env env, Comm& of, int stream, const Call& call, Make make);
+
+  // flight.cc
+  Napi::Value flight_open(Info info);
+  void flight_phase(Info info);
+  Napi::Value flight_record(Info info);
 
   // watchdog.cc
   Napi::Value watch(Info info);
@@ -131,6 +141,7 @@ class Addon : public Napi::Addon<Addon> {
     Handles<Event> events;
     Handles<Graph> graphs;
     Handles<Watchdog> watchdogs;
+    std::shared_ptr<FlightRecorder> recorder = std::make_shared<FlightRecorder>();
     Jobs jobs;
   };
   State& state_;

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <vector>
 
+#include "core/dtype.h"
 #include "node/addon.h"
 #include "node/background.h"
 #include "node/errors.h"
@@ -13,7 +14,38 @@ namespace {
 constexpr int64_t kMostElements = int64_t{1} << 52;
 constexpr size_t kTransferNumbers = 6;  // of a p2p: four of the tensor, peer, direction
 
+std::vector<int32_t> rank_list(const Napi::CallbackInfo& info, size_t i) {
+  if (!info[i].IsTypedArray() || info[i].As<Napi::TypedArray>().TypedArrayType() != napi_int32_array) {
+    throw_argument(info.Env(), "argument ranks must be an Int32Array");
+  }
+  const Napi::Int32Array list = info[i].As<Napi::Int32Array>();
+  return {list.Data(), list.Data() + list.ElementLength()};
+}
+
+int64_t calls_made(const Comm& comm) {
+  int64_t made = 0, finished = 0;
+  if (comm.table().calls != nullptr) comm.table().calls(comm.comm, &made, &finished);
+  return made;
+}
+
+// `record` ends as a call that failed with `status`, or whose members differ.
+void check_call(Napi::Env env, const Comm& of, FlightCall& record, int status, const std::string& error) {
+  record.end(status == CallCheck::kDiffers ? MB_ERR_MISMATCH : status, calls_made(of));
+  if (status == CallCheck::kDiffers) throw make_error(env, MB_ERR_MISMATCH, error);
+  check(env, of.device->backend, status);
+}
+
 }  // namespace
+
+template <typename Make>
+void Addon::together(Napi::Env env, Comm& of, int stream, const Call& call, Make make) {
+  if (of.device->capturing) return check(env, of.device->backend, make());
+  FlightCall record(of.flight, call);
+  std::string error;
+  int status = of.calls ? of.calls->compare(stream, call, &error) : MB_OK;
+  if (status == MB_OK) status = make();
+  check_call(env, of, record, status, error);
+}
 
 Napi::Value Addon::comm_make_id(Info info) {
   const std::shared_ptr<Device>& of = device(info, 0);
@@ -33,29 +65,32 @@ Napi::Value Addon::comm_create(Info info) {
   std::array<uint8_t, 128> id;
   std::copy_n(id_array.Data(), 128, id.begin());
   const std::string name = text(info, 2, "name");
-  if (!info[4].IsTypedArray() || info[4].As<Napi::TypedArray>().TypedArrayType() != napi_int32_array) {
-    throw_argument(env, "argument ranks must be an Int32Array");
-  }
-  const Napi::Int32Array rank_array = info[4].As<Napi::Int32Array>();
-  const std::vector<int32_t> ranks(rank_array.Data(), rank_array.Data() + rank_array.ElementLength());
+  const std::vector<int32_t> ranks = rank_list(info, 4);
   const int size = static_cast<int>(ranks.size());
   if (size == 0) throw_argument(env, "argument ranks is empty");
   const int rank = static_cast<int>(integer(info, 3, "rank", 0, size - 1));
   const double timeout = number(info, 5, "timeoutSeconds");
   if (!(timeout > 0)) throw_argument(env, "argument timeoutSeconds is %g, expected more than 0", timeout);
 
+  const std::shared_ptr<FlightRecorder> recorder = state_.recorder;
+  // "tp [0,1]" names the members too.
+  const std::string short_name = name.substr(0, name.find(" ["));
+  flight::Group* const flight = recorder->add(id.data(), short_name, rank, ranks, of->backend->comm.calls != nullptr);
+  FlightCall record(flight, {.op = Collective::kCreate});
+
   // Owned by the job until JavaScript gets a handle: dropped and destroyed with it if the environment ends first.
   const auto created = std::make_shared<std::shared_ptr<Comm>>();
   Background job;
-  job.work = [=](std::string* error) {
+  job.work = [=](std::string* error) mutable {
     mb_comm* made = nullptr;
     const int status =
         of->backend->comm.create(of->device, id.data(), name.c_str(), rank, size, ranks.data(), timeout, &made);
+    record.end(status);
     if (status != MB_OK) {
       *error = of->backend->last_error();
       return status;
     }
-    *created = std::make_shared<Comm>(of, made, size);
+    *created = std::make_shared<Comm>(of, made, size, recorder, flight);
     return status;
   };
   State& state = state_;
@@ -82,7 +117,8 @@ void Addon::all_reduce(Info info) {
   const int op = static_cast<int>(integer(info, 3, "reduce", MB_SUM, MB_MAX));
   const mb_buf in = present(info.Env(), 0, *of->device);
   const mb_buf out = present(info.Env(), 1, *of->device);
-  check(info.Env(), of->device->backend, of->table().all_reduce(of->comm, stream, &in, &out, n, op));
+  together(info.Env(), *of, stream, {Collective::kAllReduce, in.dtype, op, n},
+           [&] { return of->table().all_reduce(of->comm, stream, &in, &out, n, op); });
 }
 
 void Addon::reduce_scatter(Info info) {
@@ -92,7 +128,8 @@ void Addon::reduce_scatter(Info info) {
   const int op = static_cast<int>(integer(info, 3, "reduce", MB_SUM, MB_MAX));
   const mb_buf in = present(info.Env(), 0, *of->device);
   const mb_buf out = present(info.Env(), 1, *of->device);
-  check(info.Env(), of->device->backend, of->table().reduce_scatter(of->comm, stream, &in, &out, n, op));
+  together(info.Env(), *of, stream, {Collective::kReduceScatter, in.dtype, op, n},
+           [&] { return of->table().reduce_scatter(of->comm, stream, &in, &out, n, op); });
 }
 
 void Addon::all_gather(Info info) {
@@ -101,7 +138,8 @@ void Addon::all_gather(Info info) {
   const int64_t n = integer(info, 2, "n", 0, kMostElements);
   const mb_buf in = present(info.Env(), 0, *of->device);
   const mb_buf out = present(info.Env(), 1, *of->device);
-  check(info.Env(), of->device->backend, of->table().all_gather(of->comm, stream, &in, &out, n));
+  together(info.Env(), *of, stream, {Collective::kAllGather, in.dtype, 0, n},
+           [&] { return of->table().all_gather(of->comm, stream, &in, &out, n); });
 }
 
 void Addon::broadcast(Info info) {
@@ -110,7 +148,8 @@ void Addon::broadcast(Info info) {
   const int64_t n = integer(info, 2, "n", 0, kMostElements);
   const int root = static_cast<int>(integer(info, 3, "root", 0, 1 << 20));
   const mb_buf buf = present(info.Env(), 0, *of->device);
-  check(info.Env(), of->device->backend, of->table().broadcast(of->comm, stream, &buf, n, root));
+  together(info.Env(), *of, stream, {Collective::kBroadcast, buf.dtype, root, n},
+           [&] { return of->table().broadcast(of->comm, stream, &buf, n, root); });
 }
 
 void Addon::p2p(Info info) {
@@ -134,7 +173,16 @@ void Addon::p2p(Info info) {
     transfers[i] = {present(env, static_cast<int64_t>(i), *of->device, tensors), static_cast<int32_t>(peer),
                     static_cast<int32_t>(send)};
   }
-  check(env, of->device->backend, of->table().p2p(of->comm, stream, transfers.data(), static_cast<int>(count)));
+  int64_t bytes = 0;
+  for (const mb_p2p& transfer : transfers) bytes += transfer.buf.bytes;
+  FlightCall record(of->device->capturing ? nullptr : of->flight, {Collective::kTransfers, MB_U8, 0, bytes},
+                    transfers.data(), static_cast<int>(count));
+  std::string error;
+  const bool compares = of->calls != nullptr && !of->device->capturing;
+  int status =
+      compares ? of->calls->compare_transfers(stream, transfers.data(), static_cast<int>(count), &error) : MB_OK;
+  if (status == MB_OK) status = of->table().p2p(of->comm, stream, transfers.data(), static_cast<int>(count));
+  check_call(env, *of, record, status, error);
 }
 
 void Addon::all_to_all(Info info) {
@@ -157,8 +205,19 @@ void Addon::all_to_all(Info info) {
   const mb_buf in = present(env, 0, *of->device);
   const mb_buf out = present(env, 1, *of->device);
   const int64_t* at = counts.data();
-  check(env, of->device->backend,
-        of->table().all_to_all(of->comm, stream, &in, &out, at, at + size, at + 2 * size, at + 3 * size));
+  // How many elements it has is each member's own, but what one sends the other expects.
+  const Call call = {Collective::kAllToAll, in.dtype};
+  FlightCall record(of->device->capturing ? nullptr : of->flight, call);
+  std::string error;
+  int status = MB_OK;
+  if (of->calls != nullptr && !of->device->capturing) {
+    status = of->calls->compare(stream, call, &error);
+    if (status == MB_OK) status = of->calls->compare_counts(stream, at, at + 2 * size, &error);
+  }
+  if (status == MB_OK) {
+    status = of->table().all_to_all(of->comm, stream, &in, &out, at, at + size, at + 2 * size, at + 3 * size);
+  }
+  check_call(env, *of, record, status, error);
 }
 
 Napi::Value Addon::comm_share(Info info) {
@@ -166,28 +225,43 @@ Napi::Value Addon::comm_share(Info info) {
   const int64_t layout = integer(info, 1, "layout", 0, kMostElements);
   const mb_buf arena = present(info.Env(), 0, *of->device);
   int shared = 0;
-  check(info.Env(), of->device->backend, of->table().share(of->comm, &arena, layout, &shared));
+  together(info.Env(), *of, 0, {.op = Collective::kShare},
+           [&] { return of->table().share(of->comm, &arena, layout, &shared); });
   return Napi::Boolean::New(info.Env(), shared != 0);
 }
 
 void Addon::comm_unshare(Info info) {
   const std::shared_ptr<Comm>& of = comm(info, 0);
   const mb_buf arena = present(info.Env(), 0, *of->device);
-  check(info.Env(), of->device->backend, of->table().unshare(of->comm, &arena));
+  together(info.Env(), *of, 0, {.op = Collective::kUnshare}, [&] { return of->table().unshare(of->comm, &arena); });
 }
 
 void Addon::comm_run(Info info) {
   const std::shared_ptr<Comm>& of = comm(info, 0);
   const OpCall call = op_call(info, *of->device, MB_COMM_OP_COUNT);
-  check(info.Env(), of->device->backend,
-        of->table().ops[call.op](of->comm, of->device->device, call.stream, call.tensors, call.nt, call.scalars,
-                                 call.ns));
+  const mb_buf& first = call.tensors[0];
+  const auto op = static_cast<Collective>(static_cast<int64_t>(Collective::kFusedOps) + call.op);
+  const int64_t elements = call.nt > 0 ? first.bytes / std::max(1, dtype_size(first.dtype)) : 0;
+  together(info.Env(), *of, call.stream, {op, first.dtype, 0, elements}, [&] {
+    return of->table().ops[call.op](of->comm, of->device->device, call.stream, call.tensors, call.nt, call.scalars,
+                                    call.ns);
+  });
+}
+
+void Addon::comm_compare(Info info) {
+  const std::shared_ptr<Comm>& of = comm(info, 0);
+  const std::string name = text(info, 1, "group");
+  const int rank = static_cast<int>(integer(info, 2, "rank", 0, of->size - 1));
+  const std::vector<int32_t> ranks = rank_list(info, 3);
+  if (static_cast<int>(ranks.size()) != of->size) throw_argument(info.Env(), "argument ranks has %zu", ranks.size());
+  of->calls = std::make_unique<CallCheck>(*of->device, of->comm, name, rank, ranks);
 }
 
 void Addon::barrier(Info info) {
   const std::shared_ptr<Comm>& of = comm(info, 0);
   const int stream = static_cast<int>(integer(info, 1, "stream", 0, 7));
-  check(info.Env(), of->device->backend, of->table().barrier(of->comm, stream));
+  together(info.Env(), *of, stream, {.op = Collective::kBarrier},
+           [&] { return of->table().barrier(of->comm, stream); });
 }
 
 }  // namespace mb::node

@@ -19,6 +19,8 @@ const char* code_of(int status) {
       return "MB_PEER";
     case MB_ERR_TIMEOUT:
       return "MB_TIMEOUT";
+    case MB_ERR_MISMATCH:
+      return "MB_MISMATCH";
     case MB_ERR_UNSUPPORTED:
       return "MB_UNSUPPORTED";
     default:

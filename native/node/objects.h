@@ -5,6 +5,8 @@
 #include <unordered_map>
 
 #include "core/abi.h"
+#include "node/call_check.h"
+#include "node/flight_recorder.h"
 
 namespace mb::node {
 
@@ -17,6 +19,7 @@ struct Device {
   const mb_backend* const backend;
   mb_device* const device;
   std::unordered_map<int64_t, int64_t> fetches;  // bytes of each outstanding ticket
+  bool capturing = false;                        // what is called is kept, and not run
 };
 
 struct Arena {
@@ -53,9 +56,13 @@ struct Graph {
 };
 
 struct Comm {
-  Comm(std::shared_ptr<Device> owner, mb_comm* created, int members)
-      : device(std::move(owner)), comm(created), size(members) {}
-  ~Comm() { table().destroy(comm); }
+  Comm(std::shared_ptr<Device> owner, mb_comm* created, int members, std::shared_ptr<FlightRecorder> records,
+       flight::Group* recorded)
+      : device(std::move(owner)), comm(created), size(members), recorder(std::move(records)), flight(recorded) {}
+  ~Comm() {
+    table().destroy(comm);
+    if (flight != nullptr) flight->live = 0;
+  }
   Comm(const Comm&) = delete;
   Comm& operator=(const Comm&) = delete;
   const mb_comm_table& table() const { return device->backend->comm; }
@@ -63,6 +70,9 @@ struct Comm {
   const std::shared_ptr<Device> device;
   mb_comm* const comm;
   const int size;
+  const std::shared_ptr<FlightRecorder> recorder;  // whose memory `flight` is
+  flight::Group* const flight;                     // null where there was no room
+  std::unique_ptr<CallCheck> calls;                // where they are compared
 };
 
 }  // namespace mb::node

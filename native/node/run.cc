@@ -46,12 +46,14 @@ void Addon::capture_begin(Info info) {
   const std::shared_ptr<Device>& of = device(info, 0);
   const int stream = static_cast<int>(integer(info, 1, "stream", 0, 7));
   check(info.Env(), of->backend, of->backend->capture_begin(of->device, stream));
+  of->capturing = true;
 }
 
 Napi::Value Addon::capture_end(Info info) {
   const std::shared_ptr<Device>& of = device(info, 0);
   const int stream = static_cast<int>(integer(info, 1, "stream", 0, 7));
   mb_graph* captured = nullptr;
+  of->capturing = false;
   check(info.Env(), of->backend, of->backend->capture_end(of->device, stream, &captured));
   const int64_t handle = state_.graphs.add(std::make_shared<Graph>(of, captured));
   return Napi::Number::New(info.Env(), static_cast<double>(handle));

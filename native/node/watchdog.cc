@@ -6,6 +6,16 @@
 #include "node/errors.h"
 
 namespace mb::node {
+namespace {
+
+void note_finished(Comm& comm) {
+  if (comm.table().calls == nullptr) return;
+  int64_t made = 0, finished = 0;
+  comm.table().calls(comm.comm, &made, &finished);
+  flight_finished(comm.flight, finished);
+}
+
+}  // namespace
 
 Watchdog::Watchdog(std::vector<std::weak_ptr<Comm>> comms, int interval_ms)
     : comms_(std::move(comms)), thread_([this, interval_ms] { watch(interval_ms); }) {}
@@ -36,6 +46,7 @@ bool Watchdog::check_all() {
     const std::shared_ptr<Comm> comm = weak.lock();
     if (!comm || stopping_) continue;
     const int status = comm->table().check(comm->comm);
+    note_finished(*comm);
     if (status == MB_OK) continue;
     {
       const std::lock_guard<std::mutex> lock(mutex_);

@@ -63,12 +63,12 @@ int mismatches() {
         status = table->barrier(comm, 0);
       else
         status = table->broadcast(comm, 0, &in, 100, 1);
-      CHECK(status == MB_ERR_ARGUMENT);
+      CHECK(status == MB_ERR_MISMATCH);
       CHECK_ERROR(c.text);
       CHECK_ERROR("all_reduce of 100 f32, sum");
       CHECK_ERROR("(group tp [10,11,12])");
-      CHECK(table->check(comm) == MB_ERR_ARGUMENT);
-      CHECK(sum(comm, x) == MB_ERR_ARGUMENT);
+      CHECK(table->check(comm) == MB_ERR_MISMATCH);
+      CHECK(sum(comm, x) == MB_ERR_MISMATCH);
       table->destroy(comm);
     }
   });

@@ -118,9 +118,9 @@ int size_mismatch() {
     const std::vector<uint8_t> out = message(7, 500000);
     std::vector<uint8_t> in(499999);
     const mb_p2p op = rank == 0 ? send_to(1, out) : receive_from(0, in);
-    CHECK(table->p2p(comm, 0, &op, 1) == MB_ERR_ARGUMENT);
+    CHECK(table->p2p(comm, 0, &op, 1) == MB_ERR_MISMATCH);
     CHECK_ERROR("rank 4 sends 500000 bytes to rank 6, which expects 499999 (group pp [4,6], in p2p)");
-    CHECK(table->barrier(comm, 0) == MB_ERR_ARGUMENT);
+    CHECK(table->barrier(comm, 0) == MB_ERR_MISMATCH);
     table->destroy(comm);
   });
 }

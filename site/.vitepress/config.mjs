@@ -17,7 +17,7 @@ const SECTIONS = {
     evaluation: 'Evaluation',
     generation: 'Generation',
   },
-  Machines: { gpu: 'GPUs', launching: 'Launching', 'several-nodes': 'Several nodes' },
+  Machines: { gpu: 'GPUs', launching: 'Launching', 'several-nodes': 'Several nodes', hangs: 'Runs that hang' },
   Programs: { library: 'The library', 'reinforcement-learning': 'Reinforcement learning and several models' },
   Reference: {
     configuration: 'Configuration',

@@ -22,6 +22,7 @@ import { addLaunch } from './launch/launch.js';
 import { addRecipes } from './run/recipes.js';
 import { addShowConfig } from './run/show-config.js';
 import { addSetup } from './setup/setup.js';
+import { addTune } from './tune/tune.js';
 
 const EXIT_WORDS: Record<keyof typeof EXIT, string> = {
   ok: 'done',
@@ -64,6 +65,7 @@ export function makeProgram(): Command {
       addLaunch,
       addRecipes,
       addPlan,
+      addTune,
       addGrid,
       addShowConfig,
       addConfig,

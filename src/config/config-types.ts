@@ -298,6 +298,8 @@ export interface DistConfig {
   peer_memory: boolean;
   /** processes that share each GPU, to try a layout on fewer GPUs than it is for. Default: 1. */
   ranks_per_gpu: number;
+  /** before each collective compare its op, dtype and size between its members: slow, for debugging. Default: false. */
+  check_collectives: boolean;
   /** compare hashes of replicated tensors over their groups. Default: false. */
   check_placement: boolean;
 }

@@ -288,6 +288,10 @@ const distSchema = z.strictObject({
     .max(64)
     .default(1)
     .describe('processes that share each GPU, to try a layout on fewer GPUs than it is for'),
+  check_collectives: z
+    .boolean()
+    .default(false)
+    .describe('before each collective compare its op, dtype and size between its members: slow, for debugging'),
   check_placement: z.boolean().default(false).describe('compare hashes of replicated tensors over their groups'),
 });
 

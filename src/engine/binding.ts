@@ -1,5 +1,6 @@
 // The typed contract of the native addon (native/node). Handles are small integers; memory never belongs to V8. Failures
-// throw an Error whose `code` is MB_ARGUMENT, MB_MEMORY, MB_DEVICE, MB_LIBRARY, MB_PEER, MB_TIMEOUT or MB_UNSUPPORTED.
+// throw an Error whose `code` is MB_ARGUMENT, MB_MEMORY, MB_DEVICE, MB_LIBRARY, MB_PEER, MB_TIMEOUT, MB_MISMATCH or
+// MB_UNSUPPORTED.
 
 export interface NativeDeviceInfo {
   name: string;
@@ -123,6 +124,21 @@ export interface NativeBinding {
   commUnshare(comm: number): void;
   /** An op of `mb_comm_op`, on tensors of a shared arena. */
   commRun(comm: number, stream: number, op: number, nt: number, ns: number): void;
+
+  /**
+   * From now on every call on the communicator is compared with the other members' before it is made, by a collective of
+   * its own: a difference is MB_MISMATCH. Every member calls it. What a graph is captured from is not compared.
+   */
+  commCompare(comm: number, group: string, rank: number, ranks: Int32Array): void;
+  /**
+   * Records calls in the launcher's file from now on, which is unnamed and FLIGHT_BYTES long, and closes it. False for
+   * another file, which is left alone, where there is no memory, and once there are communicators.
+   */
+  flightOpen(file: number): boolean;
+  /** What this rank does from now on, in update `step` (0 before the first), for whoever reads the record. */
+  flightPhase(step: number, phase: string): void;
+  /** A copy of the record: its layout is native/node/flight_recorder.h's. */
+  flightRecord(): Uint8Array;
 
   /** prctl(PR_SET_PDEATHSIG, SIGKILL), and exits at once if the parent is no longer `parentPid`. */
   dieWithParent(parentPid: number): void;

@@ -38,6 +38,14 @@ export class Device {
     return new Device(binding, kind, binding.open(kind, index, threads));
   }
 
+  /**
+   * What this rank does from now on, for who reads its flight record: a noun with its article, such as `the optimizer`.
+   * @param step the update, from 1; 0 before the first
+   */
+  phase(step: number, words: string): void {
+    this.binding.flightPhase(step, words);
+  }
+
   /** Total and free bytes as of now. */
   memory(): { totalBytes: number; freeBytes: number } {
     const { totalBytes, freeBytes } = this.binding.info(this.handle);

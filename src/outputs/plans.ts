@@ -15,6 +15,16 @@ const place = z.strictObject({ tp: count, cp: count, dp: count, pp: count });
 const groups = z.record(z.string(), z.array(z.array(count))).describe('ranks of each group, by field');
 const byRegion = z.record(z.string(), bytes).describe('of the arena, by region');
 
+const predicted = z.strictObject({
+  step_time_ms: z.number(),
+  tokens_per_s: z.number(),
+  tokens_per_s_per_device: z.number(),
+  tflops_per_device: z.number(),
+  mfu: z.number().optional(),
+  pipeline_bubble: z.number(),
+  parts_ms: z.record(z.string(), z.number()).describe('where the time of a step goes'),
+});
+
 /** What is planned, without a device. */
 export const PLANS = {
   plan: output('plan', 'mbridge plan', {
@@ -41,6 +51,34 @@ export const PLANS = {
         host_bytes: bytes.describe('host memory in which checkpoints are staged'),
         copy_bytes: bytes.describe('host memory of the copies from which a restart goes on'),
         flops_per_step: z.number(),
+      }),
+    ),
+    gpu: z.strictObject({ name: z.string(), usable_bytes: bytes }).optional().describe('that it is planned for'),
+    fits: z.boolean().optional(),
+    needed_bytes: bytes.optional().describe('of the fullest GPU'),
+    held_bytes: z.array(bytes).optional().describe('of the GPU of each rank'),
+    predicted: predicted.optional(),
+  }),
+  tune: output('tune', 'mbridge tune', {
+    name: z.string(),
+    device: z.unknown(),
+    ranks: count,
+    considered: count,
+    planned: count,
+    search_s: z.number(),
+    interrupted: z.boolean(),
+    command: z.array(z.string()),
+    settings: z.array(
+      z.strictObject({
+        ...{ tp: count, cp: count, dp: count, pp: count, vp: count, micro_batch_size: count },
+        recompute_granularity: z.unknown(),
+        recompute_modules: z.unknown().optional(),
+        data_parallel_sharding_strategy: z.string(),
+        planned_bytes: bytes,
+        predicted,
+        measured: z.strictObject({ step_time_ms: z.number(), tokens_per_s: z.number() }).nullable(),
+        failed: z.string().optional(),
+        flags: z.array(z.string()).describe('to be added to the command'),
       }),
     ),
   }),

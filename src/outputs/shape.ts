@@ -29,6 +29,7 @@ export const error = z
     code: z.string().describe('docs/errors.md lists them'),
     message: z.string().describe('what was found'),
     hint: z.string().optional().describe('what to do'),
+    waits: z.string().optional().describe('who waits in which collective, by the flight records'),
     retryable: z.boolean().describe('whether the same command may do better: a process was lost, or hung'),
     rank: count.optional().describe('that failed first'),
     step: count.optional().describe('the update it was in, 0 before the first'),

@@ -7,7 +7,7 @@ import type { RankPlan, RunPlan } from './plan.js';
 export const PROCESS_BYTES = 96 * 2 ** 20;
 
 /** Bytes of the host that `count` of the plan's ranks need on one machine. */
-function bytesOfRanks(plan: RunPlan, count: number): number {
+export function machineBytes(plan: RunPlan, count: number): number {
   const onHost = plan.device === 'cpu';
   return plan.ranks.slice(0, count).reduce((sum, { totalBytes, hostBytes, copyBytes }) => {
     return sum + (onHost ? totalBytes : 0) + hostBytes + copyBytes + PROCESS_BYTES;
@@ -31,7 +31,7 @@ function regionsText({ bytes }: RankPlan): string {
 
 /** Whether the plan's ranks on this machine fit its memory. GPUs have their own: of their ranks only copies in memory count. */
 export function fitsMachine(plan: RunPlan, localRanks: number, available = availableBytes()): boolean {
-  return (plan.device !== 'cpu' && copiesOf(plan) === 0) || bytesOfRanks(plan, localRanks) <= available;
+  return (plan.device !== 'cpu' && copiesOf(plan) === 0) || machineBytes(plan, localRanks) <= available;
 }
 
 function copiesOf({ ranks }: RunPlan): number {
@@ -45,7 +45,7 @@ function copiesOf({ ranks }: RunPlan): number {
  */
 export function checkMachineMemory(plan: RunPlan, localRanks: number, available = availableBytes()): void {
   if (fitsMachine(plan, localRanks, available)) return;
-  const needed = bytesOfRanks(plan, localRanks);
+  const needed = machineBytes(plan, localRanks);
   const copies = copiesOf(plan);
   const without = copies === 0 ? '' : `, ${gib(copies)} of it for copies (checkpoint.non_persistent_save_interval)`;
   if (plan.device !== 'cpu') {

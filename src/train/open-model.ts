@@ -28,7 +28,8 @@ export async function withModel(
 ): Promise<void> {
   const { config: cfg, rank, worldSize, store } = context;
   const device = openDevice(context.device, context.deviceIndex, context.threads);
-  const runtime = new CommRuntime({ rank, device, store, timeoutSeconds: cfg.dist.timeout_s });
+  const { timeout_s: timeoutSeconds, check_collectives: checkCollectives } = cfg.dist;
+  const runtime = new CommRuntime({ rank, device, store, timeoutSeconds, checkCollectives });
   try {
     const { pgCollection } = await setupGroups(cfg, { runtime, worldSize });
     runtime.watch();

@@ -2,6 +2,8 @@ import { resolvePrecision, validateLayout, type DeviceKind, type RunLayout } fro
 import { sampleSizes } from './samples.js';
 import { modelShape } from '../families/model-shape.js';
 import type { RunConfig } from '../config/schema.js';
+import { planPlacement } from './placement-plan.js';
+import { provePlacement } from './placement-proof.js';
 import type { ProvideModelOptions } from './setup.js';
 import { runtimeAllowances } from './runtime-allowance.js';
 import { adapterCount, adaptersOf } from '../families/adapters.js';
@@ -13,8 +15,8 @@ import { HyperCommGrid } from '../groups/grid/hyper-comm-grid.js';
 import { stepFlops, tokenFlops } from '../families/flops.js';
 import type { Bucket } from '../model/parameters/bucket.js';
 import { localSize } from '../model/parameters/parameter.js';
-import { stageSpec } from '../model/stage/stage-spec.js';
-import { buildStage, type Stage } from '../model/stage/stage.js';
+import { stageSpec, type StageSpec } from '../model/stage/stage-spec.js';
+import { buildStage, stageSchedules, type Stage, type StageSchedules } from '../model/stage/stage.js';
 
 export interface RankPlan {
   readonly rank: number;
@@ -55,7 +57,10 @@ export interface RunPlan {
 }
 
 /** What a program asks of a model beside its configuration, as it builds it. */
-export type PlannedModel = Pick<ProvideModelOptions, 'trainable' | 'head' | 'loss' | 'generation' | 'onlyGenerates'>;
+export type PlannedModel = Pick<ProvideModelOptions, 'trainable' | 'head' | 'loss' | 'generation' | 'onlyGenerates'> & {
+  /** Instead of making the schedules of each plan anew, for who plans many. */
+  readonly schedulesOf?: (spec: StageSpec) => StageSchedules;
+};
 
 /**
  * Plans a run: layout, groups, and for every rank its layers, memory by region and work. The memory is that of the
@@ -77,28 +82,35 @@ export function planRun(cfg: RunConfig, worldSize: number, device: DeviceKind, o
   const samples = options.trainable === false ? undefined : sampleSizes(cfg, dp);
   const { global_batch_size: batch } = cfg.train;
   const { seq_length: seq } = cfg.model;
-  // Ranks that differ only in cp or dp have the same plan.
   const all = groupRanks(grid);
   const groups = Object.fromEntries(TRAINING_FIELDS.map((field) => [field, all[field]]));
   const allowances = runtimeAllowances(device, worldSize, groups);
+  // Ranks that differ only in cp or dp have the same plan; those of tp too, where it cuts the vocabulary into equal parts.
+  const equalTp = shape.vocabSize % tp === 0;
   const stages = new Map<string, StagePlan>();
+  let schedules: StageSchedules | undefined;
   let trainedParameters = 0;
   const ranks = Array.from({ length: worldSize }, (_, rank): RankPlan => {
     const at = (dim: string): number => grid.coordinates(rank)[dim] ?? 0;
     const coordinates = { tp: at('tp'), cp: at('cp'), dp: at('dp'), pp: at('pp') };
-    const key = `${coordinates.tp} ${coordinates.pp}`;
+    const tpRank = equalTp ? 0 : coordinates.tp;
+    const key = `${tpRank} ${coordinates.pp}`;
     let stage = stages.get(key);
     if (stage === undefined) {
       const place = {
-        tp: { size: tp, rank: coordinates.tp },
+        tp: { size: tp, rank: tpRank },
         cp: { size: cp, rank: 0 },
         pp: { size: pp, rank: coordinates.pp },
         dp: { size: dp, rank: 0 },
         dpCp: { size: dp * cp, rank: 0 },
       };
+      const { schedulesOf = stageSchedules } = options;
       const spec = stageSpec(cfg, place, { ...(samples && { generation: samples }), ...options, device });
-      const built = buildStage(spec, null, options.loss);
-      trainedParameters += ownTrained(built);
+      if (stages.size === 0) provePlacement(planPlacement(cfg.model, spec, grid));
+      schedules ??= schedulesOf(spec);
+      const built = buildStage(spec, null, options.loss, schedules);
+      const like = equalTp ? Array.from({ length: tp }, (_, i) => i) : [tpRank];
+      trainedParameters += like.reduce((sum, each) => sum + ownTrained(built, each === 0), 0);
       stage = describeStage(built, layout, cfg);
       stages.set(key, stage);
     }
@@ -152,9 +164,8 @@ function savedBytes({ buffer, spec }: Stage): number {
   return owned.reduce((sum, bucket) => sum + each(bucket) * bucket.shardSize, 0);
 }
 
-/** Trained parameters that no other stage, and no other tp rank, counts. */
-function ownTrained({ buffer, spec }: Stage): number {
-  const first = spec.place.tp.rank === 0;
+/** Trained parameters that no other stage, and no other tp rank, counts. @param first whether it is of the first tp rank */
+function ownTrained({ buffer }: Stage, first: boolean): number {
   return elementsOf(
     buffer.buckets.filter(({ trainable, kind }) => trainable && kind.tied !== 'copy' && (!kind.tpReplicated || first)),
   );

@@ -9,6 +9,7 @@ import { openDevice } from '../engine/open-device.js';
 import type { OptimizerHyper } from '../engine/ops.js';
 import type { HeadKind } from '../families/decoder.js';
 import type { HyperCommGrid } from '../groups/grid/hyper-comm-grid.js';
+import { NON_MEMBER } from '../groups/grid/process-group.js';
 import type { WorkerContext } from '../job/worker/context.js';
 import type { Loss } from '../model/blocks/loss.js';
 import type { GenerationSizes } from '../model/decode/kv-cache.js';
@@ -18,6 +19,8 @@ import { sampleSizes } from './samples.js';
 import { LossWatch } from './loss-watch.js';
 import type { StepResult } from './metrics.js';
 import { PlacementCheck } from './placement-check.js';
+import { heldBuckets, placedBuckets, planPlacement } from './placement-plan.js';
+import { provePlacement } from './placement-proof.js';
 import {
   provideDistributedModel,
   setupGroups,
@@ -93,7 +96,8 @@ export interface RunTimes {
 export async function openRun(context: WorkerContext, options: OpenRunOptions = {}): Promise<Run> {
   const { config: cfg, rank, worldSize, store, log, memory } = context;
   const device = options.device ?? openDevice(context.device, context.deviceIndex, context.threads);
-  const runtime = new CommRuntime({ rank, device, store, timeoutSeconds: cfg.dist.timeout_s });
+  const { timeout_s: timeoutSeconds, check_collectives: checkCollectives } = cfg.dist;
+  const runtime = new CommRuntime({ rank, device, store, timeoutSeconds, checkCollectives });
   const { head = 'language' } = options;
   const onSaved = context.saved.bind(context);
   let checkpoints: RunCheckpoints | null = null;
@@ -114,6 +118,7 @@ export async function openRun(context: WorkerContext, options: OpenRunOptions = 
       ...(trainable === undefined ? {} : { trainable }),
       ...(generation === undefined ? {} : { generation }),
     });
+    proveOwnPlacement(cfg, model, grid, pgCollection, rank);
     const { optimizer, scheduler } = setupOptimizer(cfg, model, { pgCollection });
     const data = await setupRunData(cfg, pgCollection, { ...checkpoints?.position, ...options.samples });
     await checkpoints?.begin(optimizer.state, data);
@@ -124,6 +129,28 @@ export async function openRun(context: WorkerContext, options: OpenRunOptions = 
   } catch (error) {
     return runtime.abandon(checkpoints?.explain(error) ?? error);
   }
+}
+
+/** Of the groups that this rank has in fact. */
+function proveOwnPlacement(
+  cfg: RunConfig,
+  model: DistributedModel,
+  grid: HyperCommGrid,
+  pgs: Groups,
+  rank: number,
+): void {
+  const { spec, buffer } = model.stage;
+  const plan = planPlacement(cfg.model, spec, grid);
+  const buckets = placedBuckets(heldBuckets(buffer.buckets), pgs.tp.rank, (group, bucket) => {
+    if (group === 'dpCp') return bucket.group.ranks;
+    const found = pgs.get(group);
+    return found === null || found === NON_MEMBER ? [rank] : found.ranks;
+  });
+  const ranks = plan.ranks.map((each) => {
+    const totals = { ...each.totals, ranks: pgs.intraDistOpt.ranks };
+    return each.rank === rank ? { ...each, buckets, totals } : each;
+  });
+  provePlacement({ ...plan, ranks }, rank);
 }
 
 /**

@@ -115,17 +115,22 @@ async function loop(o: TrainOptions, clock: StepClock): Promise<TrainResult> {
     step++;
     o.onBegin?.(step, clock.begin(step));
     o.trace?.begin(step);
-    const { spans } = model.device;
+    const { device } = model;
+    const { spans } = device;
+    device.phase(step, 'the reading of samples');
     const batches = spans.onHost({ name: 'read samples', track: 'data', args: { step } }, () =>
       clock.timeData(step, () => data.next(step)),
     );
     spans.onDevice({ name: `update ${step}`, track: 'updates' }, STREAM.compute, () => {
+      device.phase(step, 'the forward and backward passes');
       model.forwardBackward(batches, { hooks: optimizer.hooks });
       if (o.lr !== undefined) follow(o.scheduler, step, o.lr(step));
+      device.phase(step, 'the optimizer');
       spans.onDevice({ name: 'optimizer', track: 'compute' }, STREAM.compute, () => {
         optimizer.step(o.wantsStop?.() ?? false);
       });
     });
+    device.phase(step, 'the saves and evaluations');
     clock.mark(step);
     o.trace?.end(step);
     const before: Promise<StepResult> | null = pending;

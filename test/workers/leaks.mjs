@@ -1,6 +1,7 @@
 // A worker that builds, trains and disposes of one model after another, and counts what the process holds between them.
 import { readdirSync, readFileSync } from 'node:fs';
-import { StateSnapshot } from '../../dist/src/checkpoint/run/state-snapshot.js';
+import { planShards, StateSnapshot } from '../../dist/src/checkpoint/run/state-snapshot.js';
+import { HostImage } from '../../dist/src/checkpoint/files/host-image.js';
 import { train } from '../../dist/src/index.js';
 import { build, openRuntime } from './set-up.mjs';
 
@@ -33,7 +34,12 @@ export async function runWorker(context) {
     runtime.watch();
     await train({ cfg, ...built });
     const { optimizer, pgCollection } = built;
-    const snapshot = new StateSnapshot(device, optimizer.state, { tp: pgCollection.tp, rank });
+    const snapshot = new StateSnapshot(
+      device,
+      optimizer.state,
+      planShards(optimizer.state, { tp: pgCollection.tp, rank }),
+      ({ bytes }) => HostImage.shared(bytes),
+    );
     await snapshot.take();
     snapshot.release();
     built.data.close();

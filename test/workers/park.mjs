@@ -1,5 +1,6 @@
 // A worker that trains a model without disturbance, and then one that is parked between updates while others have its memory.
-import { StateSnapshot } from '../../dist/src/checkpoint/run/state-snapshot.js';
+import { HostImage } from '../../dist/src/checkpoint/files/host-image.js';
+import { planShards, StateSnapshot } from '../../dist/src/checkpoint/run/state-snapshot.js';
 import {
   generate,
   provideDistributedModel,
@@ -82,7 +83,12 @@ export async function runWorker(context) {
     backward(parked);
     const codes = { 'park before the update of a backward': await codeOf(() => model.park()) };
     optimizer.step();
-    const snapshot = new StateSnapshot(device, optimizer.state, { tp: pgCollection.tp, rank });
+    const snapshot = new StateSnapshot(
+      device,
+      optimizer.state,
+      planShards(optimizer.state, { tp: pgCollection.tp, rank }),
+      ({ bytes }) => HostImage.shared(bytes),
+    );
     const fell = [];
     const groups = [];
     const park = () => {

@@ -133,7 +133,7 @@ int Comm::compare_calls() {
   compared_ = true;
   const auto call = [&](int r) -> const Call& { return segment_.member(r).call[collectives_ & 1]; };
   for (int r = 0; r < size_; r++) {
-    if (call(r) != call(rank_)) return break_with(MB_ERR_ARGUMENT, mismatch(call(rank_), r, call(r)));
+    if (call(r) != call(rank_)) return break_with(MB_ERR_MISMATCH, mismatch(call(rank_), r, call(r)));
   }
   return MB_OK;
 }

@@ -64,7 +64,7 @@ int Comm::receive_some(Transfer& t, bool* moved) {
       int64_t sent;
       memcpy(&sent, ring + tail % size, sizeof sent);
       if (sent != t.bytes) {
-        return break_with(MB_ERR_ARGUMENT, wrong_size(t.peer, sent, rank_, t.bytes));
+        return break_with(MB_ERR_MISMATCH, wrong_size(t.peer, sent, rank_, t.bytes));
       }
       t.started = true;
       tail += kLine;

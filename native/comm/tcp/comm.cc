@@ -249,9 +249,9 @@ int Comm::receive_some(Transfer& t, bool* moved) {
     }
     peer.in_at = 0;
     if (peer.in.call.op == kFailed) return hear_failure(t.peer);
-    if (peer.in.call != call_) return break_with(MB_ERR_ARGUMENT, mismatch(call_, t.peer, peer.in.call));
+    if (peer.in.call != call_) return break_with(MB_ERR_MISMATCH, mismatch(call_, t.peer, peer.in.call));
     if (peer.in.bytes != t.bytes) {
-      return break_with(MB_ERR_ARGUMENT, wrong_size(t.peer, peer.in.bytes, rank_, t.bytes));
+      return break_with(MB_ERR_MISMATCH, wrong_size(t.peer, peer.in.bytes, rank_, t.bytes));
     }
     t.started = *moved = true;
   }

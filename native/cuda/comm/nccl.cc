@@ -275,6 +275,8 @@ int norm_bwd_gather(mb_comm* handle, mb_device*, int stream, const mb_buf* t, in
 
 int check(mb_comm* handle) { return check_comm(*handle->shared); }
 
+void calls(mb_comm* handle, int64_t* made, int64_t* finished) { handle->shared->watch.counts(made, finished); }
+
 }  // namespace
 
 mb_comm_table nccl_table() {
@@ -293,6 +295,7 @@ mb_comm_table nccl_table() {
   table.check = check;
   table.share = share;
   table.unshare = unshare;
+  table.calls = calls;
   table.ops[MB_COMM_OP_REDUCE_NORM_GATHER] = reduce_norm_gather;
   table.ops[MB_COMM_OP_NORM_BWD_GATHER] = norm_bwd_gather;
   return table;

@@ -40,6 +40,12 @@ void OpWatch::drop() {
   if (first_ > next_) first_ = next_;
 }
 
+void OpWatch::counts(int64_t* begun, int64_t* finished) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  *begun = next_ - 1;
+  *finished = first_ - 1;
+}
+
 cudaError_t OpWatch::oldest(Op* op, bool* any) {
   std::lock_guard<std::mutex> lock(mutex_);
   *any = false;

@@ -27,6 +27,9 @@ class OpWatch {
   // The op failed before it reached the stream.
   void drop();
 
+  // Ops begun, and those of them that `oldest` has found finished. Any thread.
+  void counts(int64_t* begun, int64_t* finished);
+
   // The oldest unfinished op, if any; CUDA's error where the device failed. Any thread, with the device made current.
   cudaError_t oldest(Op* op, bool* any);
 

@@ -6,7 +6,7 @@ import type { ConfigSources, Resolution } from '../../config/resolve.js';
 import { MbridgeError } from '../../base/errors.js';
 
 /** Flags that set one key of the configuration each. */
-const CONFIG_FLAGS = [
+export const CONFIG_FLAGS = [
   { flag: '--tp-size', option: 'tpSize', path: 'model.tensor_model_parallel_size', help: 'tensor-parallel ranks' },
   { flag: '--pp-size', option: 'ppSize', path: 'model.pipeline_model_parallel_size', help: 'pipeline stages' },
   { flag: '--vp-size', option: 'vpSize', path: 'model.virtual_pipeline_model_parallel_size', help: 'chunks a stage' },
@@ -17,6 +17,16 @@ const CONFIG_FLAGS = [
     help: 'context-parallel ranks, which share every sequence',
   },
   { flag: '--ep-size', option: 'epSize', path: 'model.expert_model_parallel_size', help: 'expert-parallel ranks' },
+] as const;
+
+/** That set a key to true. */
+const SWITCHES = [
+  {
+    flag: '--check-collectives',
+    option: 'checkCollectives',
+    path: 'dist.check_collectives',
+    help: 'compare each collective between its ranks before it is made: slow, for debugging',
+  },
 ] as const;
 
 const DEVICE_FLAG = { flag: '--device', option: 'device', path: 'dist.device' } as const;
@@ -79,6 +89,7 @@ export function addLayoutOptions(command: Command): Command {
   for (const { flag, path, help } of CONFIG_FLAGS) {
     command.option(`${flag.replace('-size', '')}, ${flag} <n>`, `${help} (${path})`);
   }
+  for (const { flag, path, help } of SWITCHES) command.option(flag, `${help} (${path})`);
   return command
     .option('--device <kind>', `auto, cuda or cpu (${DEVICE_FLAG.path})`)
     .option('--log-dir <folder>', `folder of the run (${LOG_DIR_FLAG.path})`)
@@ -95,7 +106,8 @@ export async function configFlags(options: RunOptions): Promise<NonNullable<Conf
     return [{ path, value: parseValue(path.split('.'), text, flag, problems), place: flag }];
   });
   throwProblems(problems);
-  return flags;
+  const switches = SWITCHES.filter(({ option }) => options[option] === true);
+  return [...flags, ...switches.map(({ flag, path }) => ({ path, value: true, place: flag }))];
 }
 
 /** Of a text, as the place where something was set. */

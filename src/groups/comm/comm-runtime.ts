@@ -15,6 +15,8 @@ export interface CommRuntimeOptions {
   timeoutSeconds: number;
   /** Prefix of the store's keys, 'job' by default: a second runtime of one worker needs another. */
   scope?: string;
+  /** Whether each collective is compared between its members before it is made: slow, for debugging. */
+  checkCollectives?: boolean;
 }
 
 /**
@@ -96,7 +98,7 @@ export class CommRuntime implements GroupRuntime<CommGroup> {
   }
 
   async #connect(key: string, ranks: readonly number[], index: number, network: Network | null): Promise<number> {
-    const { store, device, timeoutSeconds, scope = 'job' } = this.#options;
+    const { store, device, timeoutSeconds, scope = 'job', checkCollectives = false } = this.#options;
     const binding = device.binding;
     const name = communicatorKey(`${scope}/${key}`, ranks);
     const times = (this.#made.get(name) ?? 0) + 1;
@@ -113,8 +115,11 @@ export class CommRuntime implements GroupRuntime<CommGroup> {
     }
     if (ours !== null) id.set(ours.key(storeKey), COMM_KEY_AT);
     const members = Int32Array.from(ranks);
+    const title = `${key} [${ranks.join(',')}]`;
     try {
-      return await binding.commCreate(device.handle, id, `${key} [${ranks.join(',')}]`, index, members, timeoutSeconds);
+      const comm = await binding.commCreate(device.handle, id, title, index, members, timeoutSeconds);
+      if (checkCollectives) binding.commCompare(comm, title, index, members);
+      return comm;
     } catch (error) {
       throw explained(error);
     }

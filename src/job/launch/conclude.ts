@@ -29,6 +29,8 @@ export interface Conclusion {
   readonly runDir: string;
   readonly output: RunOutput;
   readonly how: Ending;
+  /** Who waited in what as the run failed with this exit code, in a sentence. */
+  readonly waited: (exitCode: number) => string | undefined;
   /** Of the restart that would follow, from 1. */
   readonly attempt: number;
   /** Failures in a row without a new checkpoint or copy in between. */
@@ -45,6 +47,7 @@ export function conclude({
   filesOf,
   output,
   how,
+  waited,
   attempt,
   idle,
   restarts,
@@ -81,12 +84,16 @@ export function conclude({
   if (cause !== undefined && (signal === 'no' || isOwnFailure(cause, exits))) {
     const files = filesOf(cause.rank);
     const { rank, step, code, message, hint, exitCode } = cause;
-    return fail(formatFailure(cause, files, output.paint), exitCode, { rank, step, code, message, hint });
+    const waits = waited(exitCode);
+    const text = formatFailure(cause, files, output.paint, waits);
+    return fail(text, exitCode, { rank, step, code, message, hint, waits });
   }
   if (givenUp !== undefined) {
     const { code, message, hint, exitCode, again } = givenUp;
-    const text = errorText({ code, message, hint }, output.paint.red);
-    return fail(text, exitCode, { code, message, hint }, again);
+    const waits = waited(exitCode);
+    const more = waits === undefined ? '' : `\n  ${waits}`;
+    const text = `${errorText({ code, message, hint }, output.paint.red)}${more}`;
+    return fail(text, exitCode, { code, message, hint, waits }, again);
   }
   if (stubborn.length > 0) output.warn(`rank ${formatRanks(stubborn)} did not end in time and was killed`);
   // Work of hours was not given up for lines that a full disk had no room for, but it is said.

@@ -1,9 +1,12 @@
 import { hostname } from 'node:os';
-import { errorText } from '../../base/errors.js';
+import { EXIT, errorText } from '../../base/errors.js';
 import { formatRanks } from '../../base/format-ranks.js';
+import type { FlightRecord } from '../shared/flight-record.js';
 import { ENV, type WorkerRun } from '../shared/messages.js';
 import { createRunFolder } from '../shared/run-folder.js';
 import { listenForSignals, signalExitCode, type StopSignal } from '../shared/stop-signals.js';
+import type { WorkerExit } from '../shared/worker-exit.js';
+import { briefRecord, FlightReport, whoWaited, type FlightViews } from './flight-report.js';
 import { Follower } from './follower.js';
 import type { LaunchJob, LaunchResult, NodePlace } from './job.js';
 import { nodeFacts, nodeLost, nodeToken, toldExit, type Begin } from './node-messages.js';
@@ -104,7 +107,9 @@ async function runAttempt(
     ...{ totalSteps: job.config.train.train_iters, nproc: ranks, ranks, onBrokenPipe: () => undefined },
   });
   const workers: WorkerProcess[] = [];
+  const flight = new FlightReport(workers);
   const supervisor = new Supervisor(workers, graceMs, () => {
+    flight.failed();
     follower.tell({ kind: 'failed' });
   });
   const run = { over: false, asked: false, insisted: null as StopSignal | null };
@@ -162,6 +167,7 @@ async function runAttempt(
     }
     const supervision = await supervisor.wait();
     run.over = true;
+    tellFlights(follower, plan, flight.views(), supervision.exits);
     follower.tell({ kind: 'ended', end: { ...supervision, exits: supervision.exits.map(toldExit) } });
     return run.insisted;
   } finally {
@@ -170,5 +176,25 @@ async function runAttempt(
     process.off('exit', killAll);
     unlisten();
     output.close();
+    flight.close();
+  }
+}
+
+/** Node 0 says who waited in what, on all nodes; the files are each node's own. */
+function tellFlights(
+  follower: Follower,
+  { runDir, ranks }: ProcessPlan,
+  views: FlightViews,
+  exits: readonly WorkerExit[],
+): void {
+  const hung = exits.some(({ report }) => report?.exit_code === EXIT.hang);
+  const here = ranks.map(({ rank }) => rank);
+  whoWaited(runDir, hung ? EXIT.hang : EXIT.worker, exits, views, here);
+  // One by one: a message cannot be long.
+  for (const rank of here) {
+    const of = (records: readonly FlightRecord[]): FlightRecord[] =>
+      records.filter((record) => record.rank === rank).map(briefRecord);
+    const own = { atFailure: of(views.atFailure), atEnd: of(views.atEnd) };
+    if (own.atEnd.length > 0) follower.tell({ kind: 'flight', views: own });
   }
 }

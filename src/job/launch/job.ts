@@ -70,3 +70,17 @@ export interface LaunchResult {
   /** The last line of `--json`: ok, exit_code, error, ..., with what a worker sent as the result. */
   result: WorkerEvent;
 }
+
+const DEFAULT_GRACE_MS = 30_000;
+/** A run that stops saves first, and a large state takes its time on a slow disk. */
+const SAVING_GRACE_MS = 600_000;
+
+/** Ranks of the whole run. */
+export function worldSize({ nproc, nodes }: LaunchJob): number {
+  return nproc * (nodes?.count ?? 1);
+}
+
+/** How long workers that were asked to stop may take. */
+export function graceOf({ gracePeriodMs, config }: LaunchJob): number {
+  return gracePeriodMs ?? (config.checkpoint.save !== null ? SAVING_GRACE_MS : DEFAULT_GRACE_MS);
+}

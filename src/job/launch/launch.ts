@@ -7,6 +7,7 @@ import { compiledFile } from '../../base/package-root.js';
 import { nearAddress } from '../rendezvous/listen-address.js';
 import { StoreServer } from '../rendezvous/store-server.js';
 import type { Ending } from '../shared/ending-text.js';
+import { flightSentence } from '../shared/flight-text.js';
 import { ENV, EVENT, type SavedCheckpoint, type WorkerRun } from '../shared/messages.js';
 import { PrometheusEndpoint, type RunNumbers } from '../shared/prometheus-endpoint.js';
 import { RankTimesFile } from '../shared/rank-times-file.js';
@@ -18,7 +19,8 @@ import { refuseSeveralLaunchers } from '../shared/starter.js';
 import { listenForSignals, type StopSignal } from '../shared/stop-signals.js';
 import { WaitingNotice } from '../shared/waiting-notice.js';
 import { conclude, type Attempted } from './conclude.js';
-import type { LaunchJob, LaunchResult } from './job.js';
+import { FlightReport, whoWaited } from './flight-report.js';
+import { graceOf, worldSize, type LaunchJob, type LaunchResult } from './job.js';
 import { KeptMemory } from './kept-memory.js';
 import type { Leader } from './leader.js';
 import {
@@ -27,6 +29,7 @@ import {
   gatherNodes,
   othersListener,
   over,
+  withOthersViews,
   withOthers,
   type StopRequest,
 } from './other-nodes.js';
@@ -36,10 +39,6 @@ import { RunOutput } from './run-output.js';
 import { Supervisor, type Supervision } from './supervisor.js';
 import { TeardownDeadline } from './teardown-deadline.js';
 import { WorkerProcess, type WorkerListener } from './worker-process.js';
-
-const DEFAULT_GRACE_MS = 30_000;
-/** A run that stops saves first, and a large state takes its time on a slow disk. */
-const SAVING_GRACE_MS = 600_000;
 
 /**
  * Runs a job: one worker process a rank, until all have ended. Prints results on stdout and everything else, a failure
@@ -74,15 +73,6 @@ export async function launch(job: LaunchJob): Promise<LaunchResult> {
   } finally {
     endpoint?.close();
   }
-}
-
-/** Ranks of the whole run. */
-function worldSize({ nproc, nodes }: LaunchJob): number {
-  return nproc * (nodes?.count ?? 1);
-}
-
-function graceOf({ gracePeriodMs, config }: LaunchJob): number {
-  return gracePeriodMs ?? (config.checkpoint.save !== null ? SAVING_GRACE_MS : DEFAULT_GRACE_MS);
 }
 
 async function launchHere(
@@ -185,8 +175,13 @@ async function superviseRun(
     },
   });
   if (attempt === 0) announce(job, runDir, output);
-  const stall = new StallNotice(ranks, output.warnOf(EVENT.stall));
   const warn = output.warnOf(EVENT.warning);
+  const workers: WorkerProcess[] = [];
+  const flight = new FlightReport(workers);
+  const stall = new StallNotice(ranks, (said, facts) => {
+    const waits = flightSentence(flight.now());
+    output.warnOf(EVENT.stall)(waits === undefined ? said : `${said}; ${waits}`, facts);
+  });
   const rankTimes = new RankTimesFile(runDir, ranks, warn);
   const stragglers = new StragglerNotice(ranks, (text, slow) => {
     output.warn(text, { type: EVENT.straggler, ranks: slow });
@@ -210,8 +205,10 @@ async function superviseRun(
   const awaited = { worldSize: ranks, missing: () => store.missing, ...hostOf };
   const waiting = new WaitingNotice(awaited, output.warnOf(EVENT.waiting));
   const graceMs = graceOf(job);
-  const workers: WorkerProcess[] = [];
-  const supervisor = new Supervisor(workers, graceMs, () => leader?.order(attempt, 'fail'));
+  const supervisor = new Supervisor(workers, graceMs, () => {
+    flight.failed();
+    leader?.order(attempt, 'fail');
+  });
   // Other programs may have ranks that are done long before the others.
   const teardown = new TeardownDeadline(
     ranks,
@@ -312,6 +309,11 @@ async function superviseRun(
       runDir,
       filesOf: (rank) => plan.ranks[rank]?.files ?? filesElsewhere(runDir, rank, leader?.nodeOf(rank)),
       output,
+      waited: (exitCode) => {
+        const views = withOthersViews(flight.views(), leader?.flights ?? []);
+        const here = plan.ranks.map(({ rank }) => rank);
+        return whoWaited(runDir, exitCode, supervision.exits, views, here);
+      },
       how: ending,
       attempt: attempts.number + 1,
       idle: attempts.idle,
@@ -329,6 +331,7 @@ async function superviseRun(
     output.close();
     await store.close();
     rankTimes.close();
+    flight.close();
   }
 }
 

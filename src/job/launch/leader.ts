@@ -6,6 +6,7 @@ import { StoreServer } from '../rendezvous/store-server.js';
 import type { Store } from '../rendezvous/store.js';
 import type { StopSignal } from '../shared/stop-signals.js';
 import { WaitingNotice } from '../shared/waiting-notice.js';
+import type { FlightViews } from './flight-report.js';
 import type { NodePlace } from './job.js';
 import {
   KEY,
@@ -28,7 +29,7 @@ const FOREVER_MS = 2 ** 30;
 
 /** What the other nodes have to say, while an attempt runs or the next is waited for. */
 export interface LeaderListener {
-  told(message: Exclude<Told, { kind: 'ended' }>): void;
+  told(message: Exclude<Told, { kind: 'ended' | 'flight' }>): void;
   lost(why: GivenUp): void;
 }
 
@@ -46,6 +47,7 @@ export class Leader {
   #closing = false;
   /** Of the current attempt, by node. */
   readonly #ends = new Map<number, NodeEnd>();
+  readonly #flights: FlightViews[] = [];
   #settle: () => void = () => undefined;
   /** By when the others must have done as they were told in this attempt. */
   readonly #deadlines = new Set<NodeJS.Timeout>();
@@ -104,6 +106,7 @@ export class Leader {
     for (const deadline of this.#deadlines) clearTimeout(deadline);
     this.#deadlines.clear();
     this.#ends.clear();
+    this.#flights.length = 0;
     await this.#decide(KEY.begin(attempt), JSON.stringify({ kind: 'go', ...go } satisfies Begin));
   }
 
@@ -130,6 +133,11 @@ export class Leader {
     return [...this.#ends.values()];
   }
 
+  /** What the ranks of the other nodes recorded of this attempt, where it failed; whole once {@link ended}. */
+  get flights(): readonly FlightViews[] {
+    return this.#flights;
+  }
+
   /** There is no attempt of this number: the run is over. Returns when the others have heard it. */
   async over(attempt: number, exitCode: number, text: string): Promise<void> {
     if (this.#closing) return;
@@ -146,7 +154,8 @@ export class Leader {
   }
 
   hear(node: number, message: Told): void {
-    if (message.kind === 'ended') {
+    if (message.kind === 'flight') this.#flights.push(message.views);
+    else if (message.kind === 'ended') {
       this.#ends.set(node, message.end);
       this.#settle();
     } else this.#listener?.told(message);

@@ -7,6 +7,7 @@ import { weakToken } from '../rendezvous/store-protocol.js';
 import { ENV, type SavedCheckpoint, type WorkerEvent } from '../shared/messages.js';
 import type { StopSignal } from '../shared/stop-signals.js';
 import type { WorkerExit } from '../shared/worker-exit.js';
+import type { FlightViews } from './flight-report.js';
 import type { LaunchJob, NodePlace } from './job.js';
 import type { GivenUp, Supervision } from './supervisor.js';
 
@@ -54,6 +55,8 @@ export type Told =
   | { readonly kind: 'failed' }
   /** This node was asked to stop; `insists`: for the second time. */
   | { readonly kind: 'signal'; readonly signal: StopSignal; readonly insists: boolean }
+  /** Of a rank, where the attempt failed: before `ended`. */
+  | { readonly kind: 'flight'; readonly views: FlightViews }
   | { readonly kind: 'ended'; readonly end: NodeEnd };
 
 /** What a node says of itself. */

@@ -2,6 +2,7 @@ import { join } from 'node:path';
 import { MetricsFile } from '../shared/metrics-file.js';
 import { LOG_FILE, STDERR_FILE, rankFolder } from '../shared/run-folder.js';
 import { listenForSignals, type StopSignal } from '../shared/stop-signals.js';
+import type { FlightViews } from './flight-report.js';
 import type { LaunchJob, LaunchResult, NodePlace } from './job.js';
 import { Leader, type LeaderListener } from './leader.js';
 import { endText, nodeFacts, nodeToken } from './node-messages.js';
@@ -103,6 +104,12 @@ export function withOthers(
     stubborn: all.flatMap(({ stubborn }) => stubborn),
     ...(givenUp === undefined ? {} : { givenUp }),
   };
+}
+
+/** What the flight recorders of all nodes' ranks show. */
+export function withOthersViews(own: FlightViews, others: readonly FlightViews[]): FlightViews {
+  const all = [own, ...others];
+  return { atFailure: all.flatMap((views) => views.atFailure), atEnd: all.flatMap((views) => views.atEnd) };
 }
 
 export function filesElsewhere(runDir: string, rank: number, node = 'another node'): { log: string; stderr: string } {

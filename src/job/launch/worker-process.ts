@@ -1,6 +1,7 @@
 import { spawn, type ChildProcess } from 'node:child_process';
 import { closeSync, openSync, writeSync } from 'node:fs';
 import { LineSplitter } from '../../base/line-splitter.js';
+import { ENV } from '../shared/messages.js';
 import type {
   LauncherMessage,
   SavedCheckpoint,
@@ -10,6 +11,8 @@ import type {
   WorkerRun,
 } from '../shared/messages.js';
 import type { WorkerExit } from '../shared/worker-exit.js';
+import { FlightMemory } from './flight-memory.js';
+import type { FlightRecord } from '../shared/flight-record.js';
 import { nowMs, readWorkerReport, type WorkerReport } from '../shared/worker-report.js';
 import type { RankProcess } from './process-plan.js';
 
@@ -31,6 +34,8 @@ export interface WorkerListener {
   done(rank: number): void;
 }
 
+/** Of the record of its collectives, in the worker: after stdin, stdout, stderr and the channel. */
+const FLIGHT_FILE = 4;
 const TAIL_LINES = 20;
 /** How long output may stay open after the process has ended: something that left its process group may hold it. */
 const OUTPUT_GRACE_MS = 1_000;
@@ -40,6 +45,7 @@ export class WorkerProcess {
   readonly rank: number;
   readonly exited: Promise<WorkerExit>;
   readonly #child: ChildProcess;
+  readonly #flight = FlightMemory.open();
   readonly #tail: string[] = [];
   #report: WorkerReport | undefined;
   #done = false;
@@ -52,9 +58,9 @@ export class WorkerProcess {
     this.rank = plan.rank;
     const [program = process.execPath, ...argv] = plan.command;
     this.#child = spawn(program, argv, {
-      env: { ...process.env, ...plan.env, ...extraEnv },
+      env: { ...process.env, ...plan.env, ...extraEnv, [ENV.flight]: this.#flight === null ? '' : String(FLIGHT_FILE) },
       detached: true,
-      stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
+      stdio: ['ignore', 'pipe', 'pipe', 'ipc', ...(this.#flight === null ? [] : [this.#flight.file])],
       serialization: 'advanced', // a loss may be NaN
     });
     this.#child.on('message', (message: WorkerMessage) => {
@@ -77,6 +83,16 @@ export class WorkerProcess {
 
   get running(): boolean {
     return this.#running;
+  }
+
+  /** Its last collectives, as of now, also where it has ended; undefined where it has not recorded. */
+  flight(): FlightRecord | undefined {
+    return this.#flight?.read(this.rank);
+  }
+
+  /** What it recorded is not needed any more. */
+  forget(): void {
+    this.#flight?.close();
   }
 
   /** Whether it has something to finish when it is asked to stop. */

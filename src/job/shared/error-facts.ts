@@ -5,11 +5,12 @@ type ErrorFacts = NonNullable<OutputFacts<'restart'>['error']>;
 
 /** What `--json` says of a failure, beside the exit code. */
 export function errorFacts(
-  { code, message, hint, rank, step, details }: Omit<ErrorFacts, 'retryable'>,
+  { code, message, hint, waits, rank, step, details }: Omit<ErrorFacts, 'retryable'>,
   exitCode: number,
 ): ErrorFacts {
   const known = {
     ...(hint === undefined ? {} : { hint }),
+    ...(waits === undefined ? {} : { waits }),
     ...(rank === undefined ? {} : { rank }),
     ...(step === undefined ? {} : { step }),
     ...(details === undefined || Object.keys(details).length === 0 ? {} : { details }),

@@ -21,6 +21,8 @@ export const ENV = {
   consoleLevel: 'MBRIDGE_CONSOLE_LEVEL',
   /** Process id of the launcher: the worker dies with it. */
   launcherPid: 'MBRIDGE_LAUNCHER_PID',
+  /** Number of the file in which it records its collectives, for the launcher to read; empty for none. */
+  flight: 'MBRIDGE_FLIGHT_FILE',
   /** Absolute path of the module that exports runWorker. */
   workerModule: 'MBRIDGE_WORKER_MODULE',
   /** In a program that is started again as a rank: hash of the configuration that it asked the run for. */

@@ -1,5 +1,6 @@
 import { mkdirSync, readFileSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
+import type { FlightRecord } from './flight-record.js';
 import type { WorkerEvent } from './messages.js';
 import type { RunConfig } from '../../config/schema.js';
 import { FolderClaim } from '../../base/folder-claim.js';
@@ -13,6 +14,8 @@ export const RUNS_FOLDER = 'runs';
 export const RUN_FILE = 'run.json';
 const RESOLVED_FILE = 'resolved.yaml';
 export const ERROR_FILE = 'error.json';
+/** A rank's last collectives, where one hung or a rank died. */
+const FLIGHT_FILE = 'flight.json';
 export const LOG_FILE = 'log.ndjson';
 export const STDERR_FILE = 'stderr.log';
 export const STDOUT_FILE = 'stdout.log';
@@ -73,7 +76,8 @@ export function createRunFolder(
     own(folder);
     for (const rank of ranks) makeFolder(rankFolder(folder, rank));
     for (const entry of readdirSync(folder)) {
-      if (/^rank-\d+$/.test(entry)) rmSync(join(folder, entry, ERROR_FILE), { force: true });
+      if (!/^rank-\d+$/.test(entry)) continue;
+      for (const old of [ERROR_FILE, FLIGHT_FILE]) rmSync(join(folder, entry, old), { force: true });
     }
     rmSync(join(folder, RESULT_FILE), { force: true });
     return folder;
@@ -167,6 +171,11 @@ export function writeRunResult(runDir: string, result: WorkerEvent): void {
   } catch {
     // what is in the folder tells how far it came
   }
+}
+
+/** Leaves what a rank's flight recorder holds. */
+export function writeFlightRecord(runDir: string, record: FlightRecord): void {
+  writeAtomically(join(rankFolder(runDir, record.rank), FLIGHT_FILE), `${JSON.stringify(record, null, 1)}\n`);
 }
 
 /** A reader sees the old file or the whole new one. */

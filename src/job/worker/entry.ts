@@ -8,11 +8,13 @@ import { compiledFile, packageVersion } from '../../base/package-root.js';
 import type { NativeBinding } from '../../engine/binding.js';
 import { deviceIndexOf } from '../../engine/devices.js';
 import { WARN_LEVEL } from '../shared/console-lines.js';
+import { decodeFlightRecord } from '../shared/flight-record.js';
 import { ENV } from '../shared/messages.js';
 import { MetricsFile } from '../shared/metrics-file.js';
 import { PrometheusEndpoint } from '../shared/prometheus-endpoint.js';
 import { detectStarter } from '../shared/starter.js';
 import { signalExitCode, type StopSignal } from '../shared/stop-signals.js';
+import { writeFlightRecord } from '../shared/run-folder.js';
 import { writeWorkerReport } from '../shared/worker-report.js';
 import { launcherChannel, receiveRun, type Channel } from './channel.js';
 import { consoleChannel } from './console-channel.js';
@@ -39,6 +41,7 @@ interface WorkerState {
   channel: Channel | undefined;
   log: Logger | undefined;
   opened: OpenedStore | undefined;
+  binding: NativeBinding | undefined;
 }
 
 const INFO_LEVEL = 30;
@@ -62,6 +65,7 @@ export async function runAsWorker(external?: ExternalRun, own?: RunWorker): Prom
     channel: external === undefined ? launcherChannel() : undefined,
     log: undefined,
     opened: undefined,
+    binding: undefined,
   };
   const fail = (error: unknown): never => leaveWithReport(error, state);
   process.on('uncaughtException', fail);
@@ -78,7 +82,7 @@ export async function runAsWorker(external?: ExternalRun, own?: RunWorker): Prom
     onLooping: () => state.channel?.looping(),
   });
   try {
-    const binding = await bindToParent();
+    const binding = (state.binding = await bindToParent());
     const { context, channel } = await enterRun(external, binding, state, stop);
     const runWorker = own ?? (await loadRunWorker(external));
     state.running = true;
@@ -99,6 +103,9 @@ async function bindToParent(): Promise<NativeBinding> {
   const launcher = process.env[ENV.launcherPid];
   if (launcher !== undefined) binding.dieWithParent(Number(launcher));
   else if (detectStarter(process.env) === 'torchrun') binding.dieWithParent(process.ppid);
+  const flight = process.env[ENV.flight] ?? '';
+  if (/^\d+$/.test(flight)) binding.flightOpen(Number(flight));
+  Reflect.deleteProperty(process.env, ENV.flight); // programs started from here have no such file
   return binding;
 }
 
@@ -256,6 +263,7 @@ function leaveWithReport(error: unknown, state: WorkerState): never {
   let lost: unknown;
   try {
     if (state.runDir !== undefined) writeWorkerReport(state.runDir, report);
+    leaveFlightRecord(report.exit_code, state);
   } catch (secondary) {
     lost = secondary;
   }
@@ -273,6 +281,14 @@ function leaveWithReport(error: unknown, state: WorkerState): never {
 function whereabouts(): Readonly<Record<string, unknown>> {
   const versions = { mbridge: packageVersion(), node: process.versions.node };
   return { host: hostname(), pid: process.pid, versions };
+}
+
+/** Our launcher writes it; elsewhere each rank that can. */
+function leaveFlightRecord(exitCode: number, { runDir, rank, binding }: WorkerState): void {
+  const waited = exitCode === EXIT.hang || exitCode === EXIT.worker;
+  if (!waited || runDir === undefined || binding === undefined || process.env[ENV.launcherPid] !== undefined) return;
+  const record = decodeFlightRecord(binding.flightRecord(), rank, process.hrtime.bigint());
+  if (record !== undefined) writeFlightRecord(runDir, record);
 }
 
 function tell(text: string): void {

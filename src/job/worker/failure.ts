@@ -14,6 +14,7 @@ const NATIVE: Readonly<Record<string, { kind: ExitKind; code: string; hint?: str
   MB_MEMORY: { kind: 'environment', code: 'MB_MEMORY', hint: '`mbridge plan` shows what each rank needs' },
   MB_LIBRARY: { kind: 'environment', code: 'MB_LIBRARY', hint: '`mbridge doctor` shows what was found' },
   MB_DEVICE: { kind: 'environment', code: 'MB_DEVICE', hint: '`mbridge doctor` shows what was found' },
+  MB_MISMATCH: { kind: 'internal', code: 'MB_COLLECTIVE_MISMATCH' },
   MB_UNSUPPORTED: { kind: 'config', code: 'MB_UNSUPPORTED' },
 };
 

@@ -10,6 +10,7 @@ import type { EventLease } from '../../engine/event-lease.js';
 import type { StepTotals } from '../totals/step-totals.js';
 import type { BucketState, OptimizerState } from './optimizer-state.js';
 import type { Bucket } from '../parameters/bucket.js';
+import { countedInNorm, gradientSums } from '../parameters/gradient-sums.js';
 
 export interface OptimizerGroups {
   tp: CommGroup;
@@ -114,7 +115,7 @@ export class DistributedOptimizer {
     this.#join(STREAM.data, STREAM.compute);
     for (const { bucket } of state.buckets) {
       // Both copies have the same layout, so their shards lie over each other.
-      if (bucket.kind.tied !== 'none') groups.embd?.allReduce(this.#own(bucket));
+      if (gradientSums(bucket).includes('embd')) groups.embd?.allReduce(this.#own(bucket));
     }
   }
 
@@ -138,9 +139,9 @@ export class DistributedOptimizer {
 
   /** Reduces a whole gradient on the data stream, after what the compute stream has been given so far. */
   #reduce(bucket: Bucket): void {
-    const { grads, kind, group } = bucket;
+    const { grads, group } = bucket;
     if (grads === null) throw new Error(`bucket ${bucket.name} has no gradient to reduce`);
-    if (kind.tpPartialGradient) this.#o.groups.tp.allReduce(grads);
+    if (gradientSums(bucket).includes('tp')) this.#o.groups.tp.allReduce(grads);
     this.#join(STREAM.compute, STREAM.data);
     if (this.state.sharded) group.reduceScatter(grads, bucket.shard(grads), STREAM.data);
     else group.allReduce(grads, 'sum', STREAM.data);
@@ -162,8 +163,7 @@ export class DistributedOptimizer {
   #reduceTotals(wantsStop: boolean): void {
     const { ops, groups, state, totals } = this.#o;
     for (const { bucket } of state.buckets) {
-      const { tied, tpReplicated } = bucket.kind;
-      if (tied === 'copy' || (tpReplicated && groups.tp.rank !== 0)) continue;
+      if (!countedInNorm(bucket.kind, groups.tp.rank)) continue;
       ops.sumOfSquares(present(bucket.gradShard), state.normSquared, state.workspace, true);
     }
     if (wantsStop) ops.fill(state.stopVotes, 1);

@@ -135,6 +135,11 @@ export function stageSpec(
   return onlyGenerates ? { ...spec, batch: 1, seq: place.tp.size, microBatches: 0, trainable: false } : spec;
 }
 
+/** Whether a rank's totals of loss and tokens count: the tp ranks have the same. */
+export function countsLoss(tp: Place): boolean {
+  return tp.rank === 0;
+}
+
 /** The part of {@link stageSpec} that the parameters depend on. */
 export function partSpec(
   model: ModelConfig,
@@ -155,7 +160,7 @@ export function partSpec(
 }
 
 /** Layers of every chunk of every one of `stages` pipeline ranks. */
-function assignLayers(model: ModelConfig, shape: ModelShape, stages: number): StageLayers[] {
+export function assignLayers(model: ModelConfig, shape: ModelShape, stages: number): StageLayers[] {
   const vpp = model.virtual_pipeline_model_parallel_size ?? 1;
   if (vpp > 1) return interleavedStageLayers(shape.numLayers, stages, vpp);
   const { layer, head } = tokenFlops(shape, model.seq_length);

@@ -28,7 +28,7 @@ import { buildSchedule } from '../pipeline/schedule.js';
 import { StepTotals } from '../totals/step-totals.js';
 import { BatchCut } from './batch-cut.js';
 import { ModelChunk } from './model-chunk.js';
-import type { PartSpec, StageSpec } from './stage-spec.js';
+import { countsLoss, type PartSpec, type StageSpec } from './stage-spec.js';
 import { layOutStage, type StageWeights } from './stage-weights.js';
 import { StepData } from './step-data.js';
 
@@ -66,8 +66,14 @@ export interface Stage {
 /**
  * Builds one rank's stage. Pure but for reading the device's needs: no memory is taken until the plan is committed.
  * @param loss the same on every rank of the model
+ * @param schedules those of {@link stageSchedules}, where they were made for another rank of the same model
  */
-export function buildStage(spec: StageSpec, live: LiveStage | null, loss: Loss = defaultLoss(spec)): Stage {
+export function buildStage(
+  spec: StageSpec,
+  live: LiveStage | null,
+  loss: Loss = defaultLoss(spec),
+  { schedule, evaluation }: StageSchedules = stageSchedules(spec),
+): Stage {
   const { shape, place, batch, seq, dtype, deterministic } = spec;
   const plan = new MemoryPlan();
   const tp = new TensorParallel(place.tp, live?.tp ?? null, spec.sequenceParallel);
@@ -99,7 +105,7 @@ export function buildStage(spec: StageSpec, live: LiveStage | null, loss: Loss =
   const { buffer, weights } = layOutParameters(plan, spec, live?.dpCp ?? null);
   // Also where none of a partly frozen model's trained buckets is here: all ranks have the same totals.
   const trains = spec.trainable !== false;
-  const totals = new StepTotals(plan, { trainable: trains, countsLoss: tp.rank === 0 });
+  const totals = new StepTotals(plan, { trainable: trains, countsLoss: countsLoss(place.tp) });
   const countsPairs = [place.tp, place.cp, place.pp].every(({ rank }) => rank === 0);
   const pairs = spec.documents ? totals.reserve(['attention_pairs'], countsPairs) : null;
   const lossFunction = planLoss(loss, env, totals, spec);
@@ -112,13 +118,6 @@ export function buildStage(spec: StageSpec, live: LiveStage | null, loss: Loss =
     documentsIn: spec.documents ? seq : null,
   });
 
-  const pipeline = {
-    stages: place.pp.size,
-    chunks: spec.chunks,
-    microBatches: onlyGenerates ? place.pp.size : spec.microBatches,
-  };
-  const schedule = buildSchedule(pipeline);
-  const evaluation = buildSchedule({ ...pipeline, forwardOnly: true });
   const needs = mostOf(bufferNeeds(schedule, place.pp.rank), bufferNeeds(evaluation, place.pp.rank), trains);
   const { tokens } = env.sizes;
   const logitsTokens = loss.inParts === true ? partOfTokens(tokens, spec.lossChunkTokens) : tokens;
@@ -151,6 +150,15 @@ export function buildStage(spec: StageSpec, live: LiveStage | null, loss: Loss =
     decoder,
     optimizer,
   };
+}
+
+/** The order of a step, and of an evaluation: the same on every rank of a model. */
+export type StageSchedules = Pick<Stage, 'schedule' | 'evaluation'>;
+
+export function stageSchedules({ place, chunks, microBatches }: StageSpec): StageSchedules {
+  // A model that only generates has no micro-batches.
+  const pipeline = { stages: place.pp.size, chunks, microBatches: microBatches === 0 ? place.pp.size : microBatches };
+  return { schedule: buildSchedule(pipeline), evaluation: buildSchedule({ ...pipeline, forwardOnly: true }) };
 }
 
 /**

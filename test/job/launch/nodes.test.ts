@@ -1,4 +1,4 @@
-import { readFileSync, readdirSync } from 'node:fs';
+import { existsSync, readFileSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, expect, test, vi, type TestContext } from 'vitest';
 import { BIN } from '../../cli/mbridge.js';
@@ -88,6 +88,11 @@ test('a worker that is killed on one node ends both, with one cause and one exit
   expect(shown.stderr).toMatch(/\nerror MB_WORKER_KILLED: rank 1 was killed by SIGKILL at step \d+\n/);
   expect(shown.stderr).toMatch(/rank-1\/log\.ndjson on node 1 \(/);
   expect(other.stderr).toContain('error MB_WORKER_KILLED: rank 1 was killed by SIGKILL; node 0 says more\n');
+  // What the dead rank recorded comes from the launcher of its own node.
+  expect(shown.stderr).toMatch(
+    /\n {2}rank 0 waits in \w+ #\d+ of [\w-]+ \[0,1\].*; rank 1 (never entered it|entered it and died): its last was /,
+  );
+  expect(existsSync(join(run, 'rank-0', 'flight.json')) && existsSync(join(run, 'rank-1', 'flight.json'))).toBe(true);
   expect([shown.code, other.code]).toEqual([5, 5]);
   expect(JSON.parse(readFileSync(join(run, 'result.json'), 'utf8'))).toMatchObject({
     exit_code: 5,

@@ -185,6 +185,9 @@ it('rank 0 shows the first cause as the launcher would, also where that rank cou
     exit_code: 5,
     error: { rank: 1, code: 'MB_WORKER_LOST' },
   });
+  // Nobody else could read what a rank recorded.
+  const runDir = jsonLines(first?.stdout ?? '').at(-1)?.['run_dir'] as string;
+  expect([0, 1].map((rank) => existsSync(join(runDir, `rank-${rank}`, 'flight.json')))).toEqual([true, false]);
 });
 
 it('a bad environment is one line, before anything is made', async () => {
