@@ -14,7 +14,10 @@ export const RECIPES: readonly Recipe[] = [...QWEN3_RECIPES, ...QWEN25_RECIPES, 
  */
 export function findRecipe(name: string): Recipe {
   const model = name.slice(name.lastIndexOf('/') + 1).toLowerCase();
-  const wanted = model.replace(/^(meta-)?llama-/, 'llama').replace(/-base$/, '');
+  const wanted = model
+    .replaceAll('_', '-')
+    .replace(/^(meta-)?llama-/, 'llama')
+    .replace(/-base$/, '');
   const recipe = RECIPES.find((r) => r.name === wanted);
   if (recipe) return recipe;
   const names = RECIPES.map((r) => r.name);

@@ -5,6 +5,7 @@ import { configOfModel } from './checkpoint/run/model-config.js';
 import { resolve, type ConfigSources, type Resolution } from './config/resolve.js';
 import type { ConfigInput, RunConfig } from './config/schema.js';
 import { detectStarter, firstSet, refuseSeveralLaunchers, variablesOf } from './job/shared/starter.js';
+import { outputLine } from './outputs/line.js';
 import { runDistributed, type RunDistributedOptions } from './run-distributed.js';
 
 /** A sample is no longer than this, unless model.seq_length says so. */
@@ -148,8 +149,9 @@ async function writeModel(
     const tokenizerPath = config.tokenizer.type === 'huggingface' ? config.tokenizer.path : undefined;
     const hfPath = existsSync(join(model, 'config.json')) ? model : undefined;
     const { tensors, bytes } = await exportHf(checkpoint, output, { tokenizerPath, hfPath });
-    const made = { type: 'exported', folder: output, tensors, bytes };
-    process.stdout.write(json ? `${JSON.stringify(made)}\n` : `${output}: ${tensors} tensors\n`);
+    process.stdout.write(
+      json ? outputLine('exported', { folder: output, tensors, bytes }) : `${output}: ${tensors} tensors\n`,
+    );
   } finally {
     await checkpoint.close();
   }

@@ -6,6 +6,7 @@ import { resolve, type ConfigSources } from './config/resolve.js';
 import { shortPath } from './base/short-path.js';
 import { findRun, type KnownRun } from './job/shared/run-list.js';
 import { detectStarter, firstSet, variablesOf } from './job/shared/starter.js';
+import { outputLine } from './outputs/line.js';
 import { withoutSaves } from './train/default-saves.js';
 import { trainAsCommand, type RunDistributedOptions } from './run-distributed.js';
 
@@ -45,8 +46,8 @@ export async function resume(options: ResumeOptions): Promise<number> {
     const run = shortPath(folder);
     const more = `to train on: mbridge resume ${run} train.train_iters=${2 * step}`;
     if (isFirst) process.stderr.write(`${run} is done: it has ${step} of ${last} updates; ${more}\n`);
-    const result = { type: 'result', ok: true, exit_code: 0, run_dir: folder, steps: step };
-    if (isFirst && json) process.stdout.write(`${JSON.stringify(result)}\n`);
+    const result = { ok: true, exit_code: 0, run_dir: folder, steps: step };
+    if (isFirst && json) process.stdout.write(outputLine('result', result));
     return 0;
   }
   if (isFirst) {

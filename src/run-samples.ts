@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { MbridgeError } from './base/errors.js';
 import type { RunConfig } from './config/schema.js';
 import type { WorkerEvent } from './job/shared/messages.js';
+import { eventJson } from './outputs/line.js';
 import { checkSamplePrompts, type SamplePrompts } from './train/samples.js';
 
 /** Of a run's folder: what the model wrote, a line a sample. */
@@ -56,7 +57,7 @@ export async function prepareSamples(config: RunConfig, external: boolean): Prom
 /** A run does not end because of a sample. */
 function write(path: string, sample: WorkerEvent): void {
   try {
-    appendFileSync(path, `${JSON.stringify(sample)}\n`);
+    appendFileSync(path, `${eventJson(sample)}\n`);
   } catch (cause) {
     const reason = cause instanceof Error ? cause.message : String(cause);
     process.stderr.write(`warning: ${path} cannot be written: ${reason}\n`);

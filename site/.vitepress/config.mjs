@@ -21,6 +21,7 @@ const SECTIONS = {
   Programs: { library: 'The library', 'reinforcement-learning': 'Reinforcement learning and several models' },
   Reference: {
     configuration: 'Configuration',
+    'machine-interface': 'For programs: JSON, events, completion',
     errors: 'Troubleshooting: errors',
     numerics: 'Numerics',
     performance: 'Performance',

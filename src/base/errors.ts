@@ -11,6 +11,22 @@ export const EXIT = {
   diverged: 8,
 } as const;
 
+/** Whether what ended with this code may go well at the next try: a process or its machine failed, or a collective hung. */
+export function isRetryable(exitCode: number): boolean {
+  return exitCode === EXIT.worker || exitCode === EXIT.hang;
+}
+
+/**
+ * An error as people read it, whoever reports it: `error MB_CODE: what was found`, and below it what to do.
+ * @param paint of the first word
+ */
+export function errorText(
+  { code, message, hint }: { readonly code: string; readonly message: string; readonly hint?: string | undefined },
+  paint: (text: string) => string = (text) => text,
+): string {
+  return `${paint('error')} ${code}: ${message}${hint === undefined ? '' : `\n  ${hint}`}`;
+}
+
 export type ExitKind = Exclude<keyof typeof EXIT, 'ok'>;
 
 /**
@@ -40,7 +56,7 @@ export class MbridgeError extends Error {
   }
 
   toJSON(): Record<string, unknown> {
-    const { code, exitCode, message, hint, details } = this;
-    return { code, exitCode, message, ...(hint === undefined ? {} : { hint }), details };
+    const { code, exitCode: exit_code, message, hint, details } = this;
+    return { code, exit_code, message, ...(hint === undefined ? {} : { hint }), details };
   }
 }

@@ -55,6 +55,18 @@ export function sectionKeys(section: JsonSchema, type?: unknown): Record<string,
   return Object.assign({}, ...chosen.map((v) => v.properties ?? {})) as Record<string, JsonSchema>;
 }
 
+type Choice = string | number | boolean | null;
+
+/** All values that a key takes, where these are few; undefined where they are not. */
+export function choicesOf({ anyOf, enum: values, const: only, type }: JsonSchema): readonly Choice[] | undefined {
+  if (values !== undefined) return values as Choice[];
+  if (only !== undefined) return [only as Choice];
+  if (type === 'boolean') return [true, false];
+  if (type === 'null') return [null];
+  const parts = anyOf?.map(choicesOf);
+  return parts?.every((part) => part !== undefined) === true ? parts.flat() : undefined;
+}
+
 /** The words for what a key takes: `an integer of at least 1, or null`. */
 export function expectation(schema: JsonSchema): string {
   if (schema.anyOf) return schema.anyOf.map(expectation).join(', or ');

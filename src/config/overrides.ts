@@ -25,7 +25,8 @@ export function parseOverride(text: string, place: string, problems: Problem[]):
   const split = text.indexOf('=');
   const path = text.slice(0, split).split('.');
   if (split < 1 || path.length > 2 || path.includes('')) {
-    problems.push({ code: 'MB_CONFIG_SYNTAX', place, path: '', message: `${text}: expected section.key=value` });
+    const message = `${place === text ? '' : `${text}: `}expected section.key=value`;
+    problems.push({ code: 'MB_CONFIG_SYNTAX', place, path: '', message });
     return undefined;
   }
   return { path, value: parseValue(path, text.slice(split + 1), place, problems), origin: 'override', place };

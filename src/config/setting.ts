@@ -6,7 +6,7 @@ export interface Setting {
   readonly path: readonly string[];
   readonly value: unknown;
   readonly origin: OriginKind;
-  /** What a reader needs to find it: `run.yaml:12:5`, `--tp-size`, `argv[3]`, `recipe qwen3-tiny`. */
+  /** What a reader needs to find it: `run.yaml:12:5`, `--tp-size`, `rng.seed=3`, `recipe qwen3-tiny`. */
   readonly place: string;
 }
 

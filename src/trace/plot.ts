@@ -137,7 +137,7 @@ function xText(axis: XAxis, value: number): string {
 }
 
 function yText({ key, format }: Metric, { decimals }: Ticks, value: number): string {
-  if (key === 'memory_bytes' || key === 'mfu' || key === 'tokens_per_s_per_gpu') return format(value);
+  if (key === 'memory_bytes' || key === 'mfu' || key === 'tokens_per_s_per_device') return format(value);
   if (decimals !== null && value !== 0) return value.toFixed(decimals);
   return value !== 0 && (Math.abs(value) < 0.01 || Math.abs(value) >= 1e5)
     ? Number(value.toPrecision(3)).toExponential()

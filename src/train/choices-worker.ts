@@ -49,7 +49,7 @@ export function runWorker(context: WorkerContext): Promise<void> {
         const questions = scoreQuestions(rows);
         if (each) for (const question of questions) context.emit({ type: 'question', ...question });
         const counts = { questions: questions.length, choices: rows.length };
-        context.emit({ type: 'result', ...accuracies(questions), ...counts, seconds });
+        context.emit({ type: 'result', ...accuracies(questions), ...counts, eval_s: seconds });
       }
       set.close();
     },

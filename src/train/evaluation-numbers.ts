@@ -12,6 +12,6 @@ export function evaluationNumbers(
   return {
     ...{ loss, perplexity: Math.exp(loss) },
     ...(bytes > 0 ? { bits_per_byte: (loss * tokens) / (Math.LN2 * bytes) } : {}),
-    ...{ tokens, seconds: Math.round(seconds * 1000) / 1000 },
+    ...{ tokens, eval_s: Math.round(seconds * 1000) / 1000 },
   };
 }

@@ -104,6 +104,7 @@ export async function openRun(context: WorkerContext, options: OpenRunOptions = 
   try {
     const { layout, grid, pgCollection } = await setupGroups(cfg, { runtime, worldSize });
     runtime.watch();
+    log.debug({ groups: pgCollection, coordinates: grid.coordinates(rank) }, 'process groups are made');
     if (options.checkpoints !== false) {
       const facts = { cfg, layout, device, store, groups: pgCollection, log, memory, onSaved, head };
       checkpoints = await RunCheckpoints.open(facts);
@@ -121,6 +122,7 @@ export async function openRun(context: WorkerContext, options: OpenRunOptions = 
     const { optimizer, scheduler } = setupOptimizer(cfg, model, { pgCollection });
     const data = await setupRunData(cfg, pgCollection, { ...checkpoints?.position, ...options.samples });
     await checkpoints?.begin(optimizer.state, data);
+    log.debug({ data: data.describe(), position: checkpoints?.position }, 'model, optimizer and data are ready');
     const vocabulary = loss === undefined ? cfg.model.vocab_size : null;
     const built = { model, optimizer, scheduler, data, checkpoints, vocabulary, lr: options.lr };
     return new Run({ context, device, runtime, layout, grid, pgCollection, ...built });
@@ -294,9 +296,8 @@ export class Run {
   #look(result: StepResult): void {
     const warning = this.pgCollection.intraDistOpt.rank === 0 ? this.#watch?.note(result) : null;
     if (warning == null) return;
-    const { text, ...facts } = warning;
-    this.context.log.warn(text);
-    this.context.emit(facts);
+    this.context.log.warn({ event: warning.type }, warning.text);
+    this.context.emit({ ...warning });
   }
 
   async #timed(what: 'saves' | 'others', act: () => void | Promise<void>): Promise<void> {

@@ -17,7 +17,7 @@ afterAll(() => {
 async function check(...args: string[]): Promise<{ exitCode: number | undefined; results: CheckResult[] }> {
   const { exitCode, stdout } = await mbridge(['bench', 'check', '--device', 'cpu', '--json', ...args]);
   const lines = stdout.split('\n').map((line) => JSON.parse(line) as CheckResult & { type?: string });
-  return { exitCode, results: lines.filter(({ type }) => type === undefined) };
+  return { exitCode, results: lines.filter(({ type }) => type === 'check') };
 }
 
 test('fixtures: what fits is compared with torch, what does not is skipped with the count', async () => {

@@ -5,8 +5,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { execa } from 'execa';
 import { afterAll, describe, expect, test } from 'vitest';
-import type { JobPlan } from '../../src/train/plan-job.js';
-import type { RunPlan } from '../../src/train/plan.js';
+import type { OutputFacts } from '../../src/outputs/line.js';
+import { readOutput } from '../helpers/outputs.js';
 import { BIN, mbridge } from './mbridge.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'mbridge-cli-'));
@@ -26,6 +26,22 @@ describe('errors: one clear line, the right exit code, no stack', () => {
       2,
       "MB_USAGE: unknown option '--seq-length' (did you mean model.seq_length=VALUE?)",
     ],
+    [
+      'pretrain qwen3-tiny --dp 2',
+      2,
+      "MB_USAGE: unknown option '--dp': data parallelism is what the other sizes leave",
+    ],
+    [
+      'plan qwen3-tiny --tensor-parallel-size 2',
+      2,
+      "MB_USAGE: unknown option '--tensor-parallel-size' (did you mean --tp-size?)",
+    ],
+    [
+      'pretrain qwen3-tiny --nproc_per_node=8',
+      2,
+      "MB_USAGE: unknown option '--nproc_per_node=8' (did you mean --nproc?)",
+    ],
+    ['traine', 2, "MB_USAGE: unknown command 'traine' (did you mean pretrain?)"],
     ['', 2, 'MB_USAGE: no command given'],
     ['config keys optimzer', 3, 'MB_CONFIG_UNKNOWN_KEY: no section or key optimzer (did you mean optimizer?)'],
     ['runs compare a b', 7, 'MB_NO_RUN: a is no run of mbridge pretrain'],
@@ -44,7 +60,7 @@ describe('errors: one clear line, the right exit code, no stack', () => {
     [
       'pretrain qwen3-tiny mdel.seq_length=3',
       3,
-      'MB_CONFIG_UNKNOWN_KEY: argv[4] mdel: unknown key (did you mean model?)',
+      'MB_CONFIG_UNKNOWN_KEY: mdel.seq_length=3 mdel: unknown key (did you mean model?)',
     ],
     ['pretrain qwen3-tiny --tp-size x', 3, 'MB_CONFIG_VALUE: --tp-size model.tensor_model_parallel_size: expected an'],
     ['pretrain qwen3-tiny --device tpu', 3, 'MB_CONFIG_VALUE: --device dist.device: expected one of auto, cuda, cpu'],
@@ -61,7 +77,7 @@ describe('errors: one clear line, the right exit code, no stack', () => {
     [
       'pretrain qwen3-tiny dist.use_gloo_process_groups=true',
       3,
-      'MB_CONFIG_VALUE: argv[4] dist.use_gloo_process_groups:',
+      'MB_CONFIG_VALUE: dist.use_gloo_process_groups=true dist.use_gloo_process_groups:',
     ],
     [`show-config ${folder}`, 3, `MB_CONFIG_UNKNOWN_RECIPE: unknown recipe ${folder}`],
     [`pretrain qwen3-tiny --log-dir ${badFile}/run`, 7, "MB_RUN_FOLDER: cannot make the run's folder: ENOTDIR"],
@@ -125,7 +141,7 @@ test('recipes', async () => {
 describe('grid', () => {
   test('the layout of the examples', async () => {
     const { stdout } = await mbridge('grid --nproc 8 --tp-size 2 --pp-size 2 --json'.split(' '));
-    const { shape, groups } = JSON.parse(stdout) as { shape: object; groups: Record<string, number[][]> };
+    const { shape, groups } = readOutput(stdout) as unknown as { shape: object; groups: Record<string, number[][]> };
     expect(shape).toEqual({ tp: 2, cp: 1, dp: 2, pp: 2 });
     expect(groups).toMatchObject({
       tp: [
@@ -156,7 +172,7 @@ describe('grid', () => {
         [2, 6],
         [3, 7],
       ],
-      posEmbd: [[0], [1], [2], [3]],
+      pos_embd: [[0], [1], [2], [3]],
     });
     expect(Object.keys(groups)).toHaveLength(19);
   });
@@ -182,18 +198,18 @@ describe('plan', () => {
 
   test('--json: ranks, memory, work, total parameters', async () => {
     const { stdout } = await mbridge([...line.split(' '), '--json']);
-    const plan = JSON.parse(stdout) as RunPlan;
+    const plan = readOutput<OutputFacts<'plan'>>(stdout);
     expect(plan.parameters).toBe(4_022_468_096);
-    expect(plan.layout).toMatchObject({ tp: 2, dp: 2, pp: 2, microBatches: 16 });
+    expect(plan.layout).toMatchObject({ tp: 2, dp: 2, pp: 2, micro_batches: 16 });
     expect(plan.ranks.map(({ layers }) => layers[0])).toEqual([
       ...Array.from({ length: 4 }, () => [0, 19]),
       ...Array.from({ length: 4 }, () => [20, 35]),
     ]);
-    for (const { bytes, totalBytes } of plan.ranks) {
-      expect(Object.values(bytes).reduce((a, b) => a + b, 0)).toBe(totalBytes);
+    for (const { bytes, total_bytes: total } of plan.ranks) {
+      expect(Object.values(bytes).reduce((a, b) => a + b, 0)).toBe(total);
     }
-    const work = plan.ranks.reduce((sum, { flopsPerStep }) => sum + flopsPerStep, 0);
-    expect(Math.abs(work / plan.flopsPerStep - 1)).toBeLessThan(1e-9);
+    const work = plan.ranks.reduce((sum, { flops_per_step: flops }) => sum + flops, 0);
+    expect(Math.abs(work / plan.flops_per_step - 1)).toBeLessThan(1e-9);
   });
 
   test('of a job: its models, and what each rank holds in each phase, on 80 columns', async () => {
@@ -203,7 +219,7 @@ describe('plan', () => {
     expect(stdout).toMatch(/^learn +0-1 +[\d.]+ {2}policy value\n +2-3 +[\d.]+$/m);
     expect(stdout).toMatch(/^fits: [\d.]+ GiB of 79 GiB of a GPU are left$/m);
     expect(stdout.split('\n').filter(({ length }) => length > 80)).toEqual([]);
-    const plan = JSON.parse((await mbridge(['plan', job, '--nproc', '8', '--json'])).stdout) as JobPlan;
+    const plan = readOutput<OutputFacts<'job_plan'>>((await mbridge(['plan', job, '--nproc', '8', '--json'])).stdout);
     expect(plan.models.map(({ layout: { dp } }) => dp)).toEqual([2, 8, 1, 1]);
     expect(plan.ranks).toHaveLength(8);
   });
@@ -240,8 +256,8 @@ describe('plan', () => {
     const args = 'plan qwen3-tiny --nproc 3 --pp-size 3 train.global_batch_size=6 dist.ranks_per_gpu=2'.split(' ');
     const { stdout } = await mbridge([...args, ...device]);
     if (said === null) return expect(stdout).not.toContain('ranks_per_gpu');
-    const plan = JSON.parse((await mbridge([...args, ...device, '--json'])).stdout) as RunPlan;
-    const [first, second] = plan.ranks.map(({ totalBytes, runtimeBytes }) => totalBytes + runtimeBytes);
+    const plan = readOutput<OutputFacts<'plan'>>((await mbridge([...args, ...device, '--json'])).stdout);
+    const [first, second] = plan.ranks.map(({ total_bytes: total, runtime_bytes: runtime }) => total + runtime);
     const mib = Number(((first! + second!) / 2 ** 20).toFixed(2));
     expect(stdout).toContain(`dist.ranks_per_gpu: ${said} ${mib} MiB\n`);
   });
@@ -263,18 +279,6 @@ describe('plan', () => {
   });
 });
 
-describe('config keys', () => {
-  test('says of each key what it takes, its default and what it does', async () => {
-    const { stdout } = await mbridge(['config', 'keys', 'optimizer.lr']);
-    expect(stdout).toBe('optimizer.lr\n  peak learning rate\n  a number above 0; default 0.0003');
-    const all = JSON.parse((await mbridge(['config', 'keys', '--json'])).stdout) as { key: string; types?: string[] }[];
-    expect(all.find(({ key }) => key === 'dataset.too_long')).toMatchObject({ types: ['chat'], default: 'truncate' });
-    const text = (await mbridge(['config', 'keys'])).stdout;
-    for (const { key } of all) expect(text).toContain(key.split('.').at(-1));
-    expect(text.split('\n').filter((line) => line.length > 80)).toEqual([]);
-  });
-});
-
 describe('show-config', () => {
   const args = ['show-config', 'qwen3-tiny', '--tp-size', '2', 'train.train_iters=7'];
 
@@ -292,7 +296,7 @@ describe('show-config', () => {
     for (const line of [
       '  tensor_model_parallel_size: 2 # --tp-size',
       '  sequence_parallel: true # from model.tensor_model_parallel_size > 1, where it divides the tokens of a micro-batch',
-      '  train_iters: 7 # argv[6]',
+      '  train_iters: 7 # train.train_iters=7',
       '  hidden_size: 256 # recipe qwen3-tiny',
       '  adam_beta1: 0.9 # default',
       'mixed_precision: auto # default',
@@ -303,7 +307,9 @@ describe('show-config', () => {
 
   test('--json', async () => {
     const { stdout } = await mbridge([...args, '--json']);
-    expect(JSON.parse(stdout)).toMatchObject({ train: { train_iters: 7 }, scheduler: { lr_decay_iters: 7 } });
+    expect(readOutput(stdout)).toMatchObject({
+      config: { train: { train_iters: 7 }, scheduler: { lr_decay_iters: 7 } },
+    });
   });
 });
 

@@ -98,7 +98,7 @@ test('Ctrl-C ends it between two batches, without a result', async () => {
 
 describe('what cannot be measured is one error', () => {
   test.each<[string, readonly string[], number, string]>([
-    ['no model', ['nowhere', '--data', tokens], 7, 'nowhere: does not exist [MB_CHECKPOINT_NONE]'],
+    ['no model', ['nowhere', '--data', tokens], 7, 'error MB_CHECKPOINT_NONE: nowhere: does not exist'],
     ['a folder of other things', ['docs', '--data', tokens], 7, 'docs: holds no checkpoint, and no config.json'],
     ['no data', [model], 2, 'nothing to measure on'],
     ['no such data', [model, '--data', 'nowhere.txt'], 7, 'cannot read data file nowhere.txt'],
@@ -131,7 +131,7 @@ describe('what cannot be measured is one error', () => {
     const log = ['--log-dir', join(temporaryFolder(), 'run')];
     const { exitCode, stderr } = await mbridge(['eval', ...args, '--device', 'cpu', ...log]);
     expect(exitCode, stderr).toBe(status);
-    expect(stderr.replace(/^error (MB_\w+): (.*)$/m, 'error $2 [$1]')).toContain(message);
+    expect(stderr).toContain(message);
     expect(stderr.match(/error/g)).toHaveLength(1);
   });
 });

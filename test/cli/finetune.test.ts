@@ -42,6 +42,7 @@ test('it makes a folder that is a model for the next command, and a checkpoint i
   expect(losses).toHaveLength(7);
   expect(losses.at(-1)).toBeLessThan(losses[0]! - 0.5);
   expect(lines(stdout).at(-1)).toEqual({
+    schema: 1,
     type: 'exported',
     folder: output,
     tensors: 46,

@@ -112,7 +112,7 @@ describe('a run on a blend', () => {
     writeFileSync(join(folder, 'b.bin'), bin);
     const changed = await run([...LAYOUT_FLAGS.dp1, `checkpoint.load=${saved}`]);
     expect(changed.exitCode).toBe(7);
-    expect(changed.stderr).toMatch(/b\.bin had a content of SHA-256 [^]*MB_CHECKPOINT_DATA/);
+    expect(changed.stderr).toMatch(/error MB_CHECKPOINT_DATA: [^]*b\.bin had a content of SHA-256 /);
   }, 240_000);
 });
 

@@ -227,7 +227,7 @@ test.each(['jobset', 'pytorchjob'])(
     const inPod = given.map((word) => word.replace('/etc/mbridge', folder));
     const plan = await mbridge(['plan', ...inPod, '--json'], {}, folder);
     expect(plan.exitCode, plan.stderr).toBe(0);
-    expect(JSON.parse(plan.stdout)).toMatchObject({ device: 'cpu', layout: { worldSize: 2, tp: 2 } });
+    expect(JSON.parse(plan.stdout)).toMatchObject({ device: 'cpu', layout: { world_size: 2, tp: 2 } });
   },
 );
 

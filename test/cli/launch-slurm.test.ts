@@ -5,8 +5,8 @@ import { describe, expect, test } from 'vitest';
 import { checkCommand, type Machines } from '../../src/cli/launch/cluster-run.js';
 import { slurmScript, type SlurmJob } from '../../src/cli/launch/slurm-script.js';
 import { pretrainArgs, stepsOf, temporaryFolder } from '../checkpoint/runs.js';
-import { jsonLines } from '../job/launch/processes.js';
 import { mbridge } from './mbridge.js';
+import { readOutputs } from '../helpers/outputs.js';
 
 const JOB: SlurmJob = {
   name: 'qwen3-4b',
@@ -273,7 +273,7 @@ test('a job of two tasks is warned, saves, comes back and goes on to its end', {
   expect(outcome.stdout).toBe('Submitted batch job 7');
   const out = readFileSync(join(folder, 'out.0'), 'utf8');
   expect(stepsOf(out).map(({ step }) => step)).toEqual(Array.from({ length: 40 }, (_, i) => i + 1));
-  const results = jsonLines(out).filter(({ type }) => type === 'result');
+  const results = readOutputs(out).filter(({ type }) => type === 'result');
   expect(results).toMatchObject([
     { ok: false, signal: 'SIGUSR1', exit_code: 138 },
     { ok: true, steps: 40 },

@@ -26,7 +26,7 @@ test.each<[name: string, run: () => Running, code: number, message: RegExp]>([
 ])('%s', async (_, run, code, message) => {
   const outcome = await run().ended;
   expect(outcome.stderr).toMatch(message);
-  expect(outcome.stderr).not.toMatch(/internal error/);
+  expect(outcome.stderr).not.toMatch(/MB_INTERNAL/);
   expect(outcome.stderr).not.toMatch(/^\s+at /m);
   expect(outcome.code).toBe(code);
 });

@@ -1,5 +1,6 @@
 import { fileURLToPath } from 'node:url';
 import { execa } from 'execa';
+import { readOutputs } from '../helpers/outputs.js';
 
 export const BIN = fileURLToPath(new URL('../../bin/mbridge.js', import.meta.url));
 
@@ -9,7 +10,7 @@ export interface Outcome {
   readonly stderr: string;
 }
 
-/** Runs the real command line (compiled to dist/), as a user does. */
+/** Runs the real command line (compiled to dist/), as a user does. What it prints with `--json` is held to its schema. */
 export async function mbridge(
   args: readonly string[],
   env: Record<string, string> = {},
@@ -20,5 +21,7 @@ export async function mbridge(
     cwd,
     env: { NO_COLOR: '1', ...env },
   });
+  const own = args.includes('--') ? args.slice(0, args.indexOf('--')) : args;
+  if (own.includes('--json')) readOutputs(stdout);
   return { exitCode, stdout, stderr };
 }

@@ -13,7 +13,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, onTestFinished, test } from 'vitest';
 import { expectSameTensors, pretrainArgs, stepsOf } from '../checkpoint/runs.js';
-import { childrenOf, isAlive, jsonLines, Running, waitFor } from '../job/launch/processes.js';
+import { childrenOf, isAlive, Running, waitFor } from '../job/launch/processes.js';
+import { readOutputs } from '../helpers/outputs.js';
 import { BIN, mbridge } from './mbridge.js';
 
 const full = process.env['MBRIDGE_TEST_FULL'] === '1';
@@ -75,7 +76,7 @@ function attempts({ stdout }: Running): string[] {
 
 function restarts({ stdout }: Running): { step: number; from: string }[] {
   const whole = stdout.slice(0, stdout.lastIndexOf('\n') + 1);
-  return jsonLines(whole).filter(({ type }) => type === 'restart') as unknown as { step: number; from: string }[];
+  return readOutputs(whole).filter(({ type }) => type === 'restart') as unknown as { step: number; from: string }[];
 }
 
 /** The memory for copies that a process has open, as paths. */
@@ -159,7 +160,7 @@ describe('a run with copies in memory, whose ranks are killed', () => {
     expect(second.step % 4).toBe(0);
     const { code, stderr } = await run.ended;
     expect(code, stderr).toBe(0);
-    expect(stderr).toContain('[MB_MEMORY_COPY]');
+    expect(stderr).toContain('error MB_MEMORY_COPY: ');
     expectSameRun(folder, expected);
   });
 });

@@ -104,7 +104,7 @@ test.each([
           if (!starts.has(place + 1)) counted++;
         }
       }
-      const flops = step['tflops_per_gpu']! * 1e12 * ranks * (step['step_time_ms']! / 1000);
+      const flops = step['tflops_per_device']! * 1e12 * ranks * (step['step_time_ms']! / 1000);
       expect(Math.abs(flops / stepFlops(shape, SEQ, 8, { pairs: attended / 2 }) - 1)).toBeLessThan(1e-6);
       expect(step['tokens']).toBe(counted);
       expect(attended).toBeLessThan(8 * SEQ * SEQ);

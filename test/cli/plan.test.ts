@@ -1,5 +1,6 @@
 import { expect, test, vi } from 'vitest';
-import type { RunPlan } from '../../src/train/plan.js';
+import type { OutputFacts } from '../../src/outputs/line.js';
+import { readOutput } from '../helpers/outputs.js';
 import { mbridge } from './mbridge.js';
 
 vi.setConfig({ testTimeout: 60_000 });
@@ -57,18 +58,22 @@ test('--json: the same, with units in the keys', async () => {
   const line = 'plan qwen3-8b --nproc 4 --tp-size 2 --gpu h100-80gb --json';
   const { exitCode, stdout } = await mbridge(line.split(' '));
   expect(exitCode).toBe(0);
-  const plan = JSON.parse(stdout) as RunPlan & Record<string, unknown>;
+  const plan = readOutput<OutputFacts<'plan'>>(stdout);
   expect(plan.device).toBe('cuda');
-  const { totalBytes, runtimeBytes } = plan.ranks[0]!;
+  const { total_bytes: total, runtime_bytes: runtime } = plan.ranks[0]!;
   expect(plan).toMatchObject({
     gpu: { name: 'h100-80gb', usable_bytes: 79.1 * 2 ** 30 },
     fits: true,
-    needed_bytes: totalBytes + runtimeBytes,
+    needed_bytes: total + runtime,
     predicted: { step_time_ms: expect.any(Number) as number, pipeline_bubble: 0, parts_ms: { bubble: 0 } },
   });
-  const predicted = plan['predicted'] as { step_time_ms: number; tokens_per_s: number; tokens_per_s_per_gpu: number };
-  expect((predicted.tokens_per_s * predicted.step_time_ms) / 1000).toBeCloseTo(plan.tokensPerStep, 3);
-  expect(predicted.tokens_per_s_per_gpu * 4).toBeCloseTo(predicted.tokens_per_s, 6);
+  const predicted = plan['predicted'] as {
+    step_time_ms: number;
+    tokens_per_s: number;
+    tokens_per_s_per_device: number;
+  };
+  expect((predicted.tokens_per_s * predicted.step_time_ms) / 1000).toBeCloseTo(plan.tokens_per_step, 3);
+  expect(predicted.tokens_per_s_per_device * 4).toBeCloseTo(predicted.tokens_per_s, 6);
 });
 
 test.each([

@@ -3,8 +3,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { expectSameTensors, pretrainArgs, stepsOf } from '../checkpoint/runs.js';
-import { childrenOf, jsonLines, Running, temporaryFolder, waitFor } from '../job/launch/processes.js';
+import { childrenOf, Running, temporaryFolder, waitFor } from '../job/launch/processes.js';
 import { BIN, mbridge } from './mbridge.js';
+import { readOutputs } from '../helpers/outputs.js';
 
 const full = process.env['MBRIDGE_TEST_FULL'] === '1';
 const KILLS = full ? 20 : 1;
@@ -64,7 +65,7 @@ describe('a run whose rank is killed', () => {
     const { code, stdout, stderr } = await run.ended;
     expect(code, stderr).toBe(0);
     expect(stderr).toContain(`\nrestart 1 of ${KILLS} in 1 s, from `);
-    const lines = jsonLines(stdout);
+    const lines = readOutputs(stdout);
     expect(lines.filter(({ type }) => type === 'restart')).toHaveLength(KILLS);
     expect(lines.filter(({ type }) => type === 'result')).toMatchObject([{ ok: true, steps: ITERS }]);
     expectUndisturbed(folder);

@@ -3,8 +3,9 @@ import { createServer, type AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { expect, test, vi } from 'vitest';
 import { pretrainArgs, stepsOf, temporaryFolder } from '../checkpoint/runs.js';
-import { Running, jsonLines, type Outcome } from '../job/launch/processes.js';
+import { Running, type Outcome } from '../job/launch/processes.js';
 import { BIN } from './mbridge.js';
+import { readOutputs } from '../helpers/outputs.js';
 
 vi.setConfig({ testTimeout: 120_000 });
 
@@ -75,7 +76,7 @@ test.each(Object.keys(STARTERS))('two processes of %s are the ranks of one run',
   expect(said).toMatch(/\ntrained 3 updates: .*\ntime: .*\nmemory: .*\nsaved: update 3 in .*\ntrain on with: /);
   expect(said).toMatch(/ resume .* train\.train_iters=6 \(each rank, started as before\)\nfinished in .*\n$/);
   expect(stepsOf(first?.stdout ?? '')).toHaveLength(3);
-  expect(jsonLines(first?.stdout ?? '').at(-1)).toMatchObject({ type: 'result', ok: true, exit_code: 0, steps: 3 });
+  expect(readOutputs(first?.stdout ?? '').at(-1)).toMatchObject({ type: 'result', ok: true, exit_code: 0, steps: 3 });
   expect(readdirSync(join(folder, 'run')).filter((name) => name.startsWith('rank-'))).toEqual(['rank-0', 'rank-1']);
   expect(readdirSync(saved).filter((name) => name.startsWith('step-'))).toHaveLength(1);
 });
@@ -131,7 +132,7 @@ test('the command that a stopped run gives continues it to its end', async () =>
   process.kill(run.pid, 'SIGINT');
   const { code, stdout, stderr } = await run.ended;
   expect(code, stderr).toBe(130);
-  const result = jsonLines(stdout).at(-1);
+  const result = readOutputs(stdout).at(-1);
   const saved = join(folder, 'a b', `step-${String(result?.['steps']).padStart(8, '0')}`);
   expect(result).toMatchObject({ ok: false, signal: 'SIGINT', saved });
   expect(stderr).toContain(`\nstopped after update ${result?.['steps']} by SIGINT`);
@@ -140,5 +141,5 @@ test('the command that a stopped run gives continues it to its end', async () =>
   const next = await new Running(['sh', '-c', command]).ended;
   expect(next.code, `${command}\n${next.stderr}`).toBe(0);
   expect(stepsOf(next.stdout)[0]?.step).toBe(Number(result?.['steps']) + 1);
-  expect(jsonLines(next.stdout).at(-1)).toMatchObject({ ok: true, steps: 150 });
+  expect(readOutputs(next.stdout).at(-1)).toMatchObject({ ok: true, steps: 150 });
 });

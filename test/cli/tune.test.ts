@@ -23,7 +23,7 @@ interface Found {
 }
 
 /** Of a run in a setting: that its plan is accepted, and, where a GPU is named, that it fits. */
-async function planOf(found: Found, i: number, more: readonly string[]): Promise<{ readonly tokensPerStep: number }> {
+async function planOf(found: Found, i: number, more: readonly string[]): Promise<{ readonly tokens_per_step: number }> {
   // A plan is of all ranks, wherever they are.
   const run = found.command
     .slice(2)
@@ -32,7 +32,7 @@ async function planOf(found: Found, i: number, more: readonly string[]): Promise
     .split(' ');
   const { exitCode, stdout, stderr } = await mbridge(['plan', ...run, ...found.settings[i]!.flags, ...more, '--json']);
   expect(exitCode, stderr).toBe(0);
-  return JSON.parse(stdout) as { tokensPerStep: number };
+  return JSON.parse(stdout) as { tokens_per_step: number };
 }
 
 test('on the CPU: the fastest by prediction are run, and what was measured decides', async () => {
@@ -51,8 +51,8 @@ test('on the CPU: the fastest by prediction are run, and what was measured decid
     expect(tp * cp * dp * pp).toBe(2);
     expect(bytes).toBeGreaterThan(2 ** 20);
     if (each === null) continue;
-    const { tokensPerStep } = await planOf(found, i, []);
-    expect((each.tokens_per_s * each.step_time_ms) / 1000).toBeCloseTo(tokensPerStep, 3);
+    const { tokens_per_step } = await planOf(found, i, []);
+    expect((each.tokens_per_s * each.step_time_ms) / 1000).toBeCloseTo(tokens_per_step, 3);
   }
 });
 

@@ -208,7 +208,7 @@ test('the pictures of docs/layouts.md show what the code does', async () => {
 
 test('docs/configuration.md is that of configs/schema.json', async () => {
   const { exitCode, stderr } = await run(
-    'node scripts/config-docs.mjs --check && node scripts/config-types.mjs --check',
+    'node scripts/config-docs.mjs --check && node scripts/config-types.mjs --check && node scripts/output-docs.mjs --check',
   );
   expect(exitCode, stderr).toBe(0);
 });

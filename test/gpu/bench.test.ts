@@ -1,12 +1,15 @@
 import { expect, test } from 'vitest';
-import type { BenchReport } from '../../src/cli/bench/report.js';
+import type { OutputFacts } from '../../src/outputs/line.js';
 import { visibleGpus } from '../../src/engine/devices.js';
+import { readOutput } from '../helpers/outputs.js';
 import { mbridge } from '../cli/mbridge.js';
+
+type BenchReport = OutputFacts<'bench'>;
 
 async function bench(...args: string[]): Promise<BenchReport> {
   const { exitCode, stdout, stderr } = await mbridge(['bench', ...args, '--device', 'cuda', '--json']);
   expect(exitCode, stderr).toBe(0);
-  return JSON.parse(stdout) as BenchReport;
+  return readOutput<BenchReport>(stdout);
 }
 
 function numbers({ tables }: BenchReport, column: string): number[] {
@@ -16,7 +19,7 @@ function numbers({ tables }: BenchReport, column: string): number[] {
 test('the products of a 0.6B run near the large one', async () => {
   const report = await bench('gemm', 'qwen3-0.6b');
   // A wrong layout or a float32 path is ten times slower; the smallest product reaches a third.
-  for (const share of numbers(report, '% of ceiling')) expect(share).toBeGreaterThan(25);
+  for (const share of numbers(report, 'ceiling_percent')) expect(share).toBeGreaterThan(25);
 });
 
 test('attention in bf16 is not served by the fallback kernel where cuDNN is there', async () => {
@@ -30,25 +33,25 @@ test('attention in bf16 is not served by the fallback kernel where cuDNN is ther
 
 test.skipIf(visibleGpus() < 2)('collectives over all GPUs', async () => {
   const report = await bench('comm', '--largest', String(2 ** 26));
-  for (const rate of numbers(report, 'bus GB/s')) expect(rate).toBeGreaterThan(0);
+  for (const rate of numbers(report, 'bus_gb_per_s')) expect(rate).toBeGreaterThan(0);
 });
 
 test('a step of a 0.6B, call by call', async () => {
   const args = ['--nproc', '1', 'train.global_batch_size=2', '--steps', '3', '--warmup', '2', '--profile'];
   const report = await bench('step', 'qwen3-0.6b', ...args);
-  expect(numbers(report, 'tokens/s/GPU')[0]).toBeGreaterThan(0);
-  const calls = report.tables.find(({ title }) => title.startsWith('one step call by call'))!;
+  expect(numbers(report, 'tokens_per_s_per_device')[0]).toBeGreaterThan(0);
+  const calls = report.tables.find(({ table }) => table === 'calls')!;
   expect(calls.rows.find(({ call }) => call === 'attention_fwd')!['calls']).toBe(28 * 2);
 });
 
 test.each([1, 2, 4].filter((gpus) => gpus <= visibleGpus()))('a 0.6B parked on %i GPUs', async (gpus) => {
   const layout = gpus === 4 ? ['--tp-size', '2', '--pp-size', '2'] : ['--tp-size', String(gpus)];
   const report = await bench('park', 'qwen3-0.6b', '--nproc', String(gpus), ...layout, 'model.seq_length=512');
-  expect(report.notes).toContain('updates: 6, of which 0 differ from those of a run that was not parked');
-  const [planned, freed] = [numbers(report, 'planned bytes'), numbers(report, 'freed bytes')];
+  expect(report.tables[1]!.rows).toEqual([{ updates: 6, differing: 0 }]);
+  const [planned, freed] = [numbers(report, 'planned_bytes'), numbers(report, 'freed_bytes')];
   // The driver gives memory in blocks of 2 MiB.
   planned.forEach((bytes, i) => expect(Math.abs(freed[i]! - bytes)).toBeLessThan(2 ** 22));
-  for (const share of [...numbers(report, 'of copy %'), ...numbers(report, 'of copy back %')]) {
+  for (const share of [...numbers(report, 'park_copy_percent'), ...numbers(report, 'unpark_copy_percent')]) {
     expect(share).toBeGreaterThan(50);
   }
 });

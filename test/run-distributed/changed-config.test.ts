@@ -44,7 +44,7 @@ describe('a configuration changed by hand is checked when the run starts', () =>
   ])('%s %s', async (change, call, message) => {
     const { exitCode, stderr } = await program(change, call);
     expect(stderr).toContain(message);
-    expect(stderr).not.toMatch(/internal error|^\s+at /m);
+    expect(stderr).not.toMatch(/MB_INTERNAL|^\s+at /m);
     expect(exitCode).toBe(message.includes('MB_DATA') ? 7 : 3);
     expect(readdirSync(folder)).toEqual(['program.mjs']); // no run was begun
   });

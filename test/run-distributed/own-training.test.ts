@@ -69,21 +69,26 @@ test.each<[string, string, number, RegExp]>([
     'a callback that throws is a fault of the program, at its place',
     'callbacks: { onStep: () => { throw new TypeError("no such column"); } }',
     1,
-    /no such column at step \d \[MB_PROGRAM\]\n\s+TypeError: no such column\n\s+at .*program\.mjs:5/,
+    /error MB_PROGRAM: rank 0: no such column at step \d\n\s+TypeError: no such column\n\s+at .*program\.mjs:5/,
   ],
   [
     'so is one that rejects',
     'callbacks: { onTrainEnd: async () => { throw new Error("no room"); } }',
     1,
-    /no room .*\[MB_PROGRAM\]/,
+    /error MB_PROGRAM: .*no room /,
   ],
   [
     'a learning rate that is no number',
     'lr: (update) => 1 / (3 - update) ** 2',
     3,
-    /learning rate of update 3 is Infinity.*\[MB_LEARNING_RATE\]/,
+    /error MB_LEARNING_RATE: .*learning rate of update 3 is Infinity/,
   ],
-  ['data that cannot be made', 'data: () => { throw new Error("no such table"); }', 1, /no such table.*\[MB_PROGRAM\]/],
+  [
+    'data that cannot be made',
+    'data: () => { throw new Error("no such table"); }',
+    1,
+    /error MB_PROGRAM: .*no such table/,
+  ],
 ])('%s', async (_, brings, exitCode, message) => {
   const ended = await program(brings);
   expect(ended.stderr).toMatch(message);

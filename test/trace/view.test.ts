@@ -18,10 +18,10 @@ describe('a line of a run', () => {
     ['ranks', '{"step":3,"ms":[1,"2"]}', null],
     [
       'ranks',
-      '{"step":3,"stragglers":[{"rank":1,"ms":2,"median_ms":1}]}',
+      '{"type":"straggler","step":3,"ranks":[{"rank":1,"ms":2,"median_ms":1}]}',
       { type: 'straggler', step: 3, ranks: [{ rank: 1, ms: 2, median_ms: 1 }] },
     ],
-    ['ranks', '{"step":3,"stragglers":[null]}', { type: 'straggler', step: 3, ranks: [] }],
+    ['ranks', '{"type":"straggler","step":3,"ranks":[null]}', { type: 'straggler', step: 3, ranks: [] }],
   ])('of %s, %s', (file, line, told) => {
     expect(readTraceLine(file, line)).toEqual(told);
   });

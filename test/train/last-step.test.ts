@@ -1,7 +1,8 @@
 import { expect, test } from 'vitest';
 import { LAYOUT_FLAGS, pretrainArgs, stepsOf, temporaryFolder } from '../checkpoint/runs.js';
 import { BIN } from '../cli/mbridge.js';
-import { jsonLines, Running, waitFor } from '../job/launch/processes.js';
+import { Running, waitFor } from '../job/launch/processes.js';
+import { readOutputs } from '../helpers/outputs.js';
 
 /** A run that would print no step by its interval. */
 function start(...args: string[]): Running {
@@ -22,7 +23,7 @@ test.each([
   }
   const { code, stdout, stderr } = await run.ended;
   expect(code, stderr).toBe(exitCode);
-  const { steps } = jsonLines(stdout).at(-1)!;
+  const { steps } = readOutputs(stdout).at(-1)!;
   expect(steps).toBeGreaterThan(0);
   expect(stepsOf(stdout).map(({ step }) => step)).toEqual([steps]);
 });

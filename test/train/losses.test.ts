@@ -61,7 +61,7 @@ describe('a loss of its own', () => {
     const config = layoutConfig(loadFixture('qwen3-masked'), { tp: 1, pp: 1, dp: 1 }, {});
     const { exitCode, log } = await runWorkers('losses', config, 1, { weight: 1, field: 'other' });
     expect(exitCode).toBe(3);
-    expect(log).toContain('a micro-batch without the field weight [MB_BATCH]');
+    expect(log).toContain('error MB_BATCH: rank 0: a micro-batch without the field weight');
   });
 });
 

@@ -28,7 +28,7 @@ test.each<['cpu' | 'cuda', number, number, number]>([
   const overrides = texts.map((text) => ({ text, place: 'here' }));
   const { config } = resolve({ recipe: findRecipe('qwen3-tiny'), flags: [], overrides });
   const run = { ...FACTS, devices: devicesOf(config, ranks, device), peakTflops: 1 };
-  const { tokens_per_s_per_gpu: rate, tflops_per_gpu: tflops, mfu } = stepEvent(config, RESULT, run);
+  const { tokens_per_s_per_device: rate, tflops_per_device: tflops, mfu } = stepEvent(config, RESULT, run);
   expect(rate).toBe((2 * 8 * 256) / devices);
   expect(mfu).toBe(tflops);
 });
@@ -47,7 +47,10 @@ test.each([
   const { config } = resolve({ recipe: findRecipe('qwen3-tiny'), flags: [], overrides: [] });
   const facts = { ...FACTS, ...run };
   const event = stepEvent(config, { ...RESULT, ...result }, facts);
-  const rates = { tokens_per_s_per_gpu: expect.any(Number) as number, tflops_per_gpu: expect.any(Number) as number };
+  const rates = {
+    tokens_per_s_per_device: expect.any(Number) as number,
+    tflops_per_device: expect.any(Number) as number,
+  };
   const common = {
     type: 'step',
     step: 3,

@@ -5,8 +5,8 @@ import { stringify } from 'yaml';
 import { temporaryFolder } from '../checkpoint/runs.js';
 import { mbridge } from '../cli/mbridge.js';
 import { loadFixture } from '../helpers/fixture.js';
-import { jsonLines } from '../job/launch/processes.js';
 import { fixtureConfig } from '../parity/run-fixture.js';
+import { readOutputs } from '../helpers/outputs.js';
 
 const fixture = loadFixture('qwen3-tied');
 
@@ -29,7 +29,7 @@ async function train(lines: readonly string[], model: string, args: readonly str
   writeFileSync(join(folder, 'run.yaml'), stringify(config));
   const where = ['--config', join(folder, 'run.yaml'), '--log-dir', join(folder, 'run'), '--device', 'cpu', '--json'];
   const { exitCode, stdout, stderr } = await mbridge(['pretrain', ...where, ...args]);
-  const events = jsonLines(stdout);
+  const events = readOutputs(stdout);
   const steps = events.filter(({ type }) => type === 'step');
   return { code: exitCode, steps, result: events.at(-1) ?? {}, stderr };
 }

@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs';
+import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { mbridge } from '../cli/mbridge.js';
@@ -50,6 +51,13 @@ test.each(process.env['MBRIDGE_TEST_FULL'] === undefined ? LAYOUTS.slice(1, 2) :
       expect(text).toBe(Buffer.from((tokens as number[]).filter((token) => token !== 255)).toString('utf8'));
       expect((tokens as number[]).length).toBeLessThanOrEqual(12);
     }
+    const log = readFileSync(join(sampled.runDir, 'rank-1', 'log.ndjson'), 'utf8')
+      .trim()
+      .split('\n');
+    const said = log.map((line) => JSON.parse(line) as Record<string, unknown>);
+    const begin = said.find(({ msg }) => msg === 'rank begins');
+    expect(begin).toMatchObject({ rank: 1, host: hostname(), pid: expect.any(Number) as number, local_rank: 1 });
+    expect(said.find(({ msg }) => msg === 'process groups are made')).toMatchObject({ groups: { tp: [0, 1] } });
     const written = readFileSync(join(sampled.runDir, 'samples.ndjson'), 'utf8').trim().split('\n');
     expect(written.map((line) => JSON.parse(line) as unknown)).toEqual(samples);
   },

@@ -126,7 +126,7 @@ test('a field that is not there is named', async () => {
   const config = layoutConfig(fixture, ALONE, { 'train.micro_batch_size': 2 });
   const { exitCode, log } = await runWorkers('tokens', config, 1, { loss: 'ppo', without: 'old_logprob' });
   expect(exitCode).toBe(3);
-  expect(log).toContain('ppo: the field old_logprob of a micro-batch is not there [MB_BATCH]');
+  expect(log).toContain('error MB_BATCH: rank 0: ppo: the field old_logprob of a micro-batch is not there');
 });
 
 describe('a value model', () => {

@@ -85,8 +85,8 @@ export function summarizeSteps(
     tokensPerSecond: (batch * seq * 1000) / timing.median / devices,
     // Updates over documents differ in their work.
     tflops:
-      sum(timed.map(({ tflops_per_gpu: rate = 0, step_time_ms: ms }) => rate * ms)) / timed.length / timing.median,
-    peakTflops: last?.mfu === undefined || last.tflops_per_gpu === undefined ? 0 : last.tflops_per_gpu / last.mfu,
+      sum(timed.map(({ tflops_per_device: rate = 0, step_time_ms: ms }) => rate * ms)) / timed.length / timing.median,
+    peakTflops: last?.mfu === undefined || last.tflops_per_device === undefined ? 0 : last.tflops_per_device / last.mfu,
     loss: last?.loss ?? NaN,
     firstStepAt: steps[0]?.at ?? null,
     memory: eventsOf<MemoryEvent>(events, 'memory').sort((a, b) => a.rank - b.rank),

@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { Checkpoint } from '../format/checkpoint.js';
 import { COMMIT_FILE, isOptimizerTensor, type CheckpointState } from '../format/checkpoint-format.js';
 import { exists, listRoot, requireCheckpoint } from '../format/checkpoint-root.js';
+import { DTYPE_BYTES } from '../files/safetensors-header.js';
 import { elementCount } from '../../base/element-count.js';
 
 /** What a checkpoint holds, in numbers. */
@@ -13,6 +14,8 @@ export interface CheckpointSummary {
   readonly tensors: number;
   readonly files: number;
   readonly bytes: number;
+  /** Of these, those of the optimizer's moments. */
+  readonly optimizer_bytes: number;
   /** ISO 8601, when it was committed, by the file system. */
   readonly saved: string;
   /** By name; only if asked for. */
@@ -57,6 +60,9 @@ export async function inspect(path: string, list: boolean): Promise<CheckpointSu
     parameters: weights.reduce((sum, [, { shape }]) => sum + elementCount(shape), 0),
     tensors: tensors.length,
     files: Object.keys(checkpoint.commit.files).length + 1,
+    optimizer_bytes: tensors
+      .filter(([name]) => isOptimizerTensor(name))
+      .reduce((sum, [, { shape, dtype }]) => sum + elementCount(shape) * DTYPE_BYTES[dtype], 0),
     ...(await commitOf(checkpoint)),
     ...(list ? { list: entries } : {}),
   };

@@ -8,6 +8,7 @@ import type { RunConfig } from '../../config/schema.js';
 import type { SingleBench } from '../../bench/device/single.js';
 import type { BenchRun } from './launch.js';
 import type { BenchReport, Findings } from './report.js';
+import { eventJson, outputLine } from '../../outputs/line.js';
 import { addBenchCheck } from './check.js';
 import { addRunOptions, parseBytes, parseCount, resolveRequest, type RunOptions } from '../shared/run-options.js';
 
@@ -257,7 +258,7 @@ async function facts(): Promise<{ command: string; version: string }> {
 
 /** How the run ended, as the last line of JSON; people have read it on stderr. */
 function printFailure(result: BenchRun['result'], options: BenchFlags): void {
-  if (options.json) process.stdout.write(`${JSON.stringify(result)}\n`);
+  if (options.json) process.stdout.write(`${eventJson(result)}\n`);
 }
 
 async function record(file: string, text: string): Promise<void> {
@@ -272,7 +273,8 @@ async function record(file: string, text: string): Promise<void> {
 }
 
 async function print(report: BenchReport, options: BenchFlags): Promise<void> {
-  if (options.record !== undefined) await record(options.record, `${JSON.stringify(report)}\n`);
-  const { formatBench } = await import('./report.js');
-  process.stdout.write(options.json ? `${JSON.stringify(report)}\n` : formatBench(report));
+  const { formatBench, jsonOf } = await import('./report.js');
+  const line = outputLine('bench', jsonOf(report));
+  if (options.record !== undefined) await record(options.record, line);
+  process.stdout.write(options.json ? line : formatBench(report));
 }

@@ -1,5 +1,6 @@
 import type { Command } from 'commander';
 import type { CheckResult } from '../../bench/check/check.js';
+import { outputLine, type OutputFacts } from '../../outputs/line.js';
 import { parseCount } from '../shared/run-options.js';
 
 interface CheckFlags {
@@ -74,14 +75,14 @@ async function checkAll(flags: CheckFlags): Promise<void> {
     );
   }
   const results = await runChecks(checks, place, (result) => {
-    if (flags.json) process.stdout.write(`${JSON.stringify(result)}\n`);
+    if (flags.json) process.stdout.write(outputLine('check', jsonOf(result)));
     else process.stderr.write(`${result.verdict} ${result.part} ${result.name}\n`);
   });
   if (stop.signal.aborted) return;
   const count = (verdict: string): number => results.filter((result) => result.verdict === verdict).length;
   const sums = { passed: count('ok'), failed: count('failed'), skipped: count('skipped') };
   const ok = sums.failed === 0 && sums.passed > 0;
-  if (flags.json) process.stdout.write(`${JSON.stringify({ type: 'result', ok, device, ranks, ...sums })}\n`);
+  if (flags.json) process.stdout.write(outputLine('result', { ok, device, ranks, ...sums }));
   else {
     process.stdout.write(formatTable([['part', 'check', 'measured', 'at most', 's', ''], ...results.flatMap(rowsOf)]));
     for (const { part, name, reason } of results.filter(({ verdict }) => verdict === 'failed')) {
@@ -92,6 +93,10 @@ async function checkAll(flags: CheckFlags): Promise<void> {
     );
   }
   process.exitCode = ok ? EXIT.ok : EXIT.internal;
+}
+
+function jsonOf({ seconds, ...result }: CheckResult): OutputFacts<'check'> {
+  return { ...result, wall_s: Math.round(seconds * 1000) / 1000 };
 }
 
 /** A line for each measure; one for a check without. */

@@ -2,7 +2,7 @@ import { tokensOf } from '../../bench/device/session.js';
 import type { DeviceMeasurement, SingleBench } from '../../bench/device/single.js';
 import { floorMs } from '../../bench/run/step-profile.js';
 import type { RunConfig } from '../../config/schema.js';
-import { percent, rangeText, round } from './numbers.js';
+import { percent, round, timeOf } from './numbers.js';
 import type { Findings, Row } from './report.js';
 
 type Describe<Bench extends SingleBench> = (measured: DeviceMeasurement<Bench>, cfg: RunConfig) => Findings;
@@ -35,16 +35,18 @@ function gemm(measured: DeviceMeasurement<'gemm'>, cfg: RunConfig): Findings {
     return {
       layer: layer.name,
       pass,
-      in: layer.inputs,
-      out: layer.outputs,
-      ms: round(timing.median),
-      range: rangeText(timing),
-      'TFLOP/s': round(tflops),
-      '% of ceiling': percent(tflops, measured.ceilings.gemmTflops),
+      inputs: layer.inputs,
+      outputs: layer.outputs,
+      ...timeOf(timing),
+      tflop_per_s: round(tflops),
+      ceiling_percent: percent(tflops, measured.ceilings.gemmTflops),
     };
   });
   const wgrad = 'wgrad adds to float32 gradients';
-  return { tables: [{ title: `products: ${subject(cfg, measured)}`, rows }], notes: [wgrad, MEDIANS] };
+  return {
+    tables: [{ table: 'products', title: `products: ${subject(cfg, measured)}`, rows }],
+    notes: [wgrad, MEDIANS],
+  };
 }
 
 function attention(measured: DeviceMeasurement<'attention'>, cfg: RunConfig): Findings {
@@ -52,18 +54,20 @@ function attention(measured: DeviceMeasurement<'attention'>, cfg: RunConfig): Fi
     const tflops = flops / timing.median / 1e9;
     return {
       pass,
-      deterministic: deterministic ? 'yes' : 'no',
+      deterministic,
       documents,
       kernel,
-      'workspace MB': round(workspaceBytes / 1e6),
-      ms: round(timing.median),
-      range: rangeText(timing),
-      'TFLOP/s': round(tflops),
-      '% of ceiling': percent(tflops, measured.ceilings.gemmTflops),
+      workspace_bytes: workspaceBytes,
+      ...timeOf(timing),
+      tflop_per_s: round(tflops),
+      ceiling_percent: percent(tflops, measured.ceilings.gemmTflops),
     };
   });
   const counted = 'causal: half of the square counts, of each document in a sequence; the backward as 2.5 forwards';
-  return { tables: [{ title: `attention: ${subject(cfg, measured)}`, rows }], notes: [counted, MEDIANS] };
+  return {
+    tables: [{ table: 'attention', title: `attention: ${subject(cfg, measured)}`, rows }],
+    notes: [counted, MEDIANS],
+  };
 }
 
 function ops(measured: DeviceMeasurement<'ops'>, cfg: RunConfig): Findings {
@@ -72,16 +76,15 @@ function ops(measured: DeviceMeasurement<'ops'>, cfg: RunConfig): Findings {
     const rate = cost.bytes / timing.median / 1e6;
     return {
       op: name,
-      MB: round(cost.bytes / 1e6),
-      ms: round(timing.median),
-      range: rangeText(timing),
-      'floor ms': round(floorMs(cost, ceilings)),
-      'GB/s': round(rate),
-      '% of copy': percent(rate, ceilings.copyGBs),
+      moved_bytes: cost.bytes,
+      ...timeOf(timing),
+      floor_ms: round(floorMs(cost, ceilings)),
+      gb_per_s: round(rate),
+      copy_percent: percent(rate, ceilings.copyGBs),
     };
   });
   const bytes = 'MB: each input read once, each output written once; floor: that at the speed of the copy';
-  return { tables: [{ title: `ops: ${subject(cfg, measured)}`, rows }], notes: [bytes, MEDIANS] };
+  return { tables: [{ table: 'ops', title: `ops: ${subject(cfg, measured)}`, rows }], notes: [bytes, MEDIANS] };
 }
 
 function bound(measured: DeviceMeasurement<'bound'>, cfg: RunConfig): Findings {
@@ -89,16 +92,23 @@ function bound(measured: DeviceMeasurement<'bound'>, cfg: RunConfig): Findings {
   const rows = parts.map(({ name, count, flops, timing }): Row => ({
     part: name,
     count,
-    'ms each': round(timing.median),
-    'ms in all': round(count * timing.median),
-    'TFLOP/s': round(flops / timing.median / 1e9),
-    '% of bound': percent(count * timing.median, ms),
+    each_ms: round(timing.median),
+    total_ms: round(count * timing.median),
+    tflop_per_s: round(flops / timing.median / 1e9),
+    bound_percent: percent(count * timing.median, ms),
   }));
   const how = `attention ${cfg.model.deterministic ? '' : 'not '}deterministic`;
-  const rates = `${Math.round(tokensPerSecond).toLocaleString('en-US')} tokens/s/GPU, ${round(tflops)} TFLOP/s/GPU`;
-  const mfu = peakTflops > 0 ? `, MFU ${percent(tflops, peakTflops)} % of ${peakTflops} TFLOP/s` : '';
+  const whole: Row = {
+    micro_batch_ms: round(ms),
+    tokens_per_s_per_device: Math.round(tokensPerSecond),
+    tflop_per_s_per_device: round(tflops),
+    ...(peakTflops > 0 ? { mfu_percent: percent(tflops, peakTflops), peak_tflop_per_s: peakTflops } : {}),
+  };
   return {
-    tables: [{ title: `bound: ${subject(cfg, measured)}, ${how}`, rows }],
-    notes: [`bound: ${round(ms)} ms a micro-batch, ${rates}${mfu}`, MEDIANS],
+    tables: [
+      { table: 'parts', title: `bound: ${subject(cfg, measured)}, ${how}`, rows },
+      { table: 'bound', title: 'the bound of a run', rows: [whole] },
+    ],
+    notes: [MEDIANS],
   };
 }

@@ -1,6 +1,6 @@
 import type { GenerateBenchOptions, GenerateEvent } from '../../bench/run/generate-worker.js';
 import type { LogprobsEvent } from '../../bench/run/logprobs-worker.js';
-import { percent, round } from './numbers.js';
+import { percent, round, timeOf } from './numbers.js';
 import type { Findings, Row } from './report.js';
 
 /** Steps of generation against the time that memory takes, as a table. */
@@ -15,19 +15,24 @@ export function generationFindings(
     return {
       rank: event.rank,
       rows,
-      'ms a step': round(ms),
-      range: `${round(times[0] ?? NaN)}-${round(times.at(-1) ?? NaN)}`,
-      'tokens/s': round((1000 * rows) / ms),
-      'weights GB': round(event.weightBytes / 1e9),
-      'cache GB': round(event.cacheBytes / 1e9),
-      'bound ms': round(boundMs),
-      'of bound %': percent(boundMs, ms),
-      'prompts s': round(event.promptSeconds),
-      'planned GiB': round(event.plannedBytes / 2 ** 30),
+      ...timeOf({ median: ms, min: times[0] ?? NaN, max: times.at(-1) ?? NaN }, 'step'),
+      tokens_per_s: round((1000 * rows) / ms),
+      weights_bytes: event.weightBytes,
+      cache_bytes: event.cacheBytes,
+      bound_ms: round(boundMs),
+      bound_percent: percent(boundMs, ms),
+      prompts_s: round(event.promptSeconds),
+      planned_bytes: event.plannedBytes,
     };
   });
   return {
-    tables: [{ title: `generation of ${tokens} tokens after prompts of ${promptTokens}, each replica`, rows: table }],
+    tables: [
+      {
+        table: 'generation',
+        title: `generation of ${tokens} tokens after prompts of ${promptTokens}, each replica`,
+        rows: table,
+      },
+    ],
     notes: [
       'bound: weights once, and keys and values at mid-length, at the rate of a copy; per rank, without communication',
     ],
@@ -40,11 +45,11 @@ export function logprobsFindings(events: readonly LogprobsEvent[]): Findings {
     rank,
     compared,
     differing,
-    mean: round(mean),
-    most: round(most),
+    mean_nats: round(mean),
+    most_nats: round(most),
   }));
   return {
-    tables: [{ title: 'log-probabilities of sampled tokens, and of the training forward', rows }],
-    notes: ['differing: in any bit; mean and most: distance in nats'],
+    tables: [{ table: 'logprobs', title: 'log-probabilities of sampled tokens, and of the training forward', rows }],
+    notes: ['differing: in any bit; mean and most: distance'],
   };
 }

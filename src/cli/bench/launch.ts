@@ -5,6 +5,7 @@ import { Writable } from 'node:stream';
 import type { RunConfig } from '../../config/schema.js';
 import { EXIT } from '../../base/errors.js';
 import { launch } from '../../job/launch/launch.js';
+import type { WorkerEvent } from '../../job/shared/messages.js';
 import { compiledFile } from '../../base/package-root.js';
 import type { BenchEvent } from '../../bench/run/worker-events.js';
 
@@ -21,7 +22,7 @@ export interface BenchJob {
 export interface BenchRun {
   readonly exitCode: number;
   /** How the run ended, as `--json` says it. */
-  readonly result: object;
+  readonly result: WorkerEvent;
   /** In the order in which they came. */
   readonly events: readonly BenchEvent[];
 }

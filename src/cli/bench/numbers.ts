@@ -10,13 +10,10 @@ export function percent(part: number, whole: number): number {
   return Number(((100 * part) / whole).toFixed(1));
 }
 
-/** `12.1-12.9`: from the fastest sample to the slowest. */
-export function rangeText({ min, max }: { readonly min: number; readonly max: number }): string {
-  return `${round(min)}-${round(max)}`;
-}
-
-/** Bytes as `64 KiB`. */
-export function sizeText(bytes: number): string {
-  const unit = bytes >= 2 ** 30 ? 30 : bytes >= 2 ** 20 ? 20 : 10;
-  return `${round(bytes / 2 ** unit)} ${{ 10: 'KiB', 20: 'MiB', 30: 'GiB' }[unit]}`;
+/** Columns of a time: the median, the fastest sample and the slowest. */
+export function timeOf(
+  { median, min, max }: { readonly median: number; readonly min: number; readonly max: number },
+  name = 'time',
+): Record<string, number> {
+  return { [`${name}_ms`]: round(median), min_ms: round(min), max_ms: round(max) };
 }

@@ -19,22 +19,28 @@ export function parkFindings(events: readonly ParkEvent[], updates: number, diff
       const rate = (ms: number): number => event.stateBytes / ms / 1e6;
       return {
         rank: event.rank,
-        'state GB': round(event.stateBytes / 1e9),
-        'first park ms': round(event.firstParkMs),
-        'park ms': round(event.park.median),
-        'GB/s': round(rate(event.park.median)),
-        'of copy %': percent(rate(event.park.median), event.toHostGBs),
-        'unpark ms': round(event.unpark.median),
-        'back GB/s': round(rate(event.unpark.median)),
-        'of copy back %': percent(rate(event.unpark.median), event.toDeviceGBs),
-        'planned bytes': event.plannedBytes,
-        'freed bytes': event.freedBytes,
+        state_bytes: event.stateBytes,
+        first_park_ms: round(event.firstParkMs),
+        park_ms: round(event.park.median),
+        park_gb_per_s: round(rate(event.park.median)),
+        park_copy_percent: percent(rate(event.park.median), event.toHostGBs),
+        unpark_ms: round(event.unpark.median),
+        unpark_gb_per_s: round(rate(event.unpark.median)),
+        unpark_copy_percent: percent(rate(event.unpark.median), event.toDeviceGBs),
+        planned_bytes: event.plannedBytes,
+        freed_bytes: event.freedBytes,
       };
     });
   return {
-    tables: [{ title: 'a model parked in pinned host memory, and back', rows }],
+    tables: [
+      { table: 'park', title: 'a model parked in pinned host memory, and back', rows },
+      {
+        table: 'updates',
+        title: 'updates that differ from those of a run that was not parked',
+        rows: [{ updates, differing }],
+      },
+    ],
     notes: [
-      `updates: ${updates}, of which ${differing} differ from those of a run that was not parked`,
       'first park: with the host memory taken; of copy: of one copy between the device and pinned memory, all ranks at once',
     ],
   };

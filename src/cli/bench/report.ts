@@ -1,11 +1,15 @@
+import type { OutputFacts } from '../../outputs/line.js';
 import type { Ceilings } from '../../bench/device/session.js';
 import { round } from './numbers.js';
+import { textRows } from './text-rows.js';
 import { formatTable } from '../shared/table.js';
 
-/** One line of a table; keys are the columns. */
-export type Row = Readonly<Record<string, string | number>>;
+/** One line of a table; keys are the columns, with their units. */
+export type Row = Readonly<Record<string, string | number | boolean | null>>;
 
 export interface Table {
+  /** Which of the bench. */
+  readonly table: string;
   readonly title: string;
   readonly rows: readonly Row[];
 }
@@ -29,6 +33,14 @@ export interface BenchReport extends Findings {
   readonly ceilings?: Ceilings;
 }
 
+/** The report as `--json` has it. */
+export function jsonOf({ ceilings, ...report }: BenchReport): OutputFacts<'bench'> {
+  if (ceilings === undefined) return report;
+  const { copyGBs, copyBytes, gemmTflops, gemmSize } = ceilings;
+  const found = { copy_gb_per_s: copyGBs, copy_bytes: copyBytes };
+  return { ...report, ceilings: { ...found, product_tflop_per_s: gemmTflops, product_size: gemmSize } };
+}
+
 /** The report for people. */
 export function formatBench(report: BenchReport): string {
   const { ceilings } = report;
@@ -38,9 +50,7 @@ export function formatBench(report: BenchReport): string {
     `${report.date}, ${report.device}; ${versions.join(', ')}`,
     ...(ceilings === undefined ? [] : [formatCeilings(ceilings)]),
     ...report.tables.flatMap(({ title, rows }) => {
-      const columns = Object.keys(rows[0] ?? {});
-      const cells = [columns, ...rows.map((row) => columns.map((column) => row[column] ?? ''))];
-      return ['', title, formatTable(cells).trimEnd()];
+      return ['', title, formatTable(textRows(rows)).trimEnd()];
     }),
     ...(report.notes.length === 0 ? [] : ['', ...report.notes]),
     '',

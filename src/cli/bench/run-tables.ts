@@ -2,21 +2,19 @@ import type { CommEvent } from '../../bench/run/comm-worker.js';
 import type { FlooredTime, StageProfile, StepSummary } from '../../bench/run/step-summary.js';
 import type { MemoryEvent } from '../../bench/run/step-worker.js';
 import type { RunConfig } from '../../config/schema.js';
-import { percent, rangeText, round, sizeText } from './numbers.js';
+import { percent, round, timeOf } from './numbers.js';
 import type { Findings, Row, Table } from './report.js';
 
 /** Collectives at every size, as a table. */
 export function commFindings(events: readonly CommEvent[], nproc: number): Findings {
   const rows = events.map((event): Row => ({
     collective: event.collective,
-    size: sizeText(event.bytes),
-    ms: round(event.median),
-    range: rangeText(event),
-    'bus GB/s': round(event.busGBs),
+    buffer_bytes: event.bytes,
+    ...timeOf(event),
+    bus_gb_per_s: round(event.busGBs),
   }));
-  const bus =
-    'size: of the whole buffer; bus: what each rank sends at least, in one direction, over the time on rank 0';
-  return { tables: [{ title: `collectives over ${nproc} ranks`, rows }], notes: [bus] };
+  const bus = 'buffer: the whole of it; bus: what each rank sends at least, in one direction, over the time on rank 0';
+  return { tables: [{ table: 'collectives', title: `collectives over ${nproc} ranks`, rows }], notes: [bus] };
 }
 
 /** Steps after warm-up, memory, and where time goes, where it was profiled, as tables. */
@@ -25,20 +23,20 @@ export function stepFindings(cfg: RunConfig, nproc: number, summary: StepSummary
   const { model, train } = cfg;
   const row: Row = {
     ranks: nproc,
-    layout: `tp ${model.tensor_model_parallel_size}, pp ${model.pipeline_model_parallel_size}`,
-    seq: model.seq_length,
-    'global batch': train.global_batch_size,
-    'micro-batch': train.micro_batch_size,
-    'ms a step': round(timing.median),
-    range: rangeText(timing),
-    'tokens/s/GPU': Math.round(tokensPerSecond),
-    'TFLOP/s/GPU': round(tflops),
-    ...(peakTflops === 0 ? {} : { 'MFU %': percent(tflops, peakTflops) }),
+    tp: model.tensor_model_parallel_size,
+    pp: model.pipeline_model_parallel_size,
+    seq_length: model.seq_length,
+    global_batch_size: train.global_batch_size,
+    micro_batch_size: train.micro_batch_size,
+    ...timeOf(timing, 'step'),
+    tokens_per_s_per_device: Math.round(tokensPerSecond),
+    tflop_per_s_per_device: round(tflops),
+    ...(peakTflops === 0 ? {} : { mfu_percent: percent(tflops, peakTflops) }),
     loss: Number(loss.toFixed(4)),
   };
   return {
     tables: [
-      { title: `steps: median of ${timing.samples} after ${warmup}`, rows: [row] },
+      { table: 'steps', title: `steps: median of ${timing.samples} after ${warmup}`, rows: [row] },
       ...(summary.memory.length === 0 ? [] : [memoryTable(summary.memory)]),
       ...profiles.map(callTable),
       ...profiles.map(kindTable),
@@ -56,19 +54,19 @@ const SERIALISED = 'the profiled step serialises all calls: its sum has no overl
 function memoryTable(events: readonly MemoryEvent[]): Table {
   const rows = events.map(({ rank, plannedBytes, usedBytes, attention }): Row => ({
     rank,
-    'planned GiB': round(plannedBytes / 2 ** 30),
-    'used on the device GiB': round(usedBytes / 2 ** 30),
+    planned_bytes: plannedBytes,
+    used_bytes: usedBytes,
     attention,
   }));
-  return { title: 'memory', rows };
+  return { table: 'memory', title: 'memory, used: of the device', rows };
 }
 
 function timeColumns({ calls, ms, floorMs }: FlooredTime): Row {
   return {
     calls,
-    ms: round(ms),
-    'floor ms': floorMs === null ? '' : round(floorMs),
-    'over floor ms': floorMs === null ? '' : round(ms - floorMs),
+    time_ms: round(ms),
+    floor_ms: floorMs === null ? null : round(floorMs),
+    over_floor_ms: floorMs === null ? null : round(ms - floorMs),
   };
 }
 
@@ -76,15 +74,15 @@ function callTable({ rank, stage, calls }: StageProfile): Table {
   const rows = calls.map((call): Row => ({
     call: call.name,
     ...timeColumns(call),
-    'GB/s': round(call.bytes / call.ms / 1e6),
-    'TFLOP/s': call.flops === 0 ? '' : round(call.flops / call.ms / 1e9),
+    gb_per_s: round(call.bytes / call.ms / 1e6),
+    tflop_per_s: call.flops === 0 ? null : round(call.flops / call.ms / 1e9),
   }));
-  return { title: `one step call by call, rank ${rank} (stage ${stage})`, rows };
+  return { table: 'calls', title: `one step call by call, rank ${rank} (stage ${stage})`, rows };
 }
 
 function kindTable({ rank, stage, kinds }: StageProfile): Table {
   const rows = kinds.map((each): Row => ({ kind: each.kind, ...timeColumns(each) }));
-  return { title: `one step by what it is for, rank ${rank} (stage ${stage})`, rows };
+  return { table: 'kinds', title: `one step by what it is for, rank ${rank} (stage ${stage})`, rows };
 }
 
 function profileNote({ rank, ms, deviceMs, floorMs }: StageProfile, stepMs: number): string {

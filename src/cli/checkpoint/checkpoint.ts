@@ -2,7 +2,8 @@ import { constants } from 'node:os';
 import { InvalidArgumentError, type Command } from 'commander';
 import { MbridgeError } from '../../base/errors.js';
 import type { Checkpoint } from '../../checkpoint/format/checkpoint.js';
-import { inspectionText, megabytes } from './text.js';
+import { outputLine, type OutputFacts } from '../../outputs/line.js';
+import { megabytes, rootText, summaryText } from './text.js';
 import { parseBytes, parseCount } from '../shared/run-options.js';
 
 interface Json {
@@ -32,7 +33,13 @@ function addInspect(parent: Command): void {
     .action(async (folder: string, options: Json & { tensors?: boolean }) => {
       const { inspect } = await import('../../checkpoint/run/inspect.js');
       const found = await inspect(folder, options.tensors ?? false);
-      process.stdout.write(options.json ? `${JSON.stringify(found)}\n` : inspectionText(found));
+      if ('checkpoints' in found) {
+        process.stdout.write(options.json ? outputLine('checkpoints', found) : rootText(found));
+        return;
+      }
+      const { originOf } = await import('./origin.js');
+      const whole = { ...found, ...originOf(found.folder, found.state.step) };
+      process.stdout.write(options.json ? outputLine('checkpoint', whole) : summaryText(whole));
     });
 }
 
@@ -50,7 +57,7 @@ function addVerify(parent: Command): void {
           bytes += size;
         });
         const tensors = Object.keys(checkpoint.index.tensors).length;
-        const result = { type: 'result', ok: true, folder: checkpoint.folder, files, bytes, tensors };
+        const result = { ok: true, folder: checkpoint.folder, files, bytes, tensors } as const;
         report(options, result, `${checkpoint.folder}: ${files} files, ${megabytes(bytes)}, ${tensors} tensors: sound`);
       });
     });
@@ -78,7 +85,7 @@ function addReshard(parent: Command): void {
         await withCheckpoint(source, async (checkpoint) => {
           endOnSignals();
           const folder = await reshard(checkpoint, target, { tp, pp, vpp, dp });
-          report(options, { type: 'result', ok: true, folder }, folder);
+          report(options, { ok: true, folder }, folder);
         });
       },
     );
@@ -102,7 +109,11 @@ function addPrune(parent: Command): void {
         leftovers: true,
       });
       const lines = removed.map((name) => `${options.dryRun ? 'would remove' : 'removed'} ${name}`);
-      report(options, { type: 'result', ok: true, removed, kept }, [...lines, `${kept.length} stay`].join('\n'));
+      report(
+        options,
+        { ok: true, removed, kept, dry_run: options.dryRun ?? false },
+        [...lines, `${kept.length} stay`].join('\n'),
+      );
     });
 }
 
@@ -117,7 +128,7 @@ function addImport(parent: Command): void {
       const { importHf } = await import('../../checkpoint/run/hf-import.js');
       endOnSignals();
       const folder = await importHf(hf, target);
-      report(options, { type: 'result', ok: true, folder }, folder);
+      report(options, { ok: true, folder }, folder);
     });
 }
 
@@ -146,7 +157,7 @@ function addExport(parent: Command): void {
           );
         }
         const text = `${hf}: ${result.tensors} tensors, ${megabytes(result.bytes)}`;
-        report(options, { type: 'result', ok: true, folder: hf, ...result }, text);
+        report(options, { ok: true, folder: hf, ...result }, text);
       });
     });
 }
@@ -162,7 +173,7 @@ async function writeAdapter(checkpoint: Checkpoint, target: string, options: Jso
   endOnSignals();
   const result = await exportAdapter(checkpoint, target, hfPath);
   const text = `${target}: ${result.tensors} tensors, ${megabytes(result.bytes)}`;
-  report(options, { type: 'result', ok: true, folder: target, ...result }, text);
+  report(options, { ok: true, folder: target, ...result }, text);
 }
 
 interface ExportFlags {
@@ -194,8 +205,8 @@ function warn(text: string): void {
   process.stderr.write(`warning: ${text}\n`);
 }
 
-function report({ json }: Json, result: Record<string, unknown>, text: string): void {
-  process.stdout.write(json ? `${JSON.stringify(result)}\n` : `${text}\n`);
+function report({ json }: Json, result: OutputFacts<'result'>, text: string): void {
+  process.stdout.write(json ? outputLine('result', result) : `${text}\n`);
 }
 
 function parseDtype(text: string): 'bf16' | 'fp32' {

@@ -1,11 +1,8 @@
+import type { CheckpointOrigin } from './origin.js';
 import type { CheckpointSummary, RootSummary } from '../../checkpoint/run/inspect.js';
 
-/** What `mbridge checkpoint inspect` prints for people. */
-export function inspectionText(found: CheckpointSummary | RootSummary): string {
-  return 'checkpoints' in found ? rootText(found) : summaryText(found);
-}
-
-function rootText({ folder, latest, checkpoints, unfinished }: RootSummary): string {
+/** What `mbridge checkpoint inspect` prints for people, of a folder of checkpoints. */
+export function rootText({ folder, latest, checkpoints, unfinished }: RootSummary): string {
   const lines = checkpoints.map(
     ({ name, bytes, saved }) => `  ${name}  ${megabytes(bytes)}  ${saved}${name === latest ? '  <- latest' : ''}`,
   );
@@ -13,14 +10,17 @@ function rootText({ folder, latest, checkpoints, unfinished }: RootSummary): str
   return `${[folder, ...lines, ...rest].join('\n')}\n`;
 }
 
-function summaryText({ folder, state, parameters, tensors, files, bytes, saved, list }: CheckpointSummary): string {
+/** The same of one. */
+export function summaryText(found: CheckpointSummary & CheckpointOrigin): string {
+  const { folder, state, parameters, tensors, files, bytes, optimizer_bytes: moments, saved, list, run, loss } = found;
   const { step, consumed_samples: samples, precision, optimizer, layout, versions } = state;
   const pairs = (record: Readonly<Record<string, unknown>>): string =>
     Object.entries(record)
       .map(([key, value]) => `${key} ${value}`)
       .join(', ');
   const rows = [
-    ['step', `${step} (${samples} samples)`],
+    ['step', `${step} (${samples} samples)${loss === null ? '' : `, loss ${loss.toFixed(4)}`}`],
+    ...(run === null ? [] : [['run', run]]),
     ['parameters', `${parameters.toLocaleString('en-US')} in ${tensors} tensors`],
     ['files', `${files}, ${megabytes(bytes)}, saved ${saved}`],
     ['precision', precision ?? 'as imported'],
@@ -28,7 +28,7 @@ function summaryText({ folder, state, parameters, tensors, files, bytes, saved, 
       'optimizer',
       optimizer === null
         ? 'none (weights alone)'
-        : `${optimizer.name}, ${optimizer.updates} updates, lr ${optimizer.lr}`,
+        : `${optimizer.name}, ${optimizer.updates} updates, lr ${optimizer.lr}; ${megabytes(moments)} of these files`,
     ],
     ['saved by', layout === null ? 'an import' : pairs(layout)],
     ['model', pairs(state.head === undefined ? state.model : { head: state.head, ...state.model })],

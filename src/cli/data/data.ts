@@ -1,6 +1,7 @@
 import { availableParallelism, constants } from 'node:os';
 import type { Command } from 'commander';
 import type { Inputs } from '../../data/prepare/input-files.js';
+import { outputLine } from '../../outputs/line.js';
 import { parseCount } from '../shared/run-options.js';
 import { addPairCommands, parsePrefix } from './pairs.js';
 
@@ -91,10 +92,11 @@ async function prepareInputs(inputs: Inputs, flags: PrepareFlags): Promise<void>
     eod,
     bad,
     empty,
-    seconds,
+    wall_s: seconds,
+    read_bytes: progress.bytes,
   };
   if (flags.json) {
-    process.stdout.write(`${JSON.stringify({ type: 'result', ok: true, ...facts, bytes_read: progress.bytes })}\n`);
+    process.stdout.write(outputLine('result', { ok: true, ...facts }));
     return;
   }
   const count = (n: number): string => n.toLocaleString('en-US');

@@ -1,5 +1,6 @@
 import type { Command } from 'commander';
 import { InvalidArgumentError } from 'commander';
+import { outputLine } from '../../outputs/line.js';
 import { parseCount } from '../shared/run-options.js';
 import { summaryText } from './text.js';
 
@@ -27,7 +28,7 @@ function addInspect(parent: Command): void {
       const { openTokenizer } = await import('../../data/tokenizer/open-tokenizer.js');
       const tokenizer = flags.tokenizer === undefined ? undefined : openTokenizer(flags.tokenizer);
       const found = inspectPair(prefix, { tokenizer, samples: flags.samples });
-      process.stdout.write(flags.json ? `${JSON.stringify(found)}\n` : summaryText(found));
+      process.stdout.write(flags.json ? outputLine('data', found) : summaryText(found));
     });
 }
 
@@ -44,8 +45,8 @@ function addVerify(parent: Command): void {
       const sidecar = pair.content !== null;
       const text = `${prefix}: ${held} are right`;
       const unknown = sidecar ? '' : ' (there is no .json beside them: the vocabulary is not known)';
-      const result = { type: 'result', ok: true, prefix, documents, tokens, sidecar };
-      process.stdout.write(json ? `${JSON.stringify(result)}\n` : `${text}${unknown}\n`);
+      const result = { ok: true, prefix, documents, tokens, sidecar } as const;
+      process.stdout.write(json ? outputLine('result', result) : `${text}${unknown}\n`);
     });
 }
 
@@ -60,9 +61,7 @@ function addMerge(parent: Command): void {
       const { mergePairs } = await import('../../data/prepare/merge.js');
       const { documents, tokens, text: held } = countsOf(await mergePairs(prefixes.map(parsePrefix), output));
       const text = `${output}: ${held}`;
-      process.stdout.write(
-        json ? `${JSON.stringify({ type: 'result', ok: true, prefix: output, documents, tokens })}\n` : `${text}\n`,
-      );
+      process.stdout.write(json ? outputLine('result', { ok: true, prefix: output, documents, tokens }) : `${text}\n`);
     });
 }
 

@@ -1,4 +1,5 @@
 import type { Command } from 'commander';
+import { outputLine } from '../../outputs/line.js';
 
 /** `mbridge doctor`: what of this machine a run can use, and why not the rest. Exit code 4 where nothing can run. */
 export function addDoctor(program: Command): void {
@@ -12,7 +13,7 @@ export function addDoctor(program: Command): void {
       const { diagnose, formatReport } = await import('./report.js');
       const facts = await gatherFacts();
       const usable = diagnose(facts);
-      process.stdout.write(json ? `${JSON.stringify({ ...facts, usable })}\n` : formatReport(facts));
+      process.stdout.write(json ? outputLine('doctor', { ...facts, usable }) : formatReport(facts));
       process.exitCode = usable.cpu ? EXIT.ok : EXIT.environment;
     });
 }

@@ -1,3 +1,4 @@
+import { installation } from '../../base/installation.js';
 import type { CudaDescription, DoctorFacts } from '../../doctor/facts.js';
 
 export interface Diagnosis {
@@ -78,19 +79,38 @@ function cudaLines(facts: DoctorFacts): string[] {
   const { driver: api, libraries } = description;
   return [
     `  engine  ${cuda.engine}${origin(cuda.from)}, CUDA ${description.runtime} for ${description.architectures}`,
-    `  driver  ${driver}; serves CUDA ${api.supports ?? 'none'}, ${api.needed} is needed`,
+    `  driver  ${driver}; ${api.supports === null ? '' : `serves CUDA ${api.supports}, `}CUDA ${api.needed} is needed`,
     ...(description.devices.length === 0 ? [`  GPU     ${description.device_error ?? 'none'}`] : []),
     ...deviceLines(facts, description),
     ...peerLine(description),
     ...Object.values(libraries).map((library) =>
       library.loaded
         ? `  library ${library.name} ${library.version ?? '?'}, ${library.path ?? '?'}`
-        : `  missing ${library.reason ?? library.name}`,
+        : `  missing ${library.name}, needed for ${library.needed_for}${whyNotLoaded(library.reason)}`,
     ),
+    ...(Object.values(libraries).every(({ loaded }) => loaded) ? [] : [`  remedy  ${REMEDY}`]),
     ...(description.library_directories.length === 0
       ? []
       : [`  looked in ${description.library_directories.join(', ')}, then the system's folders`]),
   ];
+}
+
+const REMEDY = `${installation().command} setup-cuda, or MBRIDGE_CUDA_LIBS=FOLDER that holds them`;
+
+/** What the system says of a library that is there, and cannot be used; that there is none is no news. */
+function whyNotLoaded(reason: string | null): string {
+  const said = /could not be loaded: (.*?)(?:\. Run `|$)/.exec(reason ?? '')?.[1] ?? '';
+  const other = said.split('; ').filter((part) => part !== '' && !part.endsWith('No such file or directory'));
+  return other.length === 0 ? '' : `: ${other.join('; ')}`;
+}
+
+/** In one line: what can be used, and whether there is something to do. */
+function verdict(facts: DoctorFacts): string {
+  const { cpu, cuda, problems } = diagnose(facts);
+  const devices = facts.cuda.description?.devices.length ?? 0;
+  const toDo = problems.length === 1 ? '1 thing to do' : `${problems.length} things to do`;
+  const gpus = cuda ? `${devices} ready` : problems.length > 0 && cpu ? `${toDo} (below)` : 'none here';
+  return `CPU: ${cpu ? 'ready' : 'not usable (below)'}. GPUs: ${gpus}.`;
 }
 
 /** The report for people. */
@@ -98,9 +118,12 @@ export function formatReport(facts: DoctorFacts): string {
   const { cpu, native, node } = facts;
   const { cpu: cpuOk, cuda: cudaOk, problems } = diagnose(facts);
   const choice = facts.default;
-  const environment = Object.entries(facts.environment).map(([name, value]) => `  ${name}=${value}`);
+  const environment = Object.entries(facts.environment)
+    .filter(([name]) => name !== 'MBRIDGE_SIGNALS_IGNORED') // of our own start
+    .map(([name, value]) => `  ${name}=${value}`);
   const unusable = (choice.device === 'cuda' ? cudaOk : cpuOk) ? '' : ', which cannot be used (below)';
   return [
+    verdict(facts),
     `mbridge ${facts.version} in ${facts.package}`,
     `  Node.js ${node.version}, ${node.path}${node.glibc === null ? '' : `, glibc ${node.glibc}`}`,
     `  engine  ${native.path}${origin(native.from)}${native.ok ? '' : ', which cannot be loaded (below)'}`,

@@ -5,7 +5,7 @@ import { InvalidArgumentError, type Command } from 'commander';
 import { shellWord } from '../../base/shell-word.js';
 import { parseCount, parseRestarts } from '../shared/run-options.js';
 import { checkCommand, describeRun, usage, type ClusterRun, type Machines } from './cluster-run.js';
-import { collect, parseLine, writeJob } from './job-file.js';
+import { collect, parseLine, tellJob } from './job-file.js';
 import { jobSet, longestJobSetName } from './job-set.js';
 import { companions, CONFIG_FOLDER, type Claim, type K8sJob } from './k8s-pod.js';
 import { longestPyTorchJobName, pyTorchJob } from './pytorch-job.js';
@@ -36,6 +36,7 @@ interface K8sFlags {
   readonly grace: number;
   readonly maxRestarts: number;
   readonly tokenSecret?: string;
+  readonly json?: boolean;
   readonly file?: string;
 }
 
@@ -66,6 +67,7 @@ export function addK8s(parent: Command): void {
     .option('--max-restarts <n>', 'of a run that crashed or hung', parseRestarts, 3)
     .option('--token-secret <name>', 'Secret that has a key token; default: one is made', parseLabel)
     .option('-o, --file <file>', 'file for the manifest, for you alone; default: stdout')
+    .option('--json', 'as JSON')
     .addHelpText('after', EXAMPLES)
     .action(async (words: string[], flags: K8sFlags) => {
       await launchK8s(words, flags);
@@ -102,8 +104,9 @@ async function launchK8s(words: readonly string[], flags: K8sFlags): Promise<voi
     process.stderr.write('warning: no --pvc: what the run logs and saves goes with its pods\n');
   }
   const { file } = flags;
-  writeJob({ text, file, kind: documents.some((each) => each.kind === 'Secret') ? 'secret' : 'text' });
-  if (file !== undefined) process.stdout.write(`kubectl apply -f ${shellWord(file)}\n`);
+  const kindOfFile = documents.some((each) => each.kind === 'Secret') ? 'secret' : 'text';
+  const start = file === undefined ? null : `kubectl apply -f ${shellWord(file)}`;
+  tellJob({ text, file, kind: kindOfFile }, start, flags.json);
 }
 
 /** The command as the pods get it: the file where they have it, and a folder that outlives them. */

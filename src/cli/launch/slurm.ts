@@ -8,7 +8,8 @@ import { runCommand } from '../../base/run-command.js';
 import { shellWord } from '../../base/shell-word.js';
 import { parseCount, parseRestarts } from '../shared/run-options.js';
 import { checkCommand, describeRun, usage, type Machines } from './cluster-run.js';
-import { collect, parseLine, writeJob } from './job-file.js';
+import { outputLine } from '../../outputs/line.js';
+import { collect, parseLine, tellJob, writeJob } from './job-file.js';
 import { slurmScript, type SlurmProgram } from './slurm-script.js';
 
 const EXAMPLES = `
@@ -45,6 +46,7 @@ interface SlurmFlags {
   readonly bundle?: string;
   readonly file?: string;
   readonly submit?: boolean;
+  readonly json?: boolean;
 }
 
 /** `mbridge launch slurm`: writes a batch script, or submits it. */
@@ -88,6 +90,7 @@ export function addSlurm(parent: Command): void {
     .option('--bundle <file>', 'archive of npm run bundle, which each node unpacks', parseLine)
     .option('-o, --file <file>', 'file for the script; default: stdout')
     .option('--submit', 'hand it to sbatch')
+    .option('--json', 'as JSON')
     .addHelpText('after', EXAMPLES)
     .action(async (words: string[], flags: SlurmFlags) => {
       await launchSlurm(words, flags);
@@ -128,15 +131,16 @@ async function launchSlurm(words: readonly string[], flags: SlurmFlags): Promise
   });
   process.stderr.write(`${describeRun(run, machines)}\n`);
   if (flags.submit !== true) {
-    writeJob({ text: script, file: flags.file, kind: 'script' });
-    if (flags.file !== undefined) process.stdout.write(`sbatch ${shellWord(flags.file)}\n`);
+    const start = flags.file === undefined ? null : `sbatch ${shellWord(flags.file)}`;
+    tellJob({ text: script, file: flags.file, kind: 'script' }, start, flags.json);
     return;
   }
   const folder = flags.file === undefined ? mkdtempSync(join(tmpdir(), 'mbridge-sbatch-')) : undefined;
   try {
     const file = flags.file ?? join(folder ?? '', 'job.sh');
     writeJob({ text: script, file, kind: 'script' });
-    process.stdout.write(await submit(file));
+    const said = await submit(file);
+    process.stdout.write(flags.json ? outputLine('result', { ok: true, submitted: said.trim() }) : said);
   } finally {
     if (folder !== undefined) rmSync(folder, { recursive: true, force: true });
   }

@@ -24,7 +24,7 @@ export interface Comparison {
 interface ComparedRun extends RunSummary {
   /** Medians over its updates; null where there are none. */
   readonly step_time_ms: number | null;
-  readonly tokens_per_s_per_gpu: number | null;
+  readonly tokens_per_s_per_device: number | null;
 }
 
 export function compareRuns(first: KnownRun, second: KnownRun): Comparison {
@@ -45,11 +45,15 @@ export function compareRuns(first: KnownRun, second: KnownRun): Comparison {
 }
 
 function compared(run: KnownRun, steps: ReadonlyMap<number, StepEvent>): ComparedRun {
-  const of = (key: 'step_time_ms' | 'tokens_per_s_per_gpu'): number | null => {
+  const of = (key: 'step_time_ms' | 'tokens_per_s_per_device'): number | null => {
     const values = [...steps.values()].flatMap((event) => event[key] ?? []);
     return values.length === 0 ? null : median(values);
   };
-  return { ...describeRun(run), step_time_ms: of('step_time_ms'), tokens_per_s_per_gpu: of('tokens_per_s_per_gpu') };
+  return {
+    ...describeRun(run),
+    step_time_ms: of('step_time_ms'),
+    tokens_per_s_per_device: of('tokens_per_s_per_device'),
+  };
 }
 
 export function comparisonText({
@@ -72,7 +76,7 @@ export function comparisonText({
     row('tokens', ({ tokens }) => formatCount(tokens)),
     row('time', ({ wall_s: seconds }) => or(seconds, formatDuration)),
     row('ms an update', ({ step_time_ms: ms }) => or(ms, (value) => value.toFixed(value < 10 ? 1 : 0))),
-    row('tokens/s a GPU or rank', ({ tokens_per_s_per_gpu: rate }) => or(rate, whole)),
+    row('tokens/s a GPU or rank', ({ tokens_per_s_per_device: rate }) => or(rate, whole)),
     row(
       'ranks',
       ({ ranks, layout }) =>

@@ -1,6 +1,7 @@
 import { existsSync } from 'node:fs';
 import { InvalidArgumentError, type Command } from 'commander';
 import { isLoopback } from '../../base/http-requests.js';
+import { outputLine } from '../../outputs/line.js';
 
 const EXAMPLES = `
 Examples:
@@ -20,8 +21,9 @@ export function addDash(program: Command): void {
       'address to listen on; others than 127.0.0.1 can be reached from other machines',
       '127.0.0.1',
     )
+    .option('--json', 'as JSON')
     .addHelpText('after', EXAMPLES)
-    .action(async (runs: string[], { port, host }: { port: number; host: string }) => {
+    .action(async (runs: string[], { port, host, json }: { port: number; host: string; json?: boolean }) => {
       const { serveDash } = await import('../../trace/dash-server.js');
       const { RunWatch } = await import('../../trace/run-watch.js');
       const { listenForSignals } = await import('../../job/shared/stop-signals.js');
@@ -39,7 +41,7 @@ export function addDash(program: Command): void {
           `warning: whoever has the address below and reaches ${host} sees these runs; it is sent unencrypted\n`,
         );
       }
-      process.stdout.write(`${dash.url}\n`);
+      process.stdout.write(json ? outputLine('dash', { url: dash.url }) : `${dash.url}\n`);
       process.stderr.write('Ctrl-C ends it\n');
       await new Promise<void>((resolve) => {
         const unlisten = listenForSignals(() => {

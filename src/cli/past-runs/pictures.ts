@@ -1,5 +1,6 @@
 import { join } from 'node:path';
 import { InvalidArgumentError, Option, type Command } from 'commander';
+import { outputLine } from '../../outputs/line.js';
 import { METRICS, X_AXES, type MetricKey, type XAxis } from '../../trace/view/metrics.js';
 
 const REPORT_EXAMPLES = `
@@ -14,20 +15,21 @@ export function addReport(program: Command): void {
     .description('write a run, or several over each other, as one HTML file that needs nothing else')
     .argument('[runs...]', 'folders of runs, or their names in runs/; the last run where none is given')
     .option('-o, --output <file>', "the file; report.html in the run's folder, of several here")
+    .option('--json', 'as JSON')
     .addHelpText('after', REPORT_EXAMPLES)
-    .action(async (runs: string[], { output }: { output?: string }) => {
+    .action(async (runs: string[], { output, json }: { output?: string; json?: boolean }) => {
       const { REPORT_FILE, reportOf } = await import('../../trace/report.js');
       const found = await findRuns(runs);
       const [only, ...others] = found;
       const file = output ?? (only !== undefined && others.length === 0 ? join(only.folder, REPORT_FILE) : REPORT_FILE);
-      await write(file, await reportOf(found));
+      await write(file, await reportOf(found), json);
     });
 }
 
 /** Names of metrics on the command line, also those of the columns of step lines. */
 const NAMES: Readonly<Record<string, MetricKey>> = {
   ...Object.fromEntries(METRICS.map(({ key }) => [key, key])),
-  ...{ val: 'validation', norm: 'grad_norm', tokens_per_s: 'tokens_per_s_per_gpu', memory: 'memory_bytes' },
+  ...{ val: 'validation', norm: 'grad_norm', tokens_per_s: 'tokens_per_s_per_device', memory: 'memory_bytes' },
 };
 
 const PLOT_EXAMPLES = `
@@ -43,6 +45,7 @@ interface PlotFlags {
   readonly x: XAxis;
   readonly log?: boolean;
   readonly smooth: number;
+  readonly json?: boolean;
 }
 
 /** `mbridge plot`: curves of runs as a picture. */
@@ -56,8 +59,9 @@ export function addPlot(program: Command): void {
     .addOption(new Option('--x <axis>', 'what it goes over').choices(X_AXES).default('step'))
     .option('--log', 'logarithmic scale of the numbers')
     .option('--smooth <weight>', 'of the values before, 0 to below 1; 0 draws what was measured', parseWeight, 0)
+    .option('--json', 'as JSON')
     .addHelpText('after', PLOT_EXAMPLES)
-    .action(async (runs: string[], { output, metric, x, log = false, smooth }: PlotFlags) => {
+    .action(async (runs: string[], { output, metric, x, log = false, smooth, json }: PlotFlags) => {
       const { plotSvg } = await import('../../trace/plot.js');
       const { readRunsToShow } = await import('../../trace/whole-run.js');
       const { MbridgeError } = await import('../../base/errors.js');
@@ -68,7 +72,7 @@ export function addPlot(program: Command): void {
           hint: 'name another --metric; mbridge plot --help lists them',
         });
       }
-      await write(output, picture);
+      await write(output, picture, json);
     });
 }
 
@@ -77,10 +81,10 @@ async function findRuns(named: readonly string[]) {
   return named.length === 0 ? [findRun(undefined)] : named.map(findRun);
 }
 
-async function write(file: string, content: string): Promise<void> {
+async function write(file: string, content: string, json = false): Promise<void> {
   const { writeAtomically } = await import('../../job/shared/run-folder.js');
   writeAtomically(file, content);
-  process.stdout.write(`${file}\n`);
+  process.stdout.write(json ? outputLine('result', { ok: true, file }) : `${file}\n`);
 }
 
 function parseMetrics(text: string): MetricKey[] {

@@ -1,4 +1,5 @@
 import type { Command } from 'commander';
+import { outputLine } from '../../outputs/line.js';
 import { parseCount } from '../shared/run-options.js';
 
 const EXAMPLES = `
@@ -24,7 +25,7 @@ export function addRuns(program: Command): void {
       const { describeRun, runsTable } = await import('./table.js');
       const found = listRuns(folder);
       const shown = (last === undefined ? found : found.slice(-last)).map(describeRun);
-      if (json) for (const run of shown) process.stdout.write(`${JSON.stringify(run)}\n`);
+      if (json) for (const run of shown) process.stdout.write(outputLine('run', run));
       else process.stdout.write(shown.length === 0 ? `no runs in ${folder}\n` : runsTable(shown));
     });
   runs
@@ -37,6 +38,6 @@ export function addRuns(program: Command): void {
       const { compareRuns, comparisonText } = await import('./compare.js');
       const { findRun } = await import('../../job/shared/run-list.js');
       const compared = compareRuns(findRun(a), findRun(b));
-      process.stdout.write(json ? `${JSON.stringify(compared)}\n` : comparisonText(compared));
+      process.stdout.write(json ? outputLine('comparison', compared) : comparisonText(compared));
     });
 }

@@ -1,4 +1,6 @@
 import { InvalidArgumentError, type Command } from 'commander';
+import { outputLine } from '../../outputs/line.js';
+import { snakeKeys } from '../../outputs/snake-keys.js';
 import { parseCount } from '../shared/run-options.js';
 
 interface GridOptions {
@@ -29,7 +31,11 @@ export function addGrid(program: Command): void {
     .option('--json', 'as JSON')
     .action(async (options: GridOptions) => {
       const { shape, groups } = await layOut(options);
-      process.stdout.write(options.json ? `${JSON.stringify({ shape, groups })}\n` : await asText(shape, groups));
+      process.stdout.write(
+        options.json
+          ? outputLine('grid', { shape, groups: snakeKeys(groups) })
+          : await asText(shape, groups, options.epSize > 1),
+      );
     });
 }
 
@@ -68,12 +74,8 @@ async function layOut(options: GridOptions): Promise<{ shape: Shape; groups: Gro
   return { shape, groups: groupRanks(grid, { ep }) };
 }
 
-async function asText(shape: Shape, groups: Groups): Promise<string> {
-  const { formatTable } = await import('../shared/table.js');
-  const rows = Object.entries(groups).map(([field, lists]) => [
-    field,
-    lists.length === 0 ? 'none' : lists.map((list) => `[${list.join(' ')}]`).join(' '),
-  ]);
+async function asText(shape: Shape, groups: Groups, experts: boolean): Promise<string> {
+  const { groupsText } = await import('./grid-text.js');
   const sizes = DIM_NAMES.map((dim) => `${dim} ${shape[dim]}`).join(', ');
-  return `${sizes}\n\n${formatTable([['group', 'ranks'], ...rows])}`;
+  return `${sizes}\n\n${groupsText(groups, experts)}`;
 }

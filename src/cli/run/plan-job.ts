@@ -1,6 +1,8 @@
 import { EXIT, MbridgeError } from '../../base/errors.js';
 import { formatRanks } from '../../base/format-ranks.js';
 import type { JobFile } from '../../config/job-file.js';
+import { outputLine } from '../../outputs/line.js';
+import { snakeKeys } from '../../outputs/snake-keys.js';
 import type { JobModel, JobPlan } from '../../train/plan-job.js';
 import { namesConfigFile, type RunOptions } from '../shared/run-options.js';
 import { formatTable } from '../shared/table.js';
@@ -40,7 +42,7 @@ export async function planJobFile([path = '', ...rest]: readonly string[], optio
     ...(file.phases && { phases: Object.entries(file.phases).map(([name, resident]) => ({ name, resident })) }),
     ...(capacity !== undefined && { memoryBytes: capacity }),
   });
-  return options.json ? `${JSON.stringify(plan)}\n` : asText(plan);
+  return options.json ? outputLine('job_plan', snakeKeys(plan)) : asText(plan);
 }
 
 async function modelsOf({ models }: JobFile, path: string): Promise<JobModel[]> {

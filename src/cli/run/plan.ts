@@ -1,4 +1,6 @@
 import type { Command } from 'commander';
+import { outputLine } from '../../outputs/line.js';
+import { snakeKeys } from '../../outputs/snake-keys.js';
 import { PROFILE_FLAG, planTarget } from '../shared/plan-target.js';
 import { planRequest } from '../shared/plan-request.js';
 import { addRunOptions, namesConfigFile, resolveRequest, type RunOptions } from '../shared/run-options.js';
@@ -74,5 +76,5 @@ async function textOf(report: PlanReport, { json, perRank = false }: PlanFlags):
   const gpu = target && { name: target.name, usable_bytes: target.usableBytes };
   const held = fit && { fits: fit.fits, needed_bytes: fit.neededBytes, held_bytes: fit.heldBytes };
   const predicted = prediction && predictionJson(prediction);
-  return `${JSON.stringify({ ...plan, ...(gpu && { gpu }), ...held, ...(predicted && { predicted }) })}\n`;
+  return outputLine('plan', { ...snakeKeys(plan), ...(gpu && { gpu }), ...held, ...(predicted && { predicted }) });
 }

@@ -1,4 +1,5 @@
 import type { Command } from 'commander';
+import { outputLine } from '../../outputs/line.js';
 
 /** `mbridge recipes`: what can be run by name. */
 export function addRecipes(program: Command): void {
@@ -11,6 +12,6 @@ export function addRecipes(program: Command): void {
       const { formatTable } = await import('../shared/table.js');
       const list = RECIPES.map(({ name, description }) => ({ name, description }));
       const text = formatTable(list.map(({ name, description }) => [name, description]));
-      process.stdout.write(json ? `${JSON.stringify({ recipes: list })}\n` : text);
+      process.stdout.write(json ? outputLine('recipes', { recipes: list }) : text);
     });
 }

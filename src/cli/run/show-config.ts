@@ -1,5 +1,6 @@
 import type { Command } from 'commander';
 import type { Origin } from '../../config/resolve.js';
+import { outputLine } from '../../outputs/line.js';
 import { addRunOptions, resolveRequest, type RunOptions, type RunRequest } from '../shared/run-options.js';
 
 /** `mbridge show-config`: the resolved configuration, as YAML that can be run or as JSON. */
@@ -19,7 +20,7 @@ export function addShowConfig(program: Command): void {
 }
 
 function asJson({ config, origins }: RunRequest, explain: boolean): string {
-  return `${JSON.stringify(explain ? { config, origins: Object.fromEntries(origins) } : config)}\n`;
+  return outputLine('config', { config: { ...config }, ...(explain ? { origins: Object.fromEntries(origins) } : {}) });
 }
 
 function originText(source: Origin | undefined): string {

@@ -1,3 +1,4 @@
+import type { OutputFacts } from '../../outputs/line.js';
 import type { StepPrediction } from '../../plan/predict-step.js';
 
 /** With three digits, or all that stand before the point. */
@@ -37,13 +38,13 @@ function inLines(shares: readonly string[]): string[] {
 }
 
 /** The same for programs: units in the keys, as step lines have them. */
-export function predictionJson(prediction: StepPrediction): Record<string, unknown> {
+export function predictionJson(prediction: StepPrediction): NonNullable<OutputFacts<'plan'>['predicted']> {
   const { stepMs, tokensPerSecond, tokensPerSecondPerDevice, tflopsPerDevice, mfu, bubble, parts } = prediction;
   return {
     step_time_ms: stepMs,
     tokens_per_s: tokensPerSecond,
-    tokens_per_s_per_gpu: tokensPerSecondPerDevice,
-    tflops_per_gpu: tflopsPerDevice,
+    tokens_per_s_per_device: tokensPerSecondPerDevice,
+    tflops_per_device: tflopsPerDevice,
     ...(mfu === null ? {} : { mfu }),
     pipeline_bubble: bubble,
     parts_ms: {

@@ -110,12 +110,18 @@ export async function configFlags(options: RunOptions): Promise<NonNullable<Conf
   return [...flags, ...switches.map(({ flag, path }) => ({ path, value: true, place: flag }))];
 }
 
+/** Of a text, as the place where something was set. */
+const LONGEST_PLACE = 80;
+
 /** `section.key=value` texts, each with its place. @throws MbridgeError exit 2 for a text that is none */
 export async function overridesOf(texts: readonly string[]): Promise<NonNullable<ConfigSources['overrides']>> {
   const { isOverride } = await import('../../config/overrides.js');
   const stray = texts.find((text) => !isOverride(text));
   if (stray !== undefined) throw strayArgument(stray);
-  return texts.map((text) => ({ text, place: `argv[${process.argv.indexOf(text)}]` }));
+  return texts.map((text) => ({
+    text,
+    place: text.length > LONGEST_PLACE ? `${text.slice(0, LONGEST_PLACE)}...` : text,
+  }));
 }
 
 /** Puts the configuration of a command line together: defaults < recipe < file < flags < overrides. */

@@ -1,5 +1,6 @@
 import type { CommanderError } from 'commander';
 import { MbridgeError } from '../../base/errors.js';
+import { nearest } from '../../base/nearest.js';
 
 /** Commands as other programs call them. */
 const OTHER_NAMES: Readonly<Record<string, string>> = {
@@ -15,6 +16,31 @@ const OTHER_NAMES: Readonly<Record<string, string>> = {
   tokenize: 'data prepare',
 };
 
+/** Flags as other programs call them: ours, what to set, or why there is none. */
+const OTHER_FLAGS: Readonly<Record<string, string>> = {
+  'tensor-parallel-size': '--tp-size',
+  'tensor-model-parallel-size': '--tp-size',
+  'pipeline-parallel-size': '--pp-size',
+  'pipeline-model-parallel-size': '--pp-size',
+  'context-parallel-size': '--cp-size',
+  gpus: '--nproc',
+  'num-gpus': '--nproc',
+  'nproc-per-node': '--nproc',
+  'num-processes': '--nproc',
+  'master-addr': '--rdzv-endpoint HOST:PORT',
+  steps: 'train.train_iters=N',
+  'max-steps': 'train.train_iters=N',
+  'batch-size': 'train.global_batch_size=N',
+  'learning-rate': 'optimizer.lr=X',
+  data: 'dataset.path=FILE',
+  dataset: 'dataset.path=FILE',
+  output: '--log-dir',
+  'output-dir': '--log-dir',
+  save: 'checkpoint.save=DIR',
+};
+const RUN_COMMANDS: readonly string[] = ['pretrain', 'resume', 'plan', 'show-config', 'bench'];
+const DATA_PARALLEL = ': data parallelism is what the other sizes leave of --nproc';
+
 /** Commander's finding as a usage error (exit code 2). */
 export async function usageError({ code, message }: CommanderError): Promise<MbridgeError> {
   // Help that commander shows because no command was given comes as this code, already printed.
@@ -25,19 +51,29 @@ export async function usageError({ code, message }: CommanderError): Promise<Mbr
           .replace(/^error: /, '')
           .replaceAll('\n', ' ')
           .replace('(Did you', '(did you');
-  const suggestion = text.includes('(did you') ? '' : await meant(code, /'(.+?)'/.exec(text)?.[1] ?? '');
-  return new MbridgeError('usage', 'MB_USAGE', `${text}${suggestion}`, {
+  const own = await meant(code, /'(.+?)'/.exec(text)?.[1] ?? '', text.includes('(did you'));
+  // Commander knows spellings, we know meanings.
+  const said = own === '' ? text : text.replace(/ \(did you.*$/, '');
+  return new MbridgeError('usage', 'MB_USAGE', `${said}${own}`, {
     hint: 'mbridge --help, mbridge <command> --help',
   });
 }
 
 /** The command that others call so, or the key of the configuration that others have a flag for. */
-async function meant(code: string, name: string): Promise<string> {
+async function meant(code: string, name: string, near: boolean): Promise<string> {
   if (code === 'commander.unknownCommand') {
-    const ours = Object.hasOwn(OTHER_NAMES, name) ? OTHER_NAMES[name] : undefined;
+    const known = nearest(name, Object.keys(OTHER_NAMES));
+    // A name of ours that is as near is commander's to find.
+    const ours = Object.hasOwn(OTHER_NAMES, name) || !near ? OTHER_NAMES[known ?? ''] : undefined;
     return ours === undefined ? '' : ` (did you mean ${ours}?)`;
   }
   if (code !== 'commander.unknownOption') return '';
+  const flag = name.replace(/^-+/, '').replace(/=.*$/, '').replaceAll('_', '-');
+  if (['dp', 'dp-size', 'data-parallel-size'].includes(flag)) return DATA_PARALLEL;
+  const takesRun = RUN_COMMANDS.includes(process.argv[2] ?? '');
+  const ours = takesRun && Object.hasOwn(OTHER_FLAGS, flag) ? OTHER_FLAGS[flag] : undefined;
+  if (ours !== undefined) return ` (did you mean ${ours}?)`;
+  if (near) return '';
   const { configJsonSchema, sectionKeys } = await import('../../config/json-schema.js');
   const key = name.replace(/^-+/, '').replace(/=.*$/, '').replaceAll('-', '_');
   const owners = Object.entries(configJsonSchema().properties ?? {}).filter(([, section]) =>

@@ -98,7 +98,10 @@ function measuredText(outcome: Outcome | undefined): string {
 }
 
 /** The same for programs. */
-export function tuneJson(report: TuneReport, interrupted: boolean): Record<string, unknown> {
+export function tuneJson(
+  report: TuneReport,
+  interrupted: boolean,
+): { readonly type: string; readonly [key: string]: unknown } {
   const { name, device, ranks, ranking, settings, seconds } = report;
   return {
     ...{ type: 'tune', name, device, ranks, considered: ranking.considered, planned: ranking.planned },

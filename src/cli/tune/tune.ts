@@ -1,5 +1,6 @@
 import { setImmediate } from 'node:timers/promises';
 import type { Command } from 'commander';
+import { eventJson } from '../../outputs/line.js';
 import type { Ranking } from '../../plan/rank-settings.js';
 import { PROFILE_FLAG } from '../shared/plan-target.js';
 import { addRunOptions, parseCount, resolveRequest, type RunOptions, type RunRequest } from '../shared/run-options.js';
@@ -84,7 +85,7 @@ async function tuneRequest(args: string[], options: TuneFlags, request: RunReque
     command: commandOf(args, { ...options, nproc }),
   };
   const interrupted = stop.code > 0;
-  process.stdout.write(json ? `${JSON.stringify(tuneJson(report, interrupted))}\n` : tuneText(report, interrupted));
+  process.stdout.write(json ? `${eventJson(tuneJson(report, interrupted))}\n` : tuneText(report, interrupted));
 }
 
 /** @throws MbridgeError MB_CONFIG_LAYOUT where the model or the batch cannot be cut so, MB_MEMORY_PLAN where nothing fits */

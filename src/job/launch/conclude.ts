@@ -1,6 +1,7 @@
-import { EXIT } from '../../base/errors.js';
+import { EXIT, errorText } from '../../base/errors.js';
 import { formatRanks } from '../../base/format-ranks.js';
 import { formatEnding, savedBefore, type Ending } from '../shared/ending-text.js';
+import { errorFacts } from '../shared/error-facts.js';
 import { formatFailure } from '../shared/failure-text.js';
 import { EVENT } from '../shared/messages.js';
 import { reportError } from '../shared/report-error.js';
@@ -65,7 +66,8 @@ export function conclude({
     output.note(formatEnding({ ...how, signal: by }));
     return result;
   };
-  const fail = (text: string, exitCode: number, error: Record<string, unknown>, retried = true): Attempted => {
+  const fail = (text: string, exitCode: number, found: Parameters<typeof errorFacts>[0], retried = true): Attempted => {
+    const error = errorFacts(found, exitCode);
     const pauseS = signal === 'no' && retried ? pauseBefore(attempt, idle, exitCode, restarts) : null;
     if (pauseS === null || next === undefined) {
       output.note([text, ...savedBefore(how)].join('\n'));
@@ -89,8 +91,8 @@ export function conclude({
   if (givenUp !== undefined) {
     const { code, message, hint, exitCode, again } = givenUp;
     const waits = waited(exitCode);
-    const more = [hint, waits].flatMap((line) => (line === undefined ? [] : `\n  ${line}`)).join('');
-    const text = `${output.paint.red('error:')} ${message} [${code}]${more}`;
+    const more = waits === undefined ? '' : `\n  ${waits}`;
+    const text = `${errorText({ code, message, hint }, output.paint.red)}${more}`;
     return fail(text, exitCode, { code, message, hint, waits }, again);
   }
   if (stubborn.length > 0) output.warn(`rank ${formatRanks(stubborn)} did not end in time and was killed`);

@@ -1,5 +1,5 @@
 import { hostname } from 'node:os';
-import { EXIT } from '../../base/errors.js';
+import { EXIT, errorText } from '../../base/errors.js';
 import { formatRanks } from '../../base/format-ranks.js';
 import type { FlightRecord } from '../shared/flight-record.js';
 import { ENV, type WorkerRun } from '../shared/messages.js';
@@ -80,7 +80,7 @@ function end(
   const { code, exitCode: lostCode, message, hint } = nodeLost(`node 0 (${place.host})`);
   const { exitCode, text } = begin ?? {
     exitCode: run.insisted === null ? lostCode : signalExitCode(run.insisted),
-    text: `error: ${message} [${code}]\n  ${hint}`,
+    text: errorText({ code, message, hint }),
   };
   if (text !== '') say(text);
   return {

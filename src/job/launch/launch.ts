@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { takeEarlySignals } from '../../base/early-signals.js';
-import { EXIT, MbridgeError } from '../../base/errors.js';
+import { EXIT, MbridgeError, errorText } from '../../base/errors.js';
 import { removeDeadClaim } from '../../base/folder-claim.js';
 import { compiledFile } from '../../base/package-root.js';
 import { nearAddress } from '../rendezvous/listen-address.js';
@@ -63,8 +63,11 @@ export async function launch(job: LaunchJob): Promise<LaunchResult> {
     try {
       return await launchHere(job, leader, endpoint);
     } catch (error) {
-      const text = error instanceof MbridgeError ? `${error.message} [${error.code}]` : String(error);
-      await leader.over(0, error instanceof MbridgeError ? error.exitCode : EXIT.internal, `error: node 0: ${text}`);
+      const { code, message, exitCode } =
+        error instanceof MbridgeError
+          ? error
+          : { code: 'MB_INTERNAL', message: String(error), exitCode: EXIT.internal };
+      await leader.over(0, exitCode, errorText({ code, message: `node 0: ${message}` }));
       throw error;
     }
   } finally {
@@ -172,18 +175,17 @@ async function superviseRun(
     },
   });
   if (attempt === 0) announce(job, runDir, output);
-  const warn = output.warn.bind(output);
+  const warn = output.warnOf(EVENT.warning);
   const workers: WorkerProcess[] = [];
   const flight = new FlightReport(workers);
-  const stall = new StallNotice(ranks, (text) => {
+  const stall = new StallNotice(ranks, (said, facts) => {
     const waits = flightSentence(flight.now());
-    warn(waits === undefined ? text : `${text}; ${waits}`);
+    output.warnOf(EVENT.stall)(waits === undefined ? said : `${said}; ${waits}`, facts);
   });
   const rankTimes = new RankTimesFile(runDir, ranks, warn);
   const stragglers = new StragglerNotice(ranks, (text, slow) => {
-    warn(text);
+    output.warn(text, { type: EVENT.straggler, ranks: slow });
     rankTimes.stragglers(slow);
-    output.fact({ type: EVENT.straggler, ranks: slow });
   });
   const token = leader?.token ?? randomBytes(32).toString('hex');
   const host = leader?.address ?? '127.0.0.1';
@@ -200,7 +202,8 @@ async function superviseRun(
     },
   );
   const hostOf = leader === null ? {} : { hostOf: leader.nodeOf.bind(leader) };
-  const waiting = new WaitingNotice({ worldSize: ranks, missing: () => store.missing, ...hostOf }, warn);
+  const awaited = { worldSize: ranks, missing: () => store.missing, ...hostOf };
+  const waiting = new WaitingNotice(awaited, output.warnOf(EVENT.waiting));
   const graceMs = graceOf(job);
   const supervisor = new Supervisor(workers, graceMs, () => {
     flight.failed();

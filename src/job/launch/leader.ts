@@ -1,4 +1,4 @@
-import { MbridgeError } from '../../base/errors.js';
+import { MbridgeError, errorText } from '../../base/errors.js';
 import { formatRanks } from '../../base/format-ranks.js';
 import { listenAddress, nearAddress } from '../rendezvous/listen-address.js';
 import { connectStore } from '../rendezvous/store-client.js';
@@ -84,7 +84,7 @@ export class Leader {
       leader.#facts = await leader.#compare(facts, timeoutMs, warn);
     } catch (error) {
       const { exitCode, message, code } = error as MbridgeError;
-      await leader.over(0, exitCode, `error: ${message} [${code}]`);
+      await leader.over(0, exitCode, errorText({ code, message }));
       throw error;
     }
     void leader.#watch();

@@ -2,7 +2,7 @@ import { hostname } from 'node:os';
 import { packageVersion } from '../../base/package-root.js';
 import { configChanges, changedValue } from '../../config/changes.js';
 import type { RunConfig } from '../../config/schema.js';
-import { EXIT, MbridgeError } from '../../base/errors.js';
+import { EXIT, MbridgeError, errorText } from '../../base/errors.js';
 import { weakToken } from '../rendezvous/store-protocol.js';
 import { ENV, type SavedCheckpoint, type WorkerEvent } from '../shared/messages.js';
 import type { StopSignal } from '../shared/stop-signals.js';
@@ -116,6 +116,7 @@ const LONGEST_LINE = 2000;
 export function endText({ result, exitCode }: { result: WorkerEvent; exitCode: number }): string {
   const { error, signal } = result as { error?: { code?: string; message?: string }; signal?: string };
   if (exitCode === EXIT.ok) return '';
-  if (error !== undefined) return `error: ${error.message} [${error.code}]; node 0 says more`;
+  if (error !== undefined)
+    return `${errorText({ code: error.code ?? 'MB_INTERNAL', message: error.message ?? '' })}; node 0 says more`;
   return signal === undefined ? `the run ended with exit code ${exitCode}` : `the run was stopped by ${signal}`;
 }

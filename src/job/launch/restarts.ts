@@ -1,4 +1,4 @@
-import { EXIT } from '../../base/errors.js';
+import { isRetryable } from '../../base/errors.js';
 import type { RunConfig } from '../../config/schema.js';
 import type { SavedCheckpoint } from '../shared/messages.js';
 import { listenForSignals, type StopSignal } from '../shared/stop-signals.js';
@@ -47,8 +47,6 @@ export function goingOnText({ from, step }: GoingOn): string {
   return `update ${step}${from === 'memory' ? ' in memory' : ''}`;
 }
 
-/** What may be gone at the next try: a process or its machine failed, or a collective hung. The rest stays as it is. */
-const RETRIED: readonly number[] = [EXIT.worker, EXIT.hang];
 const FIRST_PAUSE_S = 1;
 const LONGEST_PAUSE_S = 60;
 
@@ -62,7 +60,7 @@ export function pauseBefore(
   exitCode: number,
   restarts: Pick<Restarts, 'most'> | undefined,
 ): number | null {
-  if (restarts === undefined || attempt > restarts.most || !RETRIED.includes(exitCode)) return null;
+  if (restarts === undefined || attempt > restarts.most || !isRetryable(exitCode)) return null;
   return Math.min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2 ** (idle - 1));
 }
 

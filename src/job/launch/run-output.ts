@@ -3,11 +3,12 @@ import {
   WARN_LEVEL,
   formatLogLine,
   paintFor,
+  warningOf,
   type EventStyle,
   type Paint,
 } from '../shared/console-lines.js';
 import type { MbridgeError } from '../../base/errors.js';
-import type { StepEvent, WorkerEvent } from '../shared/messages.js';
+import { EVENT, type StepEvent, type WorkerEvent } from '../shared/messages.js';
 import { isTrainingResult } from '../shared/summary-text.js';
 import { stdoutRefused } from '../shared/report-error.js';
 import { LiveLine, isWatched } from './live-line.js';
@@ -97,6 +98,8 @@ export class RunOutput {
 
   log(rank: number, line: string): void {
     this.note(`${this.#prefix(rank)}${formatLogLine(line, this.#paint)}`);
+    const text = warningOf(line);
+    if (text !== undefined) this.fact({ type: EVENT.warning, text, rank });
   }
 
   /** A raw line of a worker's own stdout or stderr: of the ranks that are shown, and never on our stdout. */
@@ -111,8 +114,17 @@ export class RunOutput {
     this.#live?.draw();
   }
 
-  warn(text: string): void {
-    this.log(-1, JSON.stringify({ level: WARN_LEVEL, msg: text }));
+  /** @param event what `--json` has of it, where that is more than a warning */
+  warn(text: string, event: WorkerEvent = { type: EVENT.warning, text }): void {
+    this.note(formatLogLine(JSON.stringify({ level: WARN_LEVEL, msg: text }), this.#paint));
+    this.fact(event);
+  }
+
+  /** Warns in the words that it is given, with what `--json` has of such an event. */
+  warnOf(type: string): (text: string, facts?: object) => void {
+    return (text, facts = {}) => {
+      this.warn(text, { type, ...facts, text });
+    };
   }
 
   /** The last line: what a worker sent as the result, and how the run ended. Readable output only has what workers sent. */

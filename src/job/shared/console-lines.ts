@@ -1,3 +1,4 @@
+import { eventJson } from '../../outputs/line.js';
 import { EVENT, type EvaluationEvent, type OtherEvent, type StepEvent, type WorkerEvent } from './messages.js';
 import { fit, formatShort, formatStep, stepOf, type StepStyle } from './step-line.js';
 
@@ -42,7 +43,7 @@ export class EventLines {
   format(event: WorkerEvent, columns?: number): string | null {
     const style = this.#style;
     if (isEvaluation(event) && event.set === (this.#validated?.set ?? event.set)) this.#validated = event;
-    if (style.json) return JSON.stringify(event);
+    if (style.json) return eventJson(event);
     if (LOGGED_TOO.has(event.type)) return null;
     if (event.type === 'step') return formatStep(event as StepEvent, { ...style, columns }, this.validation);
     if (isEvaluation(event)) return formatEvaluation(event, { ...style, columns });
@@ -73,12 +74,12 @@ function formatSample({ step, prompt, text }: SampleEvent, { totalSteps }: Event
 
 /** Programs have events of that type with other keys. */
 function isEvaluation(event: WorkerEvent): event is EvaluationEvent {
-  const keys = ['step', 'loss', 'perplexity', 'tokens', 'seconds'];
+  const keys = ['step', 'loss', 'perplexity', 'tokens', 'eval_s'];
   return event.type === 'evaluation' && 'set' in event && keys.every((key) => typeof event[key] === 'number');
 }
 
 function formatEvaluation(event: EvaluationEvent, { totalSteps, columns = Infinity }: EventStyle): string {
-  const { step, set, loss, perplexity, bits_per_byte: bits, tokens, seconds } = event;
+  const { step, set, loss, perplexity, bits_per_byte: bits, tokens, eval_s: seconds } = event;
   const needed = [stepOf(step, totalSteps, 'eval'), set, `loss ${loss.toFixed(4)}`];
   const further = [
     `perplexity ${formatShort(perplexity)}`,
@@ -101,9 +102,21 @@ function formatFields(fields: Record<string, unknown>): string {
 }
 
 /** Fields of a log line that say nothing on the console. */
-const HIDDEN = new Set(['level', 'time', 'pid', 'hostname', 'rank', 'msg', 'err', 'v']);
+const HIDDEN = new Set(['level', 'time', 'pid', 'hostname', 'rank', 'msg', 'err', 'v', 'event']);
 export const WARN_LEVEL = 40;
 const ERROR_LEVEL = 50;
+const FATAL_LEVEL = 60;
+
+/** The text of a log line that warns, of which no event of its own tells; a fatal one is told by the run's result. */
+export function warningOf(line: string): string | undefined {
+  try {
+    const { level, msg, event } = JSON.parse(line) as Record<string, unknown>;
+    const warns = Number(level) >= WARN_LEVEL && Number(level) < FATAL_LEVEL && event === undefined;
+    return warns ? String(msg) : undefined;
+  } catch {
+    return undefined;
+  }
+}
 
 /** A log line (JSON) as text for people; a line that is not JSON is passed as it is. */
 export function formatLogLine(line: string, paint: Paint): string {

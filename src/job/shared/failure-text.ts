@@ -1,3 +1,4 @@
+import { errorText } from '../../base/errors.js';
 import type { Paint } from './console-lines.js';
 import type { RootCause } from './root-cause.js';
 
@@ -14,8 +15,8 @@ export function formatFailure(
 ): string {
   const at = cause.step > 0 ? ` at step ${cause.step}` : '';
   const named = cause.message.includes(`rank ${cause.rank}`);
-  const lines = [`${paint.red('error:')} ${named ? '' : `rank ${cause.rank}: `}${cause.message}${at} [${cause.code}]`];
-  if (cause.hint !== undefined) lines.push(`  ${cause.hint}`);
+  const message = `${named ? '' : `rank ${cause.rank}: `}${cause.message}${at}`;
+  const lines = [errorText({ ...cause, message }, paint.red)];
   if (waits !== undefined) lines.push(`  ${waits}`);
   if (cause.stack !== undefined) lines.push(indent(cause.stack.split('\n').slice(0, 12)));
   if (cause.stderrTail.length > 0) lines.push('  last lines of its stderr:', indent(cause.stderrTail));

@@ -77,8 +77,8 @@ export interface StepEvent {
   tokens_seen?: number;
   /** In use on the rank that reports: of its GPU, or of its process on a CPU. */
   memory_bytes?: number;
-  tokens_per_s_per_gpu?: number;
-  tflops_per_gpu?: number;
+  tokens_per_s_per_device?: number;
+  tflops_per_device?: number;
   /** 0..1. */
   mfu?: number;
   [key: string]: unknown;
@@ -92,6 +92,12 @@ export const EVENT = {
   lossWarning: 'loss_warning',
   /** Ranks that are slower than the others. */
   straggler: 'straggler',
+  /** No rank begins an update. */
+  stall: 'stall',
+  /** Ranks or nodes have not come yet. */
+  waiting: 'waiting',
+  /** Another warning. */
+  warning: 'warning',
   /** A checkpoint is whole. */
   saved: 'saved',
   /** The run failed, and begins again from its last checkpoint. */
@@ -107,7 +113,7 @@ export interface EvaluationNumbers {
   bits_per_byte?: number;
   /** Counted tokens. */
   tokens: number;
-  seconds: number;
+  eval_s: number;
 }
 
 /** One set evaluated after update `step`; 0 before the first. */

@@ -1,4 +1,5 @@
 import { join } from 'node:path';
+import { eventJson } from '../../outputs/line.js';
 import { BestEffortFile, openAtLineStart } from './best-effort-file.js';
 import type { WorkerEvent } from './messages.js';
 import { METRICS_FILE } from './run-folder.js';
@@ -16,6 +17,6 @@ export class MetricsFile {
   }
 
   add(event: WorkerEvent): void {
-    if (typeof event['step'] === 'number') this.#file.append(Buffer.from(`${JSON.stringify(event)}\n`));
+    if (typeof event['step'] === 'number') this.#file.append(Buffer.from(`${eventJson(event)}\n`));
   }
 }

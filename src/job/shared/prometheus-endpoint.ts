@@ -14,7 +14,7 @@ const STEP_METRICS: readonly (Omit<PrometheusMetric, 'samples'> & { key: string;
   { key: 'lr', name: 'mbridge_learning_rate', help: 'Learning rate.', type: 'gauge' },
   { key: 'tokens_seen', name: 'mbridge_tokens_total', help: 'Tokens of all updates.', type: 'counter' },
   {
-    ...{ key: 'tokens_per_s_per_gpu', name: 'mbridge_tokens_per_second_per_device', type: 'gauge' },
+    ...{ key: 'tokens_per_s_per_device', name: 'mbridge_tokens_per_second_per_device', type: 'gauge' },
     help: 'Tokens per second and GPU, or process on a CPU.',
   },
   { key: 'mfu', name: 'mbridge_mfu_ratio', help: "Share of the GPU's peak that the model's work is.", type: 'gauge' },

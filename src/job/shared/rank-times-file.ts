@@ -1,5 +1,6 @@
 import { join } from 'node:path';
 import type { Pace } from '../../base/pace.js';
+import { outputLine, type OutputFacts } from '../../outputs/line.js';
 import { BestEffortFile, openAtLineStart } from './best-effort-file.js';
 import { PaceWindow } from './pace-window.js';
 import { RANK_TIMES_FILE } from './run-folder.js';
@@ -32,18 +33,19 @@ export class RankTimesFile {
     if (paces === undefined) return;
     const stages = paces.map(({ stage }) => stage);
     const staged = stages.some((stage) => stage !== stages[0]);
-    this.#append({ ms: paces.map(({ ms }) => Math.round(ms * 100) / 100), ...(staged ? { stages } : {}) });
+    const rounded = paces.map(({ ms }) => Math.round(ms * 100) / 100);
+    this.#append('rank_times', { step: this.#step, ms: rounded, ...(staged ? { stages } : {}) });
   }
 
   stragglers(stragglers: readonly Straggler[]): void {
-    this.#append({ stragglers });
+    this.#append('straggler', { step: this.#step, ranks: stragglers });
   }
 
   close(): void {
     this.#file.close();
   }
 
-  #append(facts: object): void {
-    this.#file.append(Buffer.from(`${JSON.stringify({ step: this.#step, ...facts })}\n`));
+  #append<T extends 'rank_times' | 'straggler'>(type: T, facts: OutputFacts<T>): void {
+    this.#file.append(Buffer.from(outputLine(type, facts)));
   }
 }

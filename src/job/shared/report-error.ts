@@ -1,6 +1,9 @@
-import { EXIT, MbridgeError } from '../../base/errors.js';
+import { EXIT, MbridgeError, errorText } from '../../base/errors.js';
 import { thrownByProgram } from '../../base/program-error.js';
 import { systemError } from '../../base/system-error.js';
+import { outputLine } from '../../outputs/line.js';
+import { paintFor } from './console-lines.js';
+import { errorFacts } from './error-facts.js';
 
 /** What stdout could not take for another reason than that its reader has gone: exit code 7, whatever the disk says. */
 export function stdoutRefused(cause: Error): MbridgeError {
@@ -19,18 +22,14 @@ export function reportError(error: unknown, json: boolean): number {
   const exitCode = known?.exitCode ?? EXIT.internal;
   const code = thrownByProgram(error) === undefined ? 'MB_INTERNAL' : 'MB_PROGRAM';
   const debug = (process.env['MBRIDGE_DEBUG'] ?? '0') !== '0';
-  if (known) {
-    const hint = known.hint === undefined ? '' : `\n  ${known.hint}`;
-    process.stderr.write(`error ${known.code}: ${known.message}${hint}\n`);
-    if (debug) process.stderr.write(`${known.stack ?? ''}\n`);
-  } else {
-    const stack = error instanceof Error ? (error.stack ?? error.message) : String(error);
-    const head = code === 'MB_PROGRAM' ? 'error MB_PROGRAM: ' : 'internal error (a bug of mbridge, please report it)\n';
-    process.stderr.write(`${head}${stack}\n`);
-  }
+  const bug = code === 'MB_INTERNAL' ? { hint: 'this is a bug of mbridge: please report it with the lines below' } : {};
+  const found = known ?? { code, message: String(error), ...bug };
+  process.stderr.write(`${errorText(found, paintFor(process.stderr).red)}\n`);
+  const { stack } = error instanceof Error ? error : {};
+  if (stack !== undefined && (known === undefined || debug)) process.stderr.write(`${stack}\n`);
   if (json) {
-    const facts = known?.toJSON() ?? { code, exitCode, message: String(error), details: {} };
-    process.stdout.write(`${JSON.stringify({ type: 'result', ok: false, exit_code: exitCode, error: facts })}\n`);
+    const facts = errorFacts(found, exitCode);
+    process.stdout.write(outputLine('result', { ok: false, exit_code: exitCode, error: facts }));
   }
   return exitCode;
 }

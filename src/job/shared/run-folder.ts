@@ -7,6 +7,7 @@ import { FolderClaim } from '../../base/folder-claim.js';
 import { systemError } from '../../base/system-error.js';
 import { makeFolder } from '../../base/make-folder.js';
 import { packageVersion } from '../../base/package-root.js';
+import { OUTPUT_SCHEMA } from '../../outputs/line.js';
 
 /** Where runs are, unless --log-dir says otherwise, and the files of one: `run.json`, `resolved.yaml`, `metrics.ndjson`, and a folder for each rank. */
 export const RUNS_FOLDER = 'runs';
@@ -166,7 +167,7 @@ export function readRunRecord(runDir: string): RunRecord | undefined {
 /** Leaves how a run ended in its folder. One that has ended does not fail because there is no room to say so. */
 export function writeRunResult(runDir: string, result: WorkerEvent): void {
   try {
-    writeAtomically(join(runDir, RESULT_FILE), `${JSON.stringify(result, null, 2)}\n`);
+    writeAtomically(join(runDir, RESULT_FILE), `${JSON.stringify({ schema: OUTPUT_SCHEMA, ...result }, null, 2)}\n`);
   } catch {
     // what is in the folder tells how far it came
   }

@@ -1,5 +1,14 @@
 const FIRST_NOTICE_MS = 60_000;
 
+/** What is known of a run in which nothing moves. */
+export interface Stall {
+  readonly idle_s: number;
+  /** That each rank has begun, by rank. */
+  readonly steps: readonly number[];
+  /** Ranks that have ended. */
+  readonly done: readonly number[];
+}
+
 /**
  * Says, from time to time, when no rank has begun a step for long: the numbers tell which rank is behind. It never ends
  * a run, for a step may be long and a collective has a time limit of its own.
@@ -7,12 +16,12 @@ const FIRST_NOTICE_MS = 60_000;
 export class StallNotice {
   readonly #steps: number[];
   readonly #done = new Set<number>();
-  readonly #say: (text: string) => void;
+  readonly #say: (text: string, stall: Stall) => void;
   readonly #firstMs: number;
   #lastProgress = performance.now();
   #timer: NodeJS.Timeout | undefined;
 
-  constructor(nproc: number, say: (text: string) => void, firstMs = FIRST_NOTICE_MS) {
+  constructor(nproc: number, say: (text: string, stall: Stall) => void, firstMs = FIRST_NOTICE_MS) {
     this.#steps = Array.from({ length: nproc }, () => 0);
     this.#say = say;
     this.#firstMs = firstMs;
@@ -42,7 +51,9 @@ export class StallNotice {
         return;
       }
       const where = describeSteps(this.#steps, this.#done);
-      this.#say(`no rank has begun a step for ${Math.round(idle / 1000)} s; ${where}`);
+      const seconds = Math.round(idle / 1000);
+      const facts = { idle_s: seconds, steps: [...this.#steps], done: [...this.#done].sort((a, b) => a - b) };
+      this.#say(`no rank has begun a step for ${seconds} s; ${where}`, facts);
       this.#schedule(idleMs * 2);
     }, wait);
     this.#timer.unref();

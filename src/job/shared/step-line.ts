@@ -20,7 +20,7 @@ export interface StepStyle {
  */
 export function formatStep(event: StepEvent, style: StepStyle, validation?: number): string {
   const { device, ranks = 1, validates = false, columns = Infinity } = style;
-  const { tokens_per_s_per_gpu: rate, tflops_per_gpu: tflops, mfu } = event;
+  const { tokens_per_s_per_device: rate, tflops_per_device: tflops, mfu } = event;
   const unit = ranks === 1 ? '' : device === 'cuda' ? '/GPU' : '/rank';
   const cells = [
     stepOf(event.step, style.totalSteps),

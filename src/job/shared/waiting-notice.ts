@@ -13,11 +13,19 @@ export interface WaitedFor {
   hint?: string | undefined;
 }
 
+/** Who is waited for, and for how long. */
+export interface Waiting {
+  readonly member: 'rank' | 'node';
+  readonly missing: readonly number[];
+  readonly of: number;
+  readonly wait_s: number;
+}
+
 /** Says every ten seconds which ranks have not come yet, until all have. */
 export class WaitingNotice {
   readonly #timer: NodeJS.Timeout;
 
-  constructor(who: WaitedFor, say: (text: string) => void, everyMs = NOTICE_MS) {
+  constructor(who: WaitedFor, say: (text: string, waiting: Waiting) => void, everyMs = NOTICE_MS) {
     const started = performance.now();
     this.#timer = setInterval(() => {
       const missing = who.missing();
@@ -26,7 +34,8 @@ export class WaitingNotice {
         return;
       }
       const seconds = Math.round((performance.now() - started) / 1000);
-      say(`waiting for ${describeMissing(missing, who)} (${seconds} s)${hintOf(who)}`);
+      const facts = { member: who.member ?? 'rank', missing, of: who.worldSize, wait_s: seconds };
+      say(`waiting for ${describeMissing(missing, who)} (${seconds} s)${hintOf(who)}`, facts);
     }, everyMs);
     this.#timer.unref();
   }

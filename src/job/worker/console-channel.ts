@@ -1,5 +1,5 @@
 import { EXIT } from '../../base/errors.js';
-import { EventLines, formatLogLine, paintFor, type EventStyle } from '../shared/console-lines.js';
+import { EventLines, formatLogLine, paintFor, warningOf, type EventStyle } from '../shared/console-lines.js';
 import { formatEnding, savedBefore, type Ending } from '../shared/ending-text.js';
 import { EVENT, type SavedCheckpoint, type WorkerEvent } from '../shared/messages.js';
 import { writeRunResult } from '../shared/run-folder.js';
@@ -63,7 +63,11 @@ export function consoleChannel(options: ConsoleOptions): Channel {
       if (event.type === 'result') state.result = event;
       else print(event);
     },
-    log: (line) => void stderr.write(`[r${rank}] ${formatLogLine(line, paint)}\n`),
+    log: (line) => {
+      say(`[r${rank}] ${formatLogLine(line, paint)}`);
+      const text = warningOf(line);
+      if (text !== undefined) fact({ type: EVENT.warning, text, rank });
+    },
     looping: () => undefined,
     saved: (saved) => {
       state.saved = saved;

@@ -1,9 +1,10 @@
+import { hostname } from 'node:os';
 import { setImmediate } from 'node:timers/promises';
 import { pathToFileURL } from 'node:url';
 import type { Logger } from '../../base/logger.js';
 import { takeEarlySignals } from '../../base/early-signals.js';
-import { EXIT, MbridgeError } from '../../base/errors.js';
-import { compiledFile } from '../../base/package-root.js';
+import { EXIT, MbridgeError, errorText } from '../../base/errors.js';
+import { compiledFile, packageVersion } from '../../base/package-root.js';
 import type { NativeBinding } from '../../engine/binding.js';
 import { deviceIndexOf } from '../../engine/devices.js';
 import { WARN_LEVEL } from '../shared/console-lines.js';
@@ -158,6 +159,7 @@ async function enterRun(
     channel.log(line);
   });
   state.log = log;
+  log.debug({ ...whereabouts(), device, local_rank: environment.localRank, argv: process.argv }, 'rank begins');
   if (device === 'cuda' && ranksPerGpu > 1) log.info(describeSharing(ranksPerGpu));
   if (device === 'cpu' && store.network !== null && environment.rank === 0) log.warn(SLOW_NETWORK);
   const warn = log.warn.bind(log);
@@ -270,10 +272,15 @@ function leaveWithReport(error: unknown, state: WorkerState): never {
   if (state.runDir === undefined || process.env[ENV.launcherPid] === undefined) {
     if (lost !== undefined) tell(`[r${rank}] the failure report could not be written: ${lost}`);
     exitCode = state.opened?.fail(report, state.runDir, saved);
-    const advice = hint === undefined ? '' : `\n  ${hint}`;
-    if (exitCode === undefined) tell(`[r${rank}] error: ${code}: ${stack ?? message}${advice}`);
+    if (exitCode === undefined) tell(`[r${rank}] ${errorText({ code, message: stack ?? message, hint })}`);
   }
   process.exit(exitCode ?? report.exit_code);
+}
+
+/** What tells later where a rank ran, and as what. */
+function whereabouts(): Readonly<Record<string, unknown>> {
+  const versions = { mbridge: packageVersion(), node: process.versions.node };
+  return { host: hostname(), pid: process.pid, versions };
 }
 
 /** Our launcher writes it; elsewhere each rank that can. */

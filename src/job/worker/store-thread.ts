@@ -5,13 +5,15 @@ import { join } from 'node:path';
 import { parentPort, workerData } from 'node:worker_threads';
 import { MbridgeError } from '../../base/errors.js';
 import { StoreServer } from '../rendezvous/store-server.js';
+import { eventJson, outputLine } from '../../outputs/line.js';
 import { paintFor } from '../shared/console-lines.js';
+import { errorFacts } from '../shared/error-facts.js';
 import { formatFailure } from '../shared/failure-text.js';
 import { findRootCause, type RootCause } from '../shared/root-cause.js';
 import { LOG_FILE, STDERR_FILE, rankFolder, writeRunResult } from '../shared/run-folder.js';
 import { RankTimesFile } from '../shared/rank-times-file.js';
 import { StragglerNotice } from '../shared/straggler-notice.js';
-import { EVENT } from '../shared/messages.js';
+import { EVENT, type WorkerEvent } from '../shared/messages.js';
 import { StallNotice } from '../shared/stall-notice.js';
 import { WaitingNotice } from '../shared/waiting-notice.js';
 import type { WorkerExit } from '../shared/worker-exit.js';
@@ -41,6 +43,12 @@ function warn(text: string): void {
   print(STDERR, `[r0] warning: ${text}`);
 }
 
+/** Says it, and with `json` as an event too. */
+function tell(event: WorkerEvent & { readonly text: string }, json: boolean): void {
+  warn(event.text);
+  if (json) print(STDOUT, eventJson(event));
+}
+
 /** What is known of each rank's end: its own report, or that its connection ended. */
 function exitsOf(server: StoreServer, own: WorkerReport, worldSize: number): WorkerExit[] {
   return Array.from({ length: worldSize }, (_, rank): WorkerExit => {
@@ -68,24 +76,24 @@ function conclude(cause: RootCause, { runDir, saved }: StoreThreadOrder, json: b
   const folder = runDir === undefined ? undefined : rankFolder(runDir, cause.rank);
   const files = folder === undefined ? undefined : { log: join(folder, LOG_FILE), stderr: join(folder, STDERR_FILE) };
   print(STDERR, [formatFailure(cause, files, paintFor({})), ...saved].join('\n'));
-  const { rank, step, code, message, hint } = cause;
-  const error = { rank, step, code, message, hint };
+  const error = errorFacts(cause, cause.exitCode);
   const wall_s = Math.round(performance.now()) / 1000;
   const ending = { ok: false, exit_code: cause.exitCode, error, run_dir: runDir ?? null, wall_s };
-  const result = { type: 'result', ...ending };
-  if (runDir !== undefined) writeRunResult(runDir, result);
-  if (json) print(STDOUT, JSON.stringify(result));
+  if (runDir !== undefined) writeRunResult(runDir, { type: 'result', ...ending });
+  if (json) print(STDOUT, outputLine('result', ending).trimEnd());
 }
 
 /** Returns the inode of the socket. */
 async function serve({ store, hosts, hint, json }: StoreThreadData): Promise<number> {
   const { worldSize } = store;
-  const stall = new StallNotice(worldSize, warn);
+  const stall = new StallNotice(worldSize, (text, facts) => {
+    tell({ type: EVENT.stall, ...facts, text }, json);
+  });
   let rankTimes: RankTimesFile | undefined;
   const stragglers = new StragglerNotice(worldSize, (text, slow) => {
     warn(text);
     rankTimes?.stragglers(slow);
-    if (json) print(STDOUT, JSON.stringify({ type: EVENT.straggler, ranks: slow }));
+    if (json) print(STDOUT, outputLine('straggler', { ranks: slow }).trimEnd());
   });
   const server = await StoreServer.listen(store, {
     onBegin: (rank, step, pace) => {
@@ -98,7 +106,10 @@ async function serve({ store, hosts, hint, json }: StoreThreadData): Promise<num
       stall.done(rank);
     },
   });
-  new WaitingNotice({ worldSize, missing: () => server.missing, hostOf: (rank) => hosts[rank], hint }, warn);
+  const awaited = { worldSize, missing: () => server.missing, hostOf: (rank: number) => hosts[rank], hint };
+  new WaitingNotice(awaited, (text, facts) => {
+    tell({ type: EVENT.waiting, ...facts, text }, json);
+  });
   // The server does not keep a thread alive by itself; this does, until the process ends.
   parentPort?.on('message', (order: StoreThreadOrder | StoreThreadFolder) => {
     if (!('said' in order)) {

@@ -35,7 +35,7 @@ export const METRICS: readonly Metric[] = [
   },
   { key: 'lr', title: 'Learning rate', note: '', format: (value) => value.toExponential(1), noisy: false },
   {
-    ...{ key: 'tokens_per_s_per_gpu', title: 'Tokens/s', note: 'a GPU, or a process on a CPU' },
+    ...{ key: 'tokens_per_s_per_device', title: 'Tokens/s', note: 'a GPU, or a process on a CPU' },
     ...{ format: formatCount, noisy: true },
   },
   {

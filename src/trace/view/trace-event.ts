@@ -12,7 +12,7 @@ export const STEP_KEYS = [
   'loss',
   'grad_norm',
   'lr',
-  'tokens_per_s_per_gpu',
+  'tokens_per_s_per_device',
   'mfu',
   'memory_bytes',
   'step_time_ms',
@@ -114,8 +114,8 @@ function readSample(line: Line, step: number): Sample {
 }
 
 function readRanks(line: Line, step: number): RankTimes | StragglerRecord | null {
-  if (Array.isArray(line['stragglers'])) {
-    const ranks = (line['stragglers'] as (Line | null)[]).flatMap((one) => {
+  if (line['type'] === 'straggler' && Array.isArray(line['ranks'])) {
+    const ranks = (line['ranks'] as (Line | null)[]).flatMap((one) => {
       const [rank, ms, median] = ['rank', 'ms', 'median_ms'].map((key) => finite(one?.[key]));
       return rank == null || ms == null || median == null ? [] : [{ rank, ms, median_ms: median }];
     });

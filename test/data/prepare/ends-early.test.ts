@@ -51,7 +51,7 @@ test.each([
 
   const { stdout } = await prepare(folder, '--input', `${folder}/c`, '--json');
   const whole = readFileSync(join(folder, 'c/z.jsonl')).length;
-  expect(JSON.parse(stdout)).toMatchObject({ documents: 20_002, bytes_read: whole });
+  expect(JSON.parse(stdout)).toMatchObject({ documents: 20_002, read_bytes: whole });
   expect(readdirSync(folder).sort()).toEqual(['c', 'out.bin', 'out.idx', 'out.json']);
   const afresh = join(folder, 'afresh');
   await prepare(folder, '--input', `${folder}/c`, '--output', afresh);
@@ -86,5 +86,5 @@ test('a part that is cut is made again', async () => {
   writeFileSync(`${folder}/out.parts/${part}`, 'x');
   writeFileSync(`${folder}/c/z.txt`, 'two');
   const { stdout } = await prepare(folder, '--input', `${folder}/c`, '--json');
-  expect(JSON.parse(stdout)).toMatchObject({ documents: 2, tokens: 8, bytes_read: 6 });
+  expect(JSON.parse(stdout)).toMatchObject({ documents: 2, tokens: 8, read_bytes: 6 });
 });

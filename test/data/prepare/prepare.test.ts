@@ -213,6 +213,6 @@ test('files that are done are not read again, unless they have changed', async (
   writeFileSync(join(folder, 'c/b.txt'), 'TWO');
   utimesSync(join(folder, 'c/b.txt'), 1, 1);
   const { stdout } = await prepare(folder, ...input, '--json');
-  expect(JSON.parse(stdout)).toMatchObject({ documents: 3, bytes_read: 8 });
+  expect(JSON.parse(stdout)).toMatchObject({ documents: 3, read_bytes: 8 });
   expect(textsOf(join(folder, 'out'))).toEqual(['one', 'TWO', 'three']);
 });

@@ -14,6 +14,7 @@ import {
   temporaryFolder,
   workerModule,
 } from './processes.js';
+import { readOutputs } from '../../helpers/outputs.js';
 
 describe('a run that succeeds', () => {
   it('prints readable steps on stdout and everything else on stderr', async () => {
@@ -33,14 +34,14 @@ describe('a run that succeeds', () => {
 
   it('prints one JSON object a line with json, the result last', async () => {
     const { stdout } = await startLaunch('steps', { nproc: 2, json: true }).ended;
-    const lines = jsonLines(stdout);
+    const lines = readOutputs(stdout);
     expect(lines.map(({ type, step }) => [type, step])).toEqual([
       ['step', 1],
       ['step', 2],
       ['step', 3],
       ['result', undefined],
     ]);
-    expect(lines[1]).toMatchObject({ loss: 5.1234, grad_norm: null, tokens_per_s_per_gpu: 2522.2 });
+    expect(lines[1]).toMatchObject({ loss: 5.1234, grad_norm: null, tokens_per_s_per_device: 2522.2 });
     expect(lines[3]).toMatchObject({ ok: true, exit_code: 0, steps: 3 });
   });
 
@@ -68,7 +69,10 @@ describe('a run that succeeds', () => {
     const job = { nproc: 1, json: true, gracePeriodMs: 200 };
     const { code, stdout, stderr } = await startLaunch('misbehave', job, { 0: 'done, but its exit hangs' }).ended;
     expect(stderr).toContain('warning: rank 0 did not end in time and was killed');
-    expect(jsonLines(stdout)).toMatchObject([{ type: 'result', ok: true }]);
+    expect(readOutputs(stdout)).toMatchObject([
+      { type: 'warning', text: 'rank 0 did not end in time and was killed' },
+      { type: 'result', ok: true },
+    ]);
     expect(code).toBe(0);
   });
 
@@ -99,7 +103,7 @@ describe('metrics.ndjson', () => {
     await run.says(/"step":5,/);
     process.kill(run.pid, 'SIGKILL');
     await run.ended;
-    const steps = jsonLines(readFileSync(join(runDir, 'metrics.ndjson'), 'utf8')).map(({ step }) => step);
+    const steps = readOutputs(readFileSync(join(runDir, 'metrics.ndjson'), 'utf8')).map(({ step }) => step);
     expect(steps.slice(0, 5)).toEqual([1, 2, 3, 4, 5]);
   });
 
@@ -108,7 +112,7 @@ describe('metrics.ndjson', () => {
     mkdirSync(join(runDir, 'metrics.ndjson'), { recursive: true });
     const { code, stdout, stderr } = await startLaunch('steps', { nproc: 2, json: true, runDir }).ended;
     expect(code).toBe(0);
-    expect(jsonLines(stdout).filter(({ type }) => type === 'step')).toHaveLength(3);
+    expect(readOutputs(stdout).filter(({ type }) => type === 'step')).toHaveLength(3);
     expect(stderr.match(/warning: .*metrics\.ndjson cannot be written: .*the run goes on/g)).toHaveLength(1);
   });
 });
@@ -156,25 +160,25 @@ describe('a run that fails', () => {
       'config error',
       3,
       'MB_TEST_CONFIG',
-      /^error: rank 1: tp 3 does not divide 8 heads \[MB_TEST_CONFIG\]\n {2}use 2 or 4\n/m,
+      /^error MB_TEST_CONFIG: rank 1: tp 3 does not divide 8 heads\n {2}use 2 or 4\n/m,
     ],
     [
       'bug',
       1,
       'MB_PROGRAM',
-      /^error: rank 1: x is not a function .*\n {4}TypeError: x is not a function\n {4} {4}at /m,
+      /^error MB_\w+: rank 1: x is not a function.*\n {4}TypeError: x is not a function\n {4} {4}at /m,
     ],
     ['late bug', 1, 'MB_PROGRAM', /thrown from a timer/],
     ['rejection nobody awaits', 1, 'MB_PROGRAM', /floating/],
     ['native time-out', 6, 'MB_COLLECTIVE_TIMEOUT', /rank 1 did not join within 5 s/],
     ['native peer loss', 5, 'MB_PEER_LOST', /rank 1 died/],
-    ['native memory', 4, 'MB_MEMORY', /needs 80 GB \[MB_MEMORY\]\n {2}`mbridge plan`/],
+    ['native memory', 4, 'MB_MEMORY', /^error MB_MEMORY: rank 1: needs 80 GB\n {2}`mbridge plan`/m],
     ['missing file', 7, 'MB_IO', /ENOENT.*\/nowhere\/model\.safetensors/],
     [
       'abort',
       5,
       'MB_WORKER_KILLED',
-      /rank 1 was killed by SIGABRT at step 7 .*\n {2}last lines of its stderr:\n[^]* {4}line 30\n {4}terminate called/,
+      /rank 1 was killed by SIGABRT at step 7\n {2}last lines of its stderr:\n[^]* {4}line 30\n {4}terminate called/,
     ],
     ['exit 0', 5, 'MB_WORKER_CRASHED', /rank 1 left with exit code 0 before its work was done/],
     ['exit 42', 5, 'MB_WORKER_CRASHED', /rank 1 crashed with exit code 42/],
@@ -187,7 +191,7 @@ describe('a run that fails', () => {
     expect(stderr).toMatch(text);
     // Each of them by itself where one was stopped before it noticed.
     expect(stderr).toMatch(/rank 0, 2: (lost a peer|stopped)|rank [02]: lost a peer; rank [02]: stopped/);
-    expect(jsonLines(stdout).at(-1)).toMatchObject({
+    expect(readOutputs(stdout).at(-1)).toMatchObject({
       type: 'result',
       ok: false,
       exit_code: exitCode,
@@ -214,7 +218,7 @@ describe('a run that fails', () => {
     process.kill(victim ?? -1, 'SIGKILL');
     const { code, stderr } = await run.ended;
     expect(performance.now() - killed).toBeLessThan(5_000);
-    expect(stderr).toMatch(/error: rank 2 was killed by SIGKILL at step \d+ /);
+    expect(stderr).toMatch(/error MB_WORKER_KILLED: rank 2 was killed by SIGKILL at step \d+\n/);
     expect(code).toBe(5);
     expect(workers.filter(isAlive)).toEqual([]);
   });
@@ -234,13 +238,13 @@ describe('a run that fails', () => {
   it('tells the cause also where the report cannot be written', async () => {
     const acts = { 0: 'wait', 1: 'config error without a folder' };
     const { code, stderr } = await startLaunch('misbehave', { nproc: 2 }, acts).ended;
-    expect(stderr).toMatch(/^error: rank 1: tp 3 does not divide 8 heads \[MB_TEST_CONFIG\]/m);
+    expect(stderr).toMatch(/^error MB_TEST_CONFIG: rank 1: tp 3 does not divide 8 heads$/m);
     expect(code).toBe(3);
   });
 
   it('says what is missing when the native addon does not load', async () => {
     const { code, stderr } = await startLaunch('steps', { nproc: 2, env: { MBRIDGE_NATIVE: '/nowhere.node' } }).ended;
-    expect(stderr).toMatch(/^error: rank \d: .*\/nowhere\.node.* \[MB_NATIVE_MISSING\]$/m);
+    expect(stderr).toMatch(/^error MB_NATIVE_MISSING: rank \d: .*\/nowhere\.node.*$/m);
     expect(code).toBe(4);
   });
 
@@ -261,7 +265,7 @@ describe('what cannot be told', () => {
     symlinkSync('/dev/full', join(runDir, 'rank-1', 'log.ndjson'));
     const { code, stdout, stderr } = await startLaunch('talk', { nproc: 2, runDir, json: true }).ended;
     expect(stderr.match(/\[r1\] warning: .*log\.ndjson cannot be written, and lacks lines.*ENOSPC/g)).toHaveLength(1);
-    expect(jsonLines(stdout).at(-1)).toMatchObject({ type: 'result', ok: true });
+    expect(readOutputs(stdout, ['note']).at(-1)).toMatchObject({ type: 'result', ok: true });
     expect(code).toBe(0);
   });
 

@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { childrenOf, isAlive, jsonLines, startLaunch, waitFor } from './processes.js';
+import { childrenOf, isAlive, startLaunch, waitFor } from './processes.js';
+import { readOutputs } from '../../helpers/outputs.js';
 
 describe('signals', () => {
   const SIGNALS: [NodeJS.Signals, number][] = [
@@ -16,7 +17,7 @@ describe('signals', () => {
     process.kill(run.pid, signal);
     const { code, stdout, stderr } = await run.ended;
     expect(stderr).toContain(`${signal}: workers stop after their current step`);
-    const result = jsonLines(stdout).at(-1);
+    const result = readOutputs(stdout).at(-1);
     expect(result).toMatchObject({ type: 'result', ok: false, exit_code: exitCode, signal });
     expect(result?.['steps']).toBeGreaterThan(1); // the worker's own result: it was not killed
     expect(stderr).toMatch(/\nstopped after update \d+ by SIG\w+, .*\nnot saved: checkpoint.save is not set\nlogs and/);
@@ -55,7 +56,7 @@ describe('signals', () => {
     process.kill(run.pid, 'SIGTERM');
     const { code, stdout, stderr } = await run.ended;
     expect(code).toBe(138);
-    expect(jsonLines(stdout).at(-1)).toMatchObject({ signal: 'SIGUSR1', steps: 2 });
+    expect(readOutputs(stdout).at(-1)).toMatchObject({ signal: 'SIGUSR1', steps: 2 });
     expect(stderr).not.toContain('killed');
   });
 
@@ -64,7 +65,7 @@ describe('signals', () => {
     const run = startLaunch('steps', { nproc: 1, json: true, train_iters: 100_000, env }, { stepMs: 5 });
     await run.says(/"step":2/);
     for (const pid of [run.pid, ...childrenOf(run.pid)]) process.kill(pid, 'SIGHUP');
-    const seen = jsonLines(run.stdout).length;
+    const seen = readOutputs(run.stdout).length;
     await waitFor('more steps', () => (run.stdout.split('\n').length > seen + 100 ? true : undefined));
     expect(run.stderr).not.toContain('SIGHUP');
     process.kill(run.pid, 'SIGINT');

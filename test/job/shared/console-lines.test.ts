@@ -15,18 +15,18 @@ const STEP = {
 
 describe('a step', () => {
   const STYLE = { json: false, totalSteps: 50, device: 'cpu' as const };
-  const RATES = { tokens_per_s_per_gpu: 19600, tflops_per_gpu: 545.02, mfu: 0.5511 };
+  const RATES = { tokens_per_s_per_device: 19600, tflops_per_device: 545.02, mfu: 0.5511 };
   const MORE = { eta_s: 3723, tokens_seen: 6144, memory_bytes: 124.1 * 2 ** 20, data_ms: 0.84 };
   it.each<[Partial<StepStyle>, Partial<StepEvent>, string]>([
     [{}, {}, 'step  3/50  loss 5.1234  norm  1.23  lr 1.0e-3   812 ms'],
     [
       {},
-      { tokens_per_s_per_gpu: 2521.9, mfu: 0 },
+      { tokens_per_s_per_device: 2521.9, mfu: 0 },
       'step  3/50  loss 5.1234  norm  1.23  lr 1.0e-3   812 ms   2,522 tok/s',
     ],
     [
       { ranks: 2 },
-      { tokens_per_s_per_gpu: 2521.9 },
+      { tokens_per_s_per_device: 2521.9 },
       'step  3/50  loss 5.1234  norm  1.23  lr 1.0e-3   812 ms   2,522 tok/s/rank',
     ],
     [
@@ -63,7 +63,7 @@ describe('a step', () => {
       loss,
       perplexity: 1,
       tokens: 1,
-      seconds: 1,
+      eval_s: 1,
     });
     for (const [set, loss] of [
       ['a', 2],
@@ -79,7 +79,7 @@ describe('a step', () => {
   it('is one object in JSON, with null for what is no number', () => {
     const line = new EventLines({ ...STYLE, json: true }).format({ ...STEP, loss: NaN });
     expect(line).toBe(
-      '{"type":"step","step":3,"loss":null,"grad_norm":1.234,"lr":0.001,"tokens":2048,"step_time_ms":812.4}',
+      '{"schema":1,"type":"step","step":3,"loss":null,"grad_norm":1.234,"lr":0.001,"tokens":2048,"step_time_ms":812.4}',
     );
   });
 });

@@ -14,6 +14,7 @@ import {
   waitFor,
   workerModule,
 } from '../launch/processes.js';
+import { readOutputs } from '../../helpers/outputs.js';
 
 const SCRIPT = fileURLToPath(new URL('run-external.mjs', import.meta.url));
 
@@ -77,10 +78,7 @@ function endOf(runs: Running[]): Promise<Outcome[]> {
 it('workers find each other without our launcher; the reporting rank prints on its stdout', async () => {
   const runDir = join(temporaryFolder(), 'run');
   const [first, second] = await endOf(await startRanks(2, { worker: 'steps', runDir }));
-  const lines = (first?.stdout ?? '')
-    .trim()
-    .split('\n')
-    .map((line) => JSON.parse(line) as Record<string, unknown>);
+  const lines = readOutputs(first?.stdout ?? '');
   expect(lines).toMatchObject([
     { type: 'step', step: 1 },
     { type: 'step', step: 2 },
@@ -104,15 +102,15 @@ it('a failing worker says why, leaves its report, and the others lose a peer', a
   const [first, second, third] = await endOf(await startRanks(3, { worker: 'misbehave', runDir, test }));
   expect(second).toMatchObject({
     code: 3,
-    stderr: '[r1] error: MB_TEST_CONFIG: tp 3 does not divide 8 heads\n  use 2 or 4\n',
+    stderr: '[r1] error MB_TEST_CONFIG: tp 3 does not divide 8 heads\n  use 2 or 4\n',
   });
   // As the launcher would, rank 0 ends with the exit code of the cause, and says nothing of its own end.
   expect(first?.code).toBe(3);
   expect(first?.stderr).not.toContain('[r0] error');
   expect(first?.stderr).toMatch(
-    /^error: rank 1: tp 3 does not divide 8 heads \[MB_TEST_CONFIG\]\n {2}use 2 or 4\n {2}rank 0, 2: lost a peer\n/m,
+    /^error MB_TEST_CONFIG: rank 1: tp 3 does not divide 8 heads\n {2}use 2 or 4\n {2}rank 0, 2: lost a peer\n/m,
   );
-  const result = jsonLines(first?.stdout ?? '').at(-1);
+  const result = readOutputs(first?.stdout ?? '').at(-1);
   expect(result).toMatchObject({ ok: false, exit_code: 3, error: { rank: 1, code: 'MB_TEST_CONFIG' } });
   expect(JSON.parse(readFileSync(join(runDir, 'result.json'), 'utf8'))).toEqual(result);
   expect(third?.code).toBe(5);
@@ -125,7 +123,7 @@ it('the first signal stops in order, and the exit code names it', async () => {
   await runs[0]?.says(/"step":2/);
   runs[0]?.child.kill('SIGTERM');
   const [end] = await endOf(runs);
-  expect(jsonLines(end?.stdout ?? '').at(-1)).toMatchObject({ type: 'result', ok: false, signal: 'SIGTERM' });
+  expect(readOutputs(end?.stdout ?? '').at(-1)).toMatchObject({ type: 'result', ok: false, signal: 'SIGTERM' });
   expect(end?.stderr).toMatch(/\nstopped after update \d+ by SIGTERM.*\nnot saved: checkpoint\.save is not set\n/);
   expect(end?.code).toBe(143);
 });
@@ -179,9 +177,9 @@ it('rank 0 shows the first cause as the launcher would, also where that rank cou
   const test = { 0: 'say so and wait', 1: 'kill itself once all are here', 2: 'say so and wait' };
   const [first] = await endOf(await startRanks(3, { worker: 'misbehave', test }));
   expect(first?.stderr).toMatch(
-    /^error: rank 1 was lost: killed, crashed, or cut off \[MB_WORKER_LOST\]\n.*\n {2}rank 0, 2: lost a peer\n {2}log: .*rank-1/m,
+    /^error MB_WORKER_LOST: rank 1 was lost: killed, crashed, or cut off\n.*\n {2}rank 0, 2: lost a peer\n {2}log: .*rank-1/m,
   );
-  expect(jsonLines(first?.stdout ?? '').at(-1)).toMatchObject({
+  expect(readOutputs(first?.stdout ?? '').at(-1)).toMatchObject({
     type: 'result',
     ok: false,
     exit_code: 5,
@@ -195,7 +193,7 @@ it('rank 0 shows the first cause as the launcher would, also where that rank cou
 it('a bad environment is one line, before anything is made', async () => {
   const runDir = join(temporaryFolder(), 'run');
   const [end] = await endOf(await startRanks(1, { worker: 'steps', runDir, env: { RANK: 'x' } }));
-  expect(end?.stderr).toMatch(/^\[r0\] error: MB_WORKER_ENVIRONMENT: .*RANK is 'x'.*\n {2}start workers with .*\n$/);
+  expect(end?.stderr).toMatch(/^\[r0\] error MB_WORKER_ENVIRONMENT: .*RANK is 'x'.*\n {2}start workers with .*\n$/);
   expect(end?.code).toBe(4);
   expect(existsSync(runDir)).toBe(false);
 });

@@ -12,7 +12,7 @@ export async function runWorker(ctx) {
     ctx.progress(step);
     await sleep(ctx.config.test?.stepMs ?? 1);
     if (ctx.rank === 0) {
-      const rates = { tokens: 2048, step_time_ms: 812, tokens_per_s_per_gpu: 2522.2, mfu: 0 };
+      const rates = { tokens: 2048, step_time_ms: 812, tokens_per_s_per_device: 2522.2, mfu: 0 };
       ctx.emit({ type: 'step', step, loss: 5.1234, grad_norm: step === 2 ? NaN : 1.23, lr: 1e-3, ...rates });
     }
   }
