@@ -31,10 +31,16 @@ int op_swiglu_bwd(mb_device* device, int, const mb_buf* t, int nt, const double*
 
 int op_add(mb_device* device, int, const mb_buf* t, int nt, const double* s, int ns) {
   OpArgs args(kOps[MB_OP_ADD], t, nt, s, ns);
-  args.only_f32(0);
   const AddArgs z = read_add(args);
   if (!args.ok()) return args.status();
   device->rows(z.n, 1, [&](int64_t begin, int64_t end, int) {
+    if (z.dtype == MB_BF16) {
+      const auto *a = static_cast<const uint16_t*>(z.a), *b = static_cast<const uint16_t*>(z.b);
+      for (int64_t i = begin; i < end; ++i) {
+        static_cast<uint16_t*>(z.out)[i] = f32_to_bf16(bf16_to_f32(a[i]) + bf16_to_f32(b[i]));
+      }
+      return;
+    }
     device->kernels.add(static_cast<const float*>(z.a), static_cast<const float*>(z.b), static_cast<float*>(z.out),
                         begin, end);
   });

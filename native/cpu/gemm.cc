@@ -2,6 +2,7 @@
 #include "core/args/gemm.h"
 
 #include <algorithm>
+#include <vector>
 
 #include "cpu/device.h"
 
@@ -110,10 +111,11 @@ int64_t gemm_packing_floats(const Kernels&, int threads) { return kBlockN * kBlo
 int op_gemm(mb_device* device, int, const mb_buf* t, int nt, const double* s, int ns) {
   OpArgs args(kOps[MB_OP_GEMM], t, nt, s, ns);
   args.only_f32(0);
-  args.only_f32(3);
   const GemmArgs z = read_gemm(args);
   if (!args.ok()) return args.status();
   Problem p;
+  // bf16 is rounded from float32, as a GPU does.
+  std::vector<float> wide;
   p.m = z.m;
   p.n = z.n;
   p.k = z.k;
@@ -125,7 +127,20 @@ int op_gemm(mb_device* device, int, const mb_buf* t, int nt, const double* s, in
   p.ldc = z.ldc;
   p.d = static_cast<float*>(z.d);
   p.ldd = z.ldd;
+  if (z.output == MB_BF16) {
+    wide.resize(static_cast<size_t>(p.m * p.n));
+    for (int64_t i = 0; z.c != nullptr && i < p.m * p.n; ++i) {
+      wide[static_cast<size_t>(i)] = bf16_to_f32(static_cast<const uint16_t*>(z.c)[i / p.n * z.ldc + i % p.n]);
+    }
+    p.c = z.c == nullptr ? nullptr : wide.data();
+    p.d = wide.data();
+    p.ldc = p.ldd = p.n;
+  }
   if (p.m > 0 && p.n > 0 && !gemm_few(device, p)) gemm(device, p);
+  for (size_t i = 0; i < wide.size(); ++i) {
+    const auto at = static_cast<int64_t>(i);
+    static_cast<uint16_t*>(z.d)[at / p.n * z.ldd + at % p.n] = f32_to_bf16(wide[i]);
+  }
   return MB_OK;
 }
 

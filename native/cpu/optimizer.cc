@@ -71,7 +71,7 @@ int op_adamw_rounded(mb_device* device, int, const mb_buf* t, int nt, const doub
   device->rows(z.n, 16, [&](int64_t begin, int64_t end, int) {
     for (int64_t i = begin; i < end; ++i) {
       const PhiloxWords random = rounding_words(z.place.index(i), update, z.place);
-      const float g = z.g[i] * scale;
+      const float g = value_at(z.g, z.g_dtype, i) * scale;
       // The update is made of the moments before they are rounded.
       const float m = value_at(z.m, z.m_dtype, i) * beta1 + g * rest1;
       const float v = value_at(z.v, z.v_dtype, i) * beta2 + g * g * rest2;

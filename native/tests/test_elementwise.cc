@@ -140,6 +140,11 @@ struct Rows {
 };
 constexpr Rows kRows[] = {{1, 1}, {3, 7}, {300, 24}, {17, 1000}, {1000, 136}, {5, 4096}};
 
+// As gradients are added up.
+void add_bf16(Context& c, int) {
+  if (!c.cuda()) add(c, MB_BF16);
+}
+
 void bias_add(Context& c, int act) {
   for (const auto& [rows, cols] : kRows) {
     const Tensor y(c, c.random.uniforms(rows * cols), act);
@@ -234,9 +239,11 @@ void sumsq(Context& c, int) {
 }  // namespace
 
 const std::vector<Case> elementwise_cases = {
-    {"swiglu", swiglu, true}, {"add", add, true},           {"accumulate", accumulate, true},
-    {"shift", shift, false},  {"bias_add", bias_add, true}, {"bias_grad", bias_grad, true},
-    {"cast", cast, false},    {"copy_2d", copy_2d, false},  {"fill", fill, false},
+    {"swiglu", swiglu, true},         {"add", add, true},
+    {"accumulate", accumulate, true}, {"add bf16 on the CPU", add_bf16, false},
+    {"shift", shift, false},          {"bias_add", bias_add, true},
+    {"bias_grad", bias_grad, true},   {"cast", cast, false},
+    {"copy_2d", copy_2d, false},      {"fill", fill, false},
     {"sumsq", sumsq, false},
 };
 

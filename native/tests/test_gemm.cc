@@ -109,6 +109,10 @@ void gemm_to_f32(Context& c, int) {
   if (c.cuda()) sweep(c, MB_BF16, MB_F32);
 }
 
+void gemm_to_bf16(Context& c, int) {
+  if (!c.cuda()) sweep(c, MB_F32, MB_BF16);
+}
+
 // beta 0 must not read D or C: they hold NaN.
 void gemm_poisoned(Context& c, int act) {
   const Tensor a(c, c.random.uniforms(40 * 24), act);
@@ -173,6 +177,7 @@ void gemm_low_rank(Context& c, int act) {
 const std::vector<Case> gemm_cases = {
     {"gemm", gemm, true},
     {"gemm bf16 to f32", gemm_to_f32, false},
+    {"gemm f32 to bf16", gemm_to_bf16, false},
     {"gemm over poison", gemm_poisoned, true},
     {"gemm with a long sum", gemm_long, true},
     {"gemm in a fixed order", fixed_order, true},

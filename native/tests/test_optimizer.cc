@@ -157,7 +157,7 @@ void adamw_rounded(Context& c, int act) {
   state[MB_STATE_BIAS2] = 1 - std::pow(beta2, 7);
   const Tensor on_device(c, state, MB_F64);
   const Values start = c.random.uniforms(int64_t(n), 0.5, 1.5), gradient = c.random.uniforms(int64_t(n), 1, 5);
-  const auto run = [&](const std::vector<Block>& blocks, const int(&dtypes)[3], bool separate, Values(&found)[4]) {
+  const auto run = [&](const std::vector<Block>& blocks, const int(&dtypes)[4], bool separate, Values(&found)[4]) {
     size_t done = 0;
     for (Values& each : found) each.clear();
     for (const Block& z : blocks) {
@@ -165,7 +165,7 @@ void adamw_rounded(Context& c, int act) {
         return Values(of.begin() + long(done), of.begin() + long(done + size_t(z.rows * z.cols)));
       };
       const Tensor p(c, part(start), dtypes[0]), m(c, part(Values(n, 0.125)), dtypes[1]),
-          v(c, part(Values(n, 0.5)), dtypes[2]), g(c, part(gradient), MB_F32), out(c, z.rows * z.cols, act);
+          v(c, part(Values(n, 0.5)), dtypes[2]), g(c, part(gradient), dtypes[3]), out(c, z.rows * z.cols, act);
       c.run(MB_OP_ADAMW_ROUNDED, {&p, &m, &v, &g, separate ? &out : nullptr, &on_device},
             {double(z.rows), double(z.cols), double(z.row0), double(z.col0), double(z.gcols), beta1, beta2, eps, decay,
              11, 22, 33, 44});
@@ -177,18 +177,19 @@ void adamw_rounded(Context& c, int act) {
       done += size_t(z.rows * z.cols);
     }
   };
-  for (int mix = 0; mix < 16; ++mix) {
-    const int dtypes[] = {mix & 1 ? MB_BF16 : MB_F32, mix & 2 ? MB_BF16 : MB_F32, mix & 4 ? MB_BF16 : MB_F32};
+  for (int mix = 0; mix < 32; ++mix) {
+    const auto type = [&](int bit) { return mix & bit ? MB_BF16 : MB_F32; };
+    const int dtypes[] = {type(1), type(2), type(4), type(16)};
     const bool separate = mix & 8;
     Values found[4], again[4];
     run(cuts[0], dtypes, separate, found);
     run(cuts[1], dtypes, separate, again);
     const char* names[] = {"p", "m", "v"};
-    const Values p0 = rounded(start, dtypes[0]);
+    const Values p0 = rounded(start, dtypes[0]), g0 = rounded(gradient, dtypes[3]);
     size_t other = 0;
     double error[3] = {};
     for (size_t i = 0; i < n; ++i) {
-      const double x = gradient[i] * scale;
+      const double x = g0[i] * scale;
       const double m = beta1 * 0.125 + (1 - beta1) * x, v = beta2 * 0.5 + (1 - beta2) * x * x;
       const double step = (m / state[MB_STATE_BIAS1]) / (std::sqrt(v / state[MB_STATE_BIAS2]) + eps);
       const double exact[] = {p0[i] * (1 - lr * decay) - lr * step, m, v};

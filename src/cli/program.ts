@@ -44,7 +44,7 @@ function exitCodes(): string {
 /** The command line with all its commands. These load what they need when they run, so that help is quick. */
 export function makeProgram(): Command {
   const program = new Command('mbridge')
-    .description('Train dense language models (Qwen3, Qwen2.5) across many GPUs from one command')
+    .description('Train dense language models (Qwen3, Qwen2.5, Llama 3) across many GPUs from one command')
     .version(packageVersion())
     .showSuggestionAfterError()
     .addHelpText('after', exitCodes())

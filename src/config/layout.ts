@@ -185,6 +185,9 @@ function deviceProblems(cfg: RunConfig, device: DeviceKind | undefined): Problem
   if (cfg.model.head_dim % 8 !== 0) {
     bad('model.head_dim', `${cfg.model.head_dim} is not a multiple of 8, which the attention needs`);
   }
+  if (device === 'cuda' && cfg.ddp.grads_dtype === 'bf16' && resolvePrecision(cfg, device) === 'fp32') {
+    bad('ddp.grads_dtype', 'bf16 gradients on GPUs are of bf16_mixed alone; set mixed_precision, or leave it at fp32');
+  }
   if (device === 'cuda' && cfg.model.batch_invariant) problems.push(...batchInvariantProblems(cfg));
   return problems;
 }

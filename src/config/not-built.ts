@@ -35,7 +35,8 @@ const GAPS: readonly Gap[] = [
   {
     path: 'ddp.grad_reduce_in_fp32',
     asked: (cfg) => !cfg.ddp.grad_reduce_in_fp32,
-    message: 'bf16 reduction of gradients is not built yet; leave it at true',
+    message:
+      'a reduction in bf16 alone is not built; ddp.grads_dtype=bf16 keeps and reduces them in it, leave this at true',
   },
   {
     path: 'model.batch_invariant',

@@ -93,7 +93,13 @@ const schedulerSchema = z.strictObject({
 const ddpSchema = z.strictObject({
   overlap_grad_reduce: z.boolean().default(true).describe('reduce gradient buckets while backward runs'),
   overlap_param_gather: z.boolean().default(true).describe('gather parameter buckets while forward runs'),
-  grad_reduce_in_fp32: z.boolean().default(true).describe('reduce gradients in float32'),
+  grad_reduce_in_fp32: z
+    .boolean()
+    .default(true)
+    .describe('always true: grads_dtype says what gradients are reduced in'),
+  grads_dtype: stateDtype.describe(
+    'in what gradients of the matrices of layers, and of an untied output, are kept and reduced; bf16 takes 2 bytes a parameter less, and every micro-batch rounds',
+  ),
   bucket_size: optionalCount.describe('elements of a gradient bucket; null leaves it to the planner'),
   data_parallel_sharding_strategy: z
     .enum(['no_shard', 'optim', 'optim_grads'])

@@ -13,7 +13,7 @@ export interface MatrixPlace {
 }
 
 /**
- * AdamW of a rectangle of a parameter whose p, m and v are each f32 or bf16. What is bf16 is rounded stochastically, by
+ * AdamW of a rectangle of a parameter whose p, m, v and g are each f32 or bf16. What is bf16 is rounded stochastically, by
  * random bits that depend on seed, key, the element's place and the update alone.
  * @param t.out cast(p), null where the model reads p itself
  * @param random.key 64 bits that stand for the parameter

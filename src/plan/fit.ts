@@ -45,5 +45,6 @@ function adviceFor(largest: string | undefined): string {
   if (largest === 'activations' || largest === 'workspace') {
     return 'lower train.micro_batch_size, set model.recompute_granularity=selective or full, or raise --tp-size';
   }
-  return 'raise --tp-size or --pp-size, start more ranks, or set ddp.data_parallel_sharding_strategy=optim_grads';
+  const smaller = 'or keep state in bf16 (optimizer.exp_avg_dtype, ..., ddp.grads_dtype: docs/gpu.md)';
+  return `raise --tp-size or --pp-size, start more ranks with ddp.data_parallel_sharding_strategy=optim_grads, ${smaller}`;
 }

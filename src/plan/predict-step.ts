@@ -127,8 +127,8 @@ const NOTHING: Times = { products: 0, attention: 0, memory: 0, calls: 0, exchang
  * for the update; and the weight, where that is another one.
  */
 function updateBytes(cfg: RunConfig, weight: number): number {
-  const { main, moments } = stateBytes(cfg);
-  return 2 * moments + (main === 0 ? 2 * weight : 2 * main) + 2 * 4 + (main === 0 || weight === 4 ? 0 : weight);
+  const { main, moments, gradient } = stateBytes(cfg);
+  return 2 * moments + (main === 0 ? 2 * weight : 2 * main) + 2 * gradient + (main === 0 || weight === 4 ? 0 : weight);
 }
 
 /** Parameters of a pipeline rank: matrices alone, beside which norms and biases are nothing. */
@@ -146,7 +146,7 @@ function localParameters(
 
 /** What the replicas exchange for an update and work does not hide. */
 function dataParallelMs(
-  { ddp }: RunConfig,
+  cfg: RunConfig,
   comm: {
     readonly trained: number;
     readonly sharded: boolean;
@@ -161,7 +161,9 @@ function dataParallelMs(
   const ms = (bytes: number): number => (comm.trained * bytes * (comm.ranks - 1) * 1e3) / comm.ranks / comm.bytesPerS;
   const exposed = (of: number, window: number, overlaps: boolean): number =>
     overlaps ? HIDDEN_SHARE * Math.min(of, window) + Math.max(0, of - window) : of;
-  const reduce = ms(comm.sharded ? 4 : 8);
+  const { ddp } = cfg;
+  const { gradient } = stateBytes(cfg);
+  const reduce = ms(comm.sharded ? gradient : 2 * gradient);
   const gather = comm.sharded ? ms(comm.actBytes) : 0;
   // A ring of gradients is reduced with every micro-batch.
   const rounds = ddp.data_parallel_sharding_strategy === 'optim_grads' ? comm.microBatches : 1;

@@ -112,8 +112,8 @@ function leastBytes({ config, layout, setting }: Candidate): number {
   const layers = Math.ceil(shape.numLayers / pp);
   // Balanced stages at the ends may have fewer, never all of them.
   const parameters = config.peft.type === 'none' ? ofLayer * (layers - 1) : 0;
-  const gradients = setting.sharding === 'optim_grads' ? 4 / (dp * cp) : 4;
-  const { main, moments } = stateBytes(config);
+  const { main, moments, gradient } = stateBytes(config);
+  const gradients = setting.sharding === 'optim_grads' ? gradient / (dp * cp) : gradient;
   const state = parameters * (size + gradients + (main + moments) / (dp * cp));
   const tokens = (setting.microBatch * config.model.seq_length) / cp;
   const [qkv = 0, gateUp = 0] = [inLayer[0]?.outputs, inLayer[2]?.outputs];

@@ -42,7 +42,7 @@ export interface Placement {
   readonly ranks: readonly PlacedRank[];
 }
 
-type PartOptions = Pick<PartSpec, 'dtype' | 'trainable' | 'frozen' | 'adapters' | 'gradients' | 'head'>;
+type PartOptions = Parameters<typeof partSpec>[2];
 
 /** The placement of a model over a grid [tp, cp, dp, pp]: of the very buckets that training allocates. Pure. */
 export function planPlacement(model: ModelConfig, options: PartOptions, grid: HyperCommGrid): Placement {

@@ -9,6 +9,7 @@ const full = process.env['MBRIDGE_TEST_FULL'] === '1';
 const KEYS = ['exp_avg_dtype', 'exp_avg_sq_dtype', 'main_params_dtype'] as const;
 const small = (...keys: (typeof KEYS)[number][]): string[] => keys.map((key) => `optimizer.${key}=bf16`);
 const ALL = small(...KEYS);
+const GRADIENTS = 'ddp.grads_dtype=bf16';
 
 /** The types in which a checkpoint keeps a parameter and its moments. */
 function kept(checkpoint: string): string[] {
@@ -63,15 +64,43 @@ test('a run whose state is bf16 resumes with the same bits, and another converts
   expect(fourth.steps.map(({ step }) => step)).toEqual([13]);
 }, 120_000);
 
+test.each([
+  { args: [GRADIENTS], layouts: ['dp1', 'tp2 pp2'] },
+  { args: [GRADIENTS, ...ALL], layouts: ['dp1', 'cp2'] },
+  { args: [GRADIENTS, 'ddp.data_parallel_sharding_strategy=optim_grads'], layouts: ['dp4', 'tp2 dp2'] },
+] as const)(
+  'with $args training stays near float32 on $layouts',
+  async ({ args, layouts }) => {
+    const folder = temporaryFolder();
+    const exact = await pretrainSteps({ folder, args: [...LAYOUT_FLAGS.dp1] });
+    const found = [];
+    for (const layout of layouts) found.push(await pretrainSteps({ folder, args: [...LAYOUT_FLAGS[layout], ...args] }));
+    const [one, other] = found.map(({ steps }) => steps) as [typeof exact.steps, typeof exact.steps];
+    const distance = farthest(one, exact.steps, 'loss');
+    expect(distance).toBeGreaterThan(0);
+    expect(distance).toBeLessThan(5e-3);
+    // Each micro-batch, and each sum over ranks, rounds what it adds up.
+    expect(farthest(other, one, 'loss')).toBeLessThan(2e-3);
+  },
+  120_000,
+);
+
 test('the plan counts what small states save', async () => {
-  const bytes = async (...args: string[]): Promise<number> => {
+  type Bytes = { optimizer: number; gradients: number; staging: number };
+  const bytes = async (...args: string[]): Promise<Bytes> => {
     const { stdout } = await mbridge(['plan', 'qwen3-8b', '--nproc', '1', '--device', 'cuda', '--json', ...args]);
-    const { ranks } = JSON.parse(stdout) as { ranks: { bytes: { optimizer: number } }[] };
-    return (ranks[0] as (typeof ranks)[0]).bytes.optimizer;
+    const { ranks } = JSON.parse(stdout) as { ranks: { bytes: Bytes }[] };
+    return (ranks[0] as (typeof ranks)[0]).bytes;
   };
   const whole = await bytes();
-  const parameters = whole / 12;
-  expect(await bytes(...small('exp_avg_dtype'))).toBeCloseTo(10 * parameters, -6);
-  expect(await bytes(...small('exp_avg_dtype', 'exp_avg_sq_dtype'))).toBeCloseTo(8 * parameters, -6);
-  expect(await bytes(...ALL)).toBeCloseTo(4 * parameters, -6);
+  const parameters = whole.optimizer / 12;
+  const optimizer = async (...args: string[]): Promise<number> => (await bytes(...args)).optimizer;
+  expect(await optimizer(...small('exp_avg_dtype'))).toBeCloseTo(10 * parameters, -6);
+  expect(await optimizer(...small('exp_avg_dtype', 'exp_avg_sq_dtype'))).toBeCloseTo(8 * parameters, -6);
+  expect(await optimizer(...ALL)).toBeCloseTo(4 * parameters, -6);
+  // Of 8.19 billion parameters the embedding's 151,936 x 4,096 stay float32, and serve to read the others into.
+  const narrow = await bytes(GRADIENTS);
+  expect(whole.gradients / 4).toBeCloseTo(parameters, -6);
+  expect((narrow.gradients - 2 * 151_936 * 4096) / 2).toBeCloseTo(parameters, -7);
+  expect(narrow.staging).toBe(whole.staging);
 });

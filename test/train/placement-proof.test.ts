@@ -25,6 +25,7 @@ function placementOf(fixture: FixtureName, layout: Layout, options: Options = {}
     frozen: [],
     adapters: null,
     gradients: 'whole',
+    gradientType: 'f32',
     head: 'language',
   } as const;
   return planPlacement(model, { ...all, ...options }, grid);

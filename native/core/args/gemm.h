@@ -34,7 +34,6 @@ inline GemmArgs read_gemm(OpArgs& args) {
   args.require(z.k > 0 || z.m == 0 || z.n == 0, "k >= 1");
   z.input = args.act(0);
   z.output = args.act(3);
-  args.require(z.output == z.input || z.input == MB_BF16, "D of f32 where A and B are f32");
   z.a = args.tensor(0, z.input, extent(z.ta ? z.k : z.m, z.lda, z.ta ? z.m : z.k));
   z.b = args.tensor(1, z.input, extent(z.tb ? z.n : z.k, z.ldb, z.tb ? z.k : z.n));
   if (z.beta != 0) z.c = args.tensor(2, z.output, extent(z.m, z.ldc, z.n));

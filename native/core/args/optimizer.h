@@ -87,8 +87,8 @@ struct AdamwRoundedArgs {
   RandomPlace place;
   double beta1, beta2, eps, weight_decay;
   void *p, *m, *v, *out;  // out null where p is what the model reads
-  int p_dtype, m_dtype, v_dtype, out_dtype;
-  const float* g;
+  int p_dtype, m_dtype, v_dtype, g_dtype, out_dtype;
+  const void* g;
   const double* state;
 };
 
@@ -103,7 +103,7 @@ inline AdamwRoundedArgs read_adamw_rounded(OpArgs& a) {
   z.p = a.tensor(0, z.p_dtype = a.act(0), z.n);
   z.m = a.tensor(1, z.m_dtype = a.act(1), z.n);
   z.v = a.tensor(2, z.v_dtype = a.act(2), z.n);
-  z.g = a.f32(3, z.n);
+  z.g = a.tensor(3, z.g_dtype = a.act(3), z.n);
   if (a.present(4)) {
     z.out = a.tensor(4, z.out_dtype = a.act(4), z.n);
     a.distinct(0, 4);

@@ -111,9 +111,9 @@ __device__ __forceinline__ void adamw_rounded_one(P& p, M& m, V& v, float g, con
   v = kept<V>(fv, random.w[0] >> 16);
 }
 
-template <class P, class M, class V, class T>
+template <class P, class M, class V, class G, class T>
 __global__ void __launch_bounds__(kThreads)
-    adamw_rounded_kernel(P* p, M* m, V* v, const float* g, T* out, const double* state, Span span, RandomPlace place,
+    adamw_rounded_kernel(P* p, M* m, V* v, const G* g, T* out, const double* state, Span span, RandomPlace place,
                          Hyper hyper) {
   if (state[MB_STATE_SKIP] != 0.0) return;
   __shared__ Adam shared;
@@ -127,12 +127,12 @@ __global__ void __launch_bounds__(kThreads)
     auto up = *reinterpret_cast<const Unit<P>*>(p + at);
     auto um = *reinterpret_cast<const Unit<M>*>(m + at);
     auto uv = *reinterpret_cast<const Unit<V>*>(v + at);
-    const auto ug = *reinterpret_cast<const Unit<float>*>(g + at);
+    const auto ug = *reinterpret_cast<const Unit<G>*>(g + at);
     int64_t row = at / place.cols, col = at - row * place.cols;
 #pragma unroll
     for (int e = 0; e < kUnit; ++e) {
       const uint64_t index = (place.row0 + uint64_t(row)) * place.gcols + place.col0 + uint64_t(col);
-      adamw_rounded_one(up.x[e], um.x[e], uv.x[e], ug.x[e], k, rounding_words(index, update, place));
+      adamw_rounded_one(up.x[e], um.x[e], uv.x[e], to_float(ug.x[e]), k, rounding_words(index, update, place));
       if (++col == place.cols) {
         col = 0;
         ++row;
@@ -150,7 +150,7 @@ __global__ void __launch_bounds__(kThreads)
   }
   if (first < span.singles()) {
     const int64_t i = span.single(first);
-    adamw_rounded_one(p[i], m[i], v[i], g[i], k, rounding_words(place.index(i), update, place));
+    adamw_rounded_one(p[i], m[i], v[i], to_float(g[i]), k, rounding_words(place.index(i), update, place));
     if (out != nullptr) out[i] = from_float<T>(to_float(p[i]));
   }
 }
@@ -203,16 +203,19 @@ int op_adamw_rounded(cudaStream_t stream, const mb_buf* t, int nt, const double*
   if (!a.ok() || z.n == 0) return a.status();
   const int out_dtype = z.out == nullptr ? MB_F32 : z.out_dtype;
   const Operand p{z.p, dtype_size(z.p_dtype)}, m{z.m, dtype_size(z.m_dtype)}, v{z.v, dtype_size(z.v_dtype)};
-  const Span span = span_of(z.n, kUnit, {p, m, v, {z.g, 4}, {z.out, dtype_size(out_dtype)}});
+  const Span span = span_of(z.n, kUnit, {p, m, v, {z.g, dtype_size(z.g_dtype)}, {z.out, dtype_size(out_dtype)}});
   const unsigned grid = span_grid(span, kThreads, INT_MAX);
   const Hyper hyper{z.beta1, z.beta2, z.eps, z.weight_decay};
   with_type(z.p_dtype, [&](auto* as_p) {
     with_type(z.m_dtype, [&](auto* as_m) {
       with_type(z.v_dtype, [&](auto* as_v) {
-        with_type(out_dtype, [&](auto* as_out) {
-          adamw_rounded_kernel<<<grid, kThreads, 0, stream>>>(
-              static_cast<decltype(as_p)>(z.p), static_cast<decltype(as_m)>(z.m), static_cast<decltype(as_v)>(z.v), z.g,
-              static_cast<decltype(as_out)>(z.out), z.state, span, z.place, hyper);
+        with_type(z.g_dtype, [&](auto* as_g) {
+          with_type(out_dtype, [&](auto* as_out) {
+            adamw_rounded_kernel<<<grid, kThreads, 0, stream>>>(
+                static_cast<decltype(as_p)>(z.p), static_cast<decltype(as_m)>(z.m), static_cast<decltype(as_v)>(z.v),
+                static_cast<decltype(as_g)>(const_cast<void*>(z.g)), static_cast<decltype(as_out)>(z.out), z.state,
+                span, z.place, hyper);
+          });
         });
       });
     });

@@ -234,6 +234,9 @@ int Gemm::run(int stream, cudaStream_t cuda_stream, const mb_buf* t, int nt, con
   OpArgs args(kOps[MB_OP_GEMM], t, nt, s, ns);
   const GemmArgs z = read_gemm(args);
   if (!args.ok() || z.m == 0 || z.n == 0) return args.status();
+  if (z.output == MB_BF16 && z.input != MB_BF16) {
+    return fail(MB_ERR_UNSUPPORTED, "gemm: products of float32 into bf16; on a GPU of bf16 alone");
+  }
   if (z.fixed_order && z.output != MB_BF16) {
     return fail(MB_ERR_UNSUPPORTED, "gemm: a fixed order of sums into float32; on a GPU into bf16 alone");
   }

@@ -84,7 +84,7 @@ export function plannedBuckets(
   head: HeadKind = 'language',
   adapters: Adapters | null = null,
 ): readonly Bucket[] {
-  const layOut = { dtype: 'f32', trainable: false, frozen: [], gradients: 'whole' } as const;
+  const layOut = { dtype: 'f32', trainable: false, frozen: [], gradients: 'whole', gradientType: 'f32' } as const;
   const spec = partSpec(model, place, { ...layOut, head, adapters });
   return layOutParameters(new MemoryPlan(), spec, null).buffer.buckets;
 }

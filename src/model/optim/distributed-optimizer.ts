@@ -193,7 +193,7 @@ export class DistributedOptimizer {
     const { ops, state, hyper, weightDecay, seed } = this.#o;
     const decay = bucket.kind.weightDecay ? weightDecay : 0;
     const t = { p: main, m, v, g: this.#own(bucket), out, state: state.scalars };
-    if ([main, m, v].every(({ dtype }) => dtype === 'f32')) {
+    if ([main, m, v, t.g].every(({ dtype }) => dtype === 'f32')) {
       ops.adamw(t, hyper, decay);
       return;
     }

@@ -12,16 +12,19 @@ const SLOTS = 2;
  * bucket's gradient is computed into a buffer, reduce-scattered over the replicas, and added to this rank's shard.
  */
 export class GradientRing {
-  /** f32, as large as the largest bucket that needs one. */
+  /** As large as the largest bucket that needs one. */
   readonly slots: readonly Tensor[];
   #next = 0;
   readonly #freed = new Map<Tensor, number>();
   readonly #lent = new Map<Bucket, Tensor>();
 
   constructor(plan: MemoryPlan, buckets: readonly Bucket[]) {
-    const size = Math.max(0, ...buckets.filter((bucket) => bucket.borrows).map((bucket) => bucket.size));
+    const borrowers = buckets.filter((bucket) => bucket.borrows);
+    const size = Math.max(0, ...borrowers.map((bucket) => bucket.size));
+    const types = new Set(borrowers.map(({ gradShard }) => gradShard?.dtype ?? 'f32'));
+    if (types.size > 1) throw new Error(`a ring lends one type of gradient, not ${[...types].join(' and ')}`);
     const count = size === 0 ? 0 : SLOTS;
-    this.slots = Array.from({ length: count }, () => plan.tensor('gradients', [size], 'f32'));
+    this.slots = Array.from({ length: count }, () => plan.tensor('gradients', [size], [...types][0] ?? 'f32'));
   }
 
   /** Lends the bucket a buffer, whose contents are undefined. */

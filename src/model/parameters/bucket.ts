@@ -13,6 +13,8 @@ export interface BucketKind {
   readonly tpPartialGradient: boolean;
   /** The last stage's copy of a tied embedding: its gradient is summed over `embd`, and counted on the first stage. */
   readonly tied: 'none' | 'owner' | 'copy';
+  /** Matrices whose gradients nothing but products adds to: they may be bf16. */
+  readonly matrices: boolean;
   /** Small, of all layers, and read from the first one on: gathered first, and waited for at once. */
   readonly throughout: boolean;
 }
@@ -34,7 +36,7 @@ export interface BucketOptions {
   /** How to talk to them; null while only planning. */
   readonly group: CommGroup | null;
   readonly params: Tensor;
-  /** Float32 memory of the gradient, null where it is frozen: of the whole of it, or of this rank's shard alone. */
+  /** Memory of the gradient, null where it is frozen: of the whole of it, or of this rank's shard alone. */
   readonly gradients: Tensor | null;
   readonly keeps: 'whole' | 'shard';
   /** The bucket's weights, in order, with the element that each starts at. */
@@ -91,7 +93,7 @@ export class Bucket {
     return this.gradShard !== null && this.#own === null;
   }
 
-  /** The whole float32 gradient: memory of its own, or what is lent to it; else null. */
+  /** The whole gradient: memory of its own, or what is lent to it; else null. */
   get grads(): Tensor | null {
     return this.#own ?? this.#lent;
   }

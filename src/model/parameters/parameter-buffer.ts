@@ -18,8 +18,14 @@ export interface ParameterBufferOptions {
   /** The ranks that hold the same parameters; `group` talks to them, null while only planning. */
   readonly replicas: Place;
   readonly group: CommGroup | null;
+  /** Of gradients that products alone add to. */
+  readonly gradients: ActDType;
   /** Whether a parameter of the bucket of that name has a gradient; the same for all of a weight. */
   readonly trains: (bucket: string, parameter: string) => boolean;
+}
+
+function hasWideGradient({ grads }: Bucket): boolean {
+  return grads?.dtype === 'f32';
 }
 
 /** The parameters of one rank, in buckets. Built while the memory is planned. */
@@ -82,10 +88,11 @@ export class ParameterBuffer {
       size = padTo(size, PAD);
     }
     const { dtype, replicas, group } = this.#o;
+    const gradientType = kind.matrices ? this.#o.gradients : 'f32';
     size = padTo(size, PAD * replicas.size);
     const params = this.#plan.tensor('parameters', [size], dtype);
     const kept = gradients === 'whole' ? size : size / replicas.size;
-    const own = trainable ? this.#plan.tensor('gradients', [kept], 'f32') : null;
+    const own = trainable ? this.#plan.tensor('gradients', [kept], gradientType) : null;
     const whole = gradients === 'whole' ? own : null;
     const weights = places.map(({ specs, offset, rows, cols }) => {
       const shape = [rows, cols];
@@ -105,14 +112,23 @@ export class ParameterBuffer {
 
   /** To be called when all buckets are there. */
   finish(): void {
-    const frozen = this.buckets.filter((bucket) => !bucket.trainable);
-    if (frozen.length === 0 || this.#o.dtype === 'f32') return;
-    this.#staging = this.#plan.tensor('staging', [Math.max(...frozen.map(({ size }) => size))], 'f32');
+    if (this.#o.dtype === 'f32') return;
+    const unserved = this.buckets.filter((bucket) => !hasWideGradient(bucket) && this.#wideGradient(bucket) === null);
+    if (unserved.length === 0) return;
+    this.#staging = this.#plan.tensor('staging', [Math.max(...unserved.map(({ size }) => size))], 'f32');
   }
 
-  /** float32 memory for the initial values of a frozen bucket: where it is float32 itself, else memory for that alone. */
-  frozenStaging(bucket: Bucket): Tensor {
-    return this.#staging?.slice(0, bucket.size) ?? bucket.params;
+  /**
+   * float32 memory for the initial values of a bucket without a float32 gradient of its own: where it is float32 itself, else
+   * another's gradient, which nothing is in yet, else memory for that alone.
+   */
+  staging(bucket: Bucket): Tensor {
+    if (this.#o.dtype === 'f32') return bucket.params;
+    return (this.#wideGradient(bucket) ?? (this.#staging as Tensor)).slice(0, bucket.size);
+  }
+
+  #wideGradient({ size }: Bucket): Tensor | null {
+    return this.buckets.find((other) => hasWideGradient(other) && other.size >= size)?.grads ?? null;
   }
 
   /** Makes the compute stream wait for parameters that are still being gathered. */

@@ -34,7 +34,7 @@ export function layOutAdapters(
   const planned = layers.flatMap((layer) =>
     layerLinears(shape).flatMap((linear) => planOf(shape, layer, linear, tp, adapters)),
   );
-  const kind = { weightDecay: true, tied: 'none', throughout: true } as const;
+  const kind = { weightDecay: true, tied: 'none', throughout: true, matrices: false } as const;
   const add = (name: string, of: Pick<BucketKind, 'tpReplicated' | 'tpPartialGradient'>, whole: boolean) => {
     const groups = planned.flatMap(({ linear, a, b }) => {
       // Of a product whose outputs are cut, A is whole; of one whose inputs are, B.

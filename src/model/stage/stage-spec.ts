@@ -37,6 +37,8 @@ export interface PartSpec {
   readonly sequenceParallel: boolean;
   /** Whether a gradient is kept whole, or as this rank's shard with the rest lent. */
   readonly gradients: 'whole' | 'shard';
+  /** Of the gradients that products alone add to; the others are float32. */
+  readonly gradientType: ActDType;
   /**
    * Which buckets have gradients and optimizer state: all, none, or those whose name it matches (`embedding`,
    * `layer.<i>`, `output`, `value`, `norms`, `head-norms`, `biases`, `adapters`, `adapters-shared`).
@@ -109,6 +111,7 @@ export function stageSpec(
     ...partSpec(model, place, {
       ...{ dtype, trainable, head, frozen: optimizer.frozen_parameters, adapters: adaptersOf(cfg.peft) },
       gradients: strategy === 'optim_grads' ? 'shard' : 'whole',
+      gradientType: DTYPE_OF[ddp.grads_dtype],
     }),
     place,
     chunks: model.virtual_pipeline_model_parallel_size ?? 1,
@@ -144,7 +147,7 @@ export function countsLoss(tp: Place): boolean {
 export function partSpec(
   model: ModelConfig,
   place: PartSpec['place'],
-  options: Pick<PartSpec, 'dtype' | 'trainable' | 'frozen' | 'adapters' | 'gradients' | 'head'>,
+  options: Pick<PartSpec, 'dtype' | 'trainable' | 'frozen' | 'adapters' | 'gradients' | 'gradientType' | 'head'>,
 ): PartSpec {
   const shape = modelShape({ model });
   const layers = assignLayers(model, shape, place.pp.size)

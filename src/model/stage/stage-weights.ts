@@ -54,7 +54,14 @@ export function layOutStage(
   adapters: Adapters | null = null,
 ): StageWeights {
   const sharded: BucketKind = {
-    ...{ weightDecay: true, tpReplicated: false, tpPartialGradient: false, tied: 'none', throughout: false },
+    ...{
+      weightDecay: true,
+      tpReplicated: false,
+      tpPartialGradient: false,
+      tied: 'none',
+      throughout: false,
+      matrices: false,
+    },
   };
   const vocabulary = (name: string): ParameterSpec => matrix(name, [shape.vocabSize, shape.hiddenSize], 0, tp);
   const bucketNamed = (name: string): Bucket => buffer.buckets.find((b) => b.name === name) as Bucket;
@@ -71,7 +78,7 @@ export function layOutStage(
   const matrices = new Map<string, Weight>();
   for (const layer of parts.layers) {
     const groups = linears.map((linear) => matricesOf(shape, layer, linear, tp));
-    const weights = buffer.add(`layer.${layer}`, sharded, groups, layerGradients);
+    const weights = buffer.add(`layer.${layer}`, { ...sharded, matrices: true }, groups, layerGradients);
     linears.forEach(({ block }, i) => matrices.set(`${layer} ${block}`, weights[i] as Weight));
   }
 
@@ -81,7 +88,7 @@ export function layOutStage(
     const kind = { ...sharded, tpReplicated: true, tpPartialGradient: tp.size > 1 };
     output = single('value', kind, matrix(VALUE_HEAD, [1, shape.hiddenSize], null, tp));
   } else if (parts.head) {
-    if (!shape.tieWordEmbeddings) output = single('output', sharded, vocabulary(HEAD));
+    if (!shape.tieWordEmbeddings) output = single('output', { ...sharded, matrices: true }, vocabulary(HEAD));
     else output = embedding ?? single('embedding', tied('copy'), vocabulary(EMBEDDING));
   }
 

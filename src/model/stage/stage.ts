@@ -177,7 +177,7 @@ export function layOutParameters(
   spec: PartSpec,
   group: CommGroup | null,
 ): { buffer: ParameterBuffer; weights: StageWeights } {
-  const { dtype, place, trainable, adapters } = spec;
+  const { dtype, place, trainable, adapters, gradientType } = spec;
   const frozen = namedBy(spec.frozen);
   // The base of adapters is frozen; a row of values that was never trained would be of no use.
   const trains = (parameter: string): boolean =>
@@ -185,6 +185,7 @@ export function layOutParameters(
   const buffer = new ParameterBuffer(plan, {
     dtype,
     replicas: place.dpCp,
+    gradients: gradientType,
     group,
     trains: (bucket, parameter) =>
       (typeof trainable === 'boolean' ? trainable : bucket.search(trainable) >= 0) &&
@@ -205,11 +206,11 @@ export function layOutParameters(
   return { buffer, weights };
 }
 
-/** float32 memory for a bucket's initial values: its gradients, the gradient ring, or where it is float32 itself. */
+/** float32 memory for a bucket's initial values: its gradient, the gradient ring, or what the buffer has. */
 export function stagingOf({ optimizer, buffer }: Stage, bucket: Bucket): Tensor {
-  if (bucket.grads !== null) return bucket.grads;
+  if (bucket.grads?.dtype === 'f32') return bucket.grads;
   const slot = bucket.borrows ? optimizer?.ring.slots[0] : undefined;
-  return slot?.slice(0, bucket.size) ?? buffer.frozenStaging(bucket);
+  return slot?.dtype === 'f32' ? slot.slice(0, bucket.size) : buffer.staging(bucket);
 }
 
 function planDecoder(
