@@ -36,7 +36,7 @@ const GAPS: readonly Gap[] = [
     path: 'ddp.grad_reduce_in_fp32',
     asked: (cfg) => !cfg.ddp.grad_reduce_in_fp32,
     message:
-      'a reduction in bf16 alone is not built; ddp.grads_dtype=bf16 keeps and reduces them in it, leave this at true',
+      'bf16 of the reduction alone is not built yet; ddp.grads_dtype=bf16 keeps and reduces them in it, leave this at true',
   },
   {
     path: 'model.batch_invariant',

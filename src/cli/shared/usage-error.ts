@@ -51,7 +51,8 @@ export async function usageError({ code, message }: CommanderError): Promise<Mbr
           .replace(/^error: /, '')
           .replaceAll('\n', ' ')
           .replace('(Did you', '(did you');
-  const own = await meant(code, /'(.+?)'/.exec(text)?.[1] ?? '', text.includes('(did you'));
+  const near = /\(did you mean (?:one of )?(.+?)\?\)/.exec(text)?.[1]?.split(', ') ?? [];
+  const own = await meant(code, /'(.+?)'/.exec(text)?.[1] ?? '', near);
   // Commander knows spellings, we know meanings.
   const said = own === '' ? text : text.replace(/ \(did you.*$/, '');
   return new MbridgeError('usage', 'MB_USAGE', `${said}${own}`, {
@@ -60,11 +61,11 @@ export async function usageError({ code, message }: CommanderError): Promise<Mbr
 }
 
 /** The command that others call so, or the key of the configuration that others have a flag for. */
-async function meant(code: string, name: string, near: boolean): Promise<string> {
+async function meant(code: string, name: string, near: readonly string[]): Promise<string> {
   if (code === 'commander.unknownCommand') {
-    const known = nearest(name, Object.keys(OTHER_NAMES));
     // A name of ours that is as near is commander's to find.
-    const ours = Object.hasOwn(OTHER_NAMES, name) || !near ? OTHER_NAMES[known ?? ''] : undefined;
+    const known = nearest(name, [...near, ...Object.keys(OTHER_NAMES)]) ?? '';
+    const ours = near.includes(known) ? undefined : OTHER_NAMES[known];
     return ours === undefined ? '' : ` (did you mean ${ours}?)`;
   }
   if (code !== 'commander.unknownOption') return '';
@@ -73,7 +74,7 @@ async function meant(code: string, name: string, near: boolean): Promise<string>
   const takesRun = RUN_COMMANDS.includes(process.argv[2] ?? '');
   const ours = takesRun && Object.hasOwn(OTHER_FLAGS, flag) ? OTHER_FLAGS[flag] : undefined;
   if (ours !== undefined) return ` (did you mean ${ours}?)`;
-  if (near) return '';
+  if (near.length > 0) return '';
   const { configJsonSchema, sectionKeys } = await import('../../config/json-schema.js');
   const key = name.replace(/^-+/, '').replace(/=.*$/, '').replaceAll('-', '_');
   const owners = Object.entries(configJsonSchema().properties ?? {}).filter(([, section]) =>

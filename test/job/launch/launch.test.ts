@@ -139,6 +139,7 @@ describe('what workers write', () => {
     const log = jsonLines(readFileSync(join(runDir, 'rank-1', 'log.ndjson'), 'utf8'));
     const now = expect.stringMatching(/^\d{4}-\d\d-\d\dT[\d:.]+Z$/) as string;
     expect(log).toMatchObject([
+      { level: 20, time: now, rank: 1, msg: 'rank begins' },
       { level: 20, time: now, rank: 1, msg: 'only in the file' },
       { level: 20, msg: 'what JSON cannot hold', fields: expect.stringContaining('circular') as string },
       { level: 30, size: 3, msg: 'an info' },
