@@ -62,6 +62,8 @@ const MISMATCHES = [
   { act: 'calls another dtype', said: [OURS, 'rank 1 called all_reduce of 64 bf16, sum'] },
   { act: 'calls an all to all', said: [OURS, 'rank 1 called all_to_all'] },
   { act: 'sends other parts', said: ['all_to_all: rank 0 sends 32 elements to rank 1, which expects 16'] },
+  { act: 'sends', said: [OURS, 'rank 1 called p2p of 256 bytes'] },
+  { act: 'receives', said: [OURS, 'rank 1 called p2p of 256 bytes'] },
   { act: 'expects another size', said: ['p2p: rank 0 sends 256 bytes to rank 1, which expects 128'] },
 ];
 
