@@ -20,8 +20,8 @@ class CallCheck {
   CallCheck(const CallCheck&) = delete;
   CallCheck& operator=(const CallCheck&) = delete;
 
-  // MB_OK; kDiffers, with both ranks and calls in `error`; or the status of what compares. Every member calls it, or makes
-  // p2p calls that compare_transfers looks at.
+  // MB_OK; kDiffers, with both ranks and calls in `error`; or the status of what compares. Every member calls it, or
+  // makes p2p calls that compare_transfers looks at.
   int compare(int stream, const Call& call, std::string* error);
   // Of an all to all also what each sends the other: counts [2 * size], sent and received.
   int compare_counts(int stream, const int64_t* sent, const int64_t* received, std::string* error);
