@@ -72,16 +72,15 @@ export function tuneText(report: TuneReport, interrupted: boolean): string {
     best === undefined
       ? []
       : ['', 'use:', ...foldCommand([...report.command, ...flagsOf(config, best.ranked.setting)])];
-  const end = interrupted ? ['interrupted: what was known by then', ''] : [];
+  const known = best === undefined ? 'no setting that fits was' : 'what was';
+  const end = interrupted ? [`interrupted: ${known} known by then`, ''] : [];
   const plans = `${ranking.considered} settings, ${ranking.planned} planned, in ${seconds.toFixed(1)} s`;
   return [
     `${name} on ${ranks} ranks of ${device}: ${batch} x ${config.model.seq_length} tokens an update`,
     `${plans}; tokens/s of all ranks`,
     '',
     ...end,
-    formatTable([head, ...rows]).trimEnd(),
-    ...use,
-    '',
+    ...(best === undefined ? [] : [formatTable([head, ...rows]).trimEnd(), ...use, '']),
   ].join('\n');
 }
 
@@ -94,7 +93,8 @@ function measuredText(outcome: Outcome | undefined): string {
   if (outcome?.kind === 'measured') {
     return Math.round(outcome.measured.tokensPerSecond).toLocaleString('en-US').padStart('measured'.length);
   }
-  return outcome?.kind === 'failed' ? outcome.reason : '';
+  // Why is said as it fails.
+  return outcome?.kind === 'failed' ? outcome.kind : '';
 }
 
 /** The same for programs. */
