@@ -23,6 +23,8 @@ export interface TuneReport {
   readonly ranking: Ranking;
   /** The fastest first: what was measured before what was only predicted. */
   readonly settings: readonly TunedSetting[];
+  /** Whether all that were run failed: there is no reason to think that another one does not. */
+  readonly failed: boolean;
   /** The command line of the run, to which a setting's flags are added. */
   readonly command: readonly string[];
   readonly seconds: number;
@@ -69,7 +71,7 @@ export function tuneText(report: TuneReport, interrupted: boolean): string {
   });
   const best = settings[0];
   const use =
-    best === undefined
+    best === undefined || report.failed
       ? []
       : ['', 'use:', ...foldCommand([...report.command, ...flagsOf(config, best.ranked.setting)])];
   const known = best === undefined ? 'no setting that fits was' : 'what was';
