@@ -110,7 +110,7 @@ test('where every run fails it ends as they do, and proposes none', async () => 
   const run = new Running([process.execPath, BIN, ...line.split(' ')], { TMPDIR: temporaryFolder() });
   const { code, stdout, stderr } = await run.ended;
   expect(code, stderr).toBe(7);
-  expect(stderr).toContain('[MB_DATA_UNREADABLE]');
+  expect(stderr).toContain('MB_DATA_UNREADABLE');
   expect(stdout).toMatch(/ failed$/m);
   expect(stdout).not.toContain('use:');
 });
