@@ -1,5 +1,5 @@
 // Compares what the members of a group are about to call, before they do: a collective that they disagree about would
-// hang, or give garbage. A small collective of its own, which every call then waits for: for debugging
+// hang, or give garbage. Small messages of its own, which every call then waits for: for debugging
 // (dist.check_collectives).
 #pragma once
 #include <stdint.h>
@@ -20,8 +20,8 @@ class CallCheck {
   CallCheck(const CallCheck&) = delete;
   CallCheck& operator=(const CallCheck&) = delete;
 
-  // MB_OK; kDiffers, with both ranks and calls in `error`; or the status of the collective that compares. Every member
-  // calls it.
+  // MB_OK; kDiffers, with both ranks and calls in `error`; or the status of what compares. Every member calls it, or
+  // makes p2p calls that compare_transfers looks at.
   int compare(int stream, const Call& call, std::string* error);
   // Of an all to all also what each sends the other: counts [2 * size], sent and received.
   int compare_counts(int stream, const int64_t* sent, const int64_t* received, std::string* error);
@@ -31,10 +31,13 @@ class CallCheck {
   static constexpr int kDiffers = -1;
 
  private:
+  // Sends what is in `said` of each transfer that is a send, and puts what comes where the others stand.
+  int exchange(int stream, std::vector<mb_p2p>* transfers, void* said);
   int gather(int stream, const void* mine, int64_t bytes);
   int reserve(int64_t bytes);
   std::string rank_name(int member) const { return "rank " + std::to_string(ranks_[static_cast<size_t>(member)]); }
   std::string describe(int member, const Call& call) const;
+  std::string differ(const Call& mine, int peer, const Call& theirs) const;
 
   const Device& device_;
   mb_comm* const comm_;

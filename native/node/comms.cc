@@ -73,9 +73,7 @@ Napi::Value Addon::comm_create(Info info) {
   if (!(timeout > 0)) throw_argument(env, "argument timeoutSeconds is %g, expected more than 0", timeout);
 
   const std::shared_ptr<FlightRecorder> recorder = state_.recorder;
-  // "tp [0,1]" names the members too.
-  const std::string short_name = name.substr(0, name.find(" ["));
-  flight::Group* const flight = recorder->add(id.data(), short_name, rank, ranks, of->backend->comm.calls != nullptr);
+  flight::Group* const flight = recorder->add(id.data(), name, rank, ranks, of->backend->comm.calls != nullptr);
   FlightCall record(flight, {.op = Collective::kCreate});
 
   // Owned by the job until JavaScript gets a handle: dropped and destroyed with it if the environment ends first.

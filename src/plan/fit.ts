@@ -30,10 +30,13 @@ export function fitOf({ ranks }: RunPlan, usableBytes: number, ranksPerGpu: numb
 /** What is said where a plan does not fit: which rank, how much is missing, the largest of what it holds, and what makes it less. */
 export function doesNotFit(plan: RunPlan, fit: Fit, gpu: string): MbridgeError {
   const { neededBytes, usableBytes, fullestRank } = fit;
-  const held = Object.entries(plan.ranks[fullestRank]?.bytes ?? {}).sort(([, a], [, b]) => b - a);
+  const rank = plan.ranks[fullestRank];
+  const held = Object.entries(rank?.bytes ?? {}).sort(([, a], [, b]) => b - a);
+  const shares = rank !== undefined && neededBytes > rank.totalBytes + rank.runtimeBytes;
+  const who = shares ? `the ranks on the GPU of rank ${fullestRank} need` : `rank ${fullestRank} needs`;
   const most = held.slice(0, 3).map(([name, bytes]) => `${name} ${gib(bytes)}`);
   const found =
-    `rank ${fullestRank} needs ${gib(neededBytes)} (${most.join(', ')}), ${gpu} has ${gib(usableBytes)}: ` +
+    `${who} ${gib(neededBytes)} (${shares ? 'each: ' : ''}${most.join(', ')}), ${gpu} has ${gib(usableBytes)}: ` +
     `${gib(neededBytes - usableBytes)} too much`;
   return new MbridgeError('environment', 'MB_MEMORY_PLAN', found, {
     hint: `${adviceFor(held[0]?.[0])}; mbridge tune finds the fastest setting that fits`,

@@ -8,6 +8,8 @@ import type { DeviceKind } from '../config/layout.js';
 const CONTEXT_BYTES = 640e6;
 const COMMUNICATOR_BYTES = 330e6;
 const PEER_BYTES = 190e6;
+/** However large a group is, its rings and trees connect a rank to few others: as many as in a node of 8. */
+const MOST_PEERS = 7;
 
 /**
  * Bytes to allow each rank for libraries and communicators, where the device cannot be asked.
@@ -26,7 +28,7 @@ export function runtimeAllowances(
       .filter((ranks) => ranks.length > 1);
     const distinct = new Map(lists.map((ranks) => [ranks.join(), ranks])).values();
     for (const ranks of distinct) {
-      const each = COMMUNICATOR_BYTES + PEER_BYTES * (ranks.length - 1);
+      const each = COMMUNICATOR_BYTES + PEER_BYTES * Math.min(ranks.length - 1, MOST_PEERS);
       for (const rank of ranks) bytes[rank] = (bytes[rank] ?? 0) + each;
     }
   }

@@ -104,6 +104,17 @@ test.each([
   expect(stderr).toMatch(said);
 });
 
+test('where every run fails it ends as they do, and proposes none', async () => {
+  const line = 'tune qwen3-tiny --nproc 2 --device cpu --best 2 --runs 1 --steps 1 dataset.path=/nowhere/text.txt';
+  // The folder of a run that failed stays.
+  const run = new Running([process.execPath, BIN, ...line.split(' ')], { TMPDIR: temporaryFolder() });
+  const { code, stdout, stderr } = await run.ended;
+  expect(code, stderr).toBe(7);
+  expect(stderr).toContain('MB_DATA_UNREADABLE');
+  expect(stdout).toMatch(/ failed$/m);
+  expect(stdout).not.toContain('use:');
+});
+
 test('Ctrl-C ends it with what is known so far, and leaves no process and no file', async () => {
   const folder = temporaryFolder();
   const line = 'tune qwen3-tiny --nproc 2 --device cpu --steps 1000 --best 2 --json';
@@ -118,6 +129,7 @@ test('Ctrl-C ends it with what is known so far, and leaves no process and no fil
   expect(code, stderr).toBe(130);
   const found = JSON.parse(stdout) as Found;
   expect(found.interrupted).toBe(true);
+  expect(stderr).not.toContain('logs and configuration');
   expect(found.settings.map(({ measured }) => measured)).toEqual([null, null]);
   expect(existsSync(`/proc/${child}`)).toBe(false);
   expect(readdirSync(folder)).toEqual([]);

@@ -30,3 +30,9 @@ test('a plan allows for the groups that a run makes, not for every name', () => 
   // The context, tp, pp and dp of two, and all eight; without mp and the stage's four, which nobody reads.
   expect(ranks[0]!.runtimeBytes).toBe(640e6 + 3 * (330e6 + 190e6) + (330e6 + 7 * 190e6));
 });
+
+test('a communicator of many takes no more than one of a node', () => {
+  const alone = 640e6 + 330e6 + 7 * 190e6;
+  expect(runtimeAllowances('cuda', 8, { dp: [Array.from({ length: 8 }, (_, rank) => rank)] })[7]).toBe(alone);
+  expect(runtimeAllowances('cuda', 512, { dp: [Array.from({ length: 512 }, (_, rank) => rank)] })[511]).toBe(alone);
+});

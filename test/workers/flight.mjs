@@ -54,6 +54,8 @@ const ACTS = {
   'calls an all to all': ({ all, x, y }) => all.allToAll(x, y),
   'sends other parts': ({ all, x, y }) =>
     all.allToAll(x, y, { send: HALVES, receive: [{ offset: 0, count: 16 }, HALVES[1]] }),
+  sends: ({ all, x }) => all.exchange([{ kind: 'send', tensor: x, peer: 0 }]),
+  receives: ({ all, x }) => all.exchange([{ kind: 'receive', tensor: x, peer: 0 }]),
   'expects another size': ({ dp, x }) => dp.exchange([{ kind: 'receive', tensor: x.slice(0, 32), peer: 0 }]),
   'calls the same': () => undefined,
 };

@@ -66,7 +66,8 @@ export async function runBench(job: BenchJob): Promise<BenchRun> {
     if (named === null) rmSync(runDir, { recursive: true });
     throw error;
   });
-  if (named === null && (exitCode === EXIT.ok || exitCode > 128)) rmSync(runDir, { recursive: true });
-  if (exitCode !== EXIT.ok) process.stderr.write(Buffer.concat(said));
+  const failed = exitCode !== EXIT.ok && exitCode <= 128;
+  if (named === null && !failed) rmSync(runDir, { recursive: true });
+  if (failed) process.stderr.write(Buffer.concat(said));
   return { exitCode, result, events };
 }

@@ -16,7 +16,8 @@ const WIDEST_RANKS = 12;
 export async function planJobFile([path = '', ...rest]: readonly string[], options: RunOptions): Promise<string> {
   const stray = [...rest, ...Object.keys(options).filter((name) => !['nproc', 'device', 'json'].includes(name))];
   if (stray[0] !== undefined) {
-    const flag = stray[0].replaceAll(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
+    const flag =
+      stray[0] === 'deviceProfile' ? 'gpu' : stray[0].replaceAll(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
     const name = rest.includes(stray[0]) ? stray[0] : `--${flag}`;
     throw new MbridgeError('usage', 'MB_USAGE', `${name} is for the plan of one run, and ${path} holds a job`, {
       hint: 'a job takes --nproc, --device and --json; what a model is made of stands in the file',

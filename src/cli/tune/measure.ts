@@ -10,7 +10,7 @@ export interface Measured {
 /** What came of a run: its step, why there is none, or the exit code of a signal that ended it. */
 export type Outcome =
   | { readonly kind: 'measured'; readonly measured: Measured }
-  | { readonly kind: 'failed'; readonly reason: string }
+  | { readonly kind: 'failed'; readonly reason: string; readonly exitCode: number }
   | { readonly kind: 'stopped'; readonly exitCode: number };
 
 export interface MeasureOptions {
@@ -44,7 +44,7 @@ export async function measureSetting({ config }: RankedSetting, options: Measure
     options: { profile: false },
   });
   if (exitCode > 128) return { kind: 'stopped', exitCode };
-  if (exitCode !== EXIT.ok) return { kind: 'failed', reason: reasonOf(result, exitCode) };
+  if (exitCode !== EXIT.ok) return { kind: 'failed', reason: reasonOf(result, exitCode), exitCode };
   const { timing } = summarizeSteps(short, nproc, events, WARMUP);
   const tokens = train.global_batch_size * config.model.seq_length;
   return { kind: 'measured', measured: { stepMs: timing.median, tokensPerSecond: (1000 * tokens) / timing.median } };

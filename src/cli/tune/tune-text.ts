@@ -23,6 +23,8 @@ export interface TuneReport {
   readonly ranking: Ranking;
   /** The fastest first: what was measured before what was only predicted. */
   readonly settings: readonly TunedSetting[];
+  /** Whether all that were run failed: there is no reason to think that another one does not. */
+  readonly failed: boolean;
   /** The command line of the run, to which a setting's flags are added. */
   readonly command: readonly string[];
   readonly seconds: number;
@@ -69,19 +71,18 @@ export function tuneText(report: TuneReport, interrupted: boolean): string {
   });
   const best = settings[0];
   const use =
-    best === undefined
+    best === undefined || report.failed
       ? []
       : ['', 'use:', ...foldCommand([...report.command, ...flagsOf(config, best.ranked.setting)])];
-  const end = interrupted ? ['interrupted: what was known by then', ''] : [];
+  const known = best === undefined ? 'no setting that fits was' : 'what was';
+  const end = interrupted ? [`interrupted: ${known} known by then`, ''] : [];
   const plans = `${ranking.considered} settings, ${ranking.planned} planned, in ${seconds.toFixed(1)} s`;
   return [
     `${name} on ${ranks} ranks of ${device}: ${batch} x ${config.model.seq_length} tokens an update`,
     `${plans}; tokens/s of all ranks`,
     '',
     ...end,
-    formatTable([head, ...rows]).trimEnd(),
-    ...use,
-    '',
+    ...(best === undefined ? [] : [formatTable([head, ...rows]).trimEnd(), ...use, '']),
   ].join('\n');
 }
 
@@ -94,7 +95,8 @@ function measuredText(outcome: Outcome | undefined): string {
   if (outcome?.kind === 'measured') {
     return Math.round(outcome.measured.tokensPerSecond).toLocaleString('en-US').padStart('measured'.length);
   }
-  return outcome?.kind === 'failed' ? outcome.reason : '';
+  // Why is said as it fails.
+  return outcome?.kind === 'failed' ? outcome.kind : '';
 }
 
 /** The same for programs. */

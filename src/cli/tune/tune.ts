@@ -79,13 +79,17 @@ async function tuneRequest(args: string[], options: TuneFlags, request: RunReque
   const ranking = await search(request, target, { nproc, nodes, count: options.best }, stop);
   const seconds = (performance.now() - began) / 1000;
   const tried = target.here && options.measure ? await run(ranking, request, target, { ...options, nproc }, stop) : [];
+  const failed = tried.length > 0 && tried.every(({ kind }) => kind === 'failed');
   const report: TuneReport = {
     ...{ name, device: target.profile.name, ranks: nproc * nodes, config, ranking, seconds },
     settings: inOrder(ranking.fitting.map((ranked, i) => ({ ranked, outcome: tried[i] }))),
+    failed,
     command: commandOf(args, { ...options, nproc }),
   };
   const interrupted = stop.code > 0;
   process.stdout.write(json ? `${eventJson(tuneJson(report, interrupted))}\n` : tuneText(report, interrupted));
+  const [first] = tried;
+  if (failed && first?.kind === 'failed') process.exitCode = first.exitCode;
 }
 
 /** @throws MbridgeError MB_CONFIG_LAYOUT where the model or the batch cannot be cut so, MB_MEMORY_PLAN where nothing fits */

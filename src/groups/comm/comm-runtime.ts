@@ -115,10 +115,9 @@ export class CommRuntime implements GroupRuntime<CommGroup> {
     }
     if (ours !== null) id.set(ours.key(storeKey), COMM_KEY_AT);
     const members = Int32Array.from(ranks);
-    const title = `${key} [${ranks.join(',')}]`;
     try {
-      const comm = await binding.commCreate(device.handle, id, title, index, members, timeoutSeconds);
-      if (checkCollectives) binding.commCompare(comm, title, index, members);
+      const comm = await binding.commCreate(device.handle, id, key, index, members, timeoutSeconds);
+      if (checkCollectives) binding.commCompare(comm, `${key} [${ranks.join(',')}]`, index, members);
       return comm;
     } catch (error) {
       throw explained(error);

@@ -3,6 +3,7 @@ import type { FlightRecord } from '../shared/flight-record.js';
 import { flightSentence } from '../shared/flight-text.js';
 import { writeFlightRecord } from '../shared/run-folder.js';
 import type { WorkerExit } from '../shared/worker-exit.js';
+import { PEER_LOST } from '../shared/worker-report.js';
 import type { WorkerProcess } from './worker-process.js';
 
 /** Who was in which collective as a run failed: at the first failure, and once all ranks have ended. */
@@ -61,7 +62,9 @@ export function whoWaited(
 ): string | undefined {
   const died = exits.filter((exit) => exit.report === undefined && !exit.ended && !exit.done).map(({ rank }) => rank);
   const hung = exitCode === EXIT.hang;
-  if (!hung && died.length === 0) return undefined;
+  // Of another node it is known only that it was lost.
+  const lost = exitCode === EXIT.worker && exits.some(({ report }) => report?.code === PEER_LOST);
+  if (!hung && !lost && died.length === 0) return undefined;
   // Where a rank died, the others go on until they miss it.
   const records = hung ? views.atFailure : views.atEnd;
   try {

@@ -125,7 +125,7 @@ function disagreement(wait: Wait, { byRank }: Ranks): string | undefined {
   const byCall = new Map<string, number[]>();
   for (const { rank, what } of all) byCall.set(what, [...(byCall.get(what) ?? []), rank]);
   if (byCall.size < 2) return undefined;
-  const parts = [...byCall].map(([what, ranks]) => `rank ${formatRanks(ranks)} called ${what}`);
+  const parts = [...byCall].map(([what, ranks]) => `${rankNoun(ranks)} ${formatRanks(ranks)} called ${what}`);
   return `the members of ${groupName(group)} disagree about call #${number}: ${parts.join(', ')}`;
 }
 
@@ -133,7 +133,7 @@ function describeWait({ group, number, exchange, calls }: Wait): string {
   const ranks = [...calls.keys()];
   const [first] = calls.values() as Iterable<FlightCall>;
   if (first === undefined) return '';
-  const wait = `${ranks.length === 1 ? 'rank' : 'ranks'} ${formatRanks(ranks)} ${ranks.length === 1 ? 'waits' : 'wait'}`;
+  const wait = `${rankNoun(ranks)} ${formatRanks(ranks)} ${ranks.length === 1 ? 'waits' : 'wait'}`;
   if (first.op === 'create') return `${wait} to join group ${groupName(group)}`;
   const numbered = `${first.op} #${number} of ${groupName(group)}`;
   if (!exchange) return `${wait} in ${numbered}${sizeOf(first)}`;
@@ -194,6 +194,10 @@ function phaseText({ phase, step, phase_s }: FlightRecord): string {
 
 function secondsText(seconds: number): string {
   return seconds < 10 ? `${seconds.toFixed(1)} s` : `${Math.round(seconds)} s`;
+}
+
+function rankNoun({ length }: readonly number[]): string {
+  return length === 1 ? 'rank' : 'ranks';
 }
 
 function groupName({ name, ranks, size }: FlightGroup): string {

@@ -76,27 +76,29 @@ test.for(Object.keys(LAYOUTS))('two nodes come to the bits of one: %s', async (l
   expect(readdirSync(two).filter((name) => name.startsWith('rank-'))).toHaveLength(4);
 });
 
-test('a worker that is killed on one node ends both, with one cause and one exit code', async (context) => {
+test.for([0, 1])('a worker killed on node %i ends both, with one cause and one exit code', async (node, context) => {
   const on = twoNodes(context);
   const run = join(temporaryFolder(), 'run');
   const args = ['--nproc', '1', 'train.train_iters=100000', '--log-dir', run];
   const [first, second] = [0, 1].map((node) => launcher(node, args, { on })) as [Running, Running];
   await first.says(/step +2\//, 60_000);
-  const [worker = -1] = childrenOf(second.pid);
+  const [worker = -1] = childrenOf((node === 0 ? first : second).pid);
   process.kill(worker, 'SIGKILL');
   const [shown, other] = await Promise.all([first.ended, second.ended]);
-  expect(shown.stderr).toMatch(/\nerror MB_WORKER_KILLED: rank 1 was killed by SIGKILL at step \d+\n/);
-  expect(shown.stderr).toMatch(/rank-1\/log\.ndjson on node 1 \(/);
-  expect(other.stderr).toContain('error MB_WORKER_KILLED: rank 1 was killed by SIGKILL; node 0 says more\n');
+  expect(shown.stderr).toMatch(RegExp(`\nerror MB_WORKER_KILLED: rank ${node} was killed by SIGKILL at step \\d+\n`));
+  if (node === 1) expect(shown.stderr).toMatch(/rank-1\/log\.ndjson on node 1 \(/);
+  expect(other.stderr).toContain(`error MB_WORKER_KILLED: rank ${node} was killed by SIGKILL; node 0 says more\n`);
   // What the dead rank recorded comes from the launcher of its own node.
   expect(shown.stderr).toMatch(
-    /\n {2}rank 0 waits in \w+ #\d+ of [\w-]+ \[0,1\].*; rank 1 (never entered it|entered it and died): its last was /,
+    RegExp(
+      String.raw`\n {2}rank ${1 - node} waits in \w+ #\d+ of [\w-]+ \[0,1\].*; rank ${node} (never entered it|entered it and died): its last was `,
+    ),
   );
   expect(existsSync(join(run, 'rank-0', 'flight.json')) && existsSync(join(run, 'rank-1', 'flight.json'))).toBe(true);
   expect([shown.code, other.code]).toEqual([5, 5]);
   expect(JSON.parse(readFileSync(join(run, 'result.json'), 'utf8'))).toMatchObject({
     exit_code: 5,
-    error: { rank: 1 },
+    error: { rank: node },
   });
 });
 

@@ -43,6 +43,13 @@ const CASES: { what: string; records: FlightRecord[]; died?: number[]; said: str
     said: 'the members of tp [0,1] disagree about call #5: rank 0 called all_reduce (8 f32, sum), rank 1 called broadcast (8 f32 from rank 1)',
   },
   {
+    what: 'two of three call the same, and one another thing',
+    records: [0, 1, 2].map((rank) => {
+      return record(rank, [group('all', [0, 1, 2], [call(rank < 2 ? 'all_gather' : 'barrier', 5, 'entered', 9)])]);
+    }),
+    said: 'the members of all [0,1,2] disagree about call #5: ranks 0-1 called all_gather (8 f32), rank 2 called barrier (8 f32)',
+  },
+  {
     what: 'nobody is missing',
     records: TP.map((rank) => record(rank, [group('tp', TP, [call('all_reduce', 5, 'issued', 9)])])),
     said: 'ranks 0-1 wait in all_reduce #5 of tp [0,1] (8 f32, sum), which all have entered, and which has not finished',
