@@ -21,7 +21,7 @@ const full = process.env['MBRIDGE_TEST_FULL'] === '1';
 const ITERS = full ? 240 : 32;
 const LAST = `run/checkpoints/step-${String(ITERS).padStart(8, '0')}`;
 /** Which rank is killed next, and how much later than it could be: any ranks, at any time of an update. */
-const VICTIMS = Array.from({ length: 20 }, (_, i) => ({ rank: (i * 7 + 1) % 5, delayMs: (i * 37) % 90 }));
+const VICTIMS = Array.from({ length: 20 }, (_, i) => ({ rank: (i * 6 + 1) % 5, delayMs: (i * 37) % 90 }));
 
 function folderOf(name: string): string {
   const folder = mkdtempSync(join(tmpdir(), `mbridge-${name}-`));
@@ -74,9 +74,15 @@ function attempts({ stdout }: Running): string[] {
   return stdout.split(/^.*"type":"restart".*$/m);
 }
 
-function restarts({ stdout }: Running): { step: number; from: string }[] {
+interface Restart {
+  step: number;
+  from: string;
+  error: { code: string };
+}
+
+function restarts({ stdout }: Running): Restart[] {
   const whole = stdout.slice(0, stdout.lastIndexOf('\n') + 1);
-  return readOutputs(whole).filter(({ type }) => type === 'restart') as unknown as { step: number; from: string }[];
+  return readOutputs(whole).filter(({ type }) => type === 'restart') as unknown as Restart[];
 }
 
 /** The memory for copies that a process has open, as paths. */
@@ -125,6 +131,8 @@ describe('a run with copies in memory, whose ranks are killed', () => {
         process.kill(ranks[rank % ranks.length] ?? -1, 'SIGKILL');
         const restart = await waitFor(`restart ${i + 1}`, () => restarts(run)[i], 60_000);
         expect(restart.from).toBe('memory');
+        // Not what a rank reported of an attempt before.
+        expect(restart.error.code).toBe('MB_WORKER_KILLED');
         // The update whose numbers were shown last, which may just be copied, or a later one.
         expect(restart.step).toBeGreaterThanOrEqual(shown - 1);
         await waitFor(`the updates after ${restart.step}`, () => stepsOf(attempts(run)[i + 1] ?? '')[0], 60_000);
