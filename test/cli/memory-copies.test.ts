@@ -1,5 +1,6 @@
 import {
   closeSync,
+  copyFileSync,
   mkdtempSync,
   openSync,
   readdirSync,
@@ -12,7 +13,7 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, onTestFinished, test } from 'vitest';
-import { expectSameTensors, pretrainArgs, stepsOf } from '../checkpoint/runs.js';
+import { expectSameTensors, fixture, pretrainArgs, stepsOf } from '../checkpoint/runs.js';
 import { childrenOf, isAlive, Running, waitFor } from '../job/launch/processes.js';
 import { readOutputs } from '../helpers/outputs.js';
 import { BIN, mbridge } from './mbridge.js';
@@ -185,6 +186,21 @@ function damage(path: string): void {
   }
   closeSync(fd);
 }
+
+test('copies are not blamed for what else a restart finds missing', { timeout: 120_000 }, async () => {
+  const folder = folderOf('blamed');
+  const data = join(folder, 'data.jsonl');
+  copyFileSync(fixture.tokens, data);
+  const more = ['checkpoint.non_persistent_save_interval=1', `dataset.path=${data}`];
+  const run = start(folder, ['--nproc', '1'], 3, more);
+  await shownTwo(run, 0);
+  rmSync(data);
+  for (const pid of childrenOf(run.pid)) process.kill(pid, 'SIGKILL');
+  const { code, stderr } = await run.ended;
+  expect(code, stderr).toBe(7);
+  expect(stderr).toContain('[MB_DATA_UNREADABLE]');
+  expect(stderr).not.toContain('[MB_MEMORY_COPY]');
+});
 
 test('where nobody would go on from copies, none are made', async () => {
   const folder = folderOf('ignored');
