@@ -202,6 +202,19 @@ test('copies are not blamed for what else a restart finds missing', { timeout: 1
   expect(stderr).not.toContain('[MB_MEMORY_COPY]');
 });
 
+test('a signal as the run says that it begins again ends it', { timeout: 60_000 }, async () => {
+  const folder = folderOf('interrupted');
+  const run = start(folder, ['--nproc', '1'], 3, ['checkpoint.non_persistent_save_interval=1']);
+  await shownTwo(run, 0);
+  process.kill(childrenOf(run.pid)[0] ?? -1, 'SIGKILL');
+  await run.says(/"type":"restart"/, 60_000);
+  process.kill(run.pid, 'SIGINT');
+  const { code, stdout, stderr } = await run.ended;
+  expect(code, stderr).toBe(130);
+  expect(readOutputs(stdout).at(-1)).toMatchObject({ type: 'result', signal: 'SIGINT' });
+  expect(restarts(run)).toHaveLength(1);
+});
+
 test('where nobody would go on from copies, none are made', async () => {
   const folder = folderOf('ignored');
   const args = pretrainArgs({
