@@ -22,6 +22,7 @@ export interface JsonSchema {
   anyOf?: JsonSchema[];
   oneOf?: JsonSchema[];
   items?: JsonSchema;
+  minItems?: number;
 }
 
 /** The schema of a YAML file: nothing is required, since a recipe or an override may give it. */
@@ -81,6 +82,9 @@ export function expectation(schema: JsonSchema): string {
     schema.multipleOf === undefined ? [] : [`a multiple of ${schema.multipleOf}`],
   ].flat();
   if (schema.items?.properties) return `a list of {${Object.keys(schema.items.properties).join(', ')}}`;
+  if (schema.items?.enum) {
+    return `a list of ${schema.minItems === 1 ? 'at least one of ' : ''}${schema.items.enum.join(', ')}`;
+  }
   return [typeName(schema.type), bounds.join(', ')].filter((part) => part !== '').join(' ');
 }
 

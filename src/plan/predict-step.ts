@@ -127,8 +127,8 @@ const NOTHING: Times = { products: 0, attention: 0, memory: 0, calls: 0, exchang
  * for the update; and the weight, where that is another one.
  */
 function updateBytes(cfg: RunConfig, weight: number): number {
-  const { main, moments, gradient } = stateBytes(cfg);
-  return 2 * moments + (main === 0 ? 2 * weight : 2 * main) + 2 * gradient + (main === 0 || weight === 4 ? 0 : weight);
+  const { main, moments, gradient } = stateBytes(cfg, weight);
+  return 2 * moments + 2 * gradient + (main === 0 ? 2 * weight : 2 * main + weight);
 }
 
 /** Parameters of a pipeline rank: matrices alone, beside which norms and biases are nothing. */
@@ -162,7 +162,7 @@ function dataParallelMs(
   const exposed = (of: number, window: number, overlaps: boolean): number =>
     overlaps ? HIDDEN_SHARE * Math.min(of, window) + Math.max(0, of - window) : of;
   const { ddp } = cfg;
-  const { gradient } = stateBytes(cfg);
+  const { gradient } = stateBytes(cfg, comm.actBytes);
   const reduce = ms(comm.sharded ? gradient : 2 * gradient);
   const gather = comm.sharded ? ms(comm.actBytes) : 0;
   // A ring of gradients is reduced with every micro-batch.

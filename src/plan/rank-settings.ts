@@ -1,4 +1,4 @@
-import type { DeviceKind } from '../config/layout.js';
+import { resolvePrecision, type DeviceKind } from '../config/layout.js';
 import { modelShape } from '../families/model-shape.js';
 import { linearShapes } from '../families/parameters.js';
 import { stageSchedules, type StageSchedules } from '../model/stage/stage.js';
@@ -62,13 +62,14 @@ export async function rankSettings(
   };
   for (const candidate of predicted) {
     if (fitting.length === count || (await pause())) break;
-    if (leastBytes(candidate) > limit.usableBytes || tooLarge.some((other) => holdsMore(candidate, other))) continue;
+    if (leastBytes(candidate, device) > limit.usableBytes || tooLarge.some((other) => holdsMore(candidate, other)))
+      continue;
     if (fitting.some((other) => savesNeedlessly(candidate, other))) continue;
     plan(candidate);
   }
   if (fitting.length === 0 && predicted.length > 0) {
     // For who asks how much is missing.
-    const least = predicted.reduce((x, y) => (leastBytes(y) < leastBytes(x) ? y : x));
+    const least = predicted.reduce((x, y) => (leastBytes(y, device) < leastBytes(x, device) ? y : x));
     if (!(await pause())) plan(least);
   }
   const smallest = tooLarge.reduce<RankedSetting | null>(
@@ -103,16 +104,17 @@ function cachedSchedules(): (spec: StageSpec) => StageSchedules {
 }
 
 /** What the fullest rank holds at the least: the state of its layers, and what it keeps of a layer of each micro-batch in flight. */
-function leastBytes({ config, layout, setting }: Candidate): number {
+function leastBytes({ config, layout, setting }: Candidate, device: DeviceKind): number {
   const { tp, cp, dp, pp } = layout;
   const shape = modelShape(config);
-  const size = config.mixed_precision === 'fp32' ? 4 : 2;
+  const size = resolvePrecision(config, device) === 'fp32' ? 4 : 2;
   const inLayer = linearShapes(shape, tp).slice(0, -1);
   const ofLayer = inLayer.reduce((sum, { inputs, outputs }) => sum + inputs * outputs, 0);
   const layers = Math.ceil(shape.numLayers / pp);
   // Balanced stages at the ends may have fewer, never all of them.
-  const parameters = config.peft.type === 'none' ? ofLayer * (layers - 1) : 0;
-  const { main, moments, gradient } = stateBytes(config);
+  const isTrained = config.peft.type === 'none' && config.optimizer.frozen_parameters.length === 0;
+  const parameters = isTrained ? ofLayer * (layers - 1) : 0;
+  const { main, moments, gradient } = stateBytes(config, size);
   const gradients = setting.sharding === 'optim_grads' ? gradient / (dp * cp) : gradient;
   const state = parameters * (size + gradients + (main + moments) / (dp * cp));
   const tokens = (setting.microBatch * config.model.seq_length) / cp;

@@ -85,6 +85,17 @@ test.each([
   120_000,
 );
 
+test('what is frozen is kept as the model has it', async () => {
+  const folder = temporaryFolder();
+  const frozen = 'optimizer.frozen_parameters=["model.layers.0.*"]';
+  const flags = [...LAYOUT_FLAGS.dp1, ...ALL, frozen, 'train.train_iters=4'];
+  const reference = await pretrainSteps({ folder, args: flags });
+  const root = join(folder, 'halves');
+  const first = await pretrainSteps({ folder, args: [...flags, `checkpoint.save=${root}`, 'train.exit_interval=2'] });
+  const second = await pretrainSteps({ folder, args: [...flags, `checkpoint.load=${root}`] });
+  expect([...first.steps, ...second.steps]).toEqual(reference.steps);
+});
+
 test('the plan counts what small states save', async () => {
   type Bytes = { optimizer: number; gradients: number; staging: number };
   const bytes = async (...args: string[]): Promise<Bytes> => {

@@ -1,6 +1,7 @@
 import { expect, test } from 'vitest';
 import { qwen3TinyPretrainConfig } from '../../recipes/qwen3.js';
 import { describeState, differences } from '../../src/checkpoint/format/state-record.js';
+import type { RunConfig } from '../../src/config/schema.js';
 import { openDevice } from '../../src/engine/open-device.js';
 import { STATE } from '../../src/engine/ops.js';
 
@@ -19,5 +20,13 @@ test('the state says on which layout it was saved, and another layout is told by
   expect(differences(state, { cfg, layout, device })).toEqual([]);
   const other = { ...layout, tp: 3, pp: 2 };
   expect(differences(state, { cfg, layout: other, device })).toEqual(['tp was 2, is 3', 'pp was 3, is 2']);
+  // A key that is newer than the checkpoint had its default.
+  const optimizer: Partial<RunConfig['optimizer']> = { ...cfg.optimizer };
+  delete optimizer.exp_avg_dtype;
+  const older = { ...state, config: { ...cfg, optimizer } as RunConfig };
+  expect(differences(older, { cfg, layout, device })).toEqual([]);
+  const small = { ...cfg, optimizer: { ...cfg.optimizer, exp_avg_dtype: 'bf16' as const } };
+  const said = 'optimizer.exp_avg_dtype was "fp32", is "bf16"';
+  expect(differences(older, { cfg: small, layout, device })).toEqual([said]);
   device.close();
 });

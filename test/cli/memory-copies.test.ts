@@ -1,5 +1,6 @@
 import {
   closeSync,
+  copyFileSync,
   mkdtempSync,
   openSync,
   readdirSync,
@@ -12,7 +13,7 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, onTestFinished, test } from 'vitest';
-import { expectSameTensors, pretrainArgs, stepsOf } from '../checkpoint/runs.js';
+import { expectSameTensors, fixture, pretrainArgs, stepsOf } from '../checkpoint/runs.js';
 import { childrenOf, isAlive, Running, waitFor } from '../job/launch/processes.js';
 import { readOutputs } from '../helpers/outputs.js';
 import { BIN, mbridge } from './mbridge.js';
@@ -21,7 +22,7 @@ const full = process.env['MBRIDGE_TEST_FULL'] === '1';
 const ITERS = full ? 240 : 32;
 const LAST = `run/checkpoints/step-${String(ITERS).padStart(8, '0')}`;
 /** Which rank is killed next, and how much later than it could be: any ranks, at any time of an update. */
-const VICTIMS = Array.from({ length: 20 }, (_, i) => ({ rank: (i * 7 + 1) % 5, delayMs: (i * 37) % 90 }));
+const VICTIMS = Array.from({ length: 20 }, (_, i) => ({ rank: (i * 6 + 1) % 5, delayMs: (i * 37) % 90 }));
 
 function folderOf(name: string): string {
   const folder = mkdtempSync(join(tmpdir(), `mbridge-${name}-`));
@@ -74,9 +75,15 @@ function attempts({ stdout }: Running): string[] {
   return stdout.split(/^.*"type":"restart".*$/m);
 }
 
-function restarts({ stdout }: Running): { step: number; from: string }[] {
+interface Restart {
+  step: number;
+  from: string;
+  error: { code: string };
+}
+
+function restarts({ stdout }: Running): Restart[] {
   const whole = stdout.slice(0, stdout.lastIndexOf('\n') + 1);
-  return readOutputs(whole).filter(({ type }) => type === 'restart') as unknown as { step: number; from: string }[];
+  return readOutputs(whole).filter(({ type }) => type === 'restart') as unknown as Restart[];
 }
 
 /** The memory for copies that a process has open, as paths. */
@@ -125,6 +132,8 @@ describe('a run with copies in memory, whose ranks are killed', () => {
         process.kill(ranks[rank % ranks.length] ?? -1, 'SIGKILL');
         const restart = await waitFor(`restart ${i + 1}`, () => restarts(run)[i], 60_000);
         expect(restart.from).toBe('memory');
+        // Not what a rank reported of an attempt before.
+        expect(restart.error.code).toBe('MB_WORKER_KILLED');
         // The update whose numbers were shown last, which may just be copied, or a later one.
         expect(restart.step).toBeGreaterThanOrEqual(shown - 1);
         await waitFor(`the updates after ${restart.step}`, () => stepsOf(attempts(run)[i + 1] ?? '')[0], 60_000);
@@ -177,6 +186,34 @@ function damage(path: string): void {
   }
   closeSync(fd);
 }
+
+test('copies are not blamed for what else a restart finds missing', { timeout: 120_000 }, async () => {
+  const folder = folderOf('blamed');
+  const data = join(folder, 'data.jsonl');
+  copyFileSync(fixture.tokens, data);
+  const more = ['checkpoint.non_persistent_save_interval=1', `dataset.path=${data}`];
+  const run = start(folder, ['--nproc', '1'], 3, more);
+  await shownTwo(run, 0);
+  rmSync(data);
+  for (const pid of childrenOf(run.pid)) process.kill(pid, 'SIGKILL');
+  const { code, stderr } = await run.ended;
+  expect(code, stderr).toBe(7);
+  expect(stderr).toContain('[MB_DATA_UNREADABLE]');
+  expect(stderr).not.toContain('[MB_MEMORY_COPY]');
+});
+
+test('a signal as the run says that it begins again ends it', { timeout: 60_000 }, async () => {
+  const folder = folderOf('interrupted');
+  const run = start(folder, ['--nproc', '1'], 3, ['checkpoint.non_persistent_save_interval=1']);
+  await shownTwo(run, 0);
+  process.kill(childrenOf(run.pid)[0] ?? -1, 'SIGKILL');
+  await run.says(/"type":"restart"/, 60_000);
+  process.kill(run.pid, 'SIGINT');
+  const { code, stdout, stderr } = await run.ended;
+  expect(code, stderr).toBe(130);
+  expect(readOutputs(stdout).at(-1)).toMatchObject({ type: 'result', signal: 'SIGINT' });
+  expect(restarts(run)).toHaveLength(1);
+});
 
 test('where nobody would go on from copies, none are made', async () => {
   const folder = folderOf('ignored');

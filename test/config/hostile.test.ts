@@ -310,6 +310,11 @@ describe('a configuration that a program changed', () => {
     ],
     ['a bigint', (c) => (loose(c)['train']!['train_iters'] = 3n), /got 3n/],
     ['a function', (c) => (loose(c)['train']!['train_iters'] = () => 3), /got function/],
+    [
+      'a module that there is not',
+      (c) => (c.model.recompute_modules = ['core_attn' as never]),
+      /recompute_modules: expected a list of at least one of norm, rope, swiglu, attention, mlp, got/,
+    ],
     ['a list for a section', (c) => (c.train = [] as never), /train: expected a section of keys/],
   ])('%s', (_, change, message) => {
     expect(failure(() => checkConfig(changed(change)))).toMatch(message);

@@ -85,6 +85,7 @@ test.each([
     1,
     ['optimizer.main_params_dtype=bf16', 'optimizer.exp_avg_dtype=bf16', 'optimizer.exp_avg_sq_dtype=bf16'],
   ],
+  ['qwen3-8b', 1, ['optimizer.frozen_parameters=["model.layers.*"]', 'train.global_batch_size=4']],
   ['qwen3-4b', 2, ['train.global_batch_size=4', 'model.tensor_model_parallel_size=2']],
 ] as const)('%s on %i ranks %j: what is found is the fastest of all that fit', async (recipe, ranks, overrides) => {
   const candidates = candidatesOf(resolved(recipe, ...overrides), ranks);

@@ -48,6 +48,8 @@ export interface RunCheckpointsOptions extends RunFacts {
 }
 
 const SECOND_MS = 1000;
+/** Codes of what is found where a copy is read; that the data has changed is no fault of it. */
+const DAMAGED = /^MB_(CHECKPOINT_(?!DATA$)|SAFETENSORS_)/;
 
 /** Resuming and saving, as the `checkpoint` section of a configuration asks for it. Every rank makes the same calls. */
 export class RunCheckpoints {
@@ -180,8 +182,8 @@ export class RunCheckpoints {
 
   /** What went wrong, where it did with a copy in memory: the run then goes on from a checkpoint on disk. */
   explain(error: unknown): unknown {
-    if (!this.#fromMemory || !(error instanceof MbridgeError) || error.exitCode !== EXIT.io) return error;
-    return badCopy(error);
+    const isOfCopy = this.#fromMemory && error instanceof MbridgeError && error.exitCode === EXIT.io;
+    return isOfCopy && DAMAGED.test(error.code) ? badCopy(error) : error;
   }
 
   /** Saves after the last update that was run, unless there was none, waits until it is committed, and gives the folder back. */

@@ -106,14 +106,16 @@ export function planShards(
   { buckets, frozen, types }: OptimizerState,
   place: { readonly tp: Place; readonly rank: number },
 ): ShardLayout<SavedPiece>[] {
-  const rounded = new Set(
-    frozen.flatMap(({ params, entries }) => (params.dtype === 'bf16' ? entries.map(({ spec }) => spec.name) : [])),
+  const asHeld = new Map(
+    frozen.flatMap(({ params, entries }) =>
+      entries.map(({ spec }) => [spec.name, STORED[params.dtype as keyof typeof STORED]] as const),
+    ),
   );
   return planSave({
     ...place,
     buckets: [...buckets.map(({ bucket }) => bucket), ...frozen],
     has: (_, kind, bucket) => kind === 'weight' || !frozen.some(({ name }) => name === bucket.name),
-    dtypeOf: (tensor, kind) => (rounded.has(tensor) ? 'BF16' : STORED[types[FIELD_OF[kind]]]),
+    dtypeOf: (tensor, kind) => asHeld.get(tensor) ?? STORED[types[FIELD_OF[kind]]],
   });
 }
 

@@ -8,7 +8,7 @@ import { nearAddress } from '../rendezvous/listen-address.js';
 import { StoreServer } from '../rendezvous/store-server.js';
 import type { Ending } from '../shared/ending-text.js';
 import { flightSentence } from '../shared/flight-text.js';
-import { ENV, EVENT, type SavedCheckpoint, type WorkerRun } from '../shared/messages.js';
+import { ENV, EVENT, type WorkerRun } from '../shared/messages.js';
 import { PrometheusEndpoint, type RunNumbers } from '../shared/prometheus-endpoint.js';
 import { RankTimesFile } from '../shared/rank-times-file.js';
 import { claimRunFolder, writeRunRecord, writeRunResult } from '../shared/run-folder.js';
@@ -18,6 +18,7 @@ import { StallNotice } from '../shared/stall-notice.js';
 import { refuseSeveralLaunchers } from '../shared/starter.js';
 import { listenForSignals, type StopSignal } from '../shared/stop-signals.js';
 import { WaitingNotice } from '../shared/waiting-notice.js';
+import { noAttempts, type Attempts } from './attempts.js';
 import { conclude, type Attempted } from './conclude.js';
 import { FlightReport, whoWaited } from './flight-report.js';
 import { graceOf, worldSize, type LaunchJob, type LaunchResult } from './job.js';
@@ -105,9 +106,8 @@ async function superviseRuns(
   leader: Leader | null,
   numbers: RunNumbers | undefined,
 ): Promise<LaunchResult> {
-  const started = performance.now();
   const memory = job.keepsCopies === true ? new KeptMemory(job.nproc) : null;
-  const run: Attempts = { started, number: 0, idle: 0, before: 0, saved: undefined, memory, numbers };
+  const run = noAttempts(memory, numbers);
   try {
     for (let next: GoingOn = { config: job.config, from: 'start', step: 0 }; ;) {
       const { save } = next.config.checkpoint;
@@ -122,29 +122,14 @@ async function superviseRuns(
       if (ended.again === undefined) return await over(leader, run.number, ended);
       numbers?.restarted();
       const listening = leader === null ? {} : { listen: bothSignals(leader) };
-      const signal = await pause(ended.again.pauseS, listening);
+      const signal = run.signals.late ?? (await pause(ended.again.pauseS, listening));
       if (signal !== null) return await over(leader, run.number, ended.again.stopped(signal));
       ({ next } = ended.again);
     }
   } finally {
+    run.signals.unlisten();
     memory?.close();
   }
-}
-
-/** What the attempts of a run have in common. */
-interface Attempts {
-  readonly started: number;
-  /** Of the attempt, from 0. */
-  number: number;
-  /** Attempts in a row that have saved and copied nothing. */
-  idle: number;
-  /** The last update that was saved or copied before this attempt. */
-  before: number;
-  /** The last checkpoint. */
-  saved: SavedCheckpoint | undefined;
-  readonly memory: KeptMemory | null;
-  /** What is scraped of the run. */
-  readonly numbers: RunNumbers | undefined;
 }
 
 async function superviseRun(
@@ -231,7 +216,9 @@ async function superviseRun(
         : `${signal}: workers stop after their current step (at most ${graceMs / 1000} s); Ctrl-C again to kill them now`,
     );
   };
-  const unlisten = listenForSignals(stopped.request);
+  const { unlisten, late } = attempts.signals;
+  attempts.signals = { unlisten: listenForSignals((signal) => stopped.request(signal)), late: null };
+  unlisten();
   const killAll = (): void => {
     supervisor.killAll();
   };
@@ -285,7 +272,9 @@ async function superviseRun(
       worker.give(run);
       workers.push(worker);
     }
+    if (late !== null) stopped.request(late);
     const supervision = withOthers(await supervisor.wait(), (await leader?.ended()) ?? [], supervisor, store.begun);
+    stopped.request = (signal) => (attempts.signals.late ??= signal);
     const ending: Ending = {
       signal: signalOf(supervision),
       steps: output.steps ?? store.begun.reduce((most, step) => Math.max(most, step), 0),
@@ -324,7 +313,6 @@ async function superviseRun(
     leader?.listen(undefined);
     killAll();
     process.off('exit', killAll);
-    unlisten();
     stall.close();
     waiting.close();
     teardown.close();

@@ -13,7 +13,7 @@ import type {
 import type { WorkerExit } from '../shared/worker-exit.js';
 import { FlightMemory } from './flight-memory.js';
 import type { FlightRecord } from '../shared/flight-record.js';
-import { nowMs, readWorkerReport, type WorkerReport } from '../shared/worker-report.js';
+import { nowMs, readWorkerReport, removeWorkerReport, type WorkerReport } from '../shared/worker-report.js';
 import type { RankProcess } from './process-plan.js';
 
 /** What a worker sends while it lives. */
@@ -56,6 +56,7 @@ export class WorkerProcess {
 
   constructor(plan: RankProcess, extraEnv: Record<string, string>, runDir: string, listener: WorkerListener) {
     this.rank = plan.rank;
+    removeWorkerReport(runDir, plan.rank); // else the end of a rank that is killed would be explained by it
     const [program = process.execPath, ...argv] = plan.command;
     this.#child = spawn(program, argv, {
       env: { ...process.env, ...plan.env, ...extraEnv, [ENV.flight]: this.#flight === null ? '' : String(FLIGHT_FILE) },

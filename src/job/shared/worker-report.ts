@@ -1,4 +1,4 @@
-import { readFileSync } from 'node:fs';
+import { readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { ERROR_FILE, rankFolder, writeAtomically } from './run-folder.js';
 
@@ -29,6 +29,15 @@ export function nowMs(): number {
 
 export function writeWorkerReport(runDir: string, report: WorkerReport): void {
   writeAtomically(join(rankFolder(runDir, report.rank), ERROR_FILE), `${JSON.stringify(report, null, 2)}\n`);
+}
+
+/** Removes what an earlier attempt of the rank has left. */
+export function removeWorkerReport(runDir: string, rank: number): void {
+  try {
+    rmSync(join(rankFolder(runDir, rank), ERROR_FILE), { force: true });
+  } catch {
+    // a disk that has failed must not end a run that could go on
+  }
 }
 
 /** The rank's report, or undefined if it left none that can be read. */
