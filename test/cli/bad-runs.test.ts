@@ -81,7 +81,11 @@ describe('impossible layouts end with 3 before anything starts', () => {
       ['--nproc', '2', '--pp-size', '2', '--vp-size', '3'],
       /does not divide the 4 layers/,
     ],
-    ['an unknown key', ['--nproc', '1', 'model.num_layer=3'], /model\.num_layer=3 model\.num_layer: unknown key \(did you mean/],
+    [
+      'an unknown key',
+      ['--nproc', '1', 'model.num_layer=3'],
+      /model\.num_layer=3 model\.num_layer: unknown key \(did you mean/,
+    ],
     ['Gloo', ['--nproc', '1', 'dist.use_gloo_process_groups=true'], /use_gloo_process_groups/],
     [
       'chunks that do not divide the sequence',
