@@ -203,7 +203,8 @@ int op_adamw_rounded(cudaStream_t stream, const mb_buf* t, int nt, const double*
   if (!a.ok() || z.n == 0) return a.status();
   const int out_dtype = z.out == nullptr ? MB_F32 : z.out_dtype;
   const Operand p{z.p, dtype_size(z.p_dtype)}, m{z.m, dtype_size(z.m_dtype)}, v{z.v, dtype_size(z.v_dtype)};
-  const Span span = span_of(z.n, kUnit, {p, m, v, {z.g, dtype_size(z.g_dtype)}, {z.out, dtype_size(out_dtype)}});
+  const Operand out = z.out == nullptr ? p : Operand{z.out, dtype_size(out_dtype)};
+  const Span span = span_of(z.n, kUnit, {p, m, v, {z.g, dtype_size(z.g_dtype)}, out});
   const unsigned grid = span_grid(span, kThreads, INT_MAX);
   const Hyper hyper{z.beta1, z.beta2, z.eps, z.weight_decay};
   with_type(z.p_dtype, [&](auto* as_p) {
