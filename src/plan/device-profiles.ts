@@ -25,64 +25,51 @@ export interface DeviceProfile {
   readonly perNode: number;
 }
 
-/** Each with where its figures are from. Rates that nobody here has measured stand in the ratio of the published peaks. */
+// Each with where its figures are from. Rates that nobody here has measured stand in the ratio of the published peaks.
+
+/**
+ * NVIDIA's data sheet of the H100 SXM: 989 TFLOP/s, 67 in float32, 3.35 TB/s, NVLink 450 GB/s a direction, and 400 Gbit/s
+ * a GPU in a DGX H100. Measured (docs/performance.md): products of Qwen3-4B 700 TFLOP/s at the power limit, a copy
+ * 3,025 GB/s; cuDNN's attention 504 and 404 TFLOP/s at 4,096 tokens, 616 and 534 at 32,768.
+ */
+const H100: DeviceProfile = {
+  name: 'h100-80gb',
+  memoryBytes: 79.1 * 2 ** 30,
+  peakTflops: 989,
+  productTflops: 700,
+  productTflopsFp32: 50,
+  attentionTflops: { forward: 640, backward: 550 },
+  memoryGBs: 3025,
+  nodeGBs: 300,
+  networkGBs: 42,
+  perNode: 8,
+};
+
+/**
+ * NVIDIA's data sheet of the A100 SXM: 312 TFLOP/s, 19.5 in float32, 2.04 TB/s, NVLink 300 GB/s a direction; 200 Gbit/s a
+ * GPU in a DGX A100. Attention: the paper of FlashAttention-2 (causal, head width 128). Not measured by us.
+ */
+const A100: DeviceProfile = {
+  name: 'a100-80gb',
+  memoryBytes: 79.1 * 2 ** 30,
+  peakTflops: 312,
+  productTflops: 235,
+  productTflopsFp32: 15,
+  attentionTflops: { forward: 220, backward: 190 },
+  memoryGBs: 1750,
+  nodeGBs: 200,
+  networkGBs: 21,
+  perNode: 8,
+};
+
 const PROFILES: readonly DeviceProfile[] = [
-  {
-    // NVIDIA's data sheet of the H100 SXM: 989 TFLOP/s, 67 in float32, 3.35 TB/s, NVLink 450 GB/s a direction, and 400 Gbit/s
-    // a GPU in a DGX H100. Measured (docs/performance.md): products of Qwen3-4B 700 TFLOP/s at the power limit, a copy
-    // 3,025 GB/s; cuDNN's attention 504 and 404 TFLOP/s at 4,096 tokens, 616 and 534 at 32,768.
-    name: 'h100-80gb',
-    memoryBytes: 79.1 * 2 ** 30,
-    peakTflops: 989,
-    productTflops: 700,
-    productTflopsFp32: 50,
-    attentionTflops: { forward: 640, backward: 550 },
-    memoryGBs: 3025,
-    nodeGBs: 300,
-    networkGBs: 42,
-    perNode: 8,
-  },
-  {
-    // The same chip with 4.8 TB/s (NVIDIA's data sheet). Measured: products 565 ms of Qwen3-4B's step of 4 micro-batches,
-    // 700 TFLOP/s; a copy 4.3 TB/s; a reduce-scatter of 1 GiB 331 GB/s over peer memory; 143,771 MiB by nvidia-smi.
-    name: 'h200-141gb',
-    memoryBytes: 139.8 * 2 ** 30,
-    peakTflops: 989,
-    productTflops: 700,
-    productTflopsFp32: 50,
-    attentionTflops: { forward: 640, backward: 550 },
-    memoryGBs: 4300,
-    nodeGBs: 300,
-    networkGBs: 42,
-    perNode: 8,
-  },
-  {
-    // NVIDIA's data sheet of the A100 SXM: 312 TFLOP/s, 19.5 in float32, 2.04 TB/s, NVLink 300 GB/s a direction; 200 Gbit/s a
-    // GPU in a DGX A100. Attention: the paper of FlashAttention-2 (causal, head width 128). Not measured by us.
-    name: 'a100-80gb',
-    memoryBytes: 79.1 * 2 ** 30,
-    peakTflops: 312,
-    productTflops: 235,
-    productTflopsFp32: 15,
-    attentionTflops: { forward: 220, backward: 190 },
-    memoryGBs: 1750,
-    nodeGBs: 200,
-    networkGBs: 21,
-    perNode: 8,
-  },
-  {
-    // As above with 1.56 TB/s. Not measured by us.
-    name: 'a100-40gb',
-    memoryBytes: 39.4 * 2 ** 30,
-    peakTflops: 312,
-    productTflops: 235,
-    productTflopsFp32: 15,
-    attentionTflops: { forward: 220, backward: 190 },
-    memoryGBs: 1350,
-    nodeGBs: 200,
-    networkGBs: 21,
-    perNode: 8,
-  },
+  H100,
+  // The same chip with 4.8 TB/s (NVIDIA's data sheet). Measured: products 565 ms of Qwen3-4B's step of 4 micro-batches,
+  // 700 TFLOP/s; a copy 4.3 TB/s; a reduce-scatter of 1 GiB 331 GB/s over peer memory; 143,771 MiB by nvidia-smi.
+  { ...H100, name: 'h200-141gb', memoryBytes: 139.8 * 2 ** 30, memoryGBs: 4300 },
+  A100,
+  // The same chip with 1.56 TB/s.
+  { ...A100, name: 'a100-40gb', memoryBytes: 39.4 * 2 ** 30, memoryGBs: 1350 },
 ];
 
 export function profileNames(): string[] {
