@@ -1,7 +1,7 @@
 import type { CommGroup } from '../../groups/comm/comm-group.js';
 import { STREAM, type Device } from '../../engine/device.js';
 import { Ops, type OptimizerHyper } from '../../engine/ops.js';
-import { adamwRounded } from '../../engine/optimizer-ops.js';
+import { adamwRounded, type MatrixPlace } from '../../engine/optimizer-ops.js';
 import type { Tensor } from '../../engine/tensor.js';
 import type { BucketHooks } from '../parameters/bucket-hooks.js';
 import { bucketPieces } from '../parameters/bucket-pieces.js';
@@ -50,6 +50,8 @@ export class DistributedOptimizer {
   readonly #eventOf: ReadonlyMap<Bucket, number>;
   /** What the compute stream, and the data stream, had been given when the other was last made to wait for it. */
   readonly #marks: EventLease;
+  /** Of the buckets some of whose state, or gradient, is bf16. */
+  readonly #rounded: ReadonlyMap<Bucket, readonly RoundedPiece[] | undefined>;
   readonly #reduced = new Set<Bucket>();
   readonly #collected = new Set<Bucket>();
 
@@ -62,6 +64,7 @@ export class DistributedOptimizer {
     const trained = options.state.buckets;
     this.#events = this.#device.lease(trained.length);
     this.#eventOf = new Map(trained.map(({ bucket }, i) => [bucket, this.#events.at(i)]));
+    this.#rounded = new Map(trained.map((state) => [state.bucket, roundedPieces(state)]));
     this.#marks = this.#device.lease(2);
     this.hooks = {
       needed: (bucket) => bucket.settle(this.#device),
@@ -189,24 +192,20 @@ export class DistributedOptimizer {
     }
   }
 
-  #updateBucket({ bucket, main, m, v, start }: BucketState, out: Tensor): void {
+  #updateBucket({ bucket, main, m, v }: BucketState, out: Tensor): void {
     const { ops, state, hyper, weightDecay, seed } = this.#o;
     const decay = bucket.kind.weightDecay ? weightDecay : 0;
     const t = { p: main, m, v, g: this.#own(bucket), out, state: state.scalars };
-    if ([main, m, v, t.g].every(({ dtype }) => dtype === 'f32')) {
+    const pieces = this.#rounded.get(bucket);
+    if (pieces === undefined) {
       ops.adamw(t, hyper, decay);
       return;
     }
-    // By parameter: the random bits of an element are those of its place, on every layout.
-    for (const { spec, rows, cols, offset } of bucketPieces(bucket, start, main.size)) {
-      const place = {
-        ...{ rows: rows.count, cols: cols.count, row0: rows.start, col0: cols.start },
-        gcols: spec.globalShape.at(-1) as number,
-      };
-      const part = (x: Tensor): Tensor => x.slice(offset - start, rows.count * cols.count);
-      const own = main.dtype === out.dtype ? null : part(out);
-      const tensors = { ...{ p: part(main), m: part(m), v: part(v), g: part(t.g) }, out: own, state: t.state };
-      adamwRounded(this.#device, tensors, place, hyper, decay, { seed: BigInt(seed), key: nameKey(spec.name) });
+    const isMain = main.dtype === out.dtype;
+    for (const { at, place, key } of pieces) {
+      const part = (x: Tensor): Tensor => x.slice(at, place.rows * place.cols);
+      const parts = { p: part(main), m: part(m), v: part(v), g: part(t.g), out: isMain ? null : part(out) };
+      adamwRounded(this.#device, { ...parts, state: t.state }, place, hyper, decay, { seed: BigInt(seed), key });
     }
   }
 
@@ -234,6 +233,27 @@ export class DistributedOptimizer {
   #own(bucket: Bucket): Tensor {
     return present(this.state.sharded ? bucket.gradShard : bucket.grads);
   }
+}
+
+/** A rectangle of a parameter in a bucket's state, which random bits of its own place round. */
+interface RoundedPiece {
+  /** Its first element in the state. */
+  readonly at: number;
+  readonly place: MatrixPlace;
+  readonly key: bigint;
+}
+
+/** What is updated by parameter, so that layouts round alike; undefined where nothing is rounded. */
+function roundedPieces({ bucket, main, m, v, start }: BucketState): RoundedPiece[] | undefined {
+  if ([main, m, v, bucket.gradShard].every((tensor) => tensor?.dtype === 'f32')) return undefined;
+  return bucketPieces(bucket, start, main.size).map(({ spec, rows, cols, offset }) => ({
+    at: offset - start,
+    place: {
+      ...{ rows: rows.count, cols: cols.count, row0: rows.start, col0: cols.start },
+      gcols: spec.globalShape.at(-1) as number,
+    },
+    key: nameKey(spec.name),
+  }));
 }
 
 type Joined = typeof STREAM.compute | typeof STREAM.data;
