@@ -70,6 +70,7 @@ Addon::Addon(Napi::Env env, Napi::Object exports) : state_(*new State) {
                            InstanceMethod<&Addon::cpu_count>("cpuCount"),
                            InstanceMethod<&Addon::memory_create>("memoryCreate"),
                            InstanceMethod<&Addon::memory_map>("memoryMap"),
+                           InstanceMethod<&Addon::block_sums>("blockSums"),
                            InstanceMethod<&Addon::bpe_create>("bpeCreate"),
                            InstanceMethod<&Addon::bpe_free>("bpeFree"),
                            InstanceMethod<&Addon::bpe_encode>("bpeEncode"),

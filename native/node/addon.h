@@ -101,6 +101,7 @@ class Addon : public Napi::Addon<Addon> {
   Napi::Value cpu_count(Info info);
   Napi::Value memory_create(Info info);
   Napi::Value memory_map(Info info);
+  Napi::Value block_sums(Info info);
 
   // tokenizers.cc
   Napi::Value bpe_create(Info info);

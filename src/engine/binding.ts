@@ -151,6 +151,8 @@ export interface NativeBinding {
   memoryCreate(bytes: number, reserved: number): number;
   /** A part of such memory, from a multiple of 4096 on. Unmapped with the last reference to the buffer. */
   memoryMap(fd: number, offset: number, bytes: number): ArrayBuffer;
+  /** CRC-32 of each block of some bytes, by threads of their own. The memory must not change meanwhile. */
+  blockSums(memory: Uint8Array, block: number): Promise<Uint32Array>;
 
   /**
    * A byte-level BPE tokenizer of this thread, native/tokenizer/bpe.h: `tokens` are the bytes of all tokens, `ends` where

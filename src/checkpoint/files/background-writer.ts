@@ -3,7 +3,7 @@ import { compiledFile } from '../../base/package-root.js';
 import { checkpointIoError } from './checkpoint-error.js';
 import type { FileRecord } from './file-record.js';
 import type { HostImage } from './host-image.js';
-import type { SumJob, WriteJob, WriteReply } from './writer-thread.js';
+import type { WriteJob, WriteReply } from './writer-thread.js';
 
 /** Writes files in a thread of its own: the training thread spends its time inside collectives and kernel launches. */
 export class BackgroundWriter {
@@ -27,19 +27,10 @@ export class BackgroundWriter {
    * @throws MbridgeError exit 7 naming the file
    */
   write(path: string, { chunks }: HostImage<SharedArrayBuffer>): Promise<FileRecord> {
-    return this.#ask(path, { path, chunks });
-  }
-
-  /** The record of a file that is `bytes` of a descriptor, from `position` on. They must not change meanwhile. */
-  sum(fd: number, position: number, bytes: number): Promise<FileRecord> {
-    return this.#ask(`/proc/self/fd/${fd}`, { fd, position, bytes });
-  }
-
-  #ask(path: string, job: Omit<WriteJob, 'id'> | Omit<SumJob, 'id'>): Promise<FileRecord> {
-    const id = this.#nextId++;
+    const job: WriteJob = { id: this.#nextId++, path, chunks };
     return new Promise((resolve, reject) => {
-      this.#waiting.set(id, { path, resolve, reject });
-      this.#thread.postMessage({ id, ...job });
+      this.#waiting.set(job.id, { path, resolve, reject });
+      this.#thread.postMessage(job);
     });
   }
 

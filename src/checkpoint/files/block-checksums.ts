@@ -4,11 +4,6 @@ import type { FileRecord } from './file-record.js';
 /** A file is checksummed in blocks of this size, so that whoever reads a part can check what is read. */
 export const BLOCK_BYTES = 4 << 20;
 
-/** 8 hex digits. */
-export function blockChecksum(block: Uint8Array): string {
-  return hex(crc32(block));
-}
-
 /** Checksums of a file whose bytes pass by in order, in pieces of any size. */
 export class BlockChecksums {
   readonly #done: string[] = [];
@@ -37,6 +32,11 @@ export class BlockChecksums {
   }
 }
 
+/** The record of a file of `bytes`, from the CRC-32 of each of its blocks. */
+export function fileRecord(bytes: number, sums: readonly Uint32Array[]): FileRecord {
+  return { bytes, crc32: sums.flatMap((some) => Array.from(some, hex)) };
+}
+
 export function checksumsOf(bytes: Uint8Array): FileRecord {
   const sums = new BlockChecksums();
   sums.add(bytes);
@@ -45,9 +45,10 @@ export function checksumsOf(bytes: Uint8Array): FileRecord {
 
 /** Checksum of a commit record's list of files. */
 export function recordChecksum(files: Readonly<Record<string, FileRecord>>): string {
-  return blockChecksum(Buffer.from(JSON.stringify(files)));
+  return hex(crc32(Buffer.from(JSON.stringify(files))));
 }
 
+/** 8 digits. */
 function hex(crc: number): string {
   return crc.toString(16).padStart(8, '0');
 }

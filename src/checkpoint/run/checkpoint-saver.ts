@@ -68,6 +68,7 @@ export class CheckpointSaver {
     const { optimizer, place } = options;
     const plans = planShards(optimizer, { tp: place.tp, rank: place.model.rank });
     this.#snapshot = new StateSnapshot(options.device, optimizer, plans, ({ bytes: size }) => HostImage.shared(size));
+    this.#snapshot.pin();
     const { store, runToken, timeoutMs, warn } = options;
     const awaited = (): boolean => this.#waiting > 0;
     const { rank, size } = place.model;

@@ -22,18 +22,16 @@ const CHUNK_ELEMENTS = 16 << 20;
 export class CheckpointWeights implements WeightSource {
   readonly head: HeadKind;
   readonly adapters: Adapters | null;
-  readonly #checkpoint: Checkpoint;
-  readonly #device: Device;
+  readonly #uploads: Uploads;
 
   constructor(checkpoint: Checkpoint, device: Device) {
     this.head = checkpoint.head;
     this.adapters = checkpoint.adapters;
-    this.#checkpoint = checkpoint;
-    this.#device = device;
+    this.#uploads = new Uploads(checkpoint, device);
   }
 
   async fill(spec: ParameterSpec, out: Tensor): Promise<void> {
-    await upload(this.#checkpoint, this.#device, 'weight', spec.name, spec, out);
+    await this.#uploads.upload('weight', spec.name, spec, out);
   }
 }
 
@@ -60,12 +58,13 @@ export async function restoreOptimizer(
       },
     );
   }
+  const uploads = new Uploads(checkpoint, device);
   for (const state of optimizer.buckets) {
     const { bucket, start, m } = state;
     for (const piece of bucketPieces(bucket, start, m.size)) {
       for (const kind of MOMENTS) {
         const out = stateTensor(state, kind).slice(piece.offset - start, areaOf(piece));
-        await upload(checkpoint, device, kind, piece.spec.name, piece, out);
+        await uploads.upload(kind, piece.spec.name, piece, out);
       }
     }
   }
@@ -94,20 +93,26 @@ export function convertedState(checkpoint: Checkpoint, optimizer: OptimizerState
   return changed.join(', ');
 }
 
-async function upload(
-  checkpoint: Checkpoint,
-  device: Device,
-  kind: TensorKind,
-  parameter: string,
-  { rows, cols }: Rectangle,
-  out: Tensor,
-): Promise<void> {
-  const atOnce = Math.max(1, Math.floor(CHUNK_ELEMENTS / cols.count));
-  const values = new Float32Array(Math.min(rows.count, atOnce) * cols.count);
-  for (let row = 0; row < rows.count; row += atOnce) {
-    const part = { rows: { start: rows.start + row, count: Math.min(atOnce, rows.count - row) }, cols };
-    const chunk = values.subarray(0, areaOf(part));
-    await checkpoint.readFloats(tensorName(kind, parameter), part, chunk);
-    device.write(out.slice(row * cols.count, chunk.length), out.dtype === 'bf16' ? rounded(chunk) : chunk);
+/** Takes parts of a checkpoint to a device, through memory that is taken once: fresh pages would cost as much as reading. */
+class Uploads {
+  readonly #checkpoint: Checkpoint;
+  readonly #device: Device;
+  #values = new Float32Array(0);
+
+  constructor(checkpoint: Checkpoint, device: Device) {
+    this.#checkpoint = checkpoint;
+    this.#device = device;
+  }
+
+  async upload(kind: TensorKind, parameter: string, { rows, cols }: Rectangle, out: Tensor): Promise<void> {
+    const atOnce = Math.max(1, Math.floor(CHUNK_ELEMENTS / cols.count));
+    const most = Math.min(rows.count, atOnce) * cols.count;
+    if (this.#values.length < most) this.#values = new Float32Array(most);
+    for (let row = 0; row < rows.count; row += atOnce) {
+      const part = { rows: { start: rows.start + row, count: Math.min(atOnce, rows.count - row) }, cols };
+      const chunk = this.#values.subarray(0, areaOf(part));
+      await this.#checkpoint.readFloats(tensorName(kind, parameter), part, chunk);
+      this.#device.write(out.slice(row * cols.count, chunk.length), out.dtype === 'bf16' ? rounded(chunk) : chunk);
+    }
   }
 }

@@ -3,7 +3,8 @@ import type { Device } from '../../engine/device.js';
 import type { MemoryKeeper } from '../../job/rendezvous/memory-keeper.js';
 import type { OptimizerState } from '../../model/optim/optimizer-state.js';
 import type { Place } from '../../model/parameters/parameter.js';
-import { BackgroundWriter } from '../files/background-writer.js';
+import { BLOCK_BYTES, fileRecord } from '../files/block-checksums.js';
+import type { FileRecord } from '../files/file-record.js';
 import { HostImage } from '../files/host-image.js';
 import type { CheckpointState } from '../format/checkpoint-format.js';
 import {
@@ -44,7 +45,6 @@ export class MemoryCopies {
   readonly #plans: readonly ShardLayout<SavedPiece>[];
   readonly #fd: number;
   readonly #slots: readonly Slot[];
-  readonly #writer = new BackgroundWriter();
   /** The slot to be written next. */
   #next: 0 | 1;
   #last: number | null = null;
@@ -90,7 +90,8 @@ export class MemoryCopies {
     const { slot, snapshot } = this.#slots[this.#next] as Slot;
     this.#next = this.#next === 0 ? 1 : 0;
     clearHeader(this.#fd, slot);
-    this.#inFlight = this.#seal(step, slot, snapshot.take()).catch((error: unknown) => {
+    snapshot.pin();
+    this.#inFlight = this.#seal(step, slot, snapshot).catch((error: unknown) => {
       this.#failure = error;
     });
     // This thread computes the next update on a CPU, and would end the copy only after it.
@@ -120,23 +121,27 @@ export class MemoryCopies {
       await this.#inFlight;
       this.check();
     } finally {
-      await this.#writer.close();
       for (const { snapshot } of this.#slots) snapshot.release();
       closeSync(this.#fd);
     }
   }
 
-  async #seal(step: number, slot: MemorySlot, staged: Promise<Float64Array>): Promise<void> {
+  async #seal(step: number, slot: MemorySlot, snapshot: Slot['snapshot']): Promise<void> {
     const { keeper, place, describe } = this.#o;
-    const scalars = await staged;
-    const places = this.#plans.map(({ file }) => slot.files.get(file) as { position: number; bytes: number });
-    const sums = await Promise.all(places.map(({ position, bytes }) => this.#writer.sum(this.#fd, position, bytes)));
+    const scalars = await snapshot.take();
+    const sums = await Promise.all(snapshot.images.map((image) => this.#sum(image)));
     const first = place.model.rank === 0;
     if (first) await this.#whenTold(step);
-    const positions = Object.fromEntries(this.#plans.map(({ file }, i) => [file, places[i]?.position as number]));
+    const positions = Object.fromEntries([...slot.files].map(([file, { position }]) => [file, position]));
     const state = first ? describe(step, scalars) : null;
     sealCopy(this.#fd, slot, step, { ...describeShards(this.#plans, sums), positions, state });
     keeper.copied(step);
+  }
+
+  async #sum({ bytes, chunks }: HostImage<ArrayBuffer>): Promise<FileRecord> {
+    const { binding } = this.#o.device;
+    const sums = await Promise.all(chunks.map((chunk) => binding.blockSums(new Uint8Array(chunk), BLOCK_BYTES)));
+    return fileRecord(bytes, sums);
   }
 
   async #whenTold(step: number): Promise<void> {

@@ -23,6 +23,7 @@ export class StateSnapshot<Memory extends ArrayBufferLike> {
   readonly #state: OptimizerState;
   /** Before the copies of a `take`, and after them. */
   readonly #events: EventLease;
+  #pinned = false;
   readonly #copies: readonly { source: Tensor; views: readonly Uint8Array[] }[];
 
   /** @param imageOf takes the memory of a file */
@@ -38,7 +39,6 @@ export class StateSnapshot<Memory extends ArrayBufferLike> {
     this.plans = plans;
     this.images = plans.map((plan) => {
       const image = imageOf(plan);
-      for (const chunk of image.chunks) device.pin(new Uint8Array(chunk));
       image.set(0, plan.head);
       return image;
     });
@@ -56,12 +56,19 @@ export class StateSnapshot<Memory extends ArrayBufferLike> {
     return this.images.reduce((sum, { bytes }) => sum + bytes, 0);
   }
 
+  /** Pins the memory, which takes some tenths of a second a GB, where that has not been done. */
+  pin(): void {
+    if (!this.#pinned) for (const chunk of this.#chunks()) this.#device.pin(chunk);
+    this.#pinned = true;
+  }
+
   /**
    * Starts the copies. Resolves with the optimizer's float64 scalars of this moment, once the images are filled: they
    * follow the copies on the copy stream, and the next update waits for both.
    */
   take(): Promise<Float64Array> {
     const device = this.#device;
+    this.pin();
     const [before, after] = [this.#events.at(0), this.#events.at(1)];
     device.record(before, STREAM.compute);
     device.wait(STREAM.copy, before);
@@ -86,7 +93,11 @@ export class StateSnapshot<Memory extends ArrayBufferLike> {
     this.#state.readers.forget(after);
     for (const { bucket } of this.#state.buckets) bucket.readers.forget(after);
     this.#events.end();
-    for (const image of this.images) for (const chunk of image.chunks) this.#device.unpin(new Uint8Array(chunk));
+    if (this.#pinned) for (const chunk of this.#chunks()) this.#device.unpin(chunk);
+  }
+
+  #chunks(): Uint8Array[] {
+    return this.images.flatMap(({ chunks }) => chunks.map((chunk) => new Uint8Array(chunk)));
   }
 }
 

@@ -5,6 +5,8 @@ import type { WorkerProcess } from './worker-process.js';
 
 /** After the first failure, the others get this long to fail by themselves: each can then say what it saw. */
 const PEERS_END_MS = 2_000;
+/** Where one was killed there is little that they could say, and a run that goes on from memory waits for their end. */
+const AFTER_KILL_MS = 500;
 /** From SIGTERM to SIGKILL after a failure; the whole must end within 5 s. */
 const TERM_TO_KILL_MS = 1_000;
 
@@ -56,7 +58,7 @@ export class Supervisor {
     const exits = await Promise.all(
       this.#workers.map(async (worker) => {
         const exit = await worker.exited;
-        if (!isOrderly(exit)) this.fail();
+        if (!isOrderly(exit)) this.fail(exit.signal === 'SIGKILL');
         return exit;
       }),
     );
@@ -66,10 +68,16 @@ export class Supervisor {
   }
 
   /** One worker has failed: the others end too, by themselves or not. */
-  fail(): void {
+  fail(killed = false): void {
     if (this.#failing) return;
     this.#failing = true;
     this.#onFail();
+    if (killed) {
+      this.#after(AFTER_KILL_MS, () => {
+        this.killAll();
+      });
+      return;
+    }
     this.#after(PEERS_END_MS, () => {
       for (const worker of this.#running()) worker.end('SIGTERM');
     });
