@@ -7,7 +7,7 @@
 #pragma once
 #include <stdint.h>
 
-#define MB_ABI 9
+#define MB_ABI 10
 
 #ifdef __cplusplus
 extern "C" {

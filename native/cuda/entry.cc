@@ -36,6 +36,12 @@ int op_gemm(mb_device* device, int stream, const mb_buf* t, int nt, const double
   return finish(device, cuda_stream, "gemm", device->gemm->run(stream, cuda_stream, t, nt, s, ns));
 }
 
+int op_gemm_fp8(mb_device* device, int stream, const mb_buf* t, int nt, const double* s, int ns) {
+  cudaStream_t cuda_stream = nullptr;
+  MB_TRY(enter(device, stream, &cuda_stream));
+  return finish(device, cuda_stream, "gemm_fp8", device->gemm->run_fp8(stream, cuda_stream, t, nt, s, ns));
+}
+
 int op_attention_fwd(mb_device* device, int stream, const mb_buf* t, int nt, const double* s, int ns) {
   cudaStream_t cuda_stream = nullptr;
   MB_TRY(enter(device, stream, &cuda_stream));

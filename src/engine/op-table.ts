@@ -295,6 +295,30 @@ export const OPS = {
     tensors: { logits: 'rw', teacher: 'r', mask: 'r', gmax: 'r', tmax: 'r', sums: 'r', acc: 'rw', rowloss: 'w' },
     scalars: ['T', 'V', 'temperature'],
   },
+  fp8Quantize: {
+    number: 44,
+    name: 'fp8_quantize',
+    tensors: { x: 'r', q: 'w?', qs: 'w?', t: 'w?', ts: 'w?' },
+    scalars: ['rows', 'cols', 'q_block', 't_block'],
+  },
+  swigluFwdFp8: {
+    number: 45,
+    name: 'swiglu_fwd_fp8',
+    tensors: { gu: 'r', q: 'w?', qs: 'w?', t: 'w?', ts: 'w?' },
+    scalars: ['T', 'f', 'q_block', 't_block'],
+  },
+  swigluBwdFp8: {
+    number: 46,
+    name: 'swiglu_bwd_fp8',
+    tensors: { dout: 'r', gu: 'r', q: 'w?', qs: 'w?', t: 'w?', ts: 'w?' },
+    scalars: ['T', 'f', 'q_block', 't_block'],
+  },
+  gemmFp8: {
+    number: 47,
+    name: 'gemm_fp8',
+    tensors: { A: 'r', SA: 'r', B: 'r', SB: 'r', D: 'rw' },
+    scalars: ['m', 'n', 'k', 'a_block', 'b_block', 'beta'],
+  },
 } as const satisfies Record<string, OpDeclaration>;
 
 /** Ops of a communicator, from native/core/comm_ops.def. */

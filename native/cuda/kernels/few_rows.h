@@ -4,6 +4,8 @@
 #include <cuda_runtime_api.h>
 #include <stdint.h>
 
+#include "core/args/gemm.h"
+
 namespace mb::cuda::kernels {
 
 // D[m,n] = A[m,k] B[n,k]^T in bf16, with leading dimensions in elements.
@@ -12,6 +14,11 @@ struct Product {
   void* d;
   int64_t m, n, k, lda, ldb, ldd;
 };
+
+// What a GEMM multiplies, with `a` in place of its A.
+inline Product product_of(const GemmArgs& z, const void* a) {
+  return {a, z.b, z.d, z.m, z.n, z.k, z.lda, z.ldb, z.ldd};
+}
 
 constexpr int64_t kFewRows = 8;
 

@@ -16,7 +16,17 @@ typedef struct OpaquePreference* Preference;
 enum Status : int { kSuccess = 0, kNotSupported = 15 };
 enum ComputeType : int { kCompute32F = 68 };
 enum Operation : int { kOpN = 0, kOpT = 1 };
-enum DescAttribute : int { kDescTransA = 3, kDescTransB = 4 };
+enum DescAttribute : int {
+  kDescTransA = 3,
+  kDescTransB = 4,
+  kDescScalesA = 17,  // const float*, of the device
+  kDescScalesB = 18,
+  kDescScaleModeA = 31,  // ScaleMode
+  kDescScaleModeB = 32,
+};
+// Of blocks of 128 along k, in a row or in a square: from cuBLAS 12.9 on.
+enum ScaleMode : int32_t { kScaleRow128 = 4, kScaleSquare128 = 5 };
+constexpr int64_t kScalesOfBlocks = 120900;  // the version
 // Sums of split products: in one sequence, or in float32 in the workspace and then in a fixed order. The other two
 // (in place, or in the output's type) round partial sums to bf16.
 enum ReductionScheme : uint32_t { kReductionNone = 0, kReductionComputeType = 2 };

@@ -1,9 +1,9 @@
 #include "cuda/ops/gemm.h"
 
+#include <stdio.h>
 #include <string.h>
 
-#include <vector>
-
+#include "core/args/fp8.h"
 #include "core/args/gemm.h"
 #include "cuda/device/error.h"
 #include "cuda/kernels/few_rows.h"
@@ -23,7 +23,10 @@ int lt_fail(lt::Status status, const char* what) {
               load_cublaslt().version.c_str(), what, load_cublaslt().GetStatusName(status));
 }
 
-cudaDataType cuda_type(int32_t dtype) { return dtype == MB_BF16 ? CUDA_R_16BF : CUDA_R_32F; }
+// Bytes are e4m3.
+cudaDataType cuda_type(int32_t dtype) {
+  return dtype == MB_U8 ? CUDA_R_8F_E4M3 : dtype == MB_BF16 ? CUDA_R_16BF : CUDA_R_32F;
+}
 
 // What the heuristic may assume about an address. Two classes only, so that equal layers at different offsets of an
 // arena get the same algorithm.
@@ -34,49 +37,12 @@ int32_t alignment(const void* pointer) {
   return static_cast<int32_t>(address & (~address + 1));
 }
 
-kernels::Product product_of(const GemmArgs& z, const void* a) {
-  return {a, z.b, z.d, z.m, z.n, z.k, z.lda, z.ldb, z.ldd};
-}
-
-// Device memory for as long as an algorithm is chosen.
-class DeviceMemory {
- public:
-  DeviceMemory() = default;
-  DeviceMemory(const DeviceMemory&) = delete;
-  ~DeviceMemory() { cudaFree(memory_); }
-  int take(int64_t bytes) {
-    MB_CUDA(cudaMalloc(&memory_, static_cast<size_t>(bytes)));
-    return MB_OK;
-  }
-  void* get() const { return memory_; }
-
- private:
-  void* memory_ = nullptr;
-};
-
-struct EventPair {
-  cudaEvent_t first = nullptr, last = nullptr;
-
-  EventPair() = default;
-  EventPair(const EventPair&) = delete;
-  ~EventPair() {
-    for (cudaEvent_t event : {first, last}) {
-      if (event) cudaEventDestroy(event);
-    }
-  }
-  int create() {
-    MB_CUDA(cudaEventCreate(&first));
-    MB_CUDA(cudaEventCreate(&last));
-    return MB_OK;
-  }
-};
-
 }  // namespace
 
 bool Gemm::Key::operator==(const Key& other) const { return memcmp(this, &other, sizeof(Key)) == 0; }
 
 size_t Gemm::Hash::operator()(const Key& key) const {
-  static_assert(sizeof(Key) == 7 * 8 + 12 * 4, "padding would make equal keys differ");
+  static_assert(sizeof(Key) == 7 * 8 + 14 * 4, "padding would make equal keys differ");
   uint64_t words[sizeof(Key) / 8];
   memcpy(words, &key, sizeof words);
   uint64_t hash = 0xcbf29ce484222325u;
@@ -120,6 +86,7 @@ int Gemm::build(const Key& key, const Call& call, Plan* plan) {
   const int32_t op_first = key.tb ? lt::kOpT : lt::kOpN, op_second = key.ta ? lt::kOpT : lt::kOpN;
   MB_LT(lib.MatmulDescSetAttribute(plan->desc, lt::kDescTransA, &op_first, sizeof op_first));
   MB_LT(lib.MatmulDescSetAttribute(plan->desc, lt::kDescTransB, &op_second, sizeof op_second));
+  if (key.a_block != 0) MB_TRY(set_scales(key, call, plan->desc));
   const uint64_t m = key.m, n = key.n, k = key.k;
   MB_LT(lib.MatrixLayoutCreate(&plan->a, input, key.tb ? k : n, key.tb ? n : k, key.ldb));
   MB_LT(lib.MatrixLayoutCreate(&plan->b, input, key.ta ? m : k, key.ta ? k : m, key.lda));
@@ -154,75 +121,46 @@ int Gemm::choose(const Key& key, const Call& call, lt::Preference preference, Pl
     plan->algo = results[i].algo;
     return MB_OK;
   }
+  char blocks[96] = "";
+  if (key.a_block != 0) {
+    snprintf(blocks, sizeof blocks, ", in blocks of %d and %d rows, for which a GPU needs capability 9.0", key.a_block,
+             key.b_block);
+  }
+  const auto name = [](int32_t dtype) { return dtype == MB_U8 ? "e4m3" : dtype_name(dtype); };
   return fail(
       status == lt::kSuccess || status == lt::kNotSupported ? MB_ERR_UNSUPPORTED : MB_ERR_LIBRARY,
       "cuBLASLt %s has no algorithm for gemm m=%lld n=%lld k=%lld ta=%d tb=%d lda=%lld ldb=%lld ldc=%lld ldd=%lld "
-      "%s to %s, alignments %d %d %d %d (%s)",
+      "%s to %s, alignments %d %d %d %d%s (%s)",
       lib.version.c_str(), static_cast<long long>(key.m), static_cast<long long>(key.n), static_cast<long long>(key.k),
       key.ta, key.tb, static_cast<long long>(key.lda), static_cast<long long>(key.ldb), static_cast<long long>(key.ldc),
-      static_cast<long long>(key.ldd), key.input == MB_BF16 ? "bf16" : "f32", key.output == MB_BF16 ? "bf16" : "f32",
-      key.align_a, key.align_b, key.align_c, key.align_d, lib.GetStatusName(status));
+      static_cast<long long>(key.ldd), name(key.input), name(key.output), key.align_a, key.align_b, key.align_c,
+      key.align_d, blocks, lib.GetStatusName(status));
 }
 
-// Compares on deviates in place of A where its rows are few and may all be zero, several times so that there are enough
-// elements; on A itself where it is long.
-int Gemm::choose_in_order(const Call& call, const lt::HeuristicResult* results, int found, Plan* plan) {
-  constexpr int64_t kRows = 256;
-  constexpr int kRuns = 3;
-  const GemmArgs& z = call.args;
-  const cudaStream_t stream = call.cuda_stream;
-  const bool few = z.m <= kRows;
-  const int64_t trials = few ? kRows / z.m : 1;
-  DeviceMemory deviates, counted;
-  EventPair events;
-  MB_TRY(counted.take(sizeof(unsigned long long)));
-  MB_TRY(events.create());
-  if (few) {
-    MB_TRY(deviates.take(trials * z.m * z.lda * 2));
-    MB_TRY(kernels::fill_for_comparison(stream, deviates.get(), trials * z.m * z.lda, 1));
-  }
-  std::vector<Plan> candidates;
-  const auto add = [&](Plan::Server server, const lt::Algo& algo) {
-    candidates.push_back(*plan);
-    candidates.back().server = server;
-    candidates.back().algo = algo;
-  };
-  for (int i = 0; i < found; ++i) {
-    const bool fits = results[i].state == lt::kSuccess && results[i].workspace_bytes <= kWorkspaceBytes;
-    if (fits) add(Plan::Server::library, results[i].algo);
-  }
-  if (kernels::fits_few_rows(product_of(z, z.a))) add(Plan::Server::few_rows, {});
-  plan->server = Plan::Server::in_order;
-  float best = 0;
-  for (const Plan& candidate : candidates) {
-    auto* const differing = static_cast<unsigned long long*>(counted.get());
-    MB_CUDA(cudaMemsetAsync(differing, 0, sizeof *differing, stream));
-    for (int64_t trial = 0; trial < trials; ++trial) {
-      const void* const a = few ? static_cast<const char*>(deviates.get()) + trial * z.m * z.lda * 2 : z.a;
-      MB_TRY(multiply(candidate, call, a));
-      MB_TRY(kernels::compare_in_order(stream, product_of(z, a), differing));
-    }
-    unsigned long long count = 0;
-    MB_CUDA(cudaMemcpyAsync(&count, differing, sizeof count, cudaMemcpyDeviceToHost, stream));
-    MB_CUDA(cudaStreamSynchronize(stream));
-    if (count > 0) continue;
-    MB_CUDA(cudaEventRecord(events.first, stream));
-    for (int run = 0; run < kRuns; ++run) MB_TRY(multiply(candidate, call, z.a));
-    MB_CUDA(cudaEventRecord(events.last, stream));
-    MB_CUDA(cudaEventSynchronize(events.last));
-    float ms = 0;
-    MB_CUDA(cudaEventElapsedTime(&ms, events.first, events.last));
-    if (plan->server != Plan::Server::in_order && ms >= best) continue;
-    best = ms;
-    *plan = candidate;
-  }
+// As cuBLAS names the operands: its first is our B.
+int Gemm::set_scales(const Key& key, const Call& call, lt::MatmulDesc desc) {
+  const CublasLt& lib = load_cublaslt();
+  const auto mode = [](int32_t rows) { return rows == 1 ? lt::kScaleRow128 : lt::kScaleSquare128; };
+  const lt::ScaleMode first = mode(key.b_block), second = mode(key.a_block);
+  MB_LT(lib.MatmulDescSetAttribute(desc, lt::kDescScaleModeA, &first, sizeof first));
+  MB_LT(lib.MatmulDescSetAttribute(desc, lt::kDescScaleModeB, &second, sizeof second));
+  return point_at_scales(call, desc);
+}
+
+int Gemm::point_at_scales(const Call& call, lt::MatmulDesc desc) {
+  const CublasLt& lib = load_cublaslt();
+  const float *const first = call.b_scales.scales, *const second = call.a_scales.scales;
+  MB_LT(lib.MatmulDescSetAttribute(desc, lt::kDescScalesA, &first, sizeof first));
+  MB_LT(lib.MatmulDescSetAttribute(desc, lt::kDescScalesB, &second, sizeof second));
   return MB_OK;
 }
 
 int Gemm::multiply(const Plan& plan, const Call& call, const void* a) {
   const GemmArgs& z = call.args;
-  if (plan.server == Plan::Server::few_rows) return kernels::few_rows(call.cuda_stream, product_of(z, a));
-  if (plan.server == Plan::Server::in_order) return kernels::product_in_order(call.cuda_stream, product_of(z, a));
+  if (plan.server == Plan::Server::few_rows) return kernels::few_rows(call.cuda_stream, kernels::product_of(z, a));
+  if (plan.server == Plan::Server::in_order)
+    return kernels::product_in_order(call.cuda_stream, kernels::product_of(z, a));
+  if (call.a_scales.scales != nullptr) MB_TRY(point_at_scales(call, plan.desc));
   const float alpha = z.alpha, beta = z.beta;
   const void* const c = z.beta != 0 && z.c != z.d ? z.c : z.d;
   MB_LT(load_cublaslt().Matmul(handle_, plan.desc, &alpha, z.b, plan.a, a, plan.b, &beta, c, plan.c, z.d, plan.d,
@@ -240,6 +178,38 @@ int Gemm::run(int stream, cudaStream_t cuda_stream, const mb_buf* t, int nt, con
   if (z.fixed_order && z.output != MB_BF16) {
     return fail(MB_ERR_UNSUPPORTED, "gemm: a fixed order of sums into float32; on a GPU into bf16 alone");
   }
+  return serve({stream, cuda_stream, z, {}, {}});
+}
+
+int Gemm::run_fp8(int stream, cudaStream_t cuda_stream, const mb_buf* t, int nt, const double* s, int ns) {
+  OpArgs args(kOps[MB_OP_GEMM_FP8], t, nt, s, ns);
+  const GemmFp8Args z = read_gemm_fp8(args);
+  if (!args.ok() || z.m == 0 || z.n == 0) return args.status();
+  const CublasLt& lib = load_cublaslt();
+  MB_TRY(require_library(lib));
+  if (lib.version_number < lt::kScalesOfBlocks) {
+    return fail(MB_ERR_UNSUPPORTED, "gemm_fp8: cuBLASLt %s knows no scales of blocks; install 12.9 or newer",
+                lib.version.c_str());
+  }
+  GemmArgs product = {};
+  product.m = z.m;
+  product.n = z.n;
+  product.k = product.lda = product.ldb = z.k;
+  product.ldc = product.ldd = z.n;
+  product.tb = true;
+  product.alpha = 1;
+  product.beta = z.accumulate ? 1 : 0;
+  product.input = MB_U8;
+  product.output = z.output;
+  product.a = z.a.codes;
+  product.b = z.b.codes;
+  product.c = z.accumulate ? z.d : nullptr;
+  product.d = z.d;
+  return serve({stream, cuda_stream, product, {z.a.scales, z.a.block}, {z.b.scales, z.b.block}});
+}
+
+int Gemm::serve(const Call& call) {
+  const GemmArgs& z = call.args;
   Key key = {};
   key.m = z.m;
   key.n = z.n;
@@ -254,6 +224,8 @@ int Gemm::run(int stream, cudaStream_t cuda_stream, const mb_buf* t, int nt, con
   key.fixed_order = z.fixed_order;
   key.input = z.input;
   key.output = z.output;
+  key.a_block = call.a_scales.rows;
+  key.b_block = call.b_scales.rows;
   const bool separate_c = key.has_beta && z.c != z.d;
   if (!separate_c) key.ldc = key.ldd;  // C is D, or not read
   const void* c_ptr = separate_c ? z.c : z.d;
@@ -263,8 +235,7 @@ int Gemm::run(int stream, cudaStream_t cuda_stream, const mb_buf* t, int nt, con
   key.align_c = alignment(c_ptr);
   key.align_d = alignment(z.d);
 
-  MB_TRY(prepare(stream));
-  const Call call = {stream, cuda_stream, z};
+  MB_TRY(prepare(call.stream));
   auto found = plans_.find(key);
   if (found == plans_.end()) {
     Plan plan;
@@ -275,8 +246,7 @@ int Gemm::run(int stream, cudaStream_t cuda_stream, const mb_buf* t, int nt, con
     }
     found = plans_.emplace(key, plan).first;
   }
-  const Plan& plan = found->second;
-  return multiply(plan, call, z.a);
+  return multiply(found->second, call, z.a);
 }
 
 }  // namespace mb::cuda

@@ -1,4 +1,4 @@
-// MB_OP_GEMM on one device through cuBLASLt.
+// MB_OP_GEMM and MB_OP_GEMM_FP8 on one device through cuBLASLt.
 //
 // Algorithms come from the library's heuristic, once per distinct product, and stay: with a workspace of its own for
 // each stream, the same product on the same device and library gives the same bits. Split sums are only allowed in
@@ -28,6 +28,7 @@ class Gemm {
   // Takes the handle and the workspace of a stream now rather than at its first product.
   int prepare(int stream);
   int run(int stream, cudaStream_t cuda_stream, const mb_buf* t, int nt, const double* s, int ns);
+  int run_fp8(int stream, cudaStream_t cuda_stream, const mb_buf* t, int nt, const double* s, int ns);
 
  private:
   // A product as the heuristic sees it; no padding, so that its bytes are its identity.
@@ -36,7 +37,9 @@ class Gemm {
     int32_t input, output;  // mb_dtype
     int32_t ta, tb, in_place, has_beta;
     int32_t align_a, align_b, align_c, align_d;  // bytes
-    int32_t fixed_order, unused;
+    int32_t fixed_order;
+    int32_t a_block, b_block;  // rows of a block that has a scale; 0: none
+    int32_t unused;
     bool operator==(const Key& other) const;
   };
   struct Hash {
@@ -48,16 +51,24 @@ class Gemm {
     enum class Server { library, few_rows, in_order } server = Server::library;  // of fixed_order: the fastest
     lt::Algo algo = {};
   };
+  struct BlockScales {
+    const float* scales;  // null: none
+    int rows;             // of a block
+  };
   // What a product multiplies and where it goes, and on which stream.
   struct Call {
     int stream;
     cudaStream_t cuda_stream;
     const GemmArgs& args;
+    BlockScales a_scales, b_scales;
   };
 
+  int serve(const Call& call);
   int build(const Key& key, const Call& call, Plan* plan);
   int choose(const Key& key, const Call& call, lt::Preference preference, Plan* plan);
   int choose_in_order(const Call& call, const lt::HeuristicResult* results, int found, Plan* plan);
+  int set_scales(const Key& key, const Call& call, lt::MatmulDesc desc);
+  int point_at_scales(const Call& call, lt::MatmulDesc desc);
   int multiply(const Plan& plan, const Call& call, const void* a);
   void destroy(Plan* plan);
 
