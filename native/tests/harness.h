@@ -112,7 +112,7 @@ struct Case {
 
 // Of each file.
 extern const std::vector<Case> gemm_cases, norm_cases, rope_cases, attention_cases, elementwise_cases, embed_cases,
-    loss_cases, decode_cases, distill_cases, optimizer_cases, device_cases, error_cases;
+    loss_cases, decode_cases, distill_cases, optimizer_cases, fp8_cases, fp8_product_cases, device_cases, error_cases;
 
 // Prints the speed of gemm and of the ops at the sizes of a small model.
 void bench(Context& context);

@@ -66,7 +66,7 @@ std::vector<Case> all_cases() {
   std::vector<Case> all;
   for (const auto* cases :
        {&gemm_cases, &norm_cases, &rope_cases, &attention_cases, &elementwise_cases, &embed_cases, &loss_cases,
-        &decode_cases, &distill_cases, &optimizer_cases, &device_cases, &error_cases}) {
+        &decode_cases, &distill_cases, &optimizer_cases, &fp8_cases, &fp8_product_cases, &device_cases, &error_cases}) {
     all.insert(all.end(), cases->begin(), cases->end());
   }
   return all;

@@ -14,7 +14,7 @@ struct Fp8Matrix {
 };
 
 // From one row of scales to the next where blocks have 128 rows.
-inline int64_t fp8_scale_stride(int64_t cols) { return (cols / kFp8Block + 3) / 4 * 4; }
+MB_HD inline int64_t fp8_scale_stride(int64_t cols) { return (cols / kFp8Block + 3) / 4 * 4; }
 
 // Scales of a matrix.
 inline int64_t fp8_scales(int64_t rows, int64_t cols, int block) {
@@ -108,6 +108,7 @@ inline GemmFp8Args read_gemm_fp8(OpArgs& a) {
   z.accumulate = a.flag(5);
   a.require(a_block == 1 || b_block == 1, "A or B in blocks of 1 row");
   a.require(z.m % 4 == 0 && z.n % 16 == 0 && z.k % kFp8Block == 0, "m to be a multiple of 4, n of 16 and k of 128");
+  a.require(z.m % a_block == 0 && z.n % b_block == 0, "rows that are multiples of 128 in blocks of 128");
   z.a = read_fp8_matrix(a, 0, z.m, z.k, a_block);
   z.b = read_fp8_matrix(a, 2, z.n, z.k, b_block);
   z.output = a.act(4);

@@ -1,34 +1,12 @@
 // SwiGLU over gu = gate | up, forward and backward, one pass each.
 #include "core/args/pointwise.h"
 #include "cuda/kernels/common.cuh"
+#include "cuda/kernels/swiglu.cuh"
 
 namespace mb::cuda::kernels {
 namespace {
 
 constexpr int kThreads = 256;
-
-// Sigmoid: as exact as float32 allows where the result stays float32, the fast exponential where it is rounded to bf16.
-template <class T>
-__device__ __forceinline__ float sigmoid(float x) {
-  if constexpr (sizeof(T) == 4) {
-    return 1.0f / (1.0f + expf(-x));
-  } else {
-    return __fdividef(1.0f, 1.0f + fast_exp(-x));
-  }
-}
-
-template <class T>
-__device__ __forceinline__ float forward_one(float gate, float up) {
-  return gate * sigmoid<T>(gate) * up;
-}
-
-template <class T>
-__device__ __forceinline__ void backward_one(float dout, float& gate, float& up) {
-  const float sig = sigmoid<T>(gate), silu = gate * sig;
-  const float dgate = dout * up * (sig + silu * (1.0f - sig));
-  up = dout * silu;
-  gate = dgate;
-}
 
 // One group of kVec<T> columns a thread; `groups` of them make a row of f columns.
 template <class T>
