@@ -11,7 +11,8 @@ namespace {
 
 double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
-// Milliseconds of the fastest of up to 30 calls (0.2 s): other processes only ever add to a time.
+}  // namespace
+
 double best_ms(Context& c, const std::function<void()>& call) {
   call();
   c.table->synchronize(c.device);
@@ -25,6 +26,8 @@ double best_ms(Context& c, const std::function<void()>& call) {
   }
   return *std::min_element(times.begin(), times.end());
 }
+
+namespace {
 
 void gemm(Context& c, int act, int64_t m, int64_t n, int64_t k, bool ta, bool tb) {
   const Tensor a(c, c.random.uniforms(m * k), act);
@@ -161,6 +164,7 @@ void bench(Context& c) {
       c.run(MB_OP_INIT_NORMAL, {&out}, {double(n / 4 / 256), 256, 0, 0, 256, 0.02, 1, 0, 2, 0});
     });
   }
+  if (c.cuda()) bench_fp8(c);
 }
 
 }  // namespace mb::test

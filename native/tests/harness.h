@@ -4,6 +4,7 @@
 // A test sees only the mb_backend table, so the same tests run on the CPU and on CUDA.
 #pragma once
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -114,7 +115,11 @@ struct Case {
 extern const std::vector<Case> gemm_cases, norm_cases, rope_cases, attention_cases, elementwise_cases, embed_cases,
     loss_cases, decode_cases, distill_cases, optimizer_cases, fp8_cases, fp8_product_cases, device_cases, error_cases;
 
-// Prints the speed of gemm and of the ops at the sizes of a small model.
+// Prints the speed of gemm and of the ops at the sizes of a small model, and on a GPU that of FP8.
 void bench(Context& context);
+void bench_fp8(Context& context);
+
+// Milliseconds of the fastest of up to 30 calls (0.2 s): other processes only ever add to a time.
+double best_ms(Context& context, const std::function<void()>& call);
 
 }  // namespace mb::test

@@ -5,7 +5,7 @@ import type { NativeBinding } from './binding.js';
 import { addonHint, findAddon } from './find.js';
 
 /** The version of native/core/abi.h that this package speaks. */
-export const NATIVE_ABI = 9;
+export const NATIVE_ABI = 10;
 
 /**
  * Loads the native addon from where {@link findAddon} finds it.
