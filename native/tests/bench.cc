@@ -164,7 +164,6 @@ void bench(Context& c) {
       c.run(MB_OP_INIT_NORMAL, {&out}, {double(n / 4 / 256), 256, 0, 0, 256, 0.02, 1, 0, 2, 0});
     });
   }
-  if (c.cuda()) bench_fp8(c);
 }
 
 }  // namespace mb::test

@@ -109,6 +109,8 @@ void swiglu(Context& c, int64_t f) {
 }  // namespace
 
 void bench_fp8(Context& c) {
+  if (!c.cuda()) return;
+  c.begin("bench fp8");
   mb_device_info info;
   c.table->info(c.device, &info);
   printf("products in TFLOP/s; of e4m3 in blocks of A x B rows\n");

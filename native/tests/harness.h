@@ -115,7 +115,7 @@ struct Case {
 extern const std::vector<Case> gemm_cases, norm_cases, rope_cases, attention_cases, elementwise_cases, embed_cases,
     loss_cases, decode_cases, distill_cases, optimizer_cases, fp8_cases, fp8_product_cases, device_cases, error_cases;
 
-// Prints the speed of gemm and of the ops at the sizes of a small model, and on a GPU that of FP8.
+// Prints the speed of gemm and of the ops at the sizes of a small model; on a GPU that of FP8.
 void bench(Context& context);
 void bench_fp8(Context& context);
 

@@ -1,7 +1,8 @@
 // mbridge_native_tests [--backend libmbridge_cuda.so] [--seed N] [--only TEXT] [--bench] [--threads N]
 //
 // Runs every op against a float64 reference with fresh random inputs, for every activation dtype that the backend has,
-// and again with other thread counts (a second time on a GPU): the outputs must agree bit for bit.
+// and again with other thread counts (a second time on a GPU): the outputs must agree bit for bit. With --bench it
+// measures instead: ops, and fp8 on a GPU.
 #include <dlfcn.h>
 
 #include <chrono>
@@ -120,7 +121,9 @@ int main(int argc, char** argv) {
     }
     Context context(backend, device, options.seed);
     if (options.bench) {
-      bench(context);
+      for (const auto& [name, part] : {std::pair<std::string, void (*)(Context&)>{"ops", bench}, {"fp8", bench_fp8}}) {
+        if (name.find(options.only) != std::string::npos) part(context);
+      }
     } else {
       cases = run_all(context, options.only);
       if (i == 0) first = context.digests;
