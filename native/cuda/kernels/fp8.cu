@@ -3,6 +3,7 @@
 // A block of threads has a tile; a thread has 8 rows of 8 columns of it, in registers. Codes of x^T turn over through
 // shared memory in words of 8, whose places are swizzled so that neither writing nor reading them meets a bank twice.
 #include <cuda_fp8.h>
+#include <cuda_pipeline_primitives.h>
 
 #include "core/args/fp8.h"
 #include "cuda/kernels/common.cuh"
@@ -20,9 +21,11 @@ constexpr int kWarps = kThreads / 32;
 // bf16 values of a thread: row by row, two columns a word.
 using Square = uint32_t[kSide][kSide / 2];
 
+// Of x^T: 8 of a row of it, in place k ^ (row / 8).
+using Turned = uint2[kTile][kAcross];
+
 struct Shared {
   uint4 columns[kWarps][kAcross];  // the largest of each warp's rows, of the 8 columns of a thread
-  uint2 codes[kTile][kAcross];     // of x^T: 8 of a row of it, in place k ^ (row / 8)
 };
 
 __device__ __forceinline__ float low(uint32_t pair) { return __uint_as_float(pair << 16); }
@@ -138,7 +141,7 @@ __device__ __forceinline__ void store_codes(const Fp8Matrix& z, const Square& x,
 }
 
 // z is x^T: `row` and `column` are of x, where the tile begins. All threads of the block call it.
-__device__ __forceinline__ void store_turned(const Fp8Matrix& z, const Square& x, Shared& shared, int64_t row,
+__device__ __forceinline__ void store_turned(const Fp8Matrix& z, const Square& x, Turned& turned, int64_t row,
                                              int64_t column, const float (&inverse)[kSide]) {
   const int across = threadIdx.x % kAcross, down = threadIdx.x / kAcross;
 #pragma unroll
@@ -146,7 +149,7 @@ __device__ __forceinline__ void store_turned(const Fp8Matrix& z, const Square& x
     float v[kSide];
 #pragma unroll
     for (int p = 0; p < kSide; ++p) v[p] = (i % 2 == 0 ? low(x[p][i / 2]) : high(x[p][i / 2])) * inverse[i];
-    shared.codes[across * kSide + i][down ^ across] =
+    turned[across * kSide + i][down ^ across] =
         make_uint2(codes_of(v[0], v[1], v[2], v[3]), codes_of(v[4], v[5], v[6], v[7]));
   }
   __syncthreads();
@@ -154,15 +157,15 @@ __device__ __forceinline__ void store_turned(const Fp8Matrix& z, const Square& x
 #pragma unroll
   for (int k = threadIdx.x; k < kTile * kPieces; k += kThreads) {
     const int line = k / kPieces, piece = k % kPieces, mask = line / kSide;
-    const uint4 found = *reinterpret_cast<const uint4*>(&shared.codes[line][2 * (piece ^ mask / 2)]);
+    const uint4 found = *reinterpret_cast<const uint4*>(&turned[line][2 * (piece ^ mask / 2)]);
     store16(z.codes + (column + line) * z.cols + row + piece * 16,
             mask % 2 == 0 ? found : make_uint4(found.z, found.w, found.x, found.y));
   }
 }
 
 // Both orientations of a tile that begins at 128 * (down, across) of x.
-__device__ __forceinline__ void quantize_tile(const Square& x, Shared& shared, int64_t down, int64_t across,
-                                              const Fp8Matrix& q, const Fp8Matrix& t) {
+__device__ __forceinline__ void quantize_tile(const Square& x, Shared& shared, Turned& codes, int64_t down,
+                                              int64_t across, const Fp8Matrix& q, const Fp8Matrix& t) {
   const int row = threadIdx.x / kAcross * kSide, column = threadIdx.x % kAcross * kSide;
   const bool turned = t.codes != nullptr, first = threadIdx.x == 0;
   float inverse[kSide];
@@ -179,7 +182,7 @@ __device__ __forceinline__ void quantize_tile(const Square& x, Shared& shared, i
   }
   if (turned) {
     scales_of(t, columns, tile, across, down, column, first, row == 0, inverse);
-    store_turned(t, x, shared, down * kTile, across * kTile, inverse);
+    store_turned(t, x, codes, down * kTile, across * kTile, inverse);
   }
 }
 
@@ -190,29 +193,33 @@ __device__ __forceinline__ void put(uint4 raw, uint32_t (&row)[kSide / 2]) {
   row[3] = raw.w;
 }
 
-// Where values come from: `load` gives those of 8 columns of a row, for each of the kParts tiles that a block makes,
-// which lie `apart` tiles from each other.
+// Where values come from: `at` is the place of 8 of one row, of each of kReads tensors, and `make` what they give for
+// each of the kParts tiles that a block makes, which lie `apart` tiles from each other.
 struct Plain {
-  static constexpr int kParts = 1;
+  static constexpr int kParts = 1, kReads = 1;
   const bf16* x;
   int64_t cols;
   int64_t apart = 0;
 
-  __device__ __forceinline__ void load(int64_t row, int64_t column, Square (&to)[kParts], int p) const {
-    put(load16(x + row * cols + column), to[0][p]);
+  __device__ __forceinline__ const bf16* at(int64_t row, int64_t column, int) const { return x + row * cols + column; }
+  __device__ __forceinline__ static void make(const uint4 (&read)[kReads], Square (&to)[kParts], int p) {
+    put(read[0], to[0][p]);
   }
 };
 
 struct Forward {
-  static constexpr int kParts = 1;
+  static constexpr int kParts = 1, kReads = 2;
   const bf16* gu;
   int64_t f;
   int64_t apart = 0;
 
-  __device__ __forceinline__ void load(int64_t row, int64_t column, Square (&to)[kParts], int p) const {
+  __device__ __forceinline__ const bf16* at(int64_t row, int64_t column, int i) const {
+    return gu + (2 * row + i) * f + column;
+  }
+  __device__ __forceinline__ static void make(const uint4 (&read)[kReads], Square (&to)[kParts], int p) {
     float gate[kSide], up[kSide];
-    unpack<bf16>(load16(gu + row * 2 * f + column), gate);
-    unpack<bf16>(load16(gu + row * 2 * f + f + column), up);
+    unpack<bf16>(read[0], gate);
+    unpack<bf16>(read[1], up);
 #pragma unroll
     for (int e = 0; e < kSide; ++e) gate[e] = forward_one<bf16>(gate[e], up[e]);
     put(pack<bf16>(gate), to[0][p]);
@@ -220,15 +227,18 @@ struct Forward {
 };
 
 struct Backward {
-  static constexpr int kParts = 2;
+  static constexpr int kParts = 2, kReads = 3;
   const bf16 *dout, *gu;
   int64_t f, apart;
 
-  __device__ __forceinline__ void load(int64_t row, int64_t column, Square (&to)[kParts], int p) const {
-    float d[kSide], gate[kSide], up[kSide];
-    unpack<bf16>(load16(dout + row * f + column), d);
-    unpack<bf16>(load16(gu + row * 2 * f + column), gate);
-    unpack<bf16>(load16(gu + row * 2 * f + f + column), up);
+  __device__ __forceinline__ const bf16* at(int64_t row, int64_t column, int i) const {
+    return i == 2 ? dout + row * f + column : gu + (2 * row + i) * f + column;
+  }
+  __device__ __forceinline__ static void make(const uint4 (&read)[kReads], Square (&to)[kParts], int p) {
+    float gate[kSide], up[kSide], d[kSide];
+    unpack<bf16>(read[0], gate);
+    unpack<bf16>(read[1], up);
+    unpack<bf16>(read[2], d);
 #pragma unroll
     for (int e = 0; e < kSide; ++e) backward_one<bf16>(d[e], gate[e], up[e]);
     put(pack<bf16>(gate), to[0][p]);
@@ -236,22 +246,43 @@ struct Backward {
   }
 };
 
+// All reads of a thread are under way at once, which its registers have no room for: each goes to a place of its own.
+template <class Source>
+constexpr int kStagedBytes = Source::kReads * kSide * kThreads * 16;
+static_assert(kStagedBytes<Plain> >= int(sizeof(Turned)));
+
 template <class Source>
 __global__ void __launch_bounds__(kThreads)
     quantize_kernel(Source source, int64_t rows, uint32_t tiles, Fp8Matrix q, Fp8Matrix t) {
+  extern __shared__ uint4 staged[];
   __shared__ Shared shared;
+  constexpr int kReads = Source::kReads;
   const uint32_t across = blockIdx.x % tiles, down = blockIdx.x / tiles;
   const int64_t row = int64_t(down) * kTile + threadIdx.x / kAcross * kSide;
   const int64_t column = int64_t(across) * kTile + threadIdx.x % kAcross * kSide;
+  uint4* const own = staged + threadIdx.x;
+#pragma unroll
+  for (int p = 0; p < kSide; ++p) {
+#pragma unroll
+    for (int i = 0; i < kReads; ++i) {
+      if (row + p < rows) __pipeline_memcpy_async(own + (p * kReads + i) * kThreads, source.at(row + p, column, i), 16);
+    }
+  }
+  __pipeline_commit();
+  __pipeline_wait_prior(0);
   Square x[Source::kParts] = {};
 #pragma unroll
   for (int p = 0; p < kSide; ++p) {
-    if (row + p < rows) source.load(row + p, column, x, p);
+    uint4 read[kReads];
+#pragma unroll
+    for (int i = 0; i < kReads; ++i) read[i] = own[(p * kReads + i) * kThreads];
+    if (row + p < rows) Source::make(read, x, p);
   }
 #pragma unroll
   for (int part = 0; part < Source::kParts; ++part) {
     if (part > 0) __syncthreads();
-    quantize_tile(x[part], shared, down, across + part * source.apart, q, t);
+    // All have taken what they staged: they met in column_sizes, without which nothing is turned.
+    quantize_tile(x[part], shared, *reinterpret_cast<Turned*>(staged), down, across + part * source.apart, q, t);
   }
 }
 
@@ -260,7 +291,10 @@ int quantize(cudaStream_t stream, const char* op, const Source& source, const Fp
   if (z.dtype != MB_BF16) return fail(MB_ERR_UNSUPPORTED, "%s: of f32; on a GPU of bf16 alone", op);
   const int64_t tiles = z.cols / kTile / Source::kParts, blocks = ceil_div(z.rows, kTile) * tiles;
   if (blocks > INT32_MAX) return fail(MB_ERR_UNSUPPORTED, "%s: %lld tiles", op, static_cast<long long>(blocks));
-  quantize_kernel<<<unsigned(blocks), kThreads, 0, stream>>>(source, z.rows, uint32_t(tiles), z.q, z.t);
+  constexpr int kBytes = kStagedBytes<Source>;
+  if (allow_shared_memory(quantize_kernel<Source>, kBytes)) {
+    quantize_kernel<<<unsigned(blocks), kThreads, kBytes, stream>>>(source, z.rows, uint32_t(tiles), z.q, z.t);
+  }
   return launched(op);
 }
 
