@@ -1,5 +1,6 @@
 import { frozenProblem } from '../families/frozen.js';
 import { modelShape } from '../families/model-shape.js';
+import { checkFp8 } from './fp8.js';
 import type { Problem } from './problem.js';
 import type { RunConfig } from './schema.js';
 import { validationSets, type EvaluationSource } from './validation-sets.js';
@@ -57,6 +58,7 @@ export function checkValues(cfg: RunConfig, placeOf: (path: string) => string | 
     const found = `is for recompute_granularity selective, not ${model.recompute_granularity}`;
     bad('model.recompute_modules', `${found}; set that, or leave it unset`);
   }
+  checkFp8(cfg, bad);
   checkFrozen(cfg, bad);
   checkDataset(cfg, bad);
   const { checkpoint } = cfg;

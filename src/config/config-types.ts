@@ -16,8 +16,8 @@ export interface RunConfig {
   scheduler: SchedulerConfig;
   /** data parallelism. */
   ddp: DdpConfig;
-  /** auto is bf16_mixed on GPUs and fp32 on the CPU. Default: "auto". */
-  mixed_precision: 'auto' | 'bf16_mixed' | 'fp32';
+  /** auto is bf16_mixed on GPUs and fp32 on the CPU; fp8_mixed is bf16_mixed with the layers' products in e4m3. Default: "auto". */
+  mixed_precision: 'auto' | 'bf16_mixed' | 'fp8_mixed' | 'fp32';
   /** where samples come from. */
   dataset: DatasetConfig;
   /** loss on other data, as training goes on. */

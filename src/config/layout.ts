@@ -1,4 +1,5 @@
 import { dividedKeys } from '../families/parameters.js';
+import { fp8LayoutProblems } from './fp8.js';
 import { throwProblems, type Problem } from './problem.js';
 import type { Origin } from './resolve.js';
 import type { ModelConfig, RunConfig } from './schema.js';
@@ -20,8 +21,11 @@ export interface RunLayout {
   readonly microBatches: number;
 }
 
+/** Parameters and activations are bf16 but in `fp32`; `fp8_mixed` changes products alone. */
+export type Precision = Exclude<RunConfig['mixed_precision'], 'auto'>;
+
 /** What `mixed_precision` means on a device. */
-export function resolvePrecision(cfg: Pick<RunConfig, 'mixed_precision'>, device: DeviceKind): 'bf16_mixed' | 'fp32' {
+export function resolvePrecision(cfg: Pick<RunConfig, 'mixed_precision'>, device: DeviceKind): Precision {
   if (cfg.mixed_precision !== 'auto') return cfg.mixed_precision;
   return device === 'cuda' ? 'bf16_mixed' : 'fp32';
 }
@@ -50,6 +54,7 @@ export function validateLayout(
     ...modelProblems(cfg.model),
     ...contextParallelProblems(cfg.model),
     ...sequenceParallelProblems(cfg),
+    ...fp8LayoutProblems(cfg),
     ...deviceProblems(cfg, device ?? (cfg.dist.device === 'auto' ? undefined : cfg.dist.device)),
   ];
   const bad = badOf(problems);
@@ -182,11 +187,20 @@ function deviceProblems(cfg: RunConfig, device: DeviceKind | undefined): Problem
   if (device === 'cpu' && cfg.mixed_precision === 'bf16_mixed') {
     bad('mixed_precision', 'bf16_mixed runs on GPUs only; use auto or fp32 on the CPU');
   }
+  if (device === 'cpu' && cfg.mixed_precision === 'fp8_mixed') {
+    bad(
+      'mixed_precision',
+      'fp8_mixed runs on GPUs only, whose products of e4m3 it is for; use auto or fp32 on the CPU',
+    );
+  }
   if (cfg.model.head_dim % 8 !== 0) {
     bad('model.head_dim', `${cfg.model.head_dim} is not a multiple of 8, which the attention needs`);
   }
   if (device === 'cuda' && cfg.ddp.grads_dtype === 'bf16' && resolvePrecision(cfg, device) === 'fp32') {
-    bad('ddp.grads_dtype', 'bf16 gradients on GPUs are of bf16_mixed alone; set mixed_precision, or leave it at fp32');
+    bad(
+      'ddp.grads_dtype',
+      'bf16 gradients on GPUs are of bf16_mixed and fp8_mixed; set mixed_precision, or leave it at fp32',
+    );
   }
   if (device === 'cuda' && cfg.model.batch_invariant) problems.push(...batchInvariantProblems(cfg));
   return problems;

@@ -44,6 +44,11 @@ const GAPS: readonly Gap[] = [
     message: 'adapters have no such products yet; merge them first (mbridge checkpoint export), or leave it at false',
   },
   {
+    path: 'peft.type',
+    asked: ({ mixed_precision: precision, peft }) => precision === 'fp8_mixed' && peft.type !== 'none',
+    message: 'products of e4m3 beside adapters are not built yet; use mixed_precision=bf16_mixed',
+  },
+  {
     path: 'ddp.bucket_size',
     asked: (cfg) => cfg.ddp.bucket_size !== null,
     message: 'buckets are a layer each and other sizes are not built yet; leave it unset',

@@ -313,9 +313,11 @@ export const runConfigSchema = z.strictObject({
   scheduler: schedulerSchema.describe('learning rate over the updates'),
   ddp: ddpSchema.prefault({}).describe('data parallelism'),
   mixed_precision: z
-    .enum(['auto', 'bf16_mixed', 'fp32'])
+    .enum(['auto', 'bf16_mixed', 'fp8_mixed', 'fp32'])
     .default('auto')
-    .describe('auto is bf16_mixed on GPUs and fp32 on the CPU'),
+    .describe(
+      "auto is bf16_mixed on GPUs and fp32 on the CPU; fp8_mixed is bf16_mixed with the layers' products in e4m3",
+    ),
   dataset: datasetSchema.prefault({ type: 'mock' }).describe('where samples come from'),
   validation: validationSchema.prefault({}).describe('loss on other data, as training goes on'),
   tokenizer: tokenizerSchema.prefault({ type: 'byte' }).describe('text to tokens'),

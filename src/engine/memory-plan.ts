@@ -6,6 +6,7 @@ import { Tensor, type TensorMemory } from './tensor.js';
 /** What memory is for; the rows of `mbridge plan`. */
 export const REGIONS = [
   'parameters',
+  'fp8',
   'gradients',
   'optimizer',
   'activations',

@@ -18,7 +18,7 @@ export const seconds = z.number();
 /** A number that may not be finite, which is null. */
 export const measured = z.number().nullable();
 export const device = z.enum(['cpu', 'cuda']);
-export const precision = z.enum(['bf16_mixed', 'fp32']);
+export const precision = z.enum(['bf16_mixed', 'fp8_mixed', 'fp32']);
 export const isoTime = z.string().describe('ISO 8601');
 /** Of processes: tp, cp, dp, pp, and what else the layout has. */
 export const sizes = z.record(z.string(), z.number()).describe('by dimension: tp, cp, dp, pp');

@@ -15,7 +15,7 @@ const state = z
     model: record.describe("sizes, by Hugging Face's names"),
     head: text.optional(),
     adapters: z.unknown().optional(),
-    precision: z.enum(['fp32', 'bf16_mixed']).nullable(),
+    precision: z.enum(['fp32', 'bf16_mixed', 'fp8_mixed']).nullable(),
     optimizer: z
       .strictObject({
         name: z.literal('adamw'),

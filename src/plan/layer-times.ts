@@ -1,3 +1,4 @@
+import type { Precision } from '../config/layout.js';
 import { linearShapes, type LinearShape } from '../families/parameters.js';
 import type { ModelShape } from '../families/model-shape.js';
 import type { DeviceProfile } from './device-profiles.js';
@@ -11,7 +12,7 @@ export interface MicroBatchWork {
   readonly tp: number;
   readonly cp: number;
   readonly sequenceParallel: boolean;
-  readonly precision: 'bf16_mixed' | 'fp32';
+  readonly precision: Precision;
   readonly recompute: 'none' | 'selective' | 'full';
   /** What `selective` drops. */
   readonly recomputeModules: readonly ('norm' | 'rope' | 'swiglu' | 'attention' | 'mlp')[];

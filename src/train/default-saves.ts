@@ -10,7 +10,7 @@ const KEPT = 2;
 const SAVES = 10;
 const LEAST_INTERVAL = 100;
 /** float32 weights and two moments; of what is frozen, the weights as the model computes with them. */
-const BYTES = { trained: 12, frozen: { fp32: 4, bf16_mixed: 2 } } as const;
+const BYTES = { trained: 12, frozen: { fp32: 4, bf16_mixed: 2, fp8_mixed: 2 } } as const;
 
 /** What a checkpoint of a run takes on disk, but for some kilobytes. */
 export function checkpointBytes({

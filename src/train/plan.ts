@@ -1,4 +1,4 @@
-import { resolvePrecision, validateLayout, type DeviceKind, type RunLayout } from '../config/layout.js';
+import { resolvePrecision, validateLayout, type DeviceKind, type Precision, type RunLayout } from '../config/layout.js';
 import { sampleSizes } from './samples.js';
 import { modelShape } from '../families/model-shape.js';
 import type { RunConfig } from '../config/schema.js';
@@ -45,7 +45,7 @@ export interface RankPlan {
 export interface RunPlan {
   readonly layout: RunLayout;
   readonly device: DeviceKind;
-  readonly precision: 'bf16_mixed' | 'fp32';
+  readonly precision: Precision;
   /** Of the model and its adapters, each counted once, and those of them that are trained. */
   readonly parameters: number;
   readonly trainedParameters: number;

@@ -17,6 +17,7 @@ import { HyperCommGrid } from '../groups/grid/hyper-comm-grid.js';
 import { ProcessGroupCollection } from '../groups/grid/process-group-collection.js';
 import { NON_MEMBER } from '../groups/grid/process-group.js';
 import { DistributedModel } from '../model/stage/distributed-model.js';
+import type { Fp8 } from '../model/blocks/fp8-product.js';
 import type { Loss } from '../model/blocks/loss.js';
 import type { GenerationSizes } from '../model/decode/kv-cache.js';
 import { stageSpec } from '../model/stage/stage-spec.js';
@@ -24,6 +25,7 @@ import { buildStage, prepareMemory, stagingOf, type Stage } from '../model/stage
 import type { ParameterSpec } from '../model/parameters/parameter.js';
 import { loadWeights, RandomWeights, type WeightSource } from '../model/parameters/weight-source.js';
 import { DistributedOptimizer } from '../model/optim/distributed-optimizer.js';
+import { refuseWithoutFp8 } from './fp8-device.js';
 import { refuseIfTooLarge } from './memory-check.js';
 
 export type Groups = ProcessGroupCollection<CommGroup>;
@@ -77,6 +79,8 @@ export interface ProvideModelOptions {
   generation?: GenerationSizes;
   /** True for a model that does nothing but generate: no gradients, and no memory for passes over whole sequences. */
   onlyGenerates?: boolean;
+  /** In place of what the configuration says, for tests on the CPU: see SpecOptions. */
+  fp8?: Fp8 | null;
   /** What the run resumes from: its weights are taken, whatever the configuration names. */
   checkpoint?: Checkpoint | null;
 }
@@ -85,13 +89,14 @@ export interface ProvideModelOptions {
  * Builds this rank's part of the model, takes its memory once, and sets the weights: from a checkpoint, from
  * `checkpoint.pretrained_checkpoint`, or new ones from `rng.seed`, equal on every layout. Every rank of the
  * collection's grid calls it.
- * @throws MbridgeError exit 4 where the memory is not there, exit 7 for a bad checkpoint
+ * @throws MbridgeError exit 4 where the memory is not there or the GPU has no e4m3, exit 7 for a bad checkpoint
  */
 export async function provideDistributedModel(cfg: RunConfig, options: ProvideModelOptions): Promise<DistributedModel> {
   checkConfig(cfg);
   const { pgCollection: pgs, device, loss, checkpoint = null } = options;
   const { tp, cp, pp, dpCp } = pgs;
   const spec = stageSpec(cfg, pgs, { ...options, device: device.kind });
+  refuseWithoutFp8(spec, device);
   const stage = buildStage(spec, { device, tp, cp, dpCp }, loss);
   refuseIfTooLarge(stage.plan, device, cfg.dist.ranks_per_gpu);
   stage.plan.commit(device);

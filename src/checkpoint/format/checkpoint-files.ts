@@ -50,7 +50,7 @@ const stateSchema = z.object({
   model: z.record(z.string(), z.unknown()),
   head: z.enum(['language', 'value']).optional(),
   adapters: z.object({ rank: size, alpha: z.number(), modules: z.array(z.string()) }).optional(),
-  precision: z.enum(['fp32', 'bf16_mixed']).nullable(),
+  precision: z.enum(['fp32', 'bf16_mixed', 'fp8_mixed']).nullable(),
   optimizer: z
     .object({ name: z.literal('adamw'), updates: number, lr: number, skipped_in_row: number, scalars: z.array(number) })
     .nullable(),

@@ -1,3 +1,4 @@
+import type { Precision } from '../../config/layout.js';
 import type { ModelConfig, RunConfig } from '../../config/schema.js';
 import type { Adapters } from '../../families/adapters.js';
 import type { HeadKind } from '../../families/decoder.js';
@@ -143,7 +144,7 @@ export interface CheckpointState {
   /** Those that stand beside the model's products, which is frozen; absent where there are none. */
   readonly adapters?: Adapters | undefined;
   /** What the weights were trained in; null for imported ones, which are kept as they came. */
-  readonly precision: 'fp32' | 'bf16_mixed' | null;
+  readonly precision: Precision | null;
   /** Null for weights alone. */
   readonly optimizer: {
     readonly name: 'adamw';

@@ -19,7 +19,7 @@ import { DTYPE_BYTES, layOut, type SafetensorsDtype, type TensorSpec } from '../
 const DEFAULT_SHARD_BYTES = 5e9;
 
 export interface ExportOptions {
-  /** What float tensors become; by default bf16 for a bf16_mixed run, else what is stored. */
+  /** What float tensors become; by default bf16 for a run in bf16_mixed or fp8_mixed, else what is stored. */
   readonly dtype?: HfDtype | undefined;
   /** Folder to take config.json and the tokenizer from, where the checkpoint and its configuration know none. */
   readonly hfPath?: string | undefined;
@@ -47,7 +47,7 @@ export function exportHf(checkpoint: Checkpoint, target: string, options: Export
 
 async function writeInto(folder: string, checkpoint: Checkpoint, options: ExportOptions): Promise<Exported> {
   const { shardBytes = DEFAULT_SHARD_BYTES } = options;
-  const dtype = options.dtype ?? (checkpoint.state.precision === 'bf16_mixed' ? 'bf16' : undefined);
+  const dtype = options.dtype ?? (checkpoint.state.precision?.endsWith('_mixed') ? 'bf16' : undefined);
   const source = checkpoint.adapters === null ? checkpoint : new MergedWeights(checkpoint, checkpoint.adapters);
   const specs = weightNames(checkpoint).map((name): TensorSpec => {
     const { dtype: stored, shape } = source.tensor(name);

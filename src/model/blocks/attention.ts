@@ -2,6 +2,7 @@ import type { Tensor } from '../../engine/tensor.js';
 import type { Weight } from '../parameters/parameter.js';
 import { LocalAttention, type AttentionCore, type CoreTensors } from './attention-core.js';
 import { ContextAttention } from './context-attention.js';
+import type { Fp8, Operand } from './fp8-product.js';
 import { Linear, type LinearWeights } from './linear.js';
 import { ResidualNorm, type ResidualStream } from './residual-norm.js';
 import type { PerMicroBatch, StageEnv } from './stage-env.js';
@@ -45,14 +46,15 @@ export class Attention {
     slots: number,
     keepInput: number | null,
     inputs: AttentionInputs,
+    fp8: Fp8 | null,
   ) {
     const { tokens, heads, kvHeads, qWidth, qkvWidth } = env.sizes;
     const { hiddenSize } = env.shape;
     this.#env = env;
-    this.#linears = { qkv: new Linear(env, weights.qkv), out: new Linear(env, weights.out) };
+    this.#linears = { qkv: new Linear(env, weights.qkv, fp8), out: new Linear(env, weights.out, fp8) };
     this.#heads = weights.heads;
     this.#inputs = inputs;
-    this.norm = new ResidualNorm(env, 'attention.norm', weights.norm, slots, keepInput);
+    this.norm = new ResidualNorm(env, 'attention.norm', weights.norm, slots, keepInput, fp8?.wgrad === true);
     // Without norms the heads are turned in place: their backward needs nothing of what was before.
     const inPlace = weights.heads === null;
     this.#qkv = env.saved('attention.qkv', [tokens, qkvWidth], slots, inPlace ? 'full' : 'rope');
@@ -125,8 +127,8 @@ export class Attention {
     return dx.wait();
   }
 
-  #forward(microBatch: number, normed: Tensor): void {
-    this.#linears.qkv.forward(normed, this.#raw(microBatch));
+  #forward(microBatch: number, normed: Operand): void {
+    this.#linears.qkv.forward(normed, this.#raw(microBatch), this.norm.kept(microBatch));
     this.#rope(microBatch);
     this.#core.forward(this.#coreTensors(microBatch));
   }

@@ -1,6 +1,7 @@
 import type { Tensor } from '../../engine/tensor.js';
 import { Attention, type AttentionInputs, type AttentionWeights } from './attention.js';
 import { Mlp, type MlpWeights } from './mlp.js';
+import type { Fp8 } from './fp8-product.js';
 import type { ResidualStream } from './residual-norm.js';
 import type { StageEnv } from './stage-env.js';
 
@@ -13,6 +14,7 @@ export class DecoderLayer {
   /**
    * @param slots micro-batches in flight between a forward and its backward
    * @param inputSlots micro-batches whose input must be held (more than `slots` where inputs are received early)
+   * @param fp8 how its products are in e4m3; null for not
    */
   constructor(
     env: StageEnv,
@@ -20,10 +22,11 @@ export class DecoderLayer {
     slots: number,
     inputSlots: number,
     inputs: AttentionInputs,
+    fp8: Fp8 | null,
   ) {
     this.#env = env;
-    this.#attention = new Attention(env, weights.attention, slots, inputSlots, inputs);
-    this.#mlp = new Mlp(env, weights.mlp, slots);
+    this.#attention = new Attention(env, weights.attention, slots, inputSlots, inputs, fp8);
+    this.#mlp = new Mlp(env, weights.mlp, slots, fp8);
   }
 
   /** Where the input of a micro-batch goes when it comes from outside (embedding or previous stage). */

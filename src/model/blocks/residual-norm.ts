@@ -1,6 +1,8 @@
 import type { Tensor } from '../../engine/tensor.js';
+import type { Quantized } from '../../engine/fp8-ops.js';
 import type { Pending } from '../parallel/beside.js';
 import type { Weight } from '../parameters/parameter.js';
+import { savedInput, type Operand } from './fp8-product.js';
 import type { PerMicroBatch, StageEnv } from './stage-env.js';
 
 /**
@@ -24,17 +26,25 @@ export class ResidualNorm {
   readonly #env: StageEnv;
   readonly #weight: Weight;
   readonly #y: PerMicroBatch;
+  readonly #kept: ((microBatch: number) => Quantized) | null;
   readonly #rstd: PerMicroBatch;
   readonly #temp: { full: Tensor; narrow: Tensor; dyFull: Tensor };
 
-  /** @param keepInput slots of the sum when `full` recompute may not drop it (it is a layer's input), else null */
-  constructor(env: StageEnv, key: string, weight: Weight, slots: number, keepInput: number | null) {
+  /**
+   * @param keepInput slots of the sum when `full` recompute may not drop it (it is a layer's input), else null
+   * @param fp8 whether backward takes the output in e4m3 alone: then that is kept in its place. Not of a part of the
+   *   tokens, whose e4m3 cannot be gathered, nor where it is made again anyway.
+   */
+  constructor(env: StageEnv, key: string, weight: Weight, slots: number, keepInput: number | null, fp8 = false) {
     const rows = env.sizes.localTokens;
     const shape = [rows, env.shape.hiddenSize];
     this.#env = env;
     this.#weight = weight;
     this.x = env.saved(`${key}.x`, shape, keepInput ?? slots, keepInput === null ? 'full' : 'never');
-    this.#y = env.saved('norm.y', shape, slots, 'norm');
+    const keeps = fp8 && !env.tp.sequenceParallel && !env.drops('norm');
+    this.#kept = keeps ? savedInput(env, 'norm.y.t', env.shape.hiddenSize, slots, 'full') : null;
+    const y = keeps ? env.scratch('norm.y', shape) : null;
+    this.#y = y === null ? env.saved('norm.y', shape, slots, 'norm') : () => y;
     this.#rstd = env.saved(`${key}.rstd`, [rows], slots, 'full', 'f32');
     const wide = [env.sizes.tokens, env.shape.hiddenSize];
     this.#temp = {
@@ -58,9 +68,16 @@ export class ResidualNorm {
     return tp.gather(y, full);
   }
 
-  /** The output of `forward` again, on its way while other work goes on. */
-  startOutput(microBatch: number): Pending {
+  /** Where the product that takes `forward`'s result is to leave it in e4m3; null where that is not kept. */
+  kept(microBatch: number): Quantized | null {
+    return this.#kept?.(microBatch) ?? null;
+  }
+
+  /** The output of `forward` again, as backward takes it, on its way while other work goes on. */
+  startOutput(microBatch: number): { wait(): Operand } {
     const { ops, tp, shape } = this.#env;
+    const kept = this.kept(microBatch);
+    if (kept !== null) return { wait: () => ({ q: null, t: kept.t }) };
     const y = this.#y(microBatch);
     if (this.#env.drops('norm')) {
       ops.rmsnorm(this.x(microBatch), this.#weight.data, y, this.#rstd(microBatch), shape.rmsNormEps);

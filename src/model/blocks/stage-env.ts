@@ -11,6 +11,7 @@ import type { Tensor } from '../../engine/tensor.js';
 import { partOf } from '../parameters/parameter.js';
 import type { ContextParallel } from '../parallel/context-parallel.js';
 import type { TensorParallel } from '../parallel/tensor-parallel.js';
+import type { Fp8 } from './fp8-product.js';
 
 export type Recompute = 'none' | 'selective' | 'full';
 
@@ -65,6 +66,8 @@ export interface StageEnvOptions {
   attentionWorkspaceBytes: number;
   /** Positions that tokens may have; `seq` by default. */
   positions?: number;
+  /** Which products are in e4m3; none by default. */
+  fp8?: Fp8 | null;
 }
 
 /** One tensor for each micro-batch in flight. */
@@ -90,6 +93,8 @@ export class StageEnv {
   readonly #maybeOps: Ops | null;
   readonly #shared = new Map<string, Tensor>();
   readonly #recomputed: ReadonlySet<RecomputeModule>;
+  readonly #fp8: Fp8 | null;
+  #pass = 0;
 
   constructor(options: StageEnvOptions) {
     const { plan, shape, tp, cp, batch, seq } = options;
@@ -102,6 +107,7 @@ export class StageEnv {
     this.dtype = options.dtype;
     this.recompute = options.recompute;
     const modules = options.recompute === 'selective' ? (options.recomputeModules ?? CHEAP) : [];
+    this.#fp8 = options.fp8 ?? null;
     this.#recomputed = new Set(modules.includes('mlp') ? [...modules, 'swiglu'] : modules);
     this.attention = options.attention;
     const heads = shape.numHeads / tp.size;
@@ -143,6 +149,22 @@ export class StageEnv {
   get ops(): Ops {
     if (this.#maybeOps === null) throw new Error('the stage was only planned, it has no device');
     return this.#maybeOps;
+  }
+
+  /** How the products of decoder layer `layer` of the whole model are in e4m3; null for not. */
+  fp8Of(layer: number): Fp8 | null {
+    const ends = this.#fp8?.bf16Ends ?? 0;
+    return layer >= ends && layer < this.shape.numLayers - ends ? this.#fp8 : null;
+  }
+
+  /** Which pass over the weights this is: in each they may be others, whoever changed them. */
+  get pass(): number {
+    return this.#pass;
+  }
+
+  /** To be called before the first forward of an update, of an evaluation, and of whatever else reads the weights. */
+  beginPass(): void {
+    this.#pass++;
   }
 
   /** A temporary that all users of `key` share; they must agree on its size and be done with it in turn. */

@@ -73,6 +73,7 @@ export class DistributedModel {
     if (options.hooks === undefined) this.settleParameters();
     data.upload(this.device, batches);
     if (optimizer !== null && options.hooks !== undefined) optimizer.hasGradients = true;
+    env.beginPass();
     totals.begin(env.ops);
     if (pairs !== null) env.ops.fill(pairs, data.pairs ?? 0);
     buffer.reset();
@@ -248,7 +249,8 @@ export class DistributedModel {
   }
 
   #forward(batches: readonly MicroBatch[], options: Pick<HeadOptions, 'observe' | 'score' | 'hidden'>): void {
-    const { data } = this.stage;
+    const { data, env } = this.stage;
+    env.beginPass();
     for (let at = 0; at < batches.length; at += data.microBatches) {
       const part = batches.slice(at, at + data.microBatches);
       data.upload(this.device, part);

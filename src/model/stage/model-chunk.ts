@@ -46,9 +46,11 @@ export class ModelChunk implements Chunk {
           }
         : null;
     this.#layers = Array.from({ length: parts.count }, (_, i) => {
-      const layer = weights.layers.get(parts.firstLayer + i);
-      if (layer === undefined) throw new Error(`no weights for layer ${parts.firstLayer + i}`);
-      const module = new DecoderLayer(env, layer, slots, i === 0 ? inputSlots : slots, inputs);
+      const index = parts.firstLayer + i;
+      const layer = weights.layers.get(index);
+      if (layer === undefined) throw new Error(`no weights for layer ${index}`);
+      const held = i === 0 ? inputSlots : slots;
+      const module = new DecoderLayer(env, layer, slots, held, inputs, env.fp8Of(index));
       return { module, bucket: layer.bucket };
     });
     const head = parts.loss && weights.head;

@@ -7,6 +7,7 @@ import { adaptersOf, type Adapters } from '../../families/adapters.js';
 import type { HeadKind } from '../../families/decoder.js';
 import { tokenFlops } from '../../families/flops.js';
 import { modelShape, type ModelShape } from '../../families/model-shape.js';
+import type { Fp8 } from '../blocks/fp8-product.js';
 import type { Recompute, RecomputeModule } from '../blocks/stage-env.js';
 import type { GenerationSizes } from '../decode/kv-cache.js';
 import type { StateTypes } from '../optim/optimizer-state.js';
@@ -76,6 +77,8 @@ export interface StageSpec extends PartSpec {
   /** Under `selective`. */
   readonly recomputeModules: readonly RecomputeModule[];
   readonly deterministic: boolean;
+  /** Which products of whole sequences are in e4m3; null for none. On a CPU it is an emulation, for tests. */
+  readonly fp8: Fp8 | null;
   /** The most tokens whose logits are there at once, where the loss takes a micro-batch in parts. */
   readonly lossChunkTokens: number;
   /** How keys and values come to the ranks of a sequence. */
@@ -96,13 +99,15 @@ export interface SpecOptions {
   readonly onlyGenerates?: boolean;
   /** `language` by default. */
   readonly head?: HeadKind;
+  /** In place of what the configuration says: for tests on the CPU, which `mixed_precision` refuses. */
+  readonly fp8?: Fp8 | null;
 }
 
 /** The spec of one rank of a configuration. The parallel sizes are those of `place`. Pure. */
 export function stageSpec(
   cfg: RunConfig,
   place: ModelPlace,
-  { device, trainable = true, head = 'language', generation, onlyGenerates = false }: SpecOptions,
+  { device, trainable = true, head = 'language', generation, onlyGenerates = false, fp8 = fp8Of(cfg) }: SpecOptions,
 ): StageSpec {
   const { model, train, ddp, optimizer } = cfg;
   const strategy = ddp.data_parallel_sharding_strategy;
@@ -122,6 +127,7 @@ export function stageSpec(
     recompute: model.recompute_granularity,
     recomputeModules: model.recompute_modules,
     deterministic: model.deterministic,
+    fp8,
     lossChunkTokens: model.loss_chunk_tokens,
     cpCommType: model.cp_comm_type,
     batchInvariant: model.batch_invariant,
@@ -136,6 +142,11 @@ export function stageSpec(
     ...(generation === undefined ? {} : { generation }),
   };
   return onlyGenerates ? { ...spec, batch: 1, seq: place.tp.size, microBatches: 0, trainable: false } : spec;
+}
+
+function fp8Of({ mixed_precision: precision, model }: RunConfig): Fp8 | null {
+  if (precision !== 'fp8_mixed') return null;
+  return { wgrad: model.fp8_wgrad, bf16Ends: model.fp8_first_last_layers_bf16 };
 }
 
 /** Whether a rank's totals of loss and tokens count: the tp ranks have the same. */

@@ -97,6 +97,7 @@ export function buildStage(
     recompute: spec.recompute,
     recomputeModules: spec.recomputeModules,
     attention,
+    fp8: spec.fp8,
     // A model that only generates never looks at whole sequences.
     attentionWorkspaceBytes: onlyGenerates
       ? 0
