@@ -32,6 +32,13 @@ const bitsOf = ({ steps, evaluated, weights }: Outcome): unknown => ({ steps, ev
 const farthest = (a: Outcome, b: Outcome): number =>
   Math.max(...lossesOf(a).map((loss, i) => Math.abs(loss / lossesOf(b)[i]! - 1)));
 
+/** What is planned without a device is what a device gives, but for attention's workspace, which without one is a bound. */
+function expectPlanned({ planned, bytes }: Outcome): void {
+  const spare = exact.planned['workspace']! - exact.bytes['workspace']!;
+  expect({ ...planned, workspace: null }).toEqual({ ...bytes, workspace: null });
+  expect(planned['workspace']! - bytes['workspace']!).toBeLessThanOrEqual(spare);
+}
+
 let one: Outcome;
 let exact: Outcome;
 
@@ -45,8 +52,8 @@ beforeAll(async () => {
 test('a model learns with products of e4m3, and they are not those of float32', () => {
   const losses = lossesOf(one);
   expect(losses.at(-1)).toBeLessThan(losses[0]! - 1);
-  expect(farthest(one, exact)).toBeGreaterThan(1e-6);
-  expect(farthest(one, exact)).toBeLessThan(2e-2);
+  expect(farthest(one, exact)).toBeGreaterThan(1e-5);
+  expect(farthest(one, exact)).toBeLessThan(1e-2);
 });
 
 test.each<[string, number, Record<string, unknown>]>([
@@ -69,14 +76,13 @@ test.each<[string, number, Record<string, unknown>]>([
 ])(
   'the loss does not depend on the layout: %s',
   async (_, ranks, set) => {
-    const [found] = await runs(ranks, [{ set, fp8: FP8, updates: UPDATES }]);
     const layers = set['num_hidden_layers'];
+    const updates = layers === undefined ? UPDATES : 6;
+    const [found] = await runs(ranks, [{ set, fp8: FP8, updates }]);
     const [reference] =
-      layers === undefined
-        ? [one]
-        : await runs(1, [{ set: { num_hidden_layers: layers }, fp8: FP8, updates: UPDATES }]);
+      layers === undefined ? [one] : await runs(1, [{ set: { num_hidden_layers: layers }, fp8: FP8, updates }]);
     expect(farthest(found!, reference!)).toBeLessThan(2e-3);
-    expect(found!.planned).toEqual(found!.bytes);
+    expectPlanned(found!);
   },
   240_000,
 );
@@ -99,7 +105,7 @@ test('what backward makes again has the bits that forward had', async () => {
   );
   for (const [i, outcome] of found.entries()) {
     expect(bitsOf(outcome), JSON.stringify(choices[i])).toEqual(bitsOf(found[0]!));
-    expect(outcome.planned).toEqual(outcome.bytes);
+    expectPlanned(outcome);
   }
 }, 240_000);
 
