@@ -47,7 +47,7 @@ export const RUN_EVENTS = {
     memory_bytes: bytes.optional().describe('in use on the rank that reports: of its GPU, or its process on a CPU'),
     tokens_per_s_per_device: z.number().optional().describe('a device is a GPU, or a process on a CPU'),
     tflops_per_device: z.number().optional().describe('TFLOP/s, by the formula of Megatron'),
-    mfu: z.number().optional().describe('0 to 1; absent where the peak is not known'),
+    mfu: z.number().optional().describe('of the peak in bf16, also under fp8_mixed; absent where that is not known'),
     epoch: z.number().optional(),
     skipped: z.literal(true).optional().describe('the gradient was not finite, or no token counted'),
     totals: z.record(z.string(), measured).optional().describe("what a loss of a program's own adds up, by name"),

@@ -14,6 +14,8 @@ export interface DeviceProfile {
   /** Of large matrix products in bf16, and in float32. */
   readonly productTflops: number;
   readonly productTflopsFp32: number;
+  /** Of layers' products in e4m3 with scales of blocks; null without. */
+  readonly productTflopsFp8: number | null;
   /** Of causal attention over long sequences; of the backward without `model.deterministic`. */
   readonly attentionTflops: { readonly forward: number; readonly backward: number };
   /** Bytes read and written by a copy. */
@@ -31,6 +33,7 @@ export interface DeviceProfile {
  * NVIDIA's data sheet of the H100 SXM: 989 TFLOP/s, 67 in float32, 3.35 TB/s, NVLink 450 GB/s a direction, and 400 Gbit/s
  * a GPU in a DGX H100. Measured (docs/performance.md): products of Qwen3-4B 700 TFLOP/s at the power limit, a copy
  * 3,025 GB/s; cuDNN's attention 504 and 404 TFLOP/s at 4,096 tokens, 616 and 534 at 32,768.
+ * Products of e4m3 through cuBLASLt, 1x128 by 128x128: 1,128 to 1,273, each alone and not in a step.
  */
 const H100: DeviceProfile = {
   name: 'h100-80gb',
@@ -38,6 +41,7 @@ const H100: DeviceProfile = {
   peakTflops: 989,
   productTflops: 700,
   productTflopsFp32: 50,
+  productTflopsFp8: 1150,
   attentionTflops: { forward: 640, backward: 550 },
   memoryGBs: 3025,
   nodeGBs: 300,
@@ -55,6 +59,7 @@ const A100: DeviceProfile = {
   peakTflops: 312,
   productTflops: 235,
   productTflopsFp32: 15,
+  productTflopsFp8: null,
   attentionTflops: { forward: 220, backward: 190 },
   memoryGBs: 1750,
   nodeGBs: 200,

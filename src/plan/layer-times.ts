@@ -2,6 +2,7 @@ import type { Precision } from '../config/layout.js';
 import { linearShapes, type LinearShape } from '../families/parameters.js';
 import type { ModelShape } from '../families/model-shape.js';
 import type { DeviceProfile } from './device-profiles.js';
+import { fp8Rate, QUANTISE_CALLS, quantisedBytes, type Fp8Work } from './fp8-times.js';
 import type { LinkRates } from './link-rates.js';
 
 /** What a rank does with a micro-batch: all that its time depends on, as a configuration and a layout have it. */
@@ -13,6 +14,7 @@ export interface MicroBatchWork {
   readonly cp: number;
   readonly sequenceParallel: boolean;
   readonly precision: Precision;
+  readonly fp8: Fp8Work | null;
   readonly recompute: 'none' | 'selective' | 'full';
   /** What `selective` drops. */
   readonly recomputeModules: readonly ('norm' | 'rope' | 'swiglu' | 'attention' | 'mlp')[];
@@ -76,8 +78,10 @@ export function microBatchTimes(work: MicroBatchWork, profile: DeviceProfile, li
   const linears = linearShapes(shape, tp);
   const inLayer = linears.slice(0, -1);
   const head = linears.at(-1) as LinearShape;
-  const product = ({ inputs, outputs }: LinearShape, pass: 'data' | 'weight'): number => {
-    const rate = work.precision === 'fp32' ? profile.productTflopsFp32 : profile.productTflops;
+  const product = ({ name, inputs, outputs }: LinearShape, pass: 'data' | 'weight'): number => {
+    const inFp8 = work.fp8 !== null && name !== head.name && (pass === 'data' || work.fp8.wgrad);
+    const own = work.precision === 'fp32' ? profile.productTflopsFp32 : profile.productTflops;
+    const rate = work.fp8 !== null && inFp8 ? fp8Rate(profile, work.fp8) : own;
     const flops = 2 * tokens * inputs * outputs;
     const weights = inputs * outputs * (pass === 'weight' ? 8 : size);
     return Math.max(flops / (rate * 1e9), (size * tokens * (inputs + outputs) + weights) / (profile.memoryGBs * 1e6));
@@ -91,6 +95,13 @@ export function microBatchTimes(work: MicroBatchWork, profile: DeviceProfile, li
   const ffn = (tokens * shape.intermediateSize) / tp;
   const [norm, rotation, activation] = [moved(4 * hidden), moved(2 * qkv), moved(3 * ffn)];
   const attention = attentionMs(work, profile);
+  const q = (tokens * shape.numHeads * shape.headDim) / tp;
+  const quantised =
+    work.fp8 === null
+      ? { forward: 0, backward: 0 }
+      : quantisedBytes(work.fp8, { hidden: tokens * shape.hiddenSize, q, qkv, ffn });
+  const calls = (pass: 'forward' | 'backward'): number =>
+    (CALLS[pass] + (work.fp8 === null ? 0 : work.fp8.share * QUANTISE_CALLS[pass])) * CALL_MS;
 
   // All of them are sums over tokens x hidden: what each of tp ranks sends of one.
   const part = (size * tokens * shape.hiddenSize * (tp - 1)) / tp / links.tp;
@@ -101,8 +112,8 @@ export function microBatchTimes(work: MicroBatchWork, profile: DeviceProfile, li
   const forward: Times = {
     products: all('data'),
     attention: attention.forward,
-    memory: 2 * norm + rotation + activation,
-    calls: CALLS.forward * CALL_MS,
+    memory: 2 * norm + rotation + activation + quantised.forward / bytesPerMs,
+    calls: calls('forward'),
     exchanges: tensor + context,
   };
   const again = recomputed(work, forward, {
@@ -117,8 +128,8 @@ export function microBatchTimes(work: MicroBatchWork, profile: DeviceProfile, li
     backward: plus(again, {
       products: all('data') + weightPass(inLayer),
       attention: attention.backward,
-      memory: 2 * norm + 1.5 * rotation + (5 / 3) * activation,
-      calls: CALLS.backward * CALL_MS,
+      memory: 2 * norm + 1.5 * rotation + (5 / 3) * activation + quantised.backward / bytesPerMs,
+      calls: calls('backward'),
       exchanges: EXPOSED.tpBackward * tensor + 2 * context,
     }),
   };

@@ -6,6 +6,7 @@ import { modelShape, type ModelShape } from '../families/model-shape.js';
 import { linearShapes } from '../families/parameters.js';
 import { assignLayers } from '../model/stage/stage-spec.js';
 import type { DeviceProfile } from './device-profiles.js';
+import { fp8Work, QUANTISED_WEIGHT } from './fp8-times.js';
 import { microBatchTimes, plus, sumOf, times, type Times } from './layer-times.js';
 import { stateBytes } from './state-bytes.js';
 import { linkRates } from './link-rates.js';
@@ -14,6 +15,7 @@ import { linkRates } from './link-rates.js';
 export interface StepParts extends Times {
   /** Reduction of gradients and gathering of parameters, what backward and forward do not hide. */
   readonly dataParallel: number;
+  /** The update, and making e4m3 of the new weights. */
   readonly optimizer: number;
   /** For which the slowest stage waits for the others. */
   readonly bubble: number;
@@ -56,6 +58,7 @@ export function predictStep(
   const { tp, cp, dp, pp, vpp, microBatches } = layout;
   const shape = modelShape(cfg);
   const precision = resolvePrecision(cfg, device);
+  const fp8 = fp8Work(cfg);
   // Ranks that share a device take turns.
   const share = device === 'cuda' ? cfg.dist.ranks_per_gpu : 1;
   const links = linkRates(layout, { ...profile, perNode: profile.perNode * share });
@@ -63,6 +66,7 @@ export function predictStep(
   const each = microBatchTimes(
     {
       ...{ shape, batch: train.micro_batch_size, seq: model.seq_length, tp, cp, precision },
+      fp8,
       ...{ recompute: model.recompute_granularity, recomputeModules: model.recompute_modules },
       deterministic: model.deterministic,
       sequenceParallel: model.sequence_parallel && tp > 1,
@@ -92,8 +96,9 @@ export function predictStep(
   const parameters = localParameters(shape, tp, { ...slowest, first: rank === 0, last: rank === pp - 1, pp });
   const trained = adapters === null ? parameters : 0;
   const sharded = cfg.optimizer.use_distributed_optimizer && ddp.data_parallel_sharding_strategy !== 'no_shard';
-  const optimizer =
-    ((trained / (sharded ? dp * cp : 1)) * updateBytes(cfg, actBytes) * 1e3) / (UPDATE_SHARE * profile.memoryGBs * 1e9);
+  const updated = (trained / (sharded ? dp * cp : 1)) * updateBytes(cfg, actBytes);
+  const quantised = fp8 === null ? 0 : fp8.share * layerParameters(shape, tp) * slowest.count * QUANTISED_WEIGHT;
+  const optimizer = ((updated + quantised) * 1e3) / (UPDATE_SHARE * profile.memoryGBs * 1e9);
   const comm = dataParallelMs(
     cfg,
     { trained, sharded, ranks: dp * cp, actBytes, bytesPerS: links.dpCp, microBatches },
@@ -131,14 +136,18 @@ function updateBytes(cfg: RunConfig, weight: number): number {
   return 2 * moments + 2 * gradient + (main === 0 ? 2 * weight : 2 * main + weight);
 }
 
+function layerParameters(shape: ModelShape, tp: number): number {
+  const linears = linearShapes(shape, tp).slice(0, -1);
+  return linears.reduce((sum, { inputs, outputs }) => sum + inputs * outputs, 0);
+}
+
 /** Parameters of a pipeline rank: matrices alone, beside which norms and biases are nothing. */
 function localParameters(
   shape: ModelShape,
   tp: number,
   stage: { readonly count: number; readonly first: boolean; readonly last: boolean; readonly pp: number },
 ): number {
-  const linears = linearShapes(shape, tp);
-  const layer = linears.slice(0, -1).reduce((sum, { inputs, outputs }) => sum + inputs * outputs, 0);
+  const layer = layerParameters(shape, tp);
   const vocabulary = Math.ceil(shape.vocabSize / tp) * shape.hiddenSize;
   const owns = Number(stage.first) + Number(stage.last && (stage.pp > 1 || !shape.tieWordEmbeddings));
   return stage.count * layer + owns * vocabulary;

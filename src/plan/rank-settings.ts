@@ -5,6 +5,7 @@ import { stageSchedules, type StageSchedules } from '../model/stage/stage.js';
 import type { StageSpec } from '../model/stage/stage-spec.js';
 import { planRun, type RunPlan } from '../train/plan.js';
 import type { DeviceProfile } from './device-profiles.js';
+import { fp8Layers } from './fp8-times.js';
 import { stateBytes } from './state-bytes.js';
 import { predictStep, type StepPrediction } from './predict-step.js';
 import { recomputeLevel, type Candidate, type Sharding } from './settings.js';
@@ -117,10 +118,12 @@ function leastBytes({ config, layout, setting }: Candidate, device: DeviceKind):
   const { main, moments, gradient } = stateBytes(config, size);
   const gradients = setting.sharding === 'optim_grads' ? gradient / (dp * cp) : gradient;
   const state = parameters * (size + gradients + (main + moments) / (dp * cp));
+  // Twice in e4m3, a byte an element, beside the weights.
+  const copies = config.mixed_precision === 'fp8_mixed' ? 2 * ofLayer * fp8Layers(config.model, layers - 1) : 0;
   const tokens = (setting.microBatch * config.model.seq_length) / cp;
   const [qkv = 0, gateUp = 0] = [inLayer[0]?.outputs, inLayer[2]?.outputs];
   const level = recomputeLevel(setting);
   const kept = level === 3 ? shape.hiddenSize / tp : qkv + (level === 2 ? 0 : gateUp);
   const inFlight = Math.min(pp, layout.microBatches);
-  return state + tokens * size * kept * (layers - 1) * (pp === 1 ? 1 : inFlight);
+  return state + copies + tokens * size * kept * (layers - 1) * (pp === 1 ? 1 : inFlight);
 }

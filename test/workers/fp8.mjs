@@ -33,12 +33,23 @@ export async function runRank({ worldSize, device, runtime, options }) {
     const evaluated = model.readLoss()?.lossSum ?? null;
     const hash = createHash('sha256');
     for (const { values } of model.parameters()) hash.update(values);
-    const planned = buildStage(stageSpec(cfg, pgCollection, { device: 'cpu', fp8 }), null).plan.byRegion();
-    results.push({ steps, evaluated, weights: hash.digest('hex'), bytes: model.stage.plan.byRegion(), planned });
+    const { tp, cp, dpCp } = pgCollection;
+    const stageOf = (of, live) => buildStage(stageSpec(cfg, pgCollection, { device: 'cpu', fp8: of }), live);
+    // Without a device the workspace of its attention is not known: what e4m3 adds is.
+    const planned = difference(stageOf(fp8, null), stageOf(null, null));
+    const allocated = difference(model.stage, stageOf(null, { device, tp, cp, dpCp }));
+    const bytes = model.stage.plan.byRegion();
+    results.push({ steps, evaluated, weights: hash.digest('hex'), bytes, planned, allocated });
     data.close();
     model.dispose();
   }
   return results;
+}
+
+/** In bytes, by region. */
+function difference(stage, other) {
+  const before = other.plan.byRegion();
+  return Object.fromEntries(Object.entries(stage.plan.byRegion()).map(([name, bytes]) => [name, bytes - before[name]]));
 }
 
 /** Into a norm: it reaches every product behind it. */

@@ -1,9 +1,9 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import type { Check, CheckPlace, Measure } from './check.js';
+import type { Check, CheckPlace, CheckRunner, Measure } from './check.js';
 import { failureChecks } from './failures.js';
 import { sampledChecks } from './sampled.js';
-import { textRun } from './text-run.js';
+import { textRun, type Precision } from './text-run.js';
 import { farthest, layoutName, ranksOf, type CheckLayout, type TrainedStep } from './train-run.js';
 
 /** What `mbridge bench check` can check, in the order in which it does. */
@@ -174,21 +174,39 @@ function layoutChecks(place: CheckPlace): Check[] {
 
 const PRECISION_UPDATES = 50;
 
-/** bf16 with float32 main parameters stays near float32. */
+/** Rounding moves the loss by little: of bf16 against float32, and more of e4m3 against bf16. */
+const PRECISION_BOUND = { bf16_mixed: 5e-3, fp8_mixed: 2e-2 } as const;
+
+/** What is computed in few bits stays near what is computed in more, and near itself on other layouts. */
 function precisionChecks(place: CheckPlace): Check[] {
-  return [
-    {
-      part: 'precision',
-      name: 'bf16_mixed against fp32',
-      ranks: 1,
-      ...(place.device === 'cpu' ? { impossible: 'the CPU has no bf16' } : {}),
-      run: async (runner) => {
-        const train = (precision: 'fp32' | 'bf16_mixed'): Promise<TrainedStep[]> =>
-          runner.train(ONE, { args: textRun(place, PRECISION_UPDATES, precision) });
-        const [exact, mixed] = [await train('fp32'), await train('bf16_mixed')];
-        return [lossMeasure(mixed, exact, PRECISION_UPDATES, 5e-3)];
-      },
+  const part = 'precision';
+  const onCpu = place.device === 'cpu' ? { impossible: 'the CPU has no bf16' } : {};
+  const train = (runner: CheckRunner, precision: Precision, updates: number, layout = ONE): Promise<TrainedStep[]> => {
+    const run = (): Promise<TrainedStep[]> => runner.train(layout, { args: textRun(place, updates, precision) });
+    return layout === ONE ? runner.shared(`${part} ${precision} ${updates}`, run) : run();
+  };
+  const against = (of: keyof typeof PRECISION_BOUND, reference: Precision): Check => ({
+    ...{ part, name: `${of} against ${reference}`, ranks: 1, ...onCpu },
+    run: async (runner) => {
+      const [exact, rounded] = [
+        await train(runner, reference, PRECISION_UPDATES),
+        await train(runner, of, PRECISION_UPDATES),
+      ];
+      return [lossMeasure(rounded, exact, PRECISION_UPDATES, PRECISION_BOUND[of])];
     },
+  });
+  const layouts = LAYOUTS.filter((layout) => layout !== ONE);
+  return [
+    against('bf16_mixed', 'fp32'),
+    against('fp8_mixed', 'bf16_mixed'),
+    ...layouts.map((layout): Check => ({
+      ...{ part, name: `fp8_mixed ${layoutName(layout)} against one process`, ranks: ranksOf(layout), ...onCpu },
+      run: async (runner) => {
+        const reference = await train(runner, 'fp8_mixed', LAYOUT_UPDATES);
+        const steps = await train(runner, 'fp8_mixed', LAYOUT_UPDATES, layout);
+        return [lossMeasure(steps, reference, LAYOUT_UPDATES, LAYOUT_BOUND.cuda)];
+      },
+    })),
   ];
 }
 
