@@ -149,7 +149,7 @@ describe('problems', () => {
     ],
     [
       'mixed_precision: bf16-mixed',
-      'MB_CONFIG_VALUE run.yaml:1:1 mixed_precision: expected one of auto, bf16_mixed, fp32, got "bf16-mixed" (did you mean bf16_mixed?)',
+      'MB_CONFIG_VALUE run.yaml:1:1 mixed_precision: expected one of auto, bf16_mixed, fp8_mixed, fp32, got "bf16-mixed" (did you mean bf16_mixed?)',
     ],
     [
       'optimizer: {adam_beta1: 1}',

@@ -22,6 +22,7 @@ type Region = keyof RankPlan['bytes'];
 /** Regions with a column of their own; the others share one. */
 const COLUMNS: readonly (readonly [name: string, region: Region])[] = [
   ['weights', 'parameters'],
+  ['fp8', 'fp8'],
   ['grads', 'gradients'],
   ['optim', 'optimizer'],
   ['activ', 'activations'],
@@ -117,9 +118,10 @@ function rankTable({ ranks }: RunPlan, memory: Unit, work: Unit): (string | numb
 function groupTable({ plan, target, fit }: PlanReport, memory: Unit): string[][] {
   const text = (bytes: number): string => memory.of(bytes).toFixed(bytes === 0 ? 0 : 1);
   const held = (rank: RankPlan): number => rank.totalBytes + rank.runtimeBytes;
+  const columns = COLUMNS.filter(([, region]) => region !== 'fp8' || plan.ranks.some(({ bytes }) => bytes.fp8 > 0));
   const groups = new Map<string, { readonly ranks: number[]; readonly layers: string[]; readonly cells: string[] }>();
   for (const rank of plan.ranks) {
-    const own = COLUMNS.map(([, region]) => rank.bytes[region]);
+    const own = columns.map(([, region]) => rank.bytes[region]);
     const other = held(rank) - own.reduce((sum, bytes) => sum + bytes, 0);
     const fits = fit === undefined ? [] : [(fit.heldBytes[rank.rank] ?? 0) <= fit.usableBytes ? 'fits' : 'too much'];
     const cells = [...[...own, other, held(rank)].map(text), ...fits];
@@ -129,14 +131,14 @@ function groupTable({ plan, target, fit }: PlanReport, memory: Unit): string[][]
     group.ranks.push(rank.rank);
     groups.set(key, group);
   }
-  const names = ['ranks', 'layers', ...COLUMNS.map(([name]) => name), 'other', 'total'];
+  const names = ['ranks', 'layers', ...columns.map(([name]) => name), 'other', 'total'];
   const usable = target === undefined ? [] : [`of ${(target.usableBytes / 2 ** 30).toFixed(1)}`];
   const rows = [...groups.values()].flatMap(({ ranks, layers, cells }) => {
     const where = formatRanks(ranks);
     const first = where.length > WIDEST_RANKS ? `${where.slice(0, WIDEST_RANKS - 2)}..` : where;
     return layers.map((line, i) => (i === 0 ? [first, line, ...cells] : ['', line]));
   });
-  return alignRight([[...names, ...usable], ...rows], [2, 7]);
+  return alignRight([[...names, ...usable], ...rows], [2, names.length - 1]);
 }
 
 /** Numbers that are texts, with the same digits after the point: to the right, from the first to the last column given. */
