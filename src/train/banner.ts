@@ -80,7 +80,7 @@ function modelText({ model, peft }: RunConfig, { parameters, trainedParameters: 
   const shape = `${plural(model.num_hidden_layers, 'layer')} of ${n(model.hidden_size)}, vocabulary ${n(model.vocab_size)}`;
   const part = `\n  ${''.padEnd(9)} ${formatCount(trained)} of them trained (${percent(trained / parameters)})`;
   const how = peft.type === 'none' ? '' : `: ${peft.type} of rank ${peft.dim}, alpha ${peft.alpha}`;
-  return `${formatCount(parameters)} parameters: ${shape}, ${precision}${trained < parameters ? `${part}${how}` : ''}`;
+  return `${formatCount(parameters)} parameters: ${shape}, ${precision}${precision === 'fp8_mixed' ? ' (MFU is of the bf16 peak)' : ''}${trained < parameters ? `${part}${how}` : ''}`;
 }
 
 function percent(share: number): string {
