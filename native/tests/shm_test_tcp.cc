@@ -85,12 +85,51 @@ int strangers() {
   });
 }
 
+// Rank 0 waits for rank 2, which ends without a word. Why is what rank 1 said before, behind data that rank 0 has not
+// read; where that ended without a word too, both are named.
+int last_words_of_another() {
+  return run(3, [](int rank, Board& board) {
+    for (int slot = 0; slot < 2; slot++) {
+      const bool says_why = slot == 0;
+      mb_comm* comm = join(board, slot, "dp", first_ranks(3), rank);
+      CHECK_OK(table->barrier(comm, 0));
+      std::vector<float> x(100);
+      const mb_buf buf = buffer(x, MB_F32);
+      if (rank == 1) {
+        const mb_p2p send{buf, 0, 1};
+        CHECK_OK(table->p2p(comm, 0, &send, 1));
+        if (says_why) {
+          CHECK(table->all_reduce(comm, 0, &buf, &buf, 101, MB_SUM) == MB_ERR_ARGUMENT);
+        } else {
+          table->abort(comm);
+        }
+        board.flag[slot].store(1);
+      } else if (rank == 2) {
+        while (board.flag[slot].load() < 1) sleep_s(0.001);
+        table->abort(comm);
+        board.flag[slot].store(2);
+      } else {
+        while (board.flag[slot].load() < 2) sleep_s(0.001);
+        const mb_p2p receive{buf, 2, 0};
+        const int status = table->p2p(comm, 0, &receive, 1);
+        CHECK(status == (says_why ? MB_ERR_ARGUMENT : MB_ERR_PEER));
+        CHECK_ERROR(says_why ? "rank 1: " : "rank 1, rank 2 were lost: their connections ended");
+        board.flag[slot].store(3);
+      }
+      // None closes before rank 0 has looked: what it has not read would be taken back.
+      while (board.flag[slot].load() < 3) sleep_s(0.001);
+      table->destroy(comm);
+    }
+  });
+}
+
 }  // namespace
 
 std::vector<Test> tcp_tests() {
   return {{"tcp: known digests", known_digests, kTcp},
           {"tcp: a member with another key", other_key, kTcp},
-          {"tcp: strangers", strangers, kTcp}};
+          {"tcp: strangers", strangers, kTcp},
+          {"tcp: the last words of another member", last_words_of_another, kTcp}};
 }
 
 }  // namespace mb::shm_test

@@ -25,7 +25,7 @@ describe('collectives between processes', () => {
     ['--tcp', 'collectives', 9],
     ['--tcp', 'p2p', 12],
     ['--tcp', 'failure', 11],
-    ['--tcp', 'tcp', 3],
+    ['--tcp', 'tcp', 4],
   ] as const;
   it.each(parts)(
     '%s %s: %i native tests',
