@@ -11,6 +11,8 @@ const [begin, end] = ['<!-- written by scripts/output-docs.mjs -->', '<!-- end -
 /** Types by which what is printed falls apart; the rest are answers. */
 const EVENTS =
   /^(start|step|evaluation|sample|loss_warning|straggler|stall|waiting|warning|saved|restart|generation|question|check|exported|rank_times)$/;
+/** Files of a run that are one object. */
+const FILES = /^(run_record|rank_error)$/;
 
 function typeOf(schema) {
   if (schema.const !== undefined) return `\`${JSON.stringify(schema.const)}\``;
@@ -62,18 +64,20 @@ const { result, ...others } = $defs;
 const error = result.anyOf.find(({ title }) => title === 'failed').properties.error;
 const of = (wanted) =>
   Object.entries(others)
-    .filter(([type]) => EVENTS.test(type) === wanted)
+    .filter(([type]) => wanted(type))
     .map(([type, schema]) => section(`\`${type}\``, schema));
 const text = [
   '## Events',
-  ...of(true),
+  ...of((type) => EVENTS.test(type)),
   '## Results',
   'All have the type `result`; which of them it is, the command says.',
   ...result.anyOf.map((schema) => section(schema.title.replaceAll('_', ' '), schema)),
   '## The error',
   table(error),
+  '## Files',
+  ...of((type) => FILES.test(type)),
   '## Answers',
-  ...of(false),
+  ...of((type) => !EVENTS.test(type) && !FILES.test(type)),
 ].join('\n\n');
 
 const old = readFileSync(file, 'utf8');

@@ -37,7 +37,7 @@ export async function resume(options: ResumeOptions): Promise<number> {
   const sources = { recipe: { name: `run ${name}`, config: base }, flags, overrides };
   const { config: wanted, origins } = resolve(sources);
   const given = (path: string): boolean => ['flag', 'override'].includes(origins.get(path)?.origin ?? '');
-  const savesInRunFolder = record.savesInRunFolder && !given('checkpoint.save');
+  const savesInRunFolder = record.saves_in_run_folder && !given('checkpoint.save');
   const from = given('checkpoint.load') ? wanted.checkpoint.load : savesOf(folder, record);
   const step = await lastStep(folder, from);
   const config = { ...wanted, checkpoint: { ...wanted.checkpoint, load: from } };
@@ -63,9 +63,9 @@ export async function resume(options: ResumeOptions): Promise<number> {
 }
 
 /** Where the run saved; its folder may have been moved since. */
-function savesOf(folder: string, { savesInRunFolder, config }: KnownRun['record']): string | null {
+function savesOf(folder: string, { saves_in_run_folder: inFolder, config }: KnownRun['record']): string | null {
   const { save } = config.checkpoint;
-  return savesInRunFolder && save !== null ? join(folder, basename(save)) : save;
+  return inFolder && save !== null ? join(folder, basename(save)) : save;
 }
 
 /** Updates in the checkpoint that the run goes on from. */

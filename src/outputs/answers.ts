@@ -1,6 +1,5 @@
 import { z } from 'zod';
-import { runConfigSchema } from '../config/schema.js';
-import { bytes, count, device, isoTime, measured, output, seconds, sizes } from './shape.js';
+import { bytes, config, count, device, isoTime, measured, output, seconds, sizes } from './shape.js';
 
 const text = z.string();
 const nothing = z.string().nullable();
@@ -26,12 +25,6 @@ const compared = z.strictObject({
   step_time_ms: z.number().nullable().describe('median'),
   tokens_per_s_per_device: z.number().nullable().describe('median'),
 });
-
-/** A configuration as configs/schema.json describes it. */
-const config = z
-  .record(z.string(), z.unknown())
-  .refine((value) => runConfigSchema.safeParse(value).success, 'no configuration')
-  .meta({ description: 'as configs/schema.json describes it' });
 
 const library = z.strictObject({
   name: text,

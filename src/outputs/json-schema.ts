@@ -27,7 +27,7 @@ export function outputSchemas(): OutputSchemas {
   return {
     $schema: 'https://json-schema.org/draft/2020-12/schema',
     title: 'mbridge output',
-    description: 'an object that is printed with --json, or a line of a file of a run',
+    description: 'an object that is printed with --json, or in a file of a run',
     oneOf: Object.keys($defs).map((type) => ({ $ref: `#/$defs/${type}` })),
     $defs,
   };

@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { runConfigSchema } from '../config/schema.js';
 import { OUTPUT_SCHEMA } from './line.js';
 
 /** The schema of an output: `schema`, `type` and these keys, no others. */
@@ -22,6 +23,12 @@ export const precision = z.enum(['bf16_mixed', 'fp8_mixed', 'fp32']);
 export const isoTime = z.string().describe('ISO 8601');
 /** Of processes: tp, cp, dp, pp, and what else the layout has. */
 export const sizes = z.record(z.string(), z.number()).describe('by dimension: tp, cp, dp, pp');
+
+/** A configuration as configs/schema.json describes it. */
+export const config = z
+  .record(z.string(), z.unknown())
+  .refine((value) => runConfigSchema.safeParse(value).success, 'no configuration')
+  .meta({ description: 'as configs/schema.json describes it' });
 
 /** Why something failed. */
 export const error = z

@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { pretrain, temporaryFolder } from '../checkpoint/runs.js';
+import { checkOutput } from '../helpers/outputs.js';
 import { readTrace, within } from '../helpers/chrome-trace.js';
 
 test('two updates of two pipeline stages are traced', { timeout: 60_000 }, async () => {
@@ -9,8 +10,8 @@ test('two updates of two pipeline stages are traced', { timeout: 60_000 }, async
   const args = ['--nproc', '2', '--pp-size', '2', 'train.train_iters=4', 'logger.trace_steps=[2,3]'];
   const { exitCode, stderr } = await pretrain({ folder, args: [...args, 'checkpoint.save=null'] });
   expect(exitCode, stderr).toBe(0);
-  const record = JSON.parse(readFileSync(join(folder, 'run/run.json'), 'utf8')) as { layout: { microBatches: number } };
-  const { microBatches } = record.layout;
+  const { layout } = checkOutput(JSON.parse(readFileSync(join(folder, 'run/run.json'), 'utf8')));
+  const { micro_batches: microBatches } = layout as { micro_batches: number };
   expect(microBatches).toBeGreaterThan(1);
   for (const rank of [0, 1]) {
     const spans = readTrace(join(folder, `run/rank-${rank}/trace.json`), rank);

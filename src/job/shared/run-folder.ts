@@ -8,6 +8,7 @@ import { systemError } from '../../base/system-error.js';
 import { makeFolder } from '../../base/make-folder.js';
 import { packageVersion } from '../../base/package-root.js';
 import { OUTPUT_SCHEMA } from '../../outputs/line.js';
+import { snakeKeys } from '../../outputs/snake-keys.js';
 
 /** Where runs are, unless --log-dir says otherwise, and the files of one: `run.json`, `resolved.yaml`, `metrics.ndjson`, and a folder for each rank. */
 export const RUNS_FOLDER = 'runs';
@@ -39,12 +40,17 @@ export interface RunRecord {
   layout: Readonly<Record<string, number>>;
   config: RunConfig;
   /** Whether `checkpoint.save` is in the run's folder because nothing else was said. */
-  savesInRunFolder: boolean;
+  saves_in_run_folder: boolean;
   /** Module of the program's own that the ranks run; null for the standard training loop. */
   worker: string | null;
   /** What a worker module of its own was given beside the configuration. */
   options?: unknown;
 }
+
+/** What a run says of itself for its record. */
+export type RunFacts = Omit<RunRecord, 'versions' | 'started' | 'sessions' | 'saves_in_run_folder'> & {
+  readonly savesInRunFolder: boolean;
+};
 
 export function rankFolder(runDir: string, rank: number): string {
   return join(runDir, `rank-${rank}`);
@@ -117,10 +123,7 @@ function runFolderError(cause: unknown): unknown {
 }
 
 /** Writes run.json and resolved.yaml. Fails with MB_RUN_FOLDER (exit 7). */
-export async function writeRunRecord(
-  runDir: string,
-  record: Omit<RunRecord, 'versions' | 'started' | 'sessions'>,
-): Promise<void> {
+export async function writeRunRecord(runDir: string, record: RunFacts): Promise<void> {
   const { stringify } = await import('yaml'); // 50 ms that workers need not pay
   const started = new Date().toISOString();
   const before = readRunRecord(runDir)?.sessions ?? [];
@@ -137,14 +140,15 @@ export async function writeRunRecord(
     argv: record.argv,
     device: record.device,
     nproc: record.nproc,
-    layout: record.layout,
+    layout: snakeKeys(record.layout),
     config,
-    savesInRunFolder,
+    saves_in_run_folder: savesInRunFolder,
     worker: record.worker,
     ...(record.options === undefined ? {} : { options: record.options }),
   };
   try {
-    writeAtomically(join(runDir, RUN_FILE), `${JSON.stringify(full, null, 2)}\n`);
+    const file = { schema: OUTPUT_SCHEMA, type: 'run_record', ...full };
+    writeAtomically(join(runDir, RUN_FILE), `${JSON.stringify(file, null, 2)}\n`);
     // Run again, it is another run, which saves in its own folder.
     const { save, ...checkpoint } = config.checkpoint;
     const again = { ...config, checkpoint: savesInRunFolder ? checkpoint : { save, ...checkpoint } };

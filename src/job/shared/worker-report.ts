@@ -1,5 +1,6 @@
 import { readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
+import { OUTPUT_SCHEMA } from '../../outputs/line.js';
 import { ERROR_FILE, rankFolder, writeAtomically } from './run-folder.js';
 
 /** What a failing worker leaves in `<run>/rank-<r>/error.json`. */
@@ -28,7 +29,8 @@ export function nowMs(): number {
 }
 
 export function writeWorkerReport(runDir: string, report: WorkerReport): void {
-  writeAtomically(join(rankFolder(runDir, report.rank), ERROR_FILE), `${JSON.stringify(report, null, 2)}\n`);
+  const file = { schema: OUTPUT_SCHEMA, type: 'rank_error', ...report };
+  writeAtomically(join(rankFolder(runDir, report.rank), ERROR_FILE), `${JSON.stringify(file, null, 2)}\n`);
 }
 
 /** Removes what an earlier attempt of the rank has left. */

@@ -14,7 +14,7 @@ import {
   temporaryFolder,
   workerModule,
 } from './processes.js';
-import { readOutputs } from '../../helpers/outputs.js';
+import { checkOutput, readOutputs } from '../../helpers/outputs.js';
 
 describe('a run that succeeds', () => {
   it('prints readable steps on stdout and everything else on stderr', async () => {
@@ -59,7 +59,14 @@ describe('a run that succeeds', () => {
       expect(readFileSync(join(runDir, String(name)), 'latin1')).toContain('train/loss');
     }
     const record = JSON.parse(readFileSync(join(runDir, 'run.json'), 'utf8')) as Record<string, unknown>;
-    expect(record).toMatchObject({ nproc: 2, device: 'cpu', layout: { tp: 2 }, config: { train: { train_iters: 3 } } });
+    expect(record.sessions).toHaveLength(2);
+    expect(record).toMatchObject({
+      type: 'run_record',
+      nproc: 2,
+      device: 'cpu',
+      layout: { tp: 2 },
+      config: { train: { train_iters: 3 } },
+    });
     expect(readFileSync(join(runDir, 'resolved.yaml'), 'utf8')).toContain('train_iters: 3');
     const log = jsonLines(readFileSync(join(runDir, 'rank-1', 'log.ndjson'), 'utf8'));
     expect(log.filter(({ msg }) => String(msg).startsWith('ready'))).toHaveLength(2);
@@ -227,8 +234,15 @@ describe('a run that fails', () => {
   it('leaves a report of each rank that failed, and none of an earlier run', async () => {
     const runDir = join(temporaryFolder(), 'run');
     await startLaunch('misbehave', { nproc: 2, runDir }, { 0: 'wait', 1: 'config error' }).ended;
-    const report = JSON.parse(readFileSync(join(runDir, 'rank-1', 'error.json'), 'utf8')) as Record<string, unknown>;
-    expect(report).toMatchObject({ rank: 1, step: 0, code: 'MB_TEST_CONFIG', exit_code: 3, hint: 'use 2 or 4' });
+    const report = checkOutput(JSON.parse(readFileSync(join(runDir, 'rank-1', 'error.json'), 'utf8')));
+    expect(report).toMatchObject({
+      type: 'rank_error',
+      rank: 1,
+      step: 0,
+      code: 'MB_TEST_CONFIG',
+      exit_code: 3,
+      hint: 'use 2 or 4',
+    });
     expect(report).not.toHaveProperty('stack');
     const log = jsonLines(readFileSync(join(runDir, 'rank-1', 'log.ndjson'), 'utf8'));
     expect(log.at(-1)).toMatchObject({ code: 'MB_TEST_CONFIG', hint: 'use 2 or 4' });

@@ -14,7 +14,7 @@ import {
   waitFor,
   workerModule,
 } from '../launch/processes.js';
-import { readOutputs } from '../../helpers/outputs.js';
+import { checkOutput, readOutputs } from '../../helpers/outputs.js';
 
 const SCRIPT = fileURLToPath(new URL('run-external.mjs', import.meta.url));
 
@@ -114,7 +114,7 @@ it('a failing worker says why, leaves its report, and the others lose a peer', a
   expect(result).toMatchObject({ ok: false, exit_code: 3, error: { rank: 1, code: 'MB_TEST_CONFIG' } });
   expect(JSON.parse(readFileSync(join(runDir, 'result.json'), 'utf8'))).toEqual(result);
   expect(third?.code).toBe(5);
-  const report = JSON.parse(readFileSync(join(runDir, 'rank-1', 'error.json'), 'utf8')) as Record<string, unknown>;
+  const report = checkOutput(JSON.parse(readFileSync(join(runDir, 'rank-1', 'error.json'), 'utf8')));
   expect(report).toMatchObject({ rank: 1, code: 'MB_TEST_CONFIG' });
 });
 
