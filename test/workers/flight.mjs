@@ -1,4 +1,6 @@
 // A rank of a few collectives, one of which one rank does not come to, or calls otherwise.
+import { spawn } from 'node:child_process';
+import { readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { openDevice } from '../../dist/src/index.js';
 import { MemoryPlan } from '../../dist/src/engine/memory-plan.js';
@@ -18,14 +20,15 @@ export async function runWorker({ rank, worldSize, config, device: kind, deviceI
   const x = plan.tensor('communication', [64], 'f32');
   const y = plan.tensor('communication', [64], 'f32');
   const bytes = plan.tensor('communication', [64], 'bf16');
+  const big = plan.tensor('communication', [options.act === 'is stopped in it' ? 1 << 22 : 1], 'f32');
   plan.commit(device);
   device.phase(0, 'setting up');
   all.allReduce(x);
   all.allReduce(x);
   if (dp.size > 1) dp.reduceScatter(x, y.slice(0, x.size / 2));
   device.phase(17, 'the optimizer');
-  if (rank === options.culprit) await ACTS[options.act]({ all, dp, x, y, bytes, device });
-  else REST[options.act]?.({ all, dp, x, y, rank });
+  if (rank === options.culprit) await ACTS[options.act]({ all, dp, x, y, bytes, big, store });
+  else await REST[options.act]?.({ all, dp, x, y, big, rank, store });
   try {
     all.allReduce(x);
     device.synchronize();
@@ -45,6 +48,12 @@ const never = () => sleep(600_000);
 const ACTS = {
   sleeps: never,
   'is stopped': () => process.kill(process.pid, 'SIGSTOP'),
+  // More than the others could do without it.
+  'is stopped in it': async ({ all, big, store }) => {
+    await store.set('stopped', Buffer.from(String(process.pid)));
+    spawn('sh', ['-c', `sleep 2; kill -STOP ${process.pid}`], { stdio: 'ignore' });
+    all.allReduce(big);
+  },
   'is killed': () => process.kill(process.pid, 'SIGKILL'),
   'waits elsewhere': ({ dp }) => dp.barrier(),
   'does not send': never,
@@ -60,10 +69,19 @@ const ACTS = {
   'calls the same': () => undefined,
 };
 
+/** Waits until a process is stopped. */
+async function isStopped(pid) {
+  while (!/\) T /.test(readFileSync(`/proc/${pid}/stat`, 'utf8'))) await sleep(10);
+}
+
 /** What the others do before. */
 const REST = {
   'sends other parts': ({ all, x, y }) => all.allToAll(x, y),
   'expects another size': ({ dp, x }) => dp.exchange([{ kind: 'send', tensor: x, peer: 1 }]),
+  'is stopped in it': async ({ all, big, store }) => {
+    await isStopped(Buffer.from(await store.get('stopped', 60_000)).toString());
+    all.allReduce(big);
+  },
   'does not send': ({ dp, x, rank }) => {
     if (rank === 0) dp.exchange([{ kind: 'receive', tensor: x, peer: 1 }]);
   },

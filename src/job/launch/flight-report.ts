@@ -61,6 +61,7 @@ export function whoWaited(
   here: readonly number[],
 ): string | undefined {
   const died = exits.filter((exit) => exit.report === undefined && !exit.ended && !exit.done).map(({ rank }) => rank);
+  const silent = exits.filter((exit) => exit.report === undefined && exit.ended && !exit.done).map(({ rank }) => rank);
   const hung = exitCode === EXIT.hang;
   // Of another node it is known only that it was lost.
   const lost = exitCode === EXIT.worker && exits.some(({ report }) => report?.code === PEER_LOST);
@@ -72,7 +73,7 @@ export function whoWaited(
   } catch {
     // a full disk does not hide what went wrong
   }
-  return flightSentence(records, died);
+  return flightSentence(records, died, silent);
 }
 
 /** A record without the calls that another node has no need of. */

@@ -19,8 +19,13 @@ interface Wait {
  * Who waits in what, and for whom, in one sentence: of the call that holds the others up, as the ranks' records show it.
  * Ranks without a record are left out. Undefined where nobody waits, and no rank died.
  * @param died ranks that wait for nothing any more, whatever they were in
+ * @param silent ranks that had to be killed, for they did not end as others did
  */
-export function flightSentence(records: readonly FlightRecord[], died: readonly number[] = []): string | undefined {
+export function flightSentence(
+  records: readonly FlightRecord[],
+  died: readonly number[] = [],
+  silent: readonly number[] = [],
+): string | undefined {
   const ranks: Ranks = { byRank: new Map(records.map((record) => [record.rank, record])), died: new Set(died) };
   const waits = waitsOf(ranks);
   for (const wait of waits) {
@@ -38,7 +43,7 @@ export function flightSentence(records: readonly FlightRecord[], died: readonly 
   }
   if (held.length > 0) return `${held.slice(0, MOST_TOLD).map(describeWait).join('; ')}: they wait for each other`;
   const all = most(waits);
-  if (all !== undefined) return `${describeWait(all)}, which all have entered, and which has not finished`;
+  if (all !== undefined) return describeStuck(all, silent, ranks);
   const last = died
     .flatMap((rank) => ranks.byRank.get(rank) ?? [])
     .filter(({ groups }) => groups.some(({ calls }) => calls.length > 0))
@@ -139,6 +144,21 @@ function describeWait({ group, number, exchange, calls }: Wait): string {
   if (!exchange) return `${wait} in ${numbered}${sizeOf(first)}`;
   const more = first.transfer_count > first.transfers.length ? ', ...' : '';
   return `${wait} in ${numbered} (${first.transfers.map(transferText).join(', ')}${more})`;
+}
+
+/** Of a call that all have entered: who did not give it up as the others did is stopped in it. */
+function describeStuck(wait: Wait, silent: readonly number[], { byRank }: Ranks): string {
+  const stuck = [...wait.calls.keys()].filter((rank) => silent.includes(rank));
+  if (stuck.length === 0 || stuck.length === wait.calls.size)
+    return `${describeWait(wait)}, which all have entered, and which has not finished`;
+  const calls = new Map([...wait.calls].filter(([rank]) => !stuck.includes(rank)));
+  const told = stuck.slice(0, MOST_TOLD).flatMap((rank) => {
+    const record = byRank.get(rank);
+    return record === undefined ? [] : `rank ${rank} does not answer in it: its ${lastCall(record)}`;
+  });
+  const rest = stuck.length - told.length;
+  if (rest > 0) told.push(`${rest} more ranks neither`);
+  return `${describeWait({ ...wait, calls })}, which all have entered; ${told.join('; ')}`;
 }
 
 function transferText({ kind, peer, number }: FlightTransfer): string {

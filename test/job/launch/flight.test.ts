@@ -17,6 +17,11 @@ const HANGS = [
   { act: 'is stopped', code: 'MB_COLLECTIVE_TIMEOUT', said: `${WAIT}; rank 2 never entered it: ${LAST}` },
   { act: 'is killed', code: 'MB_WORKER_KILLED', said: `${WAIT}; rank 2 never entered it: ${LAST}` },
   {
+    act: 'is stopped in it',
+    code: 'MB_COLLECTIVE_TIMEOUT',
+    said: String.raw`ranks 0-1 wait in all_reduce #3 of all \[0,1,2\] \(4194304 f32, sum\), which all have entered; rank 2 does not answer in it: its last was all_reduce #3 of all \[0,1,2\], entered ${SECONDS} ago and not finished \(in the optimizer of update 17 for ${SECONDS}\)`,
+  },
+  {
     act: 'waits elsewhere',
     code: 'MB_COLLECTIVE_TIMEOUT',
     said: String.raw`${WAIT}; rank 2 waits in barrier #2 of dp \[0,2\]: they wait for each other`,
@@ -34,7 +39,7 @@ function run(act: string, ranks: number, timeoutS: number, checks = false): Prom
   return runWorkers('flight', config, ranks, { act, culprit: ranks - 1, timeoutS });
 }
 
-test('who waits in what, and who never came, is said of a rank that sleeps, is stopped, is killed, or waits elsewhere', async () => {
+test('who waits in what, and who never came, is said of a rank that sleeps, is stopped, is stopped in the call, is killed, or waits elsewhere', async () => {
   const runs = await Promise.all(HANGS.map(({ act }) => run(act, 3, 5)));
   for (const [i, { act, code, said }] of HANGS.entries()) {
     const { log, exitCode, runDir } = runs[i] as WorkersRun;
@@ -50,7 +55,10 @@ test('who waits in what, and who never came, is said of a rank that sleeps, is s
     expect(
       all?.calls.map(({ op, number, state }) => `${op} ${number} ${state}`),
       act,
-    ).toEqual(['create 0 finished', 'all_reduce 1 finished', 'all_reduce 2 finished']);
+    ).toEqual([
+      ...['create 0 finished', 'all_reduce 1 finished', 'all_reduce 2 finished'],
+      ...(act === 'is stopped in it' ? ['all_reduce 3 entered'] : []),
+    ]);
   }
 }, 60_000);
 

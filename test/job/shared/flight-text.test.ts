@@ -28,7 +28,15 @@ function record(rank: number, groups: FlightGroup[], phase = ''): FlightRecord {
 const TP = [0, 1];
 const DP = [0, 2];
 
-const CASES: { what: string; records: FlightRecord[]; died?: number[]; said: string | undefined }[] = [
+interface Case {
+  what: string;
+  records: FlightRecord[];
+  died?: number[];
+  silent?: number[];
+  said: string | undefined;
+}
+
+const CASES: Case[] = [
   {
     what: 'all is well',
     records: [record(0, [group('tp', TP, [call('all_reduce', 1, 'finished', 1)])])],
@@ -52,6 +60,20 @@ const CASES: { what: string; records: FlightRecord[]; died?: number[]; said: str
   {
     what: 'nobody is missing',
     records: TP.map((rank) => record(rank, [group('tp', TP, [call('all_reduce', 5, 'issued', 9)])])),
+    said: 'ranks 0-1 wait in all_reduce #5 of tp [0,1] (8 f32, sum), which all have entered, and which has not finished',
+  },
+  {
+    what: 'nobody is missing, and one does not end as the others',
+    records: [0, 1, 2].map((rank) =>
+      record(rank, [group('all', [0, 1, 2], [call('all_reduce', 5, rank === 0 ? 'failed' : 'entered', 9)])]),
+    ),
+    silent: [2],
+    said: 'ranks 0-1 wait in all_reduce #5 of all [0,1,2] (8 f32, sum), which all have entered; rank 2 does not answer in it: its last was all_reduce #5 of all [0,1,2], entered 9.0 s ago and not finished',
+  },
+  {
+    what: 'nobody is missing, and none has ended by itself',
+    records: TP.map((rank) => record(rank, [group('tp', TP, [call('all_reduce', 5, 'issued', 9)])])),
+    silent: TP,
     said: 'ranks 0-1 wait in all_reduce #5 of tp [0,1] (8 f32, sum), which all have entered, and which has not finished',
   },
   {
@@ -138,6 +160,6 @@ const CASES: { what: string; records: FlightRecord[]; died?: number[]; said: str
   },
 ];
 
-test.each(CASES)('what is said where $what', ({ records, died = [], said }) => {
-  expect(flightSentence(records, died)).toBe(said);
+test.each(CASES)('what is said where $what', ({ records, died, silent, said }) => {
+  expect(flightSentence(records, died, silent)).toBe(said);
 });
