@@ -44,6 +44,7 @@ export const STORED = {
     files: count,
     bytes,
     optimizer_bytes: bytes.describe('of these, those of the optimizer'),
+    dtypes: z.record(text, z.array(text)).describe('types of weight, exp_avg and exp_avg_sq'),
     saved: isoTime,
     run: text.nullable().describe('folder of the run that wrote it, where it lies in one'),
     loss: z.number().nullable().describe('of its update, by the metrics of that run'),

@@ -41,6 +41,7 @@ test('inspect: a folder of checkpoints and one of them, as text and as JSON, cou
     folder,
     '  step        0 (0 samples)',
     `  parameters  ${one.parameters.toLocaleString('en-US')} in ${one.tensors} tensors`,
+    '  types       weight F32',
     `  files       ${files.length}, ${size}, saved ${saved}`,
     '  precision   as imported',
     '  optimizer   none (weights alone)',

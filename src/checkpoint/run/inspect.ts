@@ -1,7 +1,7 @@
 import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Checkpoint } from '../format/checkpoint.js';
-import { COMMIT_FILE, isOptimizerTensor, type CheckpointState } from '../format/checkpoint-format.js';
+import { COMMIT_FILE, TENSOR_KINDS, isOptimizerTensor, type CheckpointState } from '../format/checkpoint-format.js';
 import { exists, listRoot, requireCheckpoint } from '../format/checkpoint-root.js';
 import { DTYPE_BYTES } from '../files/safetensors-header.js';
 import { elementCount } from '../../base/element-count.js';
@@ -16,6 +16,8 @@ export interface CheckpointSummary {
   readonly bytes: number;
   /** Of these, those of the optimizer's moments. */
   readonly optimizer_bytes: number;
+  /** Types of the tensors of each kind. */
+  readonly dtypes: Readonly<Record<string, readonly string[]>>;
   /** ISO 8601, when it was committed, by the file system. */
   readonly saved: string;
   /** By name; only if asked for. */
@@ -63,9 +65,21 @@ export async function inspect(path: string, list: boolean): Promise<CheckpointSu
     optimizer_bytes: tensors
       .filter(([name]) => isOptimizerTensor(name))
       .reduce((sum, [, { shape, dtype }]) => sum + elementCount(shape) * DTYPE_BYTES[dtype], 0),
+    dtypes: dtypesOf(tensors.map(([name, { dtype }]) => ({ name, dtype }))),
     ...(await commitOf(checkpoint)),
     ...(list ? { list: entries } : {}),
   };
+}
+
+/** Of the kinds of tensors that there are. */
+function dtypesOf(tensors: readonly { name: string; dtype: string }[]): Record<string, string[]> {
+  const kinds = TENSOR_KINDS.map((kind) => {
+    const own = tensors.filter(({ name }) =>
+      kind === 'weight' ? !isOptimizerTensor(name) : name.startsWith(`${kind}.`),
+    );
+    return [kind, [...new Set(own.map(({ dtype }) => dtype))].sort()] as const;
+  });
+  return Object.fromEntries(kinds.filter(([, dtypes]) => dtypes.length > 0));
 }
 
 /** Bytes of all its files, the commit among them, and when that was written. */

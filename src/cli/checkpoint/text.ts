@@ -13,6 +13,7 @@ export function rootText({ folder, latest, checkpoints, unfinished }: RootSummar
 /** The same of one. */
 export function summaryText(found: CheckpointSummary & CheckpointOrigin): string {
   const { folder, state, parameters, tensors, files, bytes, optimizer_bytes: moments, saved, list, run, loss } = found;
+  const types = Object.entries(found.dtypes).map(([kind, dtypes]) => `${kind} ${dtypes.join(' and ')}`);
   const { step, consumed_samples: samples, precision, optimizer, layout, versions } = state;
   const pairs = (record: Readonly<Record<string, unknown>>): string =>
     Object.entries(record)
@@ -22,6 +23,7 @@ export function summaryText(found: CheckpointSummary & CheckpointOrigin): string
     ['step', `${step} (${samples} samples)${loss === null ? '' : `, loss ${loss.toFixed(4)}`}`],
     ...(run === null ? [] : [['run', run]]),
     ['parameters', `${parameters.toLocaleString('en-US')} in ${tensors} tensors`],
+    ['types', types.join(', ')],
     ['files', `${files}, ${megabytes(bytes)}, saved ${saved}`],
     ['precision', precision ?? 'as imported'],
     [
