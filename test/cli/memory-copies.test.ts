@@ -202,17 +202,64 @@ test('copies are not blamed for what else a restart finds missing', { timeout: 1
   expect(stderr).not.toContain('MB_MEMORY_COPY');
 });
 
-test('a signal as the run says that it begins again ends it', { timeout: 60_000 }, async () => {
-  const folder = folderOf('interrupted');
-  const run = start(folder, ['--nproc', '1'], 3, ['checkpoint.non_persistent_save_interval=1']);
+/** A run of which a rank was killed, and which says that it begins again. */
+async function killed(folder: string): Promise<{ run: Running; step: number }> {
+  const run = start(folder, TP2, 3, ['checkpoint.non_persistent_save_interval=1']);
   await shownTwo(run, 0);
   process.kill(childrenOf(run.pid)[0] ?? -1, 'SIGKILL');
-  await run.says(/"type":"restart"/, 60_000);
+  const { step } = await waitFor('the restart', () => restarts(run)[0], 60_000);
+  return { run, step };
+}
+
+const SIGNALS = [
+  { when: 'as the run says that it begins again', ready: (): Promise<unknown> => Promise.resolve() },
+  {
+    when: 'as its ranks begin',
+    ready: (run: Running): Promise<unknown> =>
+      waitFor('ranks', () => (childrenOf(run.pid).length === 2 ? true : undefined), 60_000),
+  },
+];
+
+test.each(SIGNALS)('a signal $when has them save what is only in memory', { timeout: 120_000 }, async ({ ready }) => {
+  const expected = await undisturbed(TP2);
+  const folder = folderOf('interrupted');
+  const { run, step } = await killed(folder);
+  await ready(run);
   process.kill(run.pid, 'SIGINT');
   const { code, stdout, stderr } = await run.ended;
   expect(code, stderr).toBe(130);
-  expect(readOutputs(stdout).at(-1)).toMatchObject({ type: 'result', signal: 'SIGINT' });
+  expect(stderr).toContain(`SIGINT: only memory has update ${step}: the ranks begin once more to save it`);
   expect(restarts(run)).toHaveLength(1);
+  const result = readOutputs(stdout).at(-1) as unknown as { signal: string; saved: string; steps: number };
+  expect(result.signal).toBe('SIGINT');
+  expect(result.steps).toBeGreaterThanOrEqual(step);
+  expect(result.saved).toContain(`step-${String(result.steps).padStart(8, '0')}`);
+  const resumed = await mbridge(['resume', join(folder, 'run'), '--json']);
+  expect(resumed.exitCode, resumed.stderr).toBe(0);
+  expectSameRun(folder, expected);
+});
+
+test('a second signal loses what is only in memory, and says so', { timeout: 60_000 }, async () => {
+  const { run, step } = await killed(folderOf('insisted'));
+  process.kill(run.pid, 'SIGINT');
+  await waitFor('the answer', () => (run.stderr.includes('only memory has update') ? true : undefined), 60_000);
+  process.kill(run.pid, 'SIGTERM');
+  const { code, stdout, stderr } = await run.ended;
+  expect(code, stderr).toBe(130);
+  expect(readOutputs(stdout).at(-1)).toMatchObject({ type: 'result', signal: 'SIGINT', saved: null });
+  expect(stderr).toContain(`update ${step} was in memory alone, and is lost\n`);
+});
+
+test('a run that may not begin again says what was only in memory', { timeout: 60_000 }, async () => {
+  const run = start(folderOf('given-up'), TP2, 1, ['checkpoint.non_persistent_save_interval=1']);
+  for (const attempt of [0, 1]) {
+    await shownTwo(run, attempt);
+    process.kill(childrenOf(run.pid)[0] ?? -1, 'SIGKILL');
+    await waitFor('the failure', () => run.stderr.split('MB_WORKER_KILLED')[attempt + 1], 60_000);
+  }
+  const { code, stderr } = await run.ended;
+  expect(code, stderr).toBe(5);
+  expect(stderr).toMatch(/\n {2}update \d+ was in memory alone, and is lost\n/);
 });
 
 test('where nobody would go on from copies, none are made', async () => {

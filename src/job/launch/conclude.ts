@@ -61,16 +61,18 @@ export function conclude({
     output.result({ ok: exitCode === EXIT.ok, exit_code: exitCode, ...facts, ...ending });
     return { exitCode, runDir, result: output.closing };
   };
+  // What memory alone has ends with this process.
+  const lost = next?.unsaved === true ? [`update ${next.step} was in memory alone, and is lost`] : [];
   const stopped = (by: StopSignal): LaunchResult => {
     const result = end(signalExitCode(by), { signal: by, saved: how.saved?.folder ?? null });
-    output.note(formatEnding({ ...how, signal: by }));
+    output.note([...lost, formatEnding({ ...how, signal: by })].join('\n'));
     return result;
   };
   const fail = (text: string, exitCode: number, found: Parameters<typeof errorFacts>[0], retried = true): Attempted => {
     const error = errorFacts(found, exitCode);
     const pauseS = signal === 'no' && retried ? pauseBefore(attempt, idle, exitCode, restarts) : null;
     if (pauseS === null || next === undefined) {
-      output.note([text, ...savedBefore(how)].join('\n'));
+      output.note([text, ...lost.map((line) => `  ${line}`), ...savedBefore(how)].join('\n'));
       return end(exitCode, { error });
     }
     output.note(`${text}\nrestart ${attempt} of ${restarts?.most} in ${pauseS} s, from ${goingOnText(next)}`);

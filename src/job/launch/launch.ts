@@ -35,7 +35,7 @@ import {
   type StopRequest,
 } from './other-nodes.js';
 import { planProcesses, type ProcessPlan } from './process-plan.js';
-import { goingOn, pause, type GoingOn } from './restarts.js';
+import { goingOn, pause, stopText, type GoingOn } from './restarts.js';
 import { RunOutput } from './run-output.js';
 import { Supervisor, type Supervision } from './supervisor.js';
 import { TeardownDeadline } from './teardown-deadline.js';
@@ -123,8 +123,9 @@ async function superviseRuns(
       numbers?.restarted();
       const listening = leader === null ? {} : { listen: bothSignals(leader) };
       const signal = run.signals.late ?? (await pause(ended.again.pauseS, listening));
-      if (signal !== null) return await over(leader, run.number, ended.again.stopped(signal));
       ({ next } = ended.again);
+      if (signal !== null && next.unsaved !== true) return await over(leader, run.number, ended.again.stopped(signal));
+      run.signals.late = signal;
     }
   } finally {
     run.signals.unlisten();
@@ -190,10 +191,11 @@ async function superviseRun(
   const awaited = { worldSize: ranks, missing: () => store.missing, ...hostOf };
   const waiting = new WaitingNotice(awaited, output.warnOf(EVENT.waiting));
   const graceMs = graceOf(job);
-  const supervisor = new Supervisor(workers, graceMs, () => {
+  const onFail = (): void => {
     flight.failed();
     leader?.order(attempt, 'fail');
-  });
+  };
+  const supervisor = new Supervisor(workers, graceMs, onFail, from.unsaved);
   // Other programs may have ranks that are done long before the others.
   const teardown = new TeardownDeadline(
     ranks,
@@ -203,6 +205,7 @@ async function superviseRun(
     },
   );
   const asked = { others: false };
+  const held = from.unsaved === true ? from.step : null;
   stopped.request = (signal, from = 'here') => {
     const how = supervisor.request(signal, from === 'here');
     if (from === 'insisting') supervisor.killAll();
@@ -211,9 +214,7 @@ async function superviseRun(
     leader?.order(attempt, asked.others ? 'kill' : 'stop', signal, asked.others ? 0 : graceMs);
     asked.others = true;
     output.note(
-      how === 'killed'
-        ? `${signal}: killed all workers`
-        : `${signal}: workers stop after their current step (at most ${graceMs / 1000} s); Ctrl-C again to kill them now`,
+      stopText(signal, how === 'killed', graceMs / 1000, workers.some(({ looping }) => looping) ? null : held),
     );
   };
   const { unlisten, late } = attempts.signals;

@@ -23,6 +23,8 @@ export interface GoingOn {
   readonly from: 'start' | 'checkpoint' | 'memory';
   /** The last update of what it goes on from; 0 at the start. */
   readonly step: number;
+  /** Whether memory alone has that update, of a run that saves. */
+  readonly unsaved?: boolean;
 }
 
 /**
@@ -36,7 +38,10 @@ export async function goingOn(
   copied: number | null,
 ): Promise<GoingOn> {
   const disk = await goOn(config, saved);
-  if (copied !== null && copied >= (disk.step ?? 0)) return { config: disk.config, from: 'memory', step: copied };
+  if (copied !== null && copied >= (disk.step ?? 0)) {
+    const unsaved = copied > (disk.step ?? 0) && config.checkpoint.save !== null;
+    return { config: disk.config, from: 'memory', step: copied, unsaved };
+  }
   if (disk.step === null) return { config: disk.config, from: 'start', step: 0 };
   return { config: disk.config, from: 'checkpoint', step: disk.step };
 }
@@ -45,6 +50,18 @@ export async function goingOn(
 export function goingOnText({ from, step }: GoingOn): string {
   if (from === 'start') return 'the start';
   return `update ${step}${from === 'memory' ? ' in memory' : ''}`;
+}
+
+/**
+ * What is said as a signal comes.
+ * @param held update that only memory has, and that ranks begin once more to save; null where there is none
+ */
+export function stopText(signal: StopSignal, killed: boolean, graceS: number, held: number | null): string {
+  if (killed) return `${signal}: killed all workers`;
+  const most = `(at most ${graceS} s)`;
+  return held === null
+    ? `${signal}: workers stop after their current step ${most}; Ctrl-C again to kill them now`
+    : `${signal}: only memory has update ${held}: the ranks begin once more to save it ${most}; Ctrl-C again to lose it`;
 }
 
 const FIRST_PAUSE_S = 1;

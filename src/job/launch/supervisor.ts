@@ -39,14 +39,24 @@ export class Supervisor {
   readonly #requests = new StopRequests();
   readonly #stubborn: number[] = [];
   readonly #onFail: () => void;
+  readonly #bringsState: boolean;
   #failing = false;
   #givenUp: GivenUp | undefined;
 
-  /** @param onFail called once, with the first failure */
-  constructor(workers: readonly WorkerProcess[], graceMs: number, onFail: () => void = () => undefined) {
+  /**
+   * @param onFail called once, with the first failure
+   * @param bringsState whether workers have something to finish also before their first update: state to be saved
+   */
+  constructor(
+    workers: readonly WorkerProcess[],
+    graceMs: number,
+    onFail: () => void = () => undefined,
+    bringsState = false,
+  ) {
     this.#workers = workers;
     this.#graceMs = graceMs;
     this.#onFail = onFail;
+    this.#bringsState = bringsState;
   }
 
   /** Why the run was given up, until now. */
@@ -95,7 +105,8 @@ export class Supervisor {
   /** The first request asks, if any worker has something to finish; else, and by the second that is no warning, all are killed. */
   request(signal: StopSignal, own = true): 'asked' | 'repeated' | 'killed' {
     const how = this.#requests.take(signal, own);
-    const idle = how === 'asked' && !this.#workers.some((worker) => worker.looping);
+    const busy = this.#bringsState || this.#workers.some((worker) => worker.looping);
+    const idle = how === 'asked' && !busy;
     if (how === 'killed' || idle) this.killAll();
     if (idle) return 'killed';
     if (how !== 'asked') return how;

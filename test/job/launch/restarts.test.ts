@@ -18,16 +18,16 @@ test.each([
 );
 
 test.each([
-  ['nothing', null, null, 'start', 0, 'the start'],
-  ['a checkpoint', 4, null, 'checkpoint', 4, 'update 4'],
-  ['copies', null, 3, 'memory', 3, 'update 3 in memory'],
-  ['copies that are newer than a checkpoint', 4, 6, 'memory', 6, 'update 6 in memory'],
-  ['copies of the same update', 4, 4, 'memory', 4, 'update 4 in memory'],
-  ['a checkpoint that is newer than copies', 4, 3, 'checkpoint', 4, 'update 4'],
-] as const)('a restart after %s', async (_, saved, copied, from, step, text) => {
-  const config = {} as RunConfig;
+  ['nothing', null, null, 'start', 0, 'the start', undefined],
+  ['a checkpoint', 4, null, 'checkpoint', 4, 'update 4', undefined],
+  ['copies', null, 3, 'memory', 3, 'update 3 in memory', true],
+  ['copies that are newer than a checkpoint', 4, 6, 'memory', 6, 'update 6 in memory', true],
+  ['copies of the same update', 4, 4, 'memory', 4, 'update 4 in memory', false],
+  ['a checkpoint that is newer than copies', 4, 3, 'checkpoint', 4, 'update 4', undefined],
+] as const)('a restart after %s', async (_, saved, copied, from, step, text, unsaved) => {
+  const config = { checkpoint: { save: 'saves' } } as RunConfig;
   const goOn = (): Promise<{ config: RunConfig; step: number | null }> => Promise.resolve({ config, step: saved });
   const next = await goingOn({ most: 1, goOn }, config, undefined, copied);
-  expect(next).toEqual({ config, from, step });
+  expect(next).toEqual({ config, from, step, unsaved });
   expect(goingOnText(next)).toBe(text);
 });
