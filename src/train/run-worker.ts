@@ -91,7 +91,7 @@ async function orAbandon<T>(run: Run, act: () => T | Promise<T>): Promise<T> {
 }
 
 function sayWhatRuns({
-  context: { log, rank },
+  context: { log, rank, again },
   config: cfg,
   layout,
   data,
@@ -102,8 +102,9 @@ function sayWhatRuns({
   const { tp, cp, dp, pp } = layout;
   const sizes = [`tp ${tp}`, ...(cp > 1 ? [`cp ${cp}`] : []), `dp ${dp}`, `pp ${pp}`].join(', ');
   log.info(`${data.describe()}; ${cfg.train.train_iters} updates on ${sizes}`);
-  if (step >= cfg.train.train_iters) {
-    if (rank === 0) log.warn(`nothing is left to train: the checkpoint has ${step} updates; raise train.train_iters`);
+  if (step >= cfg.train.train_iters && rank === 0) {
+    if (again) log.info(`all ${step} updates are trained: what is left is the end of the run`);
+    else log.warn(`nothing is left to train: the checkpoint has ${step} updates; raise train.train_iters`);
   }
   const wide = [...new Set([pgs.tp, pgs.cp, pgs.dpCp])].filter(({ size }) => size > 1);
   if (device.kind === 'cuda' && wide.length > 0) {

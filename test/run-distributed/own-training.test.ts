@@ -64,6 +64,19 @@ test('a program brings a learning rate and callbacks, which all of its ranks fol
   expect(ended.stdout.match(/after the run/g)).toHaveLength(1);
 });
 
+test('a restart after the last update trains nothing, and asks for no more updates', async () => {
+  const ended = await program(
+    `maxRestarts: 1, callbacks: {
+       onTrainEnd: (_, { context }) => { if (!context.again) process.kill(process.pid, 'SIGKILL'); },
+     }`,
+    { before: "cfg.checkpoint.save = 'saved-before-the-end';" },
+  );
+  expect(ended.exitCode, ended.stderr).toBe(0);
+  expect(events(ended, 'restart')).toMatchObject([{ from: 'checkpoint', step: 4 }]);
+  expect(ended.stderr).not.toContain('nothing is left to train');
+  expect(ended.stderr).toContain('all 4 updates are trained');
+});
+
 test.each<[string, string, number, RegExp]>([
   [
     'a callback that throws is a fault of the program, at its place',

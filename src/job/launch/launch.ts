@@ -225,7 +225,7 @@ async function superviseRun(
   };
   process.on('exit', killAll); // whatever ends this process
   const kept = memory === null ? {} : { memory: memory.begin(from.from === 'memory' ? from.step : null) };
-  const run: WorkerRun = { config: job.config, device: job.device, options: job.options, ...kept };
+  const run: WorkerRun = { config: job.config, device: job.device, options: job.options, again: attempt > 0, ...kept };
   try {
     const extraEnv: Record<string, string> = {
       MASTER_PORT: String(store.port),

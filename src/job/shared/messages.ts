@@ -36,6 +36,8 @@ export interface WorkerRun {
   readonly device: 'cpu' | 'cuda';
   /** What the worker's module needs to know. */
   readonly options?: unknown;
+  /** Whether an attempt before this one has failed. */
+  readonly again?: boolean;
   /** Where the launcher keeps copies of the ranks' state: those of earlier attempts. */
   readonly memory?: KeptCopies;
 }

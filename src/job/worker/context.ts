@@ -20,6 +20,8 @@ export interface WorkerContext {
   readonly store: Store;
   /** Keeps copies of the state from one attempt of the run to the next; null where nobody does. */
   readonly memory: MemoryKeeper | null;
+  /** Whether an attempt before this one has failed, and this one goes on. */
+  readonly again: boolean;
   /** Resolved and validated; the same on every rank. */
   readonly config: RunConfig;
   /** What the program that started the run gave this module beside the configuration (JSON); else undefined. */

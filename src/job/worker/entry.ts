@@ -178,6 +178,7 @@ async function enterRun(
     localWorldSize: environment.localWorldSize,
     store,
     memory: 'memory' in record ? new LauncherMemory(record.memory) : null,
+    again: 'again' in record && record.again,
     config,
     options,
     device,
