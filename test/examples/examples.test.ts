@@ -33,8 +33,9 @@ async function run(
 
 const losses = (text: string): number[] => [...text.matchAll(/loss (\d+\.\d+)/g)].map((match) => Number(match[1]));
 
-test.each([2, 4, 8])('the simple path trains on %i processes', async (nproc) => {
-  const text = await run('pretrain-qwen3-simple.js', ['--nproc', String(nproc), '--tiny', '1', '--train-iters', '3']);
+// The README has it train on 2 and 8, which test/docs holds it to.
+test('the simple path trains on 4 processes', async () => {
+  const text = await run('pretrain-qwen3-simple.js', '--nproc 4 --tiny 1 --train-iters 3'.split(' '));
   const [first, , last] = losses(text);
   expect(last).toBeLessThan(first!);
 });
