@@ -48,7 +48,7 @@ export function recordChecksum(files: Readonly<Record<string, FileRecord>>): str
   return hex(crc32(Buffer.from(JSON.stringify(files))));
 }
 
-/** 8 digits. */
-function hex(crc: number): string {
+/** A checksum as it is written: 8 digits. */
+export function hex(crc: number): string {
   return crc.toString(16).padStart(8, '0');
 }

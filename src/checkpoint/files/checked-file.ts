@@ -1,13 +1,16 @@
 import { open, type FileHandle } from 'node:fs/promises';
 import { READ_FLAGS } from '../../base/regular-file.js';
-import { loadBinding } from '../../engine/load.js';
-import { BLOCK_BYTES, fileRecord } from './block-checksums.js';
+import { crc32 } from '../../base/crc32.js';
+import { BLOCK_BYTES, hex } from './block-checksums.js';
 import { badCheckpoint, checkpointIoError } from './checkpoint-error.js';
 import { errnoOf } from '../../base/system-error.js';
 import type { FileRecord } from './file-record.js';
 
 /** Blocks that are read at a time. */
 const READS_AT_ONCE = 4;
+
+/** CRC-32 of a block, which must not change meanwhile. */
+export type BlockSum = (block: Uint8Array) => number | Promise<number>;
 
 /** A file of a checkpoint whose checksums are known: nothing is handed out that was not checked. */
 export class CheckedFile {
@@ -17,22 +20,25 @@ export class CheckedFile {
   readonly #handle: FileHandle;
   /** Where it begins in what is read. */
   readonly #start: number;
+  readonly #sum: BlockSum;
   /** The last block of which only a part was asked for; the neighbours of that part come next. */
   #kept: { block: number; bytes: Promise<Uint8Array> } | undefined;
 
-  private constructor(path: string, record: FileRecord, handle: FileHandle, start: number) {
+  private constructor(path: string, record: FileRecord, handle: FileHandle, start: number, sum: BlockSum) {
     this.path = path;
     this.bytes = record.bytes;
     this.#sums = record.crc32;
     this.#handle = handle;
     this.#start = start;
+    this.#sum = sum;
   }
 
   /**
    * @param start where the file begins in shared memory that is opened for it; else it is all of `path`
+   * @param sum a quicker one than that of this thread
    * @throws MbridgeError exit 7 for a file that is missing, or of another size than it was written with
    */
-  static async open(path: string, record: FileRecord, start?: number): Promise<CheckedFile> {
+  static async open(path: string, record: FileRecord, start?: number, sum: BlockSum = crc32): Promise<CheckedFile> {
     let handle: FileHandle;
     try {
       handle = await open(path, READ_FLAGS);
@@ -40,7 +46,7 @@ export class CheckedFile {
       if (errnoOf(cause) !== 'ENOENT') throw checkpointIoError('open', path, cause);
       throw badCheckpoint('MISSING_FILE', path, 'is missing from its checkpoint', 'copy the whole folder again');
     }
-    const file = new CheckedFile(path, record, handle, start ?? 0);
+    const file = new CheckedFile(path, record, handle, start ?? 0, sum);
     try {
       const { size } = await handle.stat();
       if (start === undefined ? size !== record.bytes : size < start + record.bytes) {
@@ -99,8 +105,7 @@ export class CheckedFile {
   async #readBlock(block: number, target: Uint8Array): Promise<void> {
     const position = block * BLOCK_BYTES;
     await readFully(this.#handle, this.path, target, this.#start + position);
-    // In threads of their own: at its speed here, a thread's sums take longer than reading.
-    const [sum] = fileRecord(target.length, [await loadBinding().blockSums(target, BLOCK_BYTES)]).crc32;
+    const sum = hex(await this.#sum(target));
     if (sum === this.#sums[block]) return;
     const found = `bytes ${position}..${position + target.length} are not what was written (checksum ${sum}, was ${this.#sums[block]})`;
     throw badCheckpoint('CHECKSUM', this.path, found, DAMAGED, { position, bytes: target.length });
