@@ -85,7 +85,8 @@ typedef struct {
 } mb_p2p;
 
 // ---- Ops of communicators: comm_ops.def documents each ----
-#define MB_COMM_COLS 8192  // longest row that they take
+#define MB_COMM_COLS 8192           // longest row that they take
+#define MB_COMM_SMALL (512 * 1024)  // bytes of the largest ALL_REDUCE_SMALL
 typedef enum {
 #define MB_COMM_OP(NAME, name, tensors, scalars) MB_COMM_OP_##NAME,
 #include "core/comm_ops.def"

@@ -74,6 +74,15 @@ int op_norm_bwd_gather(mb_comm* comm, mb_device* device, int stream, const mb_bu
   return t[7].ptr == nullptr ? MB_OK : mb_host_comm_table()->all_gather(comm, stream, &t[4], &t[7], count);
 }
 
+int op_all_reduce_small(mb_comm* comm, mb_device*, int stream, const mb_buf* t, int nt, const double* s, int ns) {
+  OpArgs args(kCommOps[MB_COMM_OP_ALL_REDUCE_SMALL], t, nt, s, ns);
+  const int64_t n = args.size(0, 0, MB_COMM_SMALL / int64_t{sizeof(float)});
+  const bool maximum = args.flag(1);
+  args.f32(0, n);
+  if (!args.ok()) return args.status();
+  return mb_host_comm_table()->all_reduce(comm, stream, &t[0], &t[0], n, maximum ? MB_MAX : MB_SUM);
+}
+
 }  // namespace
 
 mb_comm_table comm_table() {

@@ -335,4 +335,5 @@ export const COMM_OPS = {
     tensors: { partial: 'r', x: 'r', w: 'r', rstd: 'r', dx: 'rw', dw: 'rw?', ws: 's?', full: 'w?' },
     scalars: ['rows', 'cols', 'accumulate_dx', 'accumulate_dw'],
   },
+  allReduceSmall: { number: 2, name: 'all_reduce_small', tensors: { x: 'rw' }, scalars: ['n', 'maximum'] },
 } as const satisfies Record<string, OpDeclaration>;

@@ -14,6 +14,8 @@ interface OrderEvent {
   blind: number;
   /** Calls of norms that are one with the collectives around them. */
   fused: number;
+  /** Small all-reduces in the members' memory. */
+  reduced: number;
 }
 
 const LAYOUTS: Layout[] = [
@@ -68,5 +70,8 @@ test.each(LAYOUTS.map((layout) => ({ name: label(layout), layout })))(
       expect(blind, `rank ${rank}`).toBeGreaterThan(0);
       expect(fused > 0, `rank ${rank}: ${fused} fused norms`).toBe(tp > 1 && !alone);
     }
+    // The loss's, on the last stage.
+    const shares = tp > 1 && !set.includes('dist.peer_memory=false');
+    expect((events as OrderEvent[]).some(({ reduced }) => reduced > 0)).toBe(shares);
   },
 );

@@ -92,7 +92,8 @@ function watched(binding, orders, fused) {
     wait: (_, stream, event) => each((order) => order.wait(stream, event)),
     run: (_, stream, op, count) => runOp(stream, `op ${op}`, count, WRITTEN[op]),
     commRun: (_, stream, op, count) => {
-      fused.calls++;
+      if (op === COMM_OPS.allReduceSmall.number) fused.reduced++;
+      else fused.calls++;
       runOp(stream, `communicator op ${op}`, count, COMM_WRITTEN[op]);
     },
     write: (_, stream) => run(stream, 'write', [], [tensor(0)]),
@@ -148,7 +149,7 @@ function watched(binding, orders, fused) {
 export async function runWorker(context) {
   const { config: cfg, rank, store, log } = context;
   const orders = [new Order(false), new Order(true)];
-  const fused = { calls: 0 };
+  const fused = { calls: 0, reduced: 0 };
   const run = await setUp(context, (opened) => {
     opened.binding = watched(opened.binding, orders, fused);
   });
@@ -163,6 +164,6 @@ export async function runWorker(context) {
   }
   await checkpoints.finish(3);
   const [races, blind] = orders.map((order) => [...order.races]);
-  context.emit({ type: 'order', rank, races, blind: blind.length, fused: fused.calls });
+  context.emit({ type: 'order', rank, races, blind: blind.length, fused: fused.calls, reduced: fused.reduced });
   await run.close();
 }

@@ -273,6 +273,10 @@ int norm_bwd_gather(mb_comm* handle, mb_device*, int stream, const mb_buf* t, in
   return window_op(*handle->shared, stream, "norm_bwd_gather", kernels::norm_bwd_gather, 7, t, nt, s, ns);
 }
 
+int all_reduce_small(mb_comm* handle, mb_device*, int stream, const mb_buf* t, int nt, const double* s, int ns) {
+  return window_op(*handle->shared, stream, "all_reduce_small", kernels::all_reduce_small, 0, t, nt, s, ns);
+}
+
 int check(mb_comm* handle) { return check_comm(*handle->shared); }
 
 void calls(mb_comm* handle, int64_t* made, int64_t* finished) { handle->shared->watch.counts(made, finished); }
@@ -298,6 +302,7 @@ mb_comm_table nccl_table() {
   table.calls = calls;
   table.ops[MB_COMM_OP_REDUCE_NORM_GATHER] = reduce_norm_gather;
   table.ops[MB_COMM_OP_NORM_BWD_GATHER] = norm_bwd_gather;
+  table.ops[MB_COMM_OP_ALL_REDUCE_SMALL] = all_reduce_small;
   return table;
 }
 

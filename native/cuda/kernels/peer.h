@@ -30,7 +30,8 @@ void meet(cudaStream_t stream, const Peers& peers, Phase phase);
 // window. count elements of `dtype` (f32 or bf16), whole 16 bytes, aligned to them.
 void reduce(cudaStream_t stream, const Peers& peers, const void* in, void* out, int64_t count, int dtype);
 
-// MB_COMM_OP_REDUCE_NORM_GATHER and MB_COMM_OP_NORM_BWD_GATHER of abi.h; an mb_status.
+// The ops of comm_ops.def; an mb_status.
+int all_reduce_small(cudaStream_t stream, const Peers& peers, const mb_buf* t, int nt, const double* s, int ns);
 int reduce_norm_gather(cudaStream_t stream, const Peers& peers, const mb_buf* t, int nt, const double* s, int ns);
 int norm_bwd_gather(cudaStream_t stream, const Peers& peers, const mb_buf* t, int nt, const double* s, int ns);
 

@@ -64,6 +64,35 @@ void test_reduce(Member& m, int dtype, int64_t count) {
   m.reset();
 }
 
+// Added in the order of ranks in float32 and rounded once: to the bit what the host makes of it.
+void test_all_reduce(Member& m, int dtype, int64_t count, bool maximum) {
+  snprintf(m.name, sizeof m.name, "all_reduce_small dtype %d, %lld, maximum %d", dtype, static_cast<long long>(count),
+           maximum);
+  const auto values_of = [&](int member) { return Member::values(10 + static_cast<uint64_t>(member), count, dtype); };
+  Doubles expected = values_of(0);
+  for (int member = 1; member < m.size(); member++) {
+    const Doubles part = values_of(member);
+    for (size_t i = 0; i < part.size(); i++) {
+      const float sum = static_cast<float>(expected[i]) + static_cast<float>(part[i]);
+      expected[i] = maximum ? fmax(expected[i], part[i]) : static_cast<double>(sum);
+    }
+  }
+  if (dtype == MB_BF16) {
+    for (double& x : expected) x = mb::bf16_to_f32(mb::f32_to_bf16(static_cast<float>(x)));
+  }
+  const mb_buf x = m.take(count, dtype), after = m.take(16, MB_F32);
+  const double scalars[] = {static_cast<double>(count), static_cast<double>(maximum)};
+  for (int round = 0; round < 2; round++) {
+    Member::write(x, values_of(m.rank()));
+    m.meet();
+    run(m, kernels::all_reduce_small(m.stream(), m.next(), &x, 1, scalars, 2), "launched");
+    m.is(Member::read(x) == expected, "the bits of a sum in the order of ranks");
+  }
+  const Doubles untouched = Member::read(after);
+  m.is(untouched[0] != untouched[0], "nothing beyond is written");
+  m.reset();
+}
+
 void test_forward(Member& m, const Case& c) {
   snprintf(m.name, sizeof m.name, "reduce_norm_gather dtype %d, [%lld, %lld]", c.dtype, static_cast<long long>(c.rows),
            static_cast<long long>(c.cols));
@@ -188,6 +217,10 @@ void test_refusals(Member& m) {
   const mb_buf at = {static_cast<char*>(any.ptr) + 64, 32 * m.size(), MB_BF16, 0};
   const mb_buf twice[] = {at, one, one, one, one, at, one};
   m.is(kernels::reduce_norm_gather(m.stream(), m.next(), twice, 7, fine, 3) == MB_ERR_ARGUMENT, "sum is y");
+  const double odd[] = {9, 0}, large[] = {MB_COMM_SMALL / 2 + 8, 0}, neither[] = {16, 2};
+  m.is(kernels::all_reduce_small(m.stream(), m.next(), &any, 1, odd, 2) == MB_ERR_ARGUMENT, "9 elements");
+  m.is(kernels::all_reduce_small(m.stream(), m.next(), &any, 1, large, 2) == MB_ERR_ARGUMENT, "too many elements");
+  m.is(kernels::all_reduce_small(m.stream(), m.next(), &any, 1, neither, 2) == MB_ERR_ARGUMENT, "maximum 2");
   m.reset();
 }
 
@@ -263,6 +296,44 @@ void test_order(Member& m, int rounds) {
   m.reset();
 }
 
+// The same of the op in place, where a member that writes too early changes what another still reads.
+void test_order_in_place(Member& m, int rounds) {
+  snprintf(m.name, sizeof m.name, "order in place");
+  constexpr int kValues = 4;
+  constexpr int64_t kCount = MB_COMM_SMALL / 4;
+  const auto value = [](int member, int round) { return (1 + member + 2 * (round % kValues)) / 8.0; };
+  const mb_buf x = m.take(kCount, MB_F32), results = m.take(rounds, MB_F32), lasts = m.take(rounds, MB_F32);
+  mb_buf inputs[kValues];
+  for (int i = 0; i < kValues; i++) {
+    inputs[i] = m.take(kCount, MB_F32);
+    Member::write(inputs[i], Doubles(static_cast<size_t>(kCount), value(m.rank(), i)));
+  }
+  const auto keep = [&](int64_t element, const mb_buf& to, int round) {
+    CUDA(cudaMemcpyAsync(static_cast<float*>(to.ptr) + round, static_cast<float*>(x.ptr) + element, sizeof(float),
+                         cudaMemcpyDeviceToDevice, m.stream()));
+  };
+  const double scalars[] = {static_cast<double>(kCount), 0};
+  bool launched = true;
+  m.meet();
+  for (int round = 0; round < rounds; round++) {
+    usleep(static_cast<useconds_t>(150 * (1 + peer_test::value(static_cast<uint64_t>(m.rank()), round))));
+    CUDA(cudaMemcpyAsync(x.ptr, inputs[round % kValues].ptr, static_cast<size_t>(x.bytes), cudaMemcpyDeviceToDevice,
+                         m.stream()));
+    launched = launched && !kernels::all_reduce_small(m.stream(), m.next(), &x, 1, scalars, 2);
+    keep(0, results, round);
+    keep(kCount - 1, lasts, round);
+    CUDA(cudaMemsetAsync(x.ptr, 0xff, static_cast<size_t>(x.bytes), m.stream()));
+  }
+  run(m, launched ? MB_OK : MB_ERR_ARGUMENT, "launched");
+  Doubles totals;
+  for (int round = 0; round < rounds; round++) {
+    totals.push_back(0);
+    for (int member = 0; member < m.size(); member++) totals.back() += value(member, round);
+  }
+  m.is(Member::read(results) == totals && Member::read(lasts) == totals, "the sum of every round");
+  m.reset();
+}
+
 // A member that is gone ends nobody's wait; an abort does.
 void test_abort(Member& m) {
   snprintf(m.name, sizeof m.name, "abort");
@@ -284,6 +355,9 @@ void run_member(Board* board, int rank, int size) {
   for (int dtype : {MB_F32, MB_BF16}) {
     const int64_t unit = dtype == MB_F32 ? 4 : 8;
     for (int64_t vectors : {1, 3, 1237, 70001}) test_reduce(m, dtype, vectors * unit);
+    for (int64_t vectors : {1, 3, 513, MB_COMM_SMALL / 16}) {
+      for (bool maximum : {false, true}) test_all_reduce(m, dtype, vectors * unit, maximum);
+    }
     const Case cases[] = {{dtype, 1, unit},      {dtype, 3, 5 * unit}, {dtype, 37, 1024},
                           {dtype, 70, 2560 + 8}, {dtype, 5, 4096},     {dtype, 2, 8192}};
     for (const Case& c : cases) {
@@ -295,6 +369,7 @@ void run_member(Board* board, int rank, int size) {
     test_backward(m, cases[2], false, true, false);
   }
   test_order(m, 200);
+  test_order_in_place(m, 200);
   test_refusals(m);
   test_abort(m);
 }

@@ -205,6 +205,18 @@ export class CommGroup implements ProcessGroup {
   }
 
   /**
+   * {@link allReduce} over memory that the members share, without NCCL, whose hand-over takes longer than so little. The
+   * tensor is in whole 16 bytes, at most MB_COMM_SMALL of abi.h. After an abort what it leaves is garbage, so nothing that
+   * decides over an update goes through it.
+   */
+  allReduceSmall(x: Tensor, reduce: 'sum' | 'max', stream: Stream = STREAM.compute): void {
+    const count = this.device.arguments([x], [x.size, Number(reduce === 'max')]);
+    this.#together('allReduceSmall', stream, (comm) => {
+      this.device.binding.commRun(comm, stream, COMM_OPS.allReduceSmall.number, ...count);
+    });
+  }
+
+  /**
    * The norm between two tensor-parallel products, in one call: sum = residual + this rank's rows of the members'
    * `partial` added up, y = rmsnorm(sum), full = all members' y.
    * `partial` and `full` are [size * rows, cols] in shared memory, the others [rows, cols].

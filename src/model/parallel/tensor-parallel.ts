@@ -5,6 +5,8 @@ import { Beside, type Pending } from './beside.js';
 
 /** Columns that the fused norms take: MB_COMM_COLS of abi.h. */
 const WIDEST_ROW = 8192;
+/** Bytes that members of a group reduce in each other's memory: MB_COMM_SMALL of abi.h. */
+const MOST_SMALL = 512 * 1024;
 
 /**
  * The collectives of tensor-parallel layers (Megatron's f and g operators), on a stream of their own so that they can
@@ -89,7 +91,10 @@ export class TensorParallel {
 
   /** In-place reduction on the compute stream, for small tensors. */
   allReduce(x: Tensor, reduce: 'sum' | 'max'): void {
-    this.#group?.allReduce(x, reduce);
+    const group = this.#group;
+    const whole = x.bytes % 16 === 0 && x.offset % 16 === 0;
+    if (whole && x.bytes <= MOST_SMALL && group?.shares(x) === true) group.allReduceSmall(x, reduce);
+    else group?.allReduce(x, reduce);
   }
 
   /** `all` [size, ...x] of the ranks' `x`, on the compute stream, for small tensors. Not for a group of one. */
