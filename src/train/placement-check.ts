@@ -34,13 +34,14 @@ export class PlacementCheck {
    * @throws MbridgeError MB_PLACEMENT naming bucket and ranks
    */
   check(step: number): void {
-    const { tp, embd } = this.#pgs;
+    const { tp } = this.#pgs;
     this.#model.settleParameters();
     for (const bucket of this.#model.stage.buffer.buckets) {
       const sum = this.#checksum(bucket);
       this.#compare(bucket, sum, bucket.group, step);
       if (bucket.kind.tpReplicated) this.#compare(bucket, sum, tp, step);
-      if (bucket.kind.tied !== 'none' && embd !== null && embd !== NON_MEMBER) this.#compare(bucket, sum, embd, step);
+      const embd = bucket.kind.tied === 'none' ? null : this.#pgs.embd;
+      if (embd !== null && embd !== NON_MEMBER) this.#compare(bucket, sum, embd, step);
     }
   }
 

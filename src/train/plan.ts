@@ -10,7 +10,7 @@ import { adapterCount, adaptersOf } from '../families/adapters.js';
 import { parameterCount } from '../families/parameters.js';
 import { DTYPES } from '../engine/dtype.js';
 import type { RegionName } from '../engine/memory-plan.js';
-import { groupRanks, TRAINING_FIELDS } from '../groups/grid/group-fields.js';
+import { groupRanks, trainingFields } from '../groups/grid/group-fields.js';
 import { HyperCommGrid } from '../groups/grid/hyper-comm-grid.js';
 import { stepFlops, tokenFlops } from '../families/flops.js';
 import type { Bucket } from '../model/parameters/bucket.js';
@@ -83,7 +83,8 @@ export function planRun(cfg: RunConfig, worldSize: number, device: DeviceKind, o
   const { global_batch_size: batch } = cfg.train;
   const { seq_length: seq } = cfg.model;
   const all = groupRanks(grid);
-  const groups = Object.fromEntries(TRAINING_FIELDS.map((field) => [field, all[field]]));
+  const tied = cfg.model.tie_word_embeddings;
+  const groups = Object.fromEntries(trainingFields({ tied }).map((field) => [field, all[field]]));
   const allowances = runtimeAllowances(device, worldSize, groups);
   // Ranks that differ only in cp or dp have the same plan; those of tp too, where it cuts the vocabulary into equal parts.
   const equalTp = shape.vocabSize % tp === 0;

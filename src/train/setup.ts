@@ -13,6 +13,7 @@ import type { DataIterator } from '../data/data-iterator.js';
 import { setupDataIterators, type SetupDataOptions } from '../data/setup-data-iterators.js';
 import type { Device } from '../engine/device.js';
 import type { OptimizerHyper } from '../engine/ops.js';
+import { trainingFields } from '../groups/grid/group-fields.js';
 import { HyperCommGrid } from '../groups/grid/hyper-comm-grid.js';
 import { ProcessGroupCollection } from '../groups/grid/process-group-collection.js';
 import { NON_MEMBER } from '../groups/grid/process-group.js';
@@ -40,7 +41,8 @@ export async function setupGroups(
   const { tp, cp, dp, pp } = layout;
   const shape = [tp, cp, dp, pp];
   const grid = new HyperCommGrid({ shape, dimNames: ['tp', 'cp', 'dp', 'pp'], worldSize, backend: 'nccl' });
-  return { layout, grid, pgCollection: await ProcessGroupCollection.fromGrid(grid, runtime) };
+  const wanted = trainingFields({ tied: cfg.model.tie_word_embeddings });
+  return { layout, grid, pgCollection: await ProcessGroupCollection.fromGrid(grid, runtime, { wanted }) };
 }
 
 /** Where a resumed run goes on, and a program's own samples. */
@@ -179,7 +181,7 @@ export function setupOptimizer(
   checkConfig(cfg);
   const { totals, optimizer: state, env } = model.stage;
   if (state === null) throw new Error('a frozen model has no optimizer');
-  const embd = pgs.embd;
+  const embd = pgs.has('embd') ? pgs.embd : null;
   const hyper = optimizerHyper(cfg);
   const optimizer = new DistributedOptimizer({
     ops: env.ops,

@@ -31,6 +31,16 @@ test('a plan allows for the groups that a run makes, not for every name', () => 
   expect(ranks[0]!.runtimeBytes).toBe(640e6 + 3 * (330e6 + 190e6) + (330e6 + 7 * 190e6));
 });
 
+test.each([true, false])('the ends of a pipeline are a group of their own where the embedding is tied: %s', (tied) => {
+  const config = qwen3TinyPretrainConfig({ pipeline_model_parallel_size: 4, tie_word_embeddings: tied });
+  const { groups, ranks } = planRun(config, 4, 'cuda');
+  expect(groups['embd']).toEqual(tied ? [[0, 3]] : undefined);
+  const pipeline = 640e6 + 330e6 + 3 * 190e6;
+  expect(ranks.map(({ runtimeBytes }) => runtimeBytes - pipeline)).toEqual(
+    tied ? [330e6 + 190e6, 0, 0, 330e6 + 190e6] : [0, 0, 0, 0],
+  );
+});
+
 test('a communicator of many takes no more than one of a node', () => {
   const alone = 640e6 + 330e6 + 7 * 190e6;
   expect(runtimeAllowances('cuda', 8, { dp: [Array.from({ length: 8 }, (_, rank) => rank)] })[7]).toBe(alone);

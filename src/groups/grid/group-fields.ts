@@ -23,6 +23,11 @@ export const TRAINING_FIELDS = [
   'embd',
 ] as const satisfies readonly GroupField[];
 
+/** Those of a model: first and last stage meet only where one's embedding is the other's output projection. */
+export function trainingFields({ tied }: { tied: boolean }): readonly GroupField[] {
+  return TRAINING_FIELDS.filter((field) => tied || field !== 'embd');
+}
+
 /** How a field's groups come from a grid with the dimensions tp, cp, dp and pp. */
 export type FieldSource =
   /** Ranks that differ only in these dimensions; 'all' is the whole grid. */
