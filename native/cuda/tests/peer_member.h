@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "core/dtype.h"
+#include "cuda/device/error.h"
 #include "cuda/kernels/peer.h"
 
 namespace mb::cuda::peer_test {
@@ -171,5 +172,11 @@ class Member {
   Peers peers_ = {};
   cudaStream_t stream_ = nullptr;
 };
+
+inline void run(Member& m, int status, const char* what) {
+  m.is(status == MB_OK, status == MB_OK ? what : mb::last_error());
+  CUDA(cudaStreamSynchronize(m.stream()));
+  m.meet();
+}
 
 }  // namespace mb::cuda::peer_test
