@@ -93,7 +93,7 @@ int connect(Comm& comm, const uint8_t id[128]) {
   const Nccl& lib = load_nccl();
   MB_CUDA(cudaSetDevice(comm.device->index));
   MB_CUDA(cudaEventCreateWithFlags(&comm.host_wait, cudaEventDisableTiming));
-  MB_CUDA(cudaMalloc(&comm.scratch, 256));
+  MB_CUDA(cudaMalloc(&comm.scratch, Comm::kScratchBytes));
   nccl::UniqueId unique;
   memcpy(unique.bytes, id, sizeof unique.bytes);
   const char* blocking = getenv("MBRIDGE_NCCL_BLOCKING");

@@ -37,7 +37,8 @@ struct Comm {
   std::atomic<bool> aborted{false};
   std::atomic<bool> abort_done{false};
   OpWatch watch;
-  void* scratch = nullptr;  // 256 device bytes, for barriers
+  static constexpr size_t kScratchBytes = 4096;
+  void* scratch = nullptr;  // on the device, for barriers and what members tell each other of their memory
   cudaEvent_t host_wait = nullptr;
   // Arenas that the members share. The issuing thread alone changes it, under the lock; an abort reads it under the
   // lock.

@@ -32,14 +32,16 @@ void read_host(char (&host)[64]) {
   }
 }
 
-// all[r] = member r's `mine`, through NCCL. Blocks.
+static_assert(sizeof(Card) * (kernels::kMostPeers + 1) <= Comm::kScratchBytes);
+
+// all[r] = member r's `mine`, at most a Card, through NCCL. Blocks, but waits for nothing else that the device does:
+// the copies of a model that comes back go on beside it.
 int exchange(Comm& comm, const void* mine, void* all, size_t bytes) {
-  void* staging = nullptr;
-  MB_CUDA(cudaMalloc(&staging, bytes * static_cast<size_t>(comm.size + 1)));
   // A stream of its own, as when the communicator was proven.
   cudaStream_t stream = nullptr;
   MB_CUDA(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
-  char* gathered = static_cast<char*>(staging) + bytes;
+  char* const staging = static_cast<char*>(comm.scratch);
+  char* const gathered = staging + bytes;
   MB_CUDA(cudaMemcpyAsync(staging, mine, bytes, cudaMemcpyHostToDevice, stream));
   nccl::Result result;
   {
@@ -47,13 +49,11 @@ int exchange(Comm& comm, const void* mine, void* all, size_t bytes) {
     if (!comm.handle) return nccl_fail(comm, "share", nccl::kRemoteError);
     result = load_nccl().AllGather(staging, gathered, bytes, nccl::kUint8, comm.handle, stream);
   }
-  // On failure staging stays: cudaFree would wait for what hangs.
   MB_TRY(settle(comm, "share", result, comm.timeout_s));
   MB_TRY(wait_for_stream(comm, "share", stream));
   MB_CUDA(cudaMemcpyAsync(all, gathered, bytes * static_cast<size_t>(comm.size), cudaMemcpyDeviceToHost, stream));
   MB_CUDA(cudaStreamSynchronize(stream));
   cudaStreamDestroy(stream);
-  cudaFree(staging);
   return MB_OK;
 }
 
@@ -108,7 +108,7 @@ int Window::connect(Comm& comm, int64_t layout, bool* usable) {
   MB_CUDA(cudaHostAlloc(&memory, sizeof(int), cudaHostAllocPortable));
   aborted_ = static_cast<int*>(memory);
   *aborted_ = 0;
-  MB_CUDA(cudaDeviceSynchronize());
+  MB_CUDA(cudaStreamSynchronize(nullptr));  // no longer: copies into the arena may be under way
   Card mine = {};
   mine.bytes = bytes_;
   mine.layout = layout;
