@@ -62,26 +62,31 @@ export class TokenReader {
     const all = cp.size === 1 ? this.#scores : cp.startGather(this.#own, this.#scores).wait();
     const found = new Float32Array(all.size);
     ops.device.read(all, found);
-    const [first, entropy] = [new Float32Array(sizes.batch * sizes.seq), new Float32Array(sizes.batch * sizes.seq)];
-    for (let rank = 0; rank < cp.size; rank++) {
-      const at = 2 * rank * sizes.tokens;
-      tokensHeld(this.#env, rank).forEach((token, i) => {
-        first[token] = found[at + i] as number;
-        entropy[token] = found[at + sizes.tokens + i] as number;
-      });
-    }
-    const none = new Float32Array(first.length);
+    const column = (which: 0 | 1): Float32Array => this.#whole(found, which * sizes.tokens);
+    const none = new Float32Array(sizes.batch * sizes.seq);
     return this.#softmax === null
-      ? { logprob: none, entropy: none, value: first }
-      : { logprob: first, entropy, value: none };
+      ? { logprob: none, entropy: none, value: column(0) }
+      : { logprob: column(0), entropy: column(1), value: none };
+  }
+
+  /** A column of all ranks that share the sequences, in the order of the micro-batch. @param at where the first rank's is */
+  #whole(found: Float32Array, at: number): Float32Array {
+    const { cp, sizes } = this.#env;
+    if (cp.size === 1) return found.slice(at, at + sizes.tokens);
+    const all = new Float32Array(sizes.batch * sizes.seq);
+    for (let rank = 0; rank < cp.size; rank++) {
+      const first = at + 2 * rank * sizes.tokens;
+      tokensHeld(this.#env, rank).forEach((token, i) => (all[token] = found[first + i] as number));
+    }
+    return all;
   }
 
   /** After {@link read} of the same logits: turns them into their gradient. */
   differentiate(logits: Tensor, targets: Tensor, derivatives: TokenDerivatives): void {
-    const { ops, tp, sizes } = this.#env;
+    const { ops, tp, cp, sizes } = this.#env;
     const [first, second] = [this.#row(this.#derivatives, 0), this.#row(this.#derivatives, 1)];
     const own = (values: Float32Array): Float32Array =>
-      Float32Array.from(this.held, (token) => values[token] as number);
+      cp.size === 1 ? values : Float32Array.from(this.held, (token) => values[token] as number);
     if (this.#softmax === null) {
       // Every tp rank has the whole row of weights, and what they give back is added up.
       if (tp.rank > 0) return ops.fill(logits, 0);
