@@ -58,8 +58,9 @@ function parkedError(): MbridgeError {
 }
 
 /**
- * One allocation, planned first. Modules ask it for tensors while they are built, with or without a device; `commit`
- * then takes the memory once. What `mbridge plan` prints is this object, so the plan is the allocation.
+ * Memory that is planned first, then taken once: an arena for what is kept while a model is parked, and one for the rest.
+ * Modules ask it for tensors while they are built, with or without a device; `commit` then takes the memory. What
+ * `mbridge plan` prints is this object, so the plan is the allocation.
  */
 export class MemoryPlan {
   readonly #regions = new Map<RegionName, Region>(REGIONS.map((name) => [name, new Region(name)]));
@@ -87,9 +88,12 @@ export class MemoryPlan {
     return this.#hash;
   }
 
-  /** The whole of the memory, as bytes. */
-  whole(): Tensor {
-    return new Tensor(this.region(REGIONS[0]), 0, [this.totalBytes], 'u8');
+  /** All of the memory, as bytes: a tensor an arena, the same on every rank that has the same layout. */
+  arenas(): Tensor[] {
+    return this.#parts.flatMap(([first, ...others]) => {
+      const bytes = others.reduce((sum, region) => sum + region.bytes, first.bytes);
+      return bytes === 0 ? [] : [new Tensor({ arena: first.arena, base: 0 }, 0, [bytes], 'u8')];
+    });
   }
 
   region(name: RegionName): Region {
@@ -124,12 +128,7 @@ export class MemoryPlan {
    * of the plan then have new memory, of undefined contents. Throws MB_MEMORY with both sizes where it is refused.
    */
   commit(device: Device): void {
-    let base = 0;
-    for (const region of this.#regions.values()) {
-      region.base = base;
-      base += region.bytes;
-    }
-    this.#set(base === 0 ? -1 : device.createArena(base), false);
+    this.#take(device);
     this.#committed = device;
   }
 
@@ -156,7 +155,7 @@ export class MemoryPlan {
     for (const { here, host } of this.#state()) device.copy(here, host, STREAM.copy);
     device.synchronize();
     this.#giveBack();
-    this.#set(-1, true);
+    this.#setParked(true);
   }
 
   /**
@@ -171,8 +170,16 @@ export class MemoryPlan {
       });
     }
     const device = this.#device();
-    this.#set(this.totalBytes === 0 ? -1 : device.createArena(this.totalBytes), false);
-    for (const { here, host } of this.#state()) device.copy(host, here);
+    this.#setParked(false);
+    try {
+      // To take memory is slow too.
+      this.#take(device, () => {
+        for (const { here, host } of this.#state()) device.copy(host, here);
+      });
+    } catch (error) {
+      this.#setParked(true);
+      throw error;
+    }
   }
 
   /** `close` is called before the memory is given back. */
@@ -188,7 +195,7 @@ export class MemoryPlan {
     const device = this.#committed;
     if (device === undefined) return;
     if (!this.#isParked) this.#giveBack();
-    this.#set(-1, false);
+    this.#setParked(false);
     if (this.#image !== null) device.freeArena(this.#image);
     this.#image = null;
     this.#committed = undefined;
@@ -199,18 +206,46 @@ export class MemoryPlan {
     return this.#committed;
   }
 
-  #giveBack(): void {
-    for (const close of this.#closers.splice(0)) close();
-    const arena = this.region('parameters').handle;
-    this.#set(-1, false);
-    if (arena >= 0) this.#committed?.freeArena(arena);
+  /** Regions by arena: the state's, and of all that a park drops. */
+  get #parts(): [Region, ...Region[]][] {
+    const all = [...this.#regions.values()];
+    const isState = ({ name }: Region): boolean => STATE.some((each) => each === name);
+    return [all.filter(isState), all.filter((region) => !isState(region))] as [Region, ...Region[]][];
   }
 
-  #set(arena: number, parked: boolean): void {
-    for (const region of this.#regions.values()) {
-      region.handle = arena;
-      region.parked = parked;
+  /** @param begun is called when the state has its memory, before the rest has. */
+  #take(device: Device, begun: () => void = () => undefined): void {
+    try {
+      for (const [i, part] of this.#parts.entries()) {
+        let bytes = 0;
+        for (const region of part) {
+          region.base = bytes;
+          bytes += region.bytes;
+        }
+        const arena = bytes === 0 ? -1 : device.createArena(bytes);
+        for (const region of part) region.handle = arena;
+        if (i === 0) begun();
+      }
+    } catch (error) {
+      this.#free(device);
+      throw error;
     }
+  }
+
+  #giveBack(): void {
+    for (const close of this.#closers.splice(0)) close();
+    if (this.#committed !== undefined) this.#free(this.#committed);
+  }
+
+  #free(device: Device): void {
+    for (const part of this.#parts) {
+      if (part[0].handle >= 0) device.freeArena(part[0].handle);
+      for (const region of part) region.handle = -1;
+    }
+  }
+
+  #setParked(parked: boolean): void {
+    for (const region of this.#regions.values()) region.parked = parked;
     this.#isParked = parked;
   }
 

@@ -111,7 +111,8 @@ describe('memory on a device', () => {
       plan.unpark();
       other.release();
       expect(plan.isParked).toBe(false);
-      expect(arenas(device)).toBe(2);
+      // The image on the host, the state, and the rest.
+      expect(arenas(device)).toBe(3);
       expect([read(weights), read(moments)]).toEqual([
         [0, 0, 7],
         [2, 2, 7],
@@ -128,14 +129,19 @@ describe('memory on a device', () => {
     const device = openDevice('cpu', 0, 1);
     const plan = new MemoryPlan();
     const weights = plan.tensor('parameters', [1], 'f32');
+    plan.tensor('workspace', [1], 'f32');
     plan.commit(device);
     device.write(weights, Float32Array.of(5));
     plan.park();
-    // A stand-in for a device whose memory others have.
+    // A stand-in for a device whose memory others have: all of it, and all but what the state takes.
     const take = device.createArena.bind(device);
-    device.createArena = () => take(2 ** 50);
-    expect(() => plan.unpark()).toThrow(/cannot allocate 1125899906842624 bytes/);
-    expect(plan.isParked).toBe(true);
+    for (const left of [0, 1]) {
+      let taken = 0;
+      device.createArena = (bytes) => take(taken++ < left ? bytes : 2 ** 50);
+      expect(() => plan.unpark()).toThrow(/cannot allocate 1125899906842624 bytes/);
+      expect(plan.isParked).toBe(true);
+      expect(arenas(device)).toBe(1);
+    }
     device.createArena = take;
     plan.unpark();
     const value = new Float32Array(1);

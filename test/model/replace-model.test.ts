@@ -19,9 +19,9 @@ test('a model makes room for another: no rank frees memory that others can still
   expect(ranks).toHaveLength(4);
   for (const { first, second, closed, freed } of ranks) {
     expect(second).toEqual(first);
-    // The groups of tp and of dp.
-    expect(closed).toHaveLength(2);
-    expect(freed).toHaveLength(1);
+    // The arenas of the state and of the rest, in the groups of tp and of dp.
+    expect(closed).toHaveLength(4);
+    expect(freed).toHaveLength(2);
   }
   expect(ranks.some(({ first }) => first.every((loss) => loss !== null))).toBe(true);
   // Rank 3 is late; 2 shares a tensor-parallel group with it, 1 a data-parallel one.

@@ -178,13 +178,14 @@ export class CommGroup implements ProcessGroup {
   share(plan: MemoryPlan): void {
     // The CPU's moves what it "shares" through the communicator; GPUs of two nodes cannot reach each other's memory.
     if (this.size === 1 || (this.#spansNodes && this.device.kind === 'cuda')) return;
-    const whole = plan.whole();
-    this.device.put(0, whole);
-    if (!this.device.binding.commShare(this.#comm, plan.layout)) return;
-    this.#sharedArenas.add(whole.arena);
-    plan.beforeRelease(() => {
-      this.#unshare(whole);
-    });
+    for (const whole of plan.arenas()) {
+      this.device.put(0, whole);
+      if (!this.device.binding.commShare(this.#comm, plan.layout)) continue;
+      this.#sharedArenas.add(whole.arena);
+      plan.beforeRelease(() => {
+        this.#unshare(whole);
+      });
+    }
   }
 
   #unshare(whole: Tensor): void {
