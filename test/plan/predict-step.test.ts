@@ -29,6 +29,8 @@ const KEYS: Readonly<Record<string, string>> = {
   modules: 'model.recompute_modules',
   deterministic: 'model.deterministic',
   shared: 'dist.ranks_per_gpu',
+  precision: 'mixed_precision',
+  ends: 'model.fp8_first_last_layers_bf16',
 };
 
 /** @param set `tp 2, batch 8` */
@@ -63,6 +65,17 @@ const MEASURED: readonly (readonly [gpu: string, recipe: string, ranks: number, 
   ['h200-141gb', 'qwen3-4b', 2, 'pp 2, batch 16', 1809],
   ['h200-141gb', 'qwen3-8b', 2, 'batch 8, sharding optim_grads', 1529],
   ['h200-141gb', 'qwen3-4b', 4, 'tp 2, pp 2, batch 32, shared 2', 4089],
+  // Since the model's constants were chosen.
+  ['h200-141gb', 'qwen3-1.7b', 1, 'batch 256, micro 16, seq 1024', 4799],
+  ['h200-141gb', 'qwen3-1.7b', 1, 'batch 256, micro 32, seq 1024', 4745],
+  ['h200-141gb', 'qwen3-4b', 2, 'tp 2, batch 16, micro 4, seq 1024', 426],
+  ['h200-141gb', 'qwen3-4b', 2, 'batch 16, micro 2', 1671],
+  ['h200-141gb', 'qwen3-0.6b', 1, 'batch 8, micro 4, precision fp8_mixed, ends 0', 319],
+  ['h200-141gb', 'qwen3-4b', 2, 'batch 8, precision fp8_mixed, ends 0', 695],
+  ['h200-141gb', 'qwen3-4b', 2, 'batch 16, micro 2, precision fp8_mixed, ends 0', 1321],
+  ['h200-141gb', 'qwen3-4b', 2, 'tp 2, batch 8, precision fp8_mixed, ends 0', 795],
+  ['h200-141gb', 'qwen3-8b', 2, 'batch 8, sharding optim_grads, precision fp8_mixed, ends 0', 1162],
+  ['h200-141gb', 'qwen3-8b', 2, 'batch 16, sharding optim_grads, precision fp8_mixed, ends 0', 2284],
   ['h100-80gb', 'qwen3-4b', 2, 'batch 8', 893],
   ['h100-80gb', 'qwen3-4b', 2, 'tp 2, batch 4', 511],
   ['h100-80gb', 'qwen3-0.6b', 1, 'batch 4', 199],
