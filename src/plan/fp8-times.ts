@@ -1,5 +1,5 @@
 import type { RunConfig } from '../config/schema.js';
-import { MbridgeError } from '../base/errors.js';
+import { withoutFp8 } from '../train/fp8-device.js';
 import type { DeviceProfile } from './device-profiles.js';
 
 /** What of a model's layers has products in e4m3. */
@@ -23,10 +23,7 @@ export function fp8Layers(model: Pick<RunConfig['model'], 'fp8_first_last_layers
 
 /** TFLOP/s of a layer's product. @throws MbridgeError MB_FP8_DEVICE, exit 4, for a device that has none of e4m3 */
 export function fp8Rate({ name, productTflops, productTflopsFp8 }: DeviceProfile, { share }: Fp8Work): number {
-  if (productTflopsFp8 === null) {
-    const found = `mixed_precision fp8_mixed takes a GPU of capability 9.0 or above, which ${name} is not`;
-    throw new MbridgeError('environment', 'MB_FP8_DEVICE', found, { hint: 'set mixed_precision=bf16_mixed' });
-  }
+  if (productTflopsFp8 === null) throw withoutFp8(name, 'is another');
   return 1 / (share / productTflopsFp8 + (1 - share) / productTflops);
 }
 

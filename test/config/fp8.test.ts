@@ -77,7 +77,8 @@ test.each<[RecipeOverrides, string]>([
 });
 
 test.each([
-  [100, true],
+  [120, false],
+  [100, false],
   [90, true],
   [89, false],
   [80, false],

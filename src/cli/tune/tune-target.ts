@@ -71,6 +71,7 @@ async function cpuTarget(nproc: number, perNode: number): Promise<TuneTarget> {
 /** What a device of this machine does, by one product and one copy. */
 async function measuredProfile(kind: DeviceKind, threads: number): Promise<DeviceProfile> {
   const { measureCeilings, openSession } = await import('../../bench/device/session.js');
+  const { hasFp8 } = await import('../../train/fp8-device.js');
   const session = openSession(kind, threads, kind === 'cpu' ? 'f32' : 'bf16');
   try {
     const { copyGBs, gemmTflops } = measureCeilings(session);
@@ -82,7 +83,7 @@ async function measuredProfile(kind: DeviceKind, threads: number): Promise<Devic
       productTflops: gemmTflops,
       productTflopsFp32: kind === 'cpu' ? gemmTflops : gemmTflops / 16,
       // Of Hopper's published peaks, that of e4m3 is twice that of bf16; blocks cost some of it.
-      productTflopsFp8: kind === 'cuda' && capability >= 90 ? 1.6 * gemmTflops : null,
+      productTflopsFp8: hasFp8(capability) ? 1.6 * gemmTflops : null,
       attentionTflops: {
         forward: ATTENTION_SHARE.forward * gemmTflops,
         backward: ATTENTION_SHARE.backward * gemmTflops,
