@@ -6,6 +6,7 @@ import { resolvePrecision, validateLayout } from '../../src/config/layout.js';
 import { findProfile } from '../../src/plan/device-profiles.js';
 import { predictStep } from '../../src/plan/predict-step.js';
 import { refuseWithoutFp8 } from '../../src/train/fp8-device.js';
+import { planRun } from '../../src/train/plan.js';
 
 const cuda = { mixed_precision: 'fp8_mixed', dist: { device: 'cuda' } } as const;
 
@@ -91,6 +92,21 @@ test.each([
   const refused = expect.objectContaining({ code: 'MB_FP8_DEVICE', exitCode: 4 }) as MbridgeError;
   if (has) expect(check({ wgrad: true, bf16Ends: 0 })).not.toThrow();
   else expect(check({ wgrad: true, bf16Ends: 0 })).toThrow(refused);
+});
+
+test('layers at the ends are those of the whole model, whatever stage and chunk they are in', () => {
+  const fp8Layers = (set: RecipeOverrides, ranks: number): number[] => {
+    const plan = (more: RecipeOverrides, count: number): number[] => {
+      const cfg = qwen3TinyPretrainConfig({ ...cuda, num_hidden_layers: 4, ...more });
+      return planRun(cfg, count, 'cuda').ranks.map(({ bytes }) => bytes.fp8);
+    };
+    const [all = 0] = plan({}, 1);
+    return plan({ fp8_first_last_layers_bf16: 1, ...set }, ranks).map((bytes) => bytes / (all / 4));
+  };
+  const pp = { pipeline_model_parallel_size: 2 };
+  expect(fp8Layers({}, 1)).toEqual([2]);
+  expect(fp8Layers({ ...pp, num_layers_in_first_pipeline_stage: 1 }, 2)).toEqual([0, 2]);
+  expect(fp8Layers({ ...pp, virtual_pipeline_model_parallel_size: 2 }, 2)).toEqual([1, 1]);
 });
 
 test('it says itself what it is, on a GPU', () => {

@@ -11,7 +11,9 @@ interface Case {
 
 interface Outcome {
   readonly steps: { readonly loss: number; readonly skipped: boolean }[];
-  readonly evaluated: number | null;
+  /** Of the last update's batches, before it and in it; null on a rank without the head. */
+  readonly evaluated: unknown;
+  readonly trained: unknown;
   readonly weights: string;
   readonly bytes: Record<string, number>;
   /** What e4m3 adds, as it is planned without a device, and as it is there. */
@@ -49,6 +51,11 @@ test('a model learns with products of e4m3, and they are not those of float32', 
   expect(losses.at(-1)).toBeLessThan(losses[0]! - 1);
   expect(farthest(one, exact)).toBeGreaterThan(1e-5);
   expect(farthest(one, exact)).toBeLessThan(1e-2);
+});
+
+test('an evaluation between updates is of the weights that the next one begins with', () => {
+  expect(one.evaluated).toEqual({ lossSum: expect.any(Number) as number, tokens: 1024 });
+  expect(one.evaluated).toEqual(one.trained);
 });
 
 test.each<[string, number, Record<string, unknown>]>([

@@ -21,16 +21,21 @@ export async function runRank({ worldSize, device, runtime, options }) {
     const cfg = qwen3TinyPretrainConfig({ ...SIZES, ...set });
     const { model, optimizer, data, pgCollection } = await build(cfg, { device, runtime, worldSize }, { fp8 });
     const steps = [];
+    const read = {};
     for (let step = 1; step <= updates; step++) {
       if (step === poison) writeNaN(model, device);
-      model.forwardBackward(data.next(step), { hooks: optimizer.hooks });
+      const batches = data.next(step);
+      if (step === updates) {
+        model.evaluate(batches);
+        read.evaluated = model.readLoss();
+      }
+      model.forwardBackward(batches, { hooks: optimizer.hooks });
+      read.trained = model.readLoss();
       optimizer.step();
       const state = new Float64Array(16);
       device.read(optimizer.state.scalars, state);
       steps.push({ loss: state[LOSS], skipped: state[SKIP] !== 0 });
     }
-    model.evaluate(data.next(updates + 1));
-    const evaluated = model.readLoss()?.lossSum ?? null;
     const hash = createHash('sha256');
     for (const { values } of model.parameters()) hash.update(values);
     const { tp, cp, dpCp } = pgCollection;
@@ -39,7 +44,7 @@ export async function runRank({ worldSize, device, runtime, options }) {
     const planned = difference(stageOf(fp8, null), stageOf(null, null));
     const allocated = difference(model.stage, stageOf(null, { device, tp, cp, dpCp }));
     const bytes = model.stage.plan.byRegion();
-    results.push({ steps, evaluated, weights: hash.digest('hex'), bytes, planned, allocated });
+    results.push({ steps, ...read, weights: hash.digest('hex'), bytes, planned, allocated });
     data.close();
     model.dispose();
   }
