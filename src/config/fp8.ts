@@ -4,6 +4,12 @@ import type { ModelConfig, RunConfig } from './schema.js';
 /** Rows and columns of a block of e4m3 that has one scale. */
 const BLOCK = 128;
 
+/** What a model's `seq_length` is a multiple of under `fp8_mixed`. */
+export function fp8LengthStep({ context_parallel_size: cp }: Pick<ModelConfig, 'context_parallel_size'>): number {
+  // A rank holds two chunks of every sequence.
+  return BLOCK * (cp === 1 ? 1 : 2 * cp);
+}
+
 /** What `mixed_precision: fp8_mixed` needs of widths and lengths, so that no block depends on how a tensor is cut. */
 export function fp8LayoutProblems(cfg: RunConfig): Problem[] {
   if (cfg.mixed_precision !== 'fp8_mixed') return [];
@@ -28,8 +34,7 @@ export function fp8LayoutProblems(cfg: RunConfig): Problem[] {
   const run = cp === 1 ? seq : seq / (2 * cp);
   if (Number.isInteger(run) && run % BLOCK !== 0) {
     const parts = cp === 1 ? `${seq} tokens are` : `at cp ${cp} a chunk of ${seq} tokens has ${run},`;
-    const multiple = cp === 1 ? BLOCK : 2 * cp * BLOCK;
-    bad('model.seq_length', `${parts} ${rule}; make it a multiple of ${multiple}, or use bf16_mixed`);
+    bad('model.seq_length', `${parts} ${rule}; make it a multiple of ${fp8LengthStep(model)}, or use bf16_mixed`);
   }
   return problems;
 }

@@ -1,3 +1,4 @@
+import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { qwen3TinyPretrainConfig } from '../../recipes/qwen3.js';
 import type { RecipeOverrides } from '../../recipes/recipe.js';
@@ -5,6 +6,7 @@ import { MbridgeError } from '../../src/base/errors.js';
 import { resolvePrecision, validateLayout } from '../../src/config/layout.js';
 import { findProfile } from '../../src/plan/device-profiles.js';
 import { predictStep } from '../../src/plan/predict-step.js';
+import { evaluateChoices } from '../../src/run-evaluation.js';
 import { refuseWithoutFp8 } from '../../src/train/fp8-device.js';
 import { planRun } from '../../src/train/plan.js';
 
@@ -107,6 +109,15 @@ test('layers at the ends are those of the whole model, whatever stage and chunk 
   expect(fp8Layers({}, 1)).toEqual([2]);
   expect(fp8Layers({ ...pp, num_layers_in_first_pipeline_stage: 1 }, 2)).toEqual([0, 2]);
   expect(fp8Layers({ ...pp, virtual_pipeline_model_parallel_size: 2 }, 2)).toEqual([1, 1]);
+});
+
+test.each([1, 2])('rows of choices have a length that it takes, at cp %i', async (cp) => {
+  const model = { seq_length: 1024, context_parallel_size: cp };
+  const cfg = qwen3TinyPretrainConfig({ ...model, mixed_precision: 'fp8_mixed', dist: { device: 'cpu' } });
+  const path = join(import.meta.dirname, '../../fixtures/choices/questions.jsonl');
+  // All that is wrong is said at once.
+  const wrong = expect.stringMatching(/^[^\n]*mixed_precision: fp8_mixed runs on GPUs only[^\n]*$/) as string;
+  await expect(evaluateChoices(cfg, { path }, { nproc: cp })).rejects.toMatchObject({ message: wrong });
 });
 
 test('it says itself what it is, on a GPU', () => {
