@@ -1,3 +1,4 @@
+import { dividedKeys } from '../families/parameters.js';
 import type { Problem } from './problem.js';
 import type { ModelConfig, RunConfig } from './schema.js';
 
@@ -21,13 +22,13 @@ export function fp8LayoutProblems(cfg: RunConfig): Problem[] {
   };
   const rule = `not a multiple of ${BLOCK}, the width of fp8_mixed's blocks`;
   if (hidden % BLOCK !== 0) bad('model.hidden_size', `${hidden} is ${rule}; use bf16_mixed`);
-  const [odd] = cutWidths(model).filter(({ width }) => (width / tp) % BLOCK !== 0);
+  const divides = (size: number): boolean => dividedKeys(model).every((key) => model[key] % size === 0);
+  const oddAt = (size: number) => cutWidths(model).find(({ width }) => (width / size) % BLOCK !== 0);
+  const odd = oddAt(tp);
   // What tp does not divide at all has an error of its own.
-  if (odd !== undefined && Number.isInteger(odd.width / tp)) {
+  if (odd !== undefined && divides(tp)) {
     const found = `${tp} leaves ${odd.name} a width of ${odd.width / tp}, ${rule}`;
-    const sizes = Array.from({ length: tp }, (_, i) => i + 1).filter((size) =>
-      cutWidths(model).every(({ width }) => (width / size) % BLOCK === 0),
-    );
+    const sizes = Array.from({ length: tp }, (_, i) => i + 1).filter((size) => divides(size) && !oddAt(size));
     const remedy = sizes.length === 0 ? 'use bf16_mixed' : `use ${sizes.join(', ')}, or bf16_mixed`;
     bad('model.tensor_model_parallel_size', `${found}; ${remedy}`);
   }

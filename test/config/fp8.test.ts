@@ -45,6 +45,19 @@ test.each<[RecipeOverrides, number, string | null]>([
     `${LAYOUT}.tensor_model_parallel_size: 2 leaves the 4 heads of keys and values of 32 a width of 64, ${RULE}; use 1, or bf16_mixed`,
   ],
   [
+    {
+      ...{ ...cuda, tensor_model_parallel_size: 12, hidden_size: 1152, intermediate_size: 3456 },
+      ...{ head_dim: 96, num_attention_heads: 12, num_key_value_heads: 12 },
+    },
+    12,
+    `${LAYOUT}.tensor_model_parallel_size: 12 leaves the 12 heads of 96 a width of 96, ${RULE}; use 1, 3, or bf16_mixed`,
+  ],
+  [
+    { ...cuda, tensor_model_parallel_size: 8, num_attention_heads: 4, head_dim: 64 },
+    8,
+    `${LAYOUT}.tensor_model_parallel_size: 8 does not divide model.num_attention_heads 4, model.num_key_value_heads 4; this model takes 1, 2, 4`,
+  ],
+  [
     { ...cuda, seq_length: 192 },
     1,
     `${LAYOUT}.seq_length: 192 tokens are ${RULE}; make it a multiple of 128, or use bf16_mixed`,
