@@ -28,7 +28,10 @@ test('the state says on which layout it was saved, and another layout is told by
   const small = { ...cfg, optimizer: { ...cfg.optimizer, exp_avg_dtype: 'bf16' as const } };
   const said = 'optimizer.exp_avg_dtype was "fp32", is "bf16"';
   expect(differences(older, { cfg: small, layout, device })).toEqual([said]);
-  const products = { ...cfg, mixed_precision: 'fp8_mixed' as const };
-  expect(differences(state, { cfg: products, layout, device })).toEqual(['precision was fp32, is fp8_mixed']);
+  const products = { ...cfg, mixed_precision: 'fp8_mixed' as const, model: { ...cfg.model, fp8_wgrad: false } };
+  expect(differences(state, { cfg: products, layout, device })).toEqual([
+    'precision was fp32, is fp8_mixed',
+    'model.fp8_wgrad was true, is false',
+  ]);
   device.close();
 });

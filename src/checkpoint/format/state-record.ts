@@ -76,8 +76,9 @@ export function differences(saved: CheckpointState, { cfg, layout, device }: Run
   const sections = ['dataset', 'optimizer', 'scheduler'] as const;
   const wasSet = old === null ? [] : configChanges(old, cfg);
   const counts = ['train.global_batch_size', 'train.micro_batch_size', 'model.seq_length'];
+  const products = ['model.fp8_first_last_layers_bf16', 'model.fp8_wgrad'];
   const relevant = wasSet.filter(
-    ({ key }) => counts.includes(key) || sections.some((section) => key.startsWith(`${section}.`)),
+    ({ key }) => [...counts, ...products].includes(key) || sections.some((section) => key.startsWith(`${section}.`)),
   );
   return [
     ...changed('precision', saved.precision, resolvePrecision(cfg, device.kind)),
