@@ -17,7 +17,12 @@ const STEP_METRICS: readonly (Omit<PrometheusMetric, 'samples'> & { key: string;
     ...{ key: 'tokens_per_s_per_device', name: 'mbridge_tokens_per_second_per_device', type: 'gauge' },
     help: 'Tokens per second and GPU, or process on a CPU.',
   },
-  { key: 'mfu', name: 'mbridge_mfu_ratio', help: "Share of the GPU's peak that the model's work is.", type: 'gauge' },
+  {
+    key: 'mfu',
+    name: 'mbridge_mfu_ratio',
+    help: "Share of the GPU's peak in bf16 that the model's work is.",
+    type: 'gauge',
+  },
   { key: 'memory_bytes', name: 'mbridge_memory_bytes', help: 'Memory in use on rank 0.', type: 'gauge' },
   { key: 'step_time_ms', name: 'mbridge_step_seconds', help: 'Time of an update.', type: 'gauge', scale: 1e-3 },
   {

@@ -41,7 +41,7 @@ export const METRICS: readonly Metric[] = [
   {
     key: 'mfu',
     title: 'MFU',
-    note: "of the GPU's peak",
+    note: "of the GPU's peak in bf16",
     format: (value) => `${(value * 100).toFixed(1)} %`,
     noisy: true,
     linear: true,
