@@ -4,6 +4,7 @@ import { qwen3TinyPretrainConfig } from '../../recipes/qwen3.js';
 import type { RecipeOverrides } from '../../recipes/recipe.js';
 import { MbridgeError } from '../../src/base/errors.js';
 import { resolvePrecision, validateLayout } from '../../src/config/layout.js';
+import { stageSpec } from '../../src/model/stage/stage-spec.js';
 import { findProfile } from '../../src/plan/device-profiles.js';
 import { predictStep } from '../../src/plan/predict-step.js';
 import { evaluateChoices } from '../../src/run-evaluation.js';
@@ -131,6 +132,15 @@ test.each([1, 2])('rows of choices have a length that it takes, at cp %i', async
   // All that is wrong is said at once.
   const wrong = expect.stringMatching(/^[^\n]*mixed_precision: fp8_mixed runs on GPUs only[^\n]*$/) as string;
   await expect(evaluateChoices(cfg, { path }, { nproc: cp })).rejects.toMatchObject({ message: wrong });
+});
+
+test('a model that only generates has no products of e4m3, and takes any GPU', () => {
+  const one = { rank: 0, size: 1 };
+  const place = { tp: one, cp: one, pp: one, dp: one, dpCp: one };
+  const specOf = (onlyGenerates: boolean) =>
+    stageSpec(qwen3TinyPretrainConfig(cuda), place, { device: 'cuda', onlyGenerates });
+  expect(specOf(false).fp8).toEqual({ wgrad: true, bf16Ends: 0 });
+  expect(specOf(true).fp8).toBeNull();
 });
 
 test('it says itself what it is, on a GPU', () => {

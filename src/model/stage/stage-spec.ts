@@ -141,7 +141,9 @@ export function stageSpec(
     },
     ...(generation === undefined ? {} : { generation }),
   };
-  return onlyGenerates ? { ...spec, batch: 1, seq: place.tp.size, microBatches: 0, trainable: false } : spec;
+  // It has no passes over whole sequences.
+  const only = { batch: 1, seq: place.tp.size, microBatches: 0, fp8: null, trainable: false };
+  return onlyGenerates ? { ...spec, ...only } : spec;
 }
 
 function fp8Of({ mixed_precision: precision, model }: RunConfig): Fp8 | null {
