@@ -23,6 +23,7 @@ function problemOf(overrides: RecipeOverrides, ranks: number): unknown {
   return null;
 }
 
+const { model: MODEL } = qwen3TinyPretrainConfig(cuda);
 const LAYOUT = 'MB_CONFIG_LAYOUT model';
 const RULE = "not a multiple of 128, the width of fp8_mixed's blocks";
 
@@ -123,6 +124,16 @@ test('layers at the ends are those of the whole model, whatever stage and chunk 
   expect(fp8Layers({}, 1)).toEqual([2]);
   expect(fp8Layers({ ...pp, num_layers_in_first_pipeline_stage: 1 }, 2)).toEqual([0, 2]);
   expect(fp8Layers({ ...pp, virtual_pipeline_model_parallel_size: 2 }, 2)).toEqual([1, 1]);
+});
+
+test('what only a backward takes is not there for a model that is not trained', () => {
+  const bytesOf = (trainable: boolean) =>
+    planRun(qwen3TinyPretrainConfig(cuda), 1, 'cuda', { trainable }).ranks[0]!.bytes;
+  const [trained, untrained] = [bytesOf(true), bytesOf(false)];
+  expect(untrained.fp8 / trained.fp8).toBeCloseTo(1 / 2, 2);
+  // Of the norms' outputs and SwiGLU's.
+  const { hidden_size: hidden, intermediate_size: ffn, num_hidden_layers: layers, seq_length: tokens } = MODEL;
+  expect((trained.activations - untrained.activations) / (layers * tokens * (2 * hidden + ffn))).toBeCloseTo(1, 2);
 });
 
 test.each([1, 2])('rows of choices have a length that it takes, at cp %i', async (cp) => {

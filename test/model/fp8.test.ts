@@ -14,6 +14,9 @@ interface Outcome {
   /** Of the last update's batches, before it and in it; null on a rank without the head. */
   readonly evaluated: unknown;
   readonly trained: unknown;
+  /** Of the first update's batches, in it and by a model that is not trained. */
+  readonly first: unknown;
+  readonly untrained: unknown;
   readonly weights: string;
   readonly bytes: Record<string, number>;
   /** What e4m3 adds, as it is planned without a device, and as it is there. */
@@ -56,6 +59,11 @@ test('a model learns with products of e4m3, and they are not those of float32', 
 test('an evaluation between updates is of the weights that the next one begins with', () => {
   expect(one.evaluated).toEqual({ lossSum: expect.any(Number) as number, tokens: 1024 });
   expect(one.evaluated).toEqual(one.trained);
+});
+
+test('a model that is not trained has the same products', () => {
+  expect(one.untrained).toEqual({ lossSum: expect.any(Number) as number, tokens: 1024 });
+  expect(one.untrained).toEqual(one.first);
 });
 
 test.each<[string, number, Record<string, unknown>]>([

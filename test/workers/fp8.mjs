@@ -1,6 +1,6 @@
 // A rank that trains with products of e4m3, which on the CPU only a program can ask for, and says what came of it.
 import { createHash } from 'node:crypto';
-import { qwen3TinyPretrainConfig } from '../../dist/src/index.js';
+import { provideDistributedModel, qwen3TinyPretrainConfig } from '../../dist/src/index.js';
 import { buildStage } from '../../dist/src/model/stage/stage.js';
 import { stageSpec } from '../../dist/src/model/stage/stage-spec.js';
 import { build } from './set-up.mjs';
@@ -22,6 +22,10 @@ export async function runRank({ worldSize, device, runtime, options }) {
     const { model, optimizer, data, pgCollection } = await build(cfg, { device, runtime, worldSize }, { fp8 });
     const steps = [];
     const read = {};
+    const untrained = await provideDistributedModel(cfg, { pgCollection, device, fp8, trainable: false });
+    untrained.evaluate(data.next(1));
+    read.untrained = untrained.readLoss();
+    untrained.dispose();
     for (let step = 1; step <= updates; step++) {
       if (step === poison) writeNaN(model, device);
       const batches = data.next(step);
@@ -31,6 +35,7 @@ export async function runRank({ worldSize, device, runtime, options }) {
       }
       model.forwardBackward(batches, { hooks: optimizer.hooks });
       read.trained = model.readLoss();
+      read.first ??= read.trained;
       optimizer.step();
       const state = new Float64Array(16);
       device.read(optimizer.state.scalars, state);

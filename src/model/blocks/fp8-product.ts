@@ -23,7 +23,7 @@ export class Fp8Product {
   readonly wgrad: boolean;
   readonly #env: StageEnv;
   readonly #source: Tensor;
-  readonly #weight: { readonly q: Codes; readonly t: Codes };
+  readonly #weight: Quantized & { readonly q: Codes };
   /** Temporaries: x until its product is there, and from `dgrad` to `wgrad` dy. */
   readonly #x: { readonly q: Codes; readonly t: Codes };
   readonly #dy: Quantized & { readonly q: Codes };
@@ -38,7 +38,7 @@ export class Fp8Product {
     this.#source = weight;
     this.#weight = {
       q: planCodes(env.plan, 'fp8', outputs, inputs, BLOCKS.weight),
-      t: planCodes(env.plan, 'fp8', inputs, outputs, BLOCKS.weight),
+      t: env.trains ? planCodes(env.plan, 'fp8', inputs, outputs, BLOCKS.weight) : null,
     };
     this.#x = inputScratch(env, inputs);
     this.#dy = {
@@ -67,7 +67,7 @@ export class Fp8Product {
   dgrad(dy: Operand, dx: Tensor): void {
     const { device } = this.#env.ops;
     if (dy instanceof Tensor) quantize(device, dy, this.#dy);
-    gemmFp8(device, this.#dy.q, this.#weight.t, dx);
+    gemmFp8(device, this.#dy.q, sideOf(this.#weight.t), dx);
   }
 
   /** Follows `dgrad`, whose dy it is of. */
@@ -89,7 +89,7 @@ export class Fp8Product {
   }
 }
 
-/** A product's x in e4m3 for each micro-batch in flight: x as the forward takes it is scratch, x' is kept for the backward. */
+/** A product's x in e4m3 for each micro-batch in flight: x as the forward takes it is scratch, x' is kept for a backward. */
 export function savedInput(
   env: StageEnv,
   key: string,
@@ -98,10 +98,11 @@ export function savedInput(
   droppedBy: 'full' | 'swiglu',
 ): (microBatch: number) => Quantized {
   const { tokens } = env.sizes;
+  const { q } = inputScratch(env, inputs);
+  if (!env.trains) return () => ({ q, t: null });
   const scales = [scaleCount(inputs, tokens, BLOCKS.xT)];
   const codesOf = env.saved(key, [inputs, tokens], slots, droppedBy, 'u8');
   const scalesOf = env.saved(`${key}.scales`, scales, slots, droppedBy, 'f32');
-  const { q } = inputScratch(env, inputs);
   return (microBatch) => ({ q, t: { codes: codesOf(microBatch), scales: scalesOf(microBatch), block: BLOCKS.xT } });
 }
 

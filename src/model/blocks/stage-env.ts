@@ -68,6 +68,8 @@ export interface StageEnvOptions {
   positions?: number;
   /** Which products are in e4m3; none by default. */
   fp8?: Fp8 | null;
+  /** Whether there is a backward; there is one by default. */
+  trains?: boolean;
 }
 
 /** One tensor for each micro-batch in flight. */
@@ -82,6 +84,7 @@ export class StageEnv {
   readonly sizes: StageSizes;
   readonly dtype: ActDType;
   readonly recompute: Recompute;
+  readonly trains: boolean;
   /** Of each call of the attention: one, or under context parallelism one a chunk that the rank holds. */
   readonly attention: readonly AttentionSizes[];
   readonly plan: MemoryPlan;
@@ -106,6 +109,7 @@ export class StageEnv {
     this.#maybeOps = options.ops;
     this.dtype = options.dtype;
     this.recompute = options.recompute;
+    this.trains = options.trains ?? true;
     const modules = options.recompute === 'selective' ? (options.recomputeModules ?? CHEAP) : [];
     this.#fp8 = options.fp8 ?? null;
     this.#recomputed = new Set(modules.includes('mlp') ? [...modules, 'swiglu'] : modules);

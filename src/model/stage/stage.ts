@@ -98,6 +98,7 @@ export function buildStage(
     recomputeModules: spec.recomputeModules,
     attention,
     fp8: spec.fp8,
+    trains: spec.trainable !== false,
     // A model that only generates never looks at whole sequences.
     attentionWorkspaceBytes: onlyGenerates
       ? 0
