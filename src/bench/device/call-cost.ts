@@ -45,14 +45,26 @@ function attentionBytes(t: Operands, s: Scalars): number {
   return at(s, 'b') * positions * at(s, 'd') * (t['q']?.dtype === DTYPES.f32.code ? 4 : 2);
 }
 
+/** What a product of operands of few bits is written to, and whether it is added there. */
+function into(t: Operands, s: Scalars): string {
+  const wider = t['D']?.dtype === DTYPES.f32.code && t['A']?.dtype !== DTYPES.f32.code;
+  return `${wider ? ' to f32' : ''}${at(s, 'beta') === 0 ? '' : ' +='}`;
+}
+
 const EXCEPTIONS: Partial<Record<keyof typeof OPS, Exception>> = {
   gemm: {
     flops: (s) => 2 * at(s, 'm') * at(s, 'n') * at(s, 'k'),
     detail: (t, s) => {
       const transposes = `${at(s, 'ta') ? 'T' : 'N'}${at(s, 'tb') ? 'T' : 'N'}`;
-      const into = t['D']?.dtype === DTYPES.f32.code && t['A']?.dtype !== DTYPES.f32.code ? ' to f32' : '';
-      return `${at(s, 'm')}x${at(s, 'n')}x${at(s, 'k')} ${transposes}${into}${at(s, 'beta') === 0 ? '' : ' +='}`;
+      return `${at(s, 'm')}x${at(s, 'n')}x${at(s, 'k')} ${transposes}${into(t, s)}`;
     },
+  },
+  gemmFp8: {
+    // As many of bf16, by whose rate they are judged, take as long at the published peaks: half of them.
+    flops: (s) => at(s, 'm') * at(s, 'n') * at(s, 'k'),
+    bytes: (t, s) =>
+      ['A', 'SA', 'B', 'SB'].reduce((sum, name) => sum + size(t, name), 0) + size(t, 'D') * (1 + at(s, 'beta')),
+    detail: (t, s) => `${at(s, 'm')}x${at(s, 'n')}x${at(s, 'k')}${into(t, s)}`,
   },
   rmsnormBwd: {
     bytes: (t, s) =>

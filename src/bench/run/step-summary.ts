@@ -48,6 +48,7 @@ const KINDS: readonly (readonly [string, RegExp])[] = [
   ['attention', /^attention/],
   ['norms and rotation', /^(add_)?rmsnorm|^qknorm|^rope/],
   ['activation', /^swiglu/],
+  ['quantisation', /^fp8_/],
   ['loss', /^ce_/],
   ['embedding', /^embed/],
   ['optimizer', /^(adamw|sumsq|optimizer)/],
