@@ -55,6 +55,11 @@ export function checkFp8(
   bad: (path: string, message: string) => void,
 ): void {
   if (precision === 'fp8_mixed') {
+    const { fp8_first_last_layers_bf16: ends, num_hidden_layers: layers } = model;
+    if (2 * ends >= layers) {
+      const found = `${ends} at either end are all of the ${layers} layers`;
+      bad('model.fp8_first_last_layers_bf16', `${found}; lower it, or use bf16_mixed`);
+    }
     if (!model.batch_invariant) return;
     const why = 'sampled tokens come of bf16 products, trained ones of e4m3';
     return bad('model.batch_invariant', `does not hold with fp8_mixed: ${why}; set it to false, or use bf16_mixed`);

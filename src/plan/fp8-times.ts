@@ -11,9 +11,9 @@ export interface Fp8Work {
 
 /** Null where nothing has. */
 export function fp8Work({ mixed_precision: precision, model }: RunConfig): Fp8Work | null {
-  const layers = fp8Layers(model, model.num_hidden_layers);
-  if (precision !== 'fp8_mixed' || layers === 0) return null;
-  return { share: layers / model.num_hidden_layers, wgrad: model.fp8_wgrad };
+  if (precision !== 'fp8_mixed') return null;
+  const { num_hidden_layers: layers, fp8_wgrad: wgrad } = model;
+  return { share: fp8Layers(model, layers) / layers, wgrad };
 }
 
 /** How many of `layers` in a row have products in e4m3, where both ends of the model are among them. */
