@@ -12,11 +12,14 @@ function distance(a: string, b: string): number {
   return previous[b.length] ?? 0;
 }
 
-/** The candidate that a misspelt word most likely meant, or undefined where none is near. */
+/** The candidate that a misspelt word most likely meant, the only one it begins, or undefined where none is near. */
 export function nearest(word: string, candidates: Iterable<string>): string | undefined {
+  const all = [...candidates];
+  const begun = all.filter((candidate) => candidate.toLowerCase().startsWith(word.toLowerCase()));
+  if (word.length > 2 && begun.length === 1) return begun[0];
   let best: string | undefined;
   let least = Math.max(2, Math.floor(word.length / 3)) + 1;
-  for (const candidate of candidates) {
+  for (const candidate of all) {
     const d = distance(word.toLowerCase(), candidate.toLowerCase());
     // Two short words may be near and have no letter in common.
     if (d < least && d < Math.max(word.length, candidate.length)) [best, least] = [candidate, d];

@@ -152,6 +152,10 @@ describe('problems', () => {
       'MB_CONFIG_VALUE run.yaml:1:1 mixed_precision: expected one of auto, bf16_mixed, fp8_mixed, fp32, got "bf16-mixed" (did you mean bf16_mixed?)',
     ],
     [
+      'mixed_precision: fp8',
+      'MB_CONFIG_VALUE run.yaml:1:1 mixed_precision: expected one of auto, bf16_mixed, fp8_mixed, fp32, got "fp8" (did you mean fp8_mixed?)',
+    ],
+    [
       'optimizer: {adam_beta1: 1}',
       'MB_CONFIG_VALUE run.yaml:1:13 optimizer.adam_beta1: expected a number of at least 0, below 1, got 1',
     ],
