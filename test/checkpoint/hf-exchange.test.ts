@@ -100,6 +100,20 @@ describe('import and export', () => {
     expect(JSON.parse(readFileSync(join(folder, 'hf/config.json'), 'utf8'))).toMatchObject({ dtype: 'bfloat16' });
   });
 
+  test.each([
+    ['fp32', 'float32'],
+    ['bf16_mixed', 'bfloat16'],
+    ['fp8_mixed', 'bfloat16'],
+  ] as const)('trained in %s are %s, unless another dtype is asked for', async (precision, dtype) => {
+    const folder = temporaryFolder(`hf-${precision}`);
+    await importHf(fixture.folder, join(folder, 'imported'));
+    const checkpoint = await Checkpoint.open(await requireCheckpoint(join(folder, 'imported'), () => undefined));
+    Object.defineProperty(checkpoint, 'state', { value: { ...checkpoint.state, precision } });
+    await exportHf(checkpoint, join(folder, 'hf'));
+    await checkpoint.close();
+    expect(JSON.parse(readFileSync(join(folder, 'hf/config.json'), 'utf8'))).toMatchObject({ dtype });
+  });
+
   test('refuse a target that is not empty, and leave nothing of one that failed', async () => {
     const folder = temporaryFolder();
     await importHf(fixture.folder, join(folder, 'imported'));

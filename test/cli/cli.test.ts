@@ -243,6 +243,8 @@ describe('plan', () => {
     expect(grouped.stdout).toMatch(
       /^ranks {2}layers +weights +grads +optim +activ +other +total\n0-3 +E 0-19 .*\n4-7 +20-35 H /m,
     );
+    const fp8 = await mbridge([...line.split(' '), 'mixed_precision=fp8_mixed']);
+    expect(fp8.stdout).toMatch(/ on cuda, fp8_mixed\n[^]*^ranks {2}layers +weights +fp8 +grads +optim +activ /m);
     const { stdout } = await mbridge([...line.split(' '), '--per-rank']);
     expect(stdout).toContain('layout: tp 2, cp 1, dp 2, pp 2 on cuda, bf16_mixed\nparameters: 4,022,468,096\n');
     expect(stdout).toMatch(/^ {3}0 {3}0 {3}0 {3}0 {3}0 {2}E 0-19 /m);

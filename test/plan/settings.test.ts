@@ -80,6 +80,7 @@ test('sequence parallelism follows each setting, unless somebody has said', () =
 test.each([
   ['qwen3-4b', 8, []],
   ['qwen3-8b', 8, []],
+  ['qwen3-4b', 4, ['mixed_precision=fp8_mixed']],
   [
     'qwen3-4b',
     1,
