@@ -105,7 +105,7 @@ describe('import and export', () => {
     ['bf16_mixed', 'bfloat16'],
     ['fp8_mixed', 'bfloat16'],
   ] as const)('trained in %s are %s, unless another dtype is asked for', async (precision, dtype) => {
-    const folder = temporaryFolder(`hf-${precision}`);
+    const folder = temporaryFolder();
     await importHf(fixture.folder, join(folder, 'imported'));
     const checkpoint = await Checkpoint.open(await requireCheckpoint(join(folder, 'imported'), () => undefined));
     Object.defineProperty(checkpoint, 'state', { value: { ...checkpoint.state, precision } });
