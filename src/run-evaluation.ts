@@ -6,7 +6,7 @@ import { takeEarlySignals } from './base/early-signals.js';
 import { MbridgeError } from './base/errors.js';
 import { compiledFile } from './base/package-root.js';
 import { checkConfig } from './config/check-config.js';
-import { fp8LengthStep } from './config/fp8.js';
+import { lengthStep } from './config/fp8.js';
 import type { RunConfig } from './config/schema.js';
 import { tokenizeChoices } from './data/tokenize-choices.js';
 import { MOST_ROWS } from './model/losses/row-cross-entropy.js';
@@ -76,9 +76,7 @@ export async function evaluateChoices(
   }
 }
 
-/** Rows are padded to a length that kernels like, and that products take; each is a micro-batch of its own. */
-const LENGTH_STEP = 64;
-
+/** Rows are padded to a multiple of {@link lengthStep}, each a micro-batch of its own. */
 function withRows(config: RunConfig, ranks: number, longest: number): RunConfig {
   const { replicas, stages } = sizesOf(config, ranks);
   const most = Math.floor(MOST_ROWS / replicas);
@@ -89,7 +87,7 @@ function withRows(config: RunConfig, ranks: number, longest: number): RunConfig 
     throw new MbridgeError('config', 'MB_CHOICES_REPLICAS', found, { hint: 'start fewer processes (--nproc)' });
   }
   const { model, train } = config;
-  const step = config.mixed_precision === 'fp8_mixed' ? fp8LengthStep(model) : LENGTH_STEP;
+  const step = lengthStep(config);
   const seqLength = Math.min(Math.ceil(longest / step) * step, model.seq_length);
   const divides = seqLength % model.tensor_model_parallel_size === 0;
   return withBatch(

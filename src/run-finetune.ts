@@ -2,6 +2,7 @@ import { existsSync } from 'node:fs';
 import { basename, join, resolve as absolute } from 'node:path';
 import { MbridgeError } from './base/errors.js';
 import { configOfModel } from './checkpoint/run/model-config.js';
+import { lengthStep } from './config/fp8.js';
 import { resolve, type ConfigSources, type Resolution } from './config/resolve.js';
 import type { ConfigInput, RunConfig } from './config/schema.js';
 import { detectStarter, firstSet, refuseSeveralLaunchers, variablesOf } from './job/shared/starter.js';
@@ -10,7 +11,6 @@ import { runDistributed, type RunDistributedOptions } from './run-distributed.js
 
 /** A sample is no longer than this, unless model.seq_length says so. */
 const LONGEST = 4096;
-const LENGTH_STEP = 64;
 /** Learning rates of a whole model, and of adapters, which begin from nothing. */
 const LR = 1e-5;
 const ADAPTER_LR = 1e-4;
@@ -94,7 +94,8 @@ async function resolveFinetune(options: FinetuneOptions, how: { readonly make: b
   const lengths = chatLengths(await chatPrefix(first.config, dataset, how));
   const longest = lengths.reduce((most, length) => Math.max(most, length), 0);
   // A sample of n + 1 tokens has n that are predicted.
-  const fitting = Math.max(LENGTH_STEP, Math.ceil((longest - 1) / LENGTH_STEP) * LENGTH_STEP);
+  const step = lengthStep(first.config);
+  const fitting = Math.max(step, Math.ceil((longest - 1) / step) * step);
   const seqLength = given('model.seq_length')
     ? model.seq_length
     : Math.min(fitting, LONGEST, model.max_position_embeddings);

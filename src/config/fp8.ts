@@ -5,8 +5,12 @@ import type { ModelConfig, RunConfig } from './schema.js';
 /** Rows and columns of a block of e4m3 that has one scale. */
 const BLOCK = 128;
 
-/** What a model's `seq_length` is a multiple of under `fp8_mixed`. */
-export function fp8LengthStep({ context_parallel_size: cp }: Pick<ModelConfig, 'context_parallel_size'>): number {
+/** A multiple of this is a `seq_length` that kernels like, and that the products of the precision take. */
+export function lengthStep({ mixed_precision: precision, model }: RunConfig): number {
+  return precision === 'fp8_mixed' ? fp8LengthStep(model) : 64;
+}
+
+function fp8LengthStep({ context_parallel_size: cp }: ModelConfig): number {
   // A rank holds two chunks of every sequence.
   return BLOCK * (cp === 1 ? 1 : 2 * cp);
 }

@@ -81,6 +81,15 @@ test('it makes a folder that is a model for the next command, and a checkpoint i
   expect(existsSync(join(folder, 'more/tokenizer.json'))).toBe(true);
 });
 
+test.each(['1', '2'])('under fp8_mixed at cp %s samples have a length that its products take', async (cp) => {
+  const { data, model } = workplace([HELLO]);
+  const { exitCode, stderr } = await finetune(model, data, '--nproc', cp, '--cp-size', cp, 'mixed_precision=fp8_mixed');
+  expect(exitCode).toBe(3);
+  // All that is wrong is said at once: here it is the CPU and the small model, not the length that nobody gave.
+  expect(stderr).toContain('fp8_mixed runs on GPUs only');
+  expect(stderr).not.toContain('seq_length');
+});
+
 test('a run that ended early goes on when the same command is given again', async () => {
   const { folder, data, model } = workplace();
   const run = (name: string, ...more: string[]): Promise<Outcome> =>
