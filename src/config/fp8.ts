@@ -68,11 +68,12 @@ export function checkFp8(
     const why = 'sampled tokens come of bf16 products, trained ones of e4m3';
     return bad('model.batch_invariant', `does not hold with fp8_mixed: ${why}; set it to false, or use bf16_mixed`);
   }
-  const asked = [
-    ...(model.fp8_wgrad ? [] : (['fp8_wgrad'] as const)),
-    ...(model.fp8_first_last_layers_bf16 === 0 ? [] : (['fp8_first_last_layers_bf16'] as const)),
-  ];
-  for (const key of asked) {
-    bad(`model.${key}`, `is for mixed_precision fp8_mixed, not ${precision}; set that, or leave it unset`);
+  // A resumed run has them from before: unset is not enough.
+  for (const [key, unset] of [
+    ['fp8_wgrad', true],
+    ['fp8_first_last_layers_bf16', 0],
+  ] as const) {
+    if (model[key] === unset) continue;
+    bad(`model.${key}`, `is for mixed_precision fp8_mixed, not ${precision}; set that, or this to ${unset}`);
   }
 }

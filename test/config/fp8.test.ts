@@ -88,11 +88,11 @@ test.each<[RecipeOverrides, string]>([
   ],
   [
     { fp8_wgrad: false },
-    'MB_CONFIG_VALUE argument fp8_wgrad model.fp8_wgrad: is for mixed_precision fp8_mixed, not auto; set that, or leave it unset',
+    'MB_CONFIG_VALUE argument fp8_wgrad model.fp8_wgrad: is for mixed_precision fp8_mixed, not auto; set that, or this to true',
   ],
   [
     { fp8_first_last_layers_bf16: 1, mixed_precision: 'bf16_mixed' },
-    'MB_CONFIG_VALUE argument fp8_first_last_layers_bf16 model.fp8_first_last_layers_bf16: is for mixed_precision fp8_mixed, not bf16_mixed; set that, or leave it unset',
+    'MB_CONFIG_VALUE argument fp8_first_last_layers_bf16 model.fp8_first_last_layers_bf16: is for mixed_precision fp8_mixed, not bf16_mixed; set that, or this to 0',
   ],
 ])('%j contradicts itself', (overrides, problem) => {
   expect(problemOf(overrides, 1)).toBe(problem);
