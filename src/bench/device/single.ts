@@ -1,3 +1,4 @@
+import { MbridgeError } from '../../base/errors.js';
 import { resolvePrecision } from '../../config/layout.js';
 import { modelShape } from '../../families/model-shape.js';
 import type { RunConfig } from '../../config/schema.js';
@@ -63,13 +64,21 @@ const MEASURES: { readonly [Bench in SingleBench]: Measure<Measured[Bench]> } = 
   bound: measureBound,
 };
 
-/** Opens the device, measures its ceilings and then what is asked for, in the sizes that a run of `cfg` has on each rank. */
+/**
+ * Opens the device, measures its ceilings and then what is asked for, in the sizes that a run of `cfg` has on each rank.
+ * @throws MbridgeError MB_CONFIG_NOT_BUILT, exit 3, for products of fp8_mixed, which are others
+ */
 export function measureDevice<Bench extends SingleBench>(
   bench: Bench,
   cfg: RunConfig,
   kind: 'cpu' | 'cuda',
   mbridge: string,
 ): DeviceMeasurement<Bench> {
+  if (cfg.mixed_precision === 'fp8_mixed' && (bench === 'gemm' || bench === 'bound')) {
+    throw new MbridgeError('config', 'MB_CONFIG_NOT_BUILT', `bench ${bench} measures no products of e4m3 yet`, {
+      hint: 'set mixed_precision=bf16_mixed; bench step --profile has those of a run in fp8_mixed',
+    });
+  }
   const act = resolvePrecision(cfg, kind) === 'fp32' ? 'f32' : 'bf16';
   const session = openSession(kind, loadBinding().cpuCount(), act);
   try {
