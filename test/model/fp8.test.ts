@@ -97,27 +97,31 @@ test.each<[string, number, Record<string, unknown>]>([
   240_000,
 );
 
-test('what backward makes again has the bits that forward had', async () => {
-  const selective = (modules: string[]): Record<string, unknown> => ({
-    recompute_granularity: 'selective',
-    recompute_modules: modules,
-  });
-  const choices = [
-    {},
-    { recompute_granularity: 'full' },
-    selective(['norm', 'rope', 'swiglu']),
-    selective(['mlp']),
-    selective(['norm', 'rope', 'swiglu', 'attention', 'mlp']),
-  ];
-  const found = await runs(
-    1,
-    choices.map((set) => ({ set, fp8: FP8, updates: 3 })),
-  );
-  for (const [i, outcome] of found.entries()) {
-    expect(bitsOf(outcome), JSON.stringify(choices[i])).toEqual(bitsOf(found[0]!));
-    expect(outcome.planned).toEqual(outcome.allocated);
-  }
-}, 240_000);
+test.each([true, false])(
+  'what backward makes again has the bits that forward had, dW in e4m3: %s',
+  async (wgrad) => {
+    const selective = (modules: string[]): Record<string, unknown> => ({
+      recompute_granularity: 'selective',
+      recompute_modules: modules,
+    });
+    const choices = [
+      {},
+      { recompute_granularity: 'full' },
+      selective(['norm', 'rope', 'swiglu']),
+      selective(['mlp']),
+      selective(['norm', 'rope', 'swiglu', 'attention', 'mlp']),
+    ];
+    const found = await runs(
+      1,
+      choices.map((set) => ({ set, fp8: { ...FP8, wgrad }, updates: 3 })),
+    );
+    for (const [i, outcome] of found.entries()) {
+      expect(bitsOf(outcome), JSON.stringify(choices[i])).toEqual(bitsOf(found[0]!));
+      expect(outcome.planned).toEqual(outcome.allocated);
+    }
+  },
+  240_000,
+);
 
 test('layers that stay in bf16 have no e4m3, and all of them have the bits of a run without', async () => {
   const [none, ends, all, noWgrad, whole] = (await runs(1, [
