@@ -71,7 +71,7 @@ export function checkFp8(
   // A resumed run has them from before: unset is not enough.
   for (const [key, unset] of [
     ['fp8_wgrad', true],
-    ['fp8_first_last_layers_bf16', 0],
+    ['fp8_first_last_layers_bf16', 2],
   ] as const) {
     if (model[key] === unset) continue;
     bad(`model.${key}`, `is for mixed_precision fp8_mixed, not ${precision}; set that, or this to ${unset}`);

@@ -63,7 +63,7 @@ export interface ModelConfig {
   loss_chunk_tokens: number;
   /** the same command gives the same bits. Default: true. */
   deterministic: boolean;
-  /** under fp8_mixed, decoder layers at either end of the whole model that stay in bf16. Default: 0. */
+  /** under fp8_mixed, decoder layers at either end of the whole model that stay in bf16. Default: 2. */
   fp8_first_last_layers_bf16: number;
   /** under fp8_mixed, gradients of weights by e4m3 too; false: in bf16. Default: true. */
   fp8_wgrad: boolean;

@@ -45,7 +45,7 @@ export const modelSchema = z.strictObject({
   fp8_first_last_layers_bf16: z
     .int()
     .min(0)
-    .default(0)
+    .default(2)
     .describe('under fp8_mixed, decoder layers at either end of the whole model that stay in bf16'),
   fp8_wgrad: z.boolean().default(true).describe('under fp8_mixed, gradients of weights by e4m3 too; false: in bf16'),
   batch_invariant: z

@@ -11,7 +11,7 @@ import { evaluateChoices } from '../../src/run-evaluation.js';
 import { refuseWithoutFp8 } from '../../src/train/fp8-device.js';
 import { planRun } from '../../src/train/plan.js';
 
-const cuda = { mixed_precision: 'fp8_mixed', dist: { device: 'cuda' } } as const;
+const cuda = { mixed_precision: 'fp8_mixed', fp8_first_last_layers_bf16: 0, dist: { device: 'cuda' } } as const;
 
 function problemOf(overrides: RecipeOverrides, ranks: number): unknown {
   try {
@@ -31,7 +31,7 @@ test.each<[RecipeOverrides, number, string | null]>([
   [cuda, 1, null],
   [{ ...cuda, context_parallel_size: 2, seq_length: 512 }, 2, null],
   [
-    { mixed_precision: 'fp8_mixed', dist: { device: 'cpu' } },
+    { ...cuda, dist: { device: 'cpu' } },
     1,
     'MB_CONFIG_LAYOUT mixed_precision: fp8_mixed runs on GPUs only, whose products of e4m3 it is for; use auto or fp32 on the CPU',
   ],
@@ -92,7 +92,7 @@ test.each<[RecipeOverrides, string]>([
   ],
   [
     { fp8_first_last_layers_bf16: 1, mixed_precision: 'bf16_mixed' },
-    'MB_CONFIG_VALUE argument fp8_first_last_layers_bf16 model.fp8_first_last_layers_bf16: is for mixed_precision fp8_mixed, not bf16_mixed; set that, or this to 0',
+    'MB_CONFIG_VALUE argument fp8_first_last_layers_bf16 model.fp8_first_last_layers_bf16: is for mixed_precision fp8_mixed, not bf16_mixed; set that, or this to 2',
   ],
 ])('%j contradicts itself', (overrides, problem) => {
   expect(problemOf(overrides, 1)).toBe(problem);
@@ -142,7 +142,7 @@ test('what only a backward takes is not there for a model that is not trained', 
 
 test.each([1, 2])('rows of choices have a length that it takes, at cp %i', async (cp) => {
   const model = { seq_length: 1024, context_parallel_size: cp };
-  const cfg = qwen3TinyPretrainConfig({ ...model, mixed_precision: 'fp8_mixed', dist: { device: 'cpu' } });
+  const cfg = qwen3TinyPretrainConfig({ ...cuda, ...model, dist: { device: 'cpu' } });
   const path = join(import.meta.dirname, '../../fixtures/choices/questions.jsonl');
   // All that is wrong is said at once.
   const wrong = expect.stringMatching(/^[^\n]*mixed_precision: fp8_mixed runs on GPUs only[^\n]*$/) as string;
