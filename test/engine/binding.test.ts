@@ -251,7 +251,7 @@ describe('communicators', () => {
     [2, 1, 8, 6].forEach((value, i) => expect(read(y!)[i]).toBeCloseTo(value / root, 6));
     expect(read(full!)).toEqual(read(y!));
 
-    expect(failure(() => b.commRun(comm, 0, 2, 7, 3))).toMatch(/^MB_ARGUMENT: .*op is 2/);
+    expect(failure(() => b.commRun(comm, 0, 3, 7, 3))).toMatch(/^MB_ARGUMENT: .*op is 3/);
     put(...tensors, [1, 4, 0]);
     expect(failure(() => b.commRun(comm, 0, 0, 6, 3))).toMatch(/^MB_ARGUMENT: reduce_norm_gather/);
     put(...tensors.slice(0, 6), tensor(0, 16, F32, 99), [1, 4, 0]);
