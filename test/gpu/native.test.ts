@@ -12,7 +12,7 @@ async function nativeTests(...before: string[]): Promise<void> {
   const [program = '', ...args] = [...before, TESTS, '--backend', findCudaEngine().path];
   const { exitCode, all } = await execa(program, args, { reject: false, all: true });
   expect(exitCode, all.slice(-4000)).toBe(0);
-  expect(all).toMatch(/^\d+ passed, 0 failed/m);
+  expect(all).toMatch(/^\d+ cases, \d+ checks, 0 failed$/m);
 }
 
 test('every op agrees with float64, and with itself a second time', () => nativeTests());
