@@ -127,7 +127,7 @@ async function check(command: string): Promise<void> {
     const nproc = rest.includes('--nproc') ? '' : '--nproc 8';
     // A run on several nodes is planned as one of all their ranks.
     const whole = rest
-      .replace(' --json', '')
+      .replace(/ --json| --max-restarts \d+/g, '')
       .replace(/--nproc (\d+) --nnodes (\d+) --node-rank \d+ --rdzv-endpoint \S+/, (_, n, m) => `--nproc ${+n * +m}`);
     const { exitCode, stderr } = await run(`npx mbridge plan ${whole} ${nproc} --device cuda`);
     expect(exitCode, stderr).toBe(0);
