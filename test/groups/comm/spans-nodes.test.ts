@@ -39,7 +39,7 @@ test.each(CASES)('$kind, ranks $ranks of two nodes', async ({ kind, ranks, addre
   const runtime = new CommRuntime({ rank: 0, device, store, timeoutSeconds: 1 });
   const group = await runtime.createGroups('tp', [ranks]);
   if (group === NON_MEMBER) throw new Error('rank 0 is in the group');
-  group.share({ whole: () => ({ arena: 1 }), layout: 0, beforeRelease: () => undefined } as unknown as MemoryPlan);
+  group.share({ arenas: () => [{ arena: 1 }], layout: 0, beforeRelease: () => undefined } as unknown as MemoryPlan);
   expect(asked).toMatchObject({ address, shared });
   expect([...asked.id.slice(96)].every((byte) => byte === 9)).toBe(keyed);
   expect(group.sharesMemory).toBe(shared);
